@@ -1,0 +1,235 @@
+package events
+
+import (
+	"fmt"
+	"time"
+)
+
+// Budget is what a port may spend per period. A nil cap is no cap, a hard cap of
+// 0 refuses everything.
+type Budget struct {
+	Enabled       bool      `json:"enabled"`
+	SoftCapTokens *int64    `json:"soft_cap_tokens"`
+	HardCapTokens *int64    `json:"hard_cap_tokens"`
+	Period        Period    `json:"period"`
+	Version       int64     `json:"version"` // 0: nothing stored yet; counts every change
+	UpdatedAt     time.Time `json:"updated_at,omitzero"`
+	UpdatedBy     string    `json:"updated_by,omitempty"`
+}
+
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (b Budget) Validate() error {
+	if !b.Period.Valid() {
+		return invalid("period", b.Period, "must be day, week or month")
+	}
+	for _, c := range []struct {
+		name  string
+		value *int64
+	}{{"soft_cap_tokens", b.SoftCapTokens}, {"hard_cap_tokens", b.HardCapTokens}} {
+		if c.value != nil && (*c.value < 0 || *c.value > MaxCapTokens) {
+			return invalid(c.name, *c.value, fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(MaxCapTokens)))
+		}
+	}
+	if b.SoftCapTokens != nil && b.HardCapTokens != nil && *b.SoftCapTokens > *b.HardCapTokens {
+		return invalid("soft_cap_tokens", *b.SoftCapTokens, fmt.Sprintf("must be at most hard_cap_tokens (%d)", *b.HardCapTokens))
+	}
+	return checkText("updated_by", b.UpdatedBy, maxUserChars, false)
+}
+
+// RefusalReason is why a [Verdict] says no.
+type RefusalReason string
+
+// The refusals. ReasonGateUnavailable never crosses the wire: the client says it
+// when no gate answered and its policy is [FailClosed].
+const (
+	ReasonHardCapReached         RefusalReason = "hard_cap_reached"
+	ReasonEstimateExceedsHardCap RefusalReason = "estimate_exceeds_hard_cap"
+	ReasonGateStale              RefusalReason = "gate_stale"
+	ReasonGateUnavailable        RefusalReason = "gate_unavailable"
+)
+
+// CheckRequest asks: may this port spend EstimatedTokens now? It writes nothing.
+type CheckRequest struct {
+	PortID          string `json:"port_id,omitempty"` // may be left out where the subject names it
+	Feature         string `json:"feature,omitempty"`
+	UserID          string `json:"user_id,omitempty"`
+	EstimatedTokens int64  `json:"estimated_tokens"`
+}
+
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r CheckRequest) Validate() error {
+	if err := checkPort(r.PortID); err != nil {
+		return err
+	}
+	if err := checkText("feature", r.Feature, maxFeatureChars, false); err != nil {
+		return err
+	}
+	if err := checkText("user_id", r.UserID, maxUserChars, false); err != nil {
+		return err
+	}
+	return checkTokens("estimated_tokens", r.EstimatedTokens)
+}
+
+// Verdict answers a check or a reserve. A refusal is a normal answer: it says
+// why, how much is left and when the period rolls over.
+type Verdict struct {
+	Allowed         bool          `json:"allowed"`
+	Reason          RefusalReason `json:"reason"` // "" when allowed
+	SoftCapWarning  bool          `json:"soft_cap_warning"`
+	Enabled         bool          `json:"enabled"` // false: no budget binds this port
+	Period          Period        `json:"period"`
+	PeriodStart     time.Time     `json:"period_start"`
+	ResetsAt        time.Time     `json:"resets_at"`
+	UsedTokens      int64         `json:"used_tokens"`
+	HeldTokens      int64         `json:"held_tokens"`
+	SoftCapTokens   *int64        `json:"soft_cap_tokens"`
+	HardCapTokens   *int64        `json:"hard_cap_tokens"`
+	RemainingTokens *int64        `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
+	AsOf            time.Time     `json:"as_of"`            // every commit up to then is counted
+	ReservationID   string        `json:"reservation_id,omitempty"`
+	ExpiresAt       time.Time     `json:"expires_at,omitzero"`
+}
+
+// AppendJSON appends the verdict in its wire form. The gate answers tens of
+// thousands a second; reflection would cost it a third of that.
+func (v *Verdict) AppendJSON(b []byte) []byte {
+	b = appendBool(b, `{"allowed":`, v.Allowed)
+	b = append(b, `,"reason":"`...)
+	b = append(b, v.Reason...)
+	b = appendBool(b, `","soft_cap_warning":`, v.SoftCapWarning)
+	b = appendBool(b, `,"enabled":`, v.Enabled)
+	b = append(b, `,"period":"`...)
+	b = append(b, v.Period...)
+	b = appendTime(b, `","period_start":`, v.PeriodStart)
+	b = appendTime(b, `,"resets_at":`, v.ResetsAt)
+	b = appendInt(b, `,"used_tokens":`, v.UsedTokens)
+	b = appendInt(b, `,"held_tokens":`, v.HeldTokens)
+	b = appendCap(b, `,"soft_cap_tokens":`, v.SoftCapTokens)
+	b = appendCap(b, `,"hard_cap_tokens":`, v.HardCapTokens)
+	b = appendCap(b, `,"remaining_tokens":`, v.RemainingTokens)
+	b = appendTime(b, `,"as_of":`, v.AsOf)
+	if v.ReservationID != "" {
+		b = append(b, `,"reservation_id":`...)
+		b = appendQuoted(b, v.ReservationID)
+		b = appendTime(b, `,"expires_at":`, v.ExpiresAt)
+	}
+	return append(b, '}')
+}
+
+func appendBool(b []byte, key string, v bool) []byte {
+	b = append(b, key...)
+	if v {
+		return append(b, "true"...)
+	}
+	return append(b, "false"...)
+}
+
+func appendCap(b []byte, key string, n *int64) []byte {
+	if n == nil {
+		b = append(b, key...)
+		return append(b, "null"...)
+	}
+	return appendInt(b, key, *n)
+}
+
+// SetRequest stores a budget. With IfVersion it is refused (409) unless the
+// stored version is that one; 0 means "nothing stored yet".
+type SetRequest struct {
+	PortID        string `json:"port_id,omitempty"`
+	Enabled       bool   `json:"enabled"`
+	SoftCapTokens *int64 `json:"soft_cap_tokens"`
+	HardCapTokens *int64 `json:"hard_cap_tokens"`
+	Period        Period `json:"period,omitempty"` // default month
+	IfVersion     *int64 `json:"if_version,omitempty"`
+	UpdatedBy     string `json:"updated_by,omitempty"`
+}
+
+// Budget is the budget that the request stores.
+func (r SetRequest) Budget() Budget {
+	if r.Period == "" {
+		r.Period = PeriodMonth
+	}
+	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, UpdatedBy: r.UpdatedBy}
+}
+
+// Dimension is what a usage report is broken down by.
+type Dimension string
+
+// The dimensions.
+const (
+	ByFeature Dimension = "feature"
+	ByModel   Dimension = "model"
+	ByUser    Dimension = "user"
+	ByDay     Dimension = "day"
+)
+
+// Valid reports whether d is one of the four.
+func (d Dimension) Valid() bool {
+	return d == ByFeature || d == ByModel || d == ByUser || d == ByDay
+}
+
+// ReportRequest asks for a port's usage in the current period of its budget.
+type ReportRequest struct {
+	PortID string    `json:"port_id,omitempty"`
+	By     Dimension `json:"by,omitempty"` // default feature
+}
+
+// Report is a port's usage in one period, broken down by one dimension.
+type Report struct {
+	PortID      string    `json:"port_id"`
+	Period      Period    `json:"period"`
+	PeriodStart time.Time `json:"period_start"`
+	ResetsAt    time.Time `json:"resets_at"`
+	UsedTokens  int64     `json:"used_tokens"`
+	Requests    int64     `json:"requests"`
+	Dimension   Dimension `json:"dimension"`
+	By          []Share   `json:"by"` // most tokens first; days in order
+	AsOf        time.Time `json:"as_of"`
+}
+
+// Share is one row of a report. Key is the feature, the model, the user ("" for
+// system-initiated and erased ones) or the day (2026-11-23).
+type Share struct {
+	Key          string `json:"key"`
+	Requests     int64  `json:"requests"`
+	InputTokens  int64  `json:"input_tokens"`
+	OutputTokens int64  `json:"output_tokens"`
+	TotalTokens  int64  `json:"total_tokens"`
+}
+
+// DecodeRequest reads a request that arrived on subject (base or base.<port>)
+// into one of the request types and returns the port it is for. An empty payload
+// is an empty request. Every error is a [*FieldError].
+func DecodeRequest(base, subject string, payload []byte, into any) (port string, err error) {
+	subjectPort, ok := SubjectPort(base, subject)
+	if !ok {
+		return "", refuse(ReasonInvalidField, "subject", subject, "must be "+base+" or "+base+".<port>, the port being 1 to 64 of A-Z a-z 0-9 _ -")
+	}
+	if len(payload) > 0 {
+		if err := decode(payload, into); err != nil {
+			return "", err
+		}
+	}
+	named := portField(into)
+	switch {
+	case subjectPort == "":
+	case *named == "":
+		*named = subjectPort
+	case *named != subjectPort:
+		return "", refuse(ReasonPortMismatch, "port_id", *named, "the subject names port "+subjectPort)
+	}
+	return *named, checkPort(*named)
+}
+
+func portField(request any) *string {
+	switch r := request.(type) {
+	case *CheckRequest:
+		return &r.PortID
+	case *SetRequest:
+		return &r.PortID
+	case *ReportRequest:
+		return &r.PortID
+	default:
+		panic(fmt.Sprintf("events: %T is not a request", request))
+	}
+}

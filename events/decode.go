@@ -1,0 +1,138 @@
+package events
+
+import (
+	"errors"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// wireUsage is the event as JSON carries it: pointers where absent and zero differ.
+type wireUsage struct {
+	V             *int64     `json:"v"`
+	ID            string     `json:"id"`
+	OccurredAt    time.Time  `json:"occurred_at"`
+	PortID        string     `json:"port_id"`
+	UserID        string     `json:"user_id"`
+	Feature       string     `json:"feature"`
+	Provider      string     `json:"provider"`
+	Model         string     `json:"model"`
+	RequestID     string     `json:"request_id"`
+	ResponseID    string     `json:"response_id"`
+	ReservationID string     `json:"reservation_id"`
+	InputTokens   int64      `json:"input_tokens"`
+	OutputTokens  int64      `json:"output_tokens"`
+	TotalTokens   *int64     `json:"total_tokens"`
+	Details       Details    `json:"details"`
+	MeasuredBy    MeasuredBy `json:"measured_by"`
+	Status        Status     `json:"status"`
+}
+
+// DecodeUsage reads and validates one event that arrived on subject, with the
+// defaults filled in. Every error is a [*FieldError]: such an event belongs in
+// the quarantine.
+func DecodeUsage(subject string, payload []byte) (Usage, error) {
+	subjectPort, ok := SubjectPort(SubjectUsage, subject)
+	if !ok {
+		return Usage{}, refuse(ReasonInvalidField, "subject", subject, "must be ai.usage or ai.usage.<port>, the port being 1 to 64 of A-Z a-z 0-9 _ -")
+	}
+	var w wireUsage
+	if err := decode(payload, &w); err != nil {
+		return Usage{}, err
+	}
+	if w.V != nil && *w.V != Version {
+		return Usage{}, refuse(ReasonUnknownVersion, "v", *w.V, "this Tidegate understands version 1")
+	}
+	switch {
+	case subjectPort == "":
+	case w.PortID == "":
+		w.PortID = subjectPort
+	case w.PortID != subjectPort:
+		return Usage{}, refuse(ReasonPortMismatch, "port_id", w.PortID, "the subject names port "+subjectPort)
+	}
+	u := Usage{
+		ID: w.ID, OccurredAt: w.OccurredAt, PortID: w.PortID, UserID: w.UserID,
+		Feature: w.Feature, Provider: w.Provider, Model: w.Model,
+		RequestID: w.RequestID, ResponseID: w.ResponseID, ReservationID: w.ReservationID,
+		InputTokens: w.InputTokens, OutputTokens: w.OutputTokens, Details: w.Details,
+		MeasuredBy: w.MeasuredBy, Status: w.Status,
+	}
+	if err := u.Validate(); err != nil {
+		return Usage{}, err
+	}
+	if w.TotalTokens != nil && *w.TotalTokens != u.TotalTokens() {
+		return Usage{}, invalid("total_tokens", *w.TotalTokens, "must equal input_tokens + output_tokens, or be left out")
+	}
+	if u.MeasuredBy == "" {
+		u.MeasuredBy = MeasuredByProvider
+	}
+	if u.Status == "" {
+		u.Status = StatusOK
+	}
+	return u, nil
+}
+
+// decode reads one JSON object: case-sensitive names, no duplicates, UTF-8 only,
+// unknown fields ignored.
+func decode(payload []byte, into any) error {
+	if len(payload) > MaxPayloadBytes {
+		return refuse(ReasonTooLarge, "payload bytes", int64(len(payload)), "must be at most 16384")
+	}
+	err := json.Unmarshal(payload, into)
+	if err == nil {
+		return nil
+	}
+	var sem *json.SemanticError
+	if errors.As(err, &sem) && sem.JSONPointer != "" {
+		field := strings.ReplaceAll(strings.TrimPrefix(string(sem.JSONPointer), "/"), "/", ".")
+		if value := string(sem.JSONValue); value != "" {
+			return refuse(ReasonMalformed, field, value, "must be "+wanted(sem))
+		}
+		return refuse(ReasonMalformed, field, valueAt(payload, sem.JSONPointer), "must be "+wanted(sem))
+	}
+	var syn *jsontext.SyntacticError
+	if errors.As(err, &syn) {
+		rule := "is not one JSON object: " + syn.Err.Error()
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			rule = "is not one JSON object: it ends too early"
+		}
+		return refuse(ReasonMalformed, "payload", preview(payload), rule)
+	}
+	return refuse(ReasonMalformed, "payload", preview(payload), "must be one JSON object")
+}
+
+func preview(payload []byte) string { return string(payload[:min(len(payload), 60)]) }
+
+// valueAt finds what stands at pointer, for the message only.
+func valueAt(payload []byte, pointer jsontext.Pointer) string {
+	v := jsontext.Value(payload)
+	for name := range pointer.Tokens() {
+		var object map[string]jsontext.Value
+		if json.Unmarshal(v, &object) != nil {
+			return ""
+		}
+		v = object[name]
+	}
+	return string(v)
+}
+
+func wanted(e *json.SemanticError) string {
+	if e.GoType == nil {
+		return "of another type"
+	}
+	switch name := e.GoType.String(); {
+	case name == "time.Time":
+		return "a time like 2026-11-23T15:30:06Z (RFC 3339)"
+	case strings.HasSuffix(name, "int64"):
+		return "a whole number"
+	case strings.HasSuffix(name, "bool"):
+		return "true or false"
+	case strings.HasSuffix(name, "Details"):
+		return "a JSON object"
+	default:
+		return "a string"
+	}
+}

@@ -1,0 +1,84 @@
+package events
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const wireTime = "2006-01-02T15:04:05.000Z" // UTC, milliseconds: what a UUIDv7 can hold
+
+// AppendJSON appends the event in its wire form.
+func (u Usage) AppendJSON(b []byte) []byte {
+	b = append(b, `{"v":1`...)
+	b = appendText(b, "id", u.ID)
+	if !u.OccurredAt.IsZero() {
+		b = append(b, `,"occurred_at":"`...)
+		b = u.OccurredAt.UTC().AppendFormat(b, wireTime)
+		b = append(b, '"')
+	}
+	b = appendText(b, "port_id", u.PortID)
+	b = appendText(b, "user_id", u.UserID)
+	b = appendText(b, "feature", u.Feature)
+	b = appendText(b, "provider", u.Provider)
+	b = appendText(b, "model", u.Model)
+	b = appendText(b, "request_id", u.RequestID)
+	b = appendText(b, "response_id", u.ResponseID)
+	b = appendText(b, "reservation_id", u.ReservationID)
+	b = appendInt(b, `,"input_tokens":`, u.InputTokens)
+	b = appendInt(b, `,"output_tokens":`, u.OutputTokens)
+	b = appendInt(b, `,"total_tokens":`, u.TotalTokens())
+	if u.Details != (Details{}) {
+		b = appendInt(b, `,"details":{"cache_read_input_tokens":`, u.Details.CacheReadInputTokens)
+		b = appendInt(b, `,"cache_write_input_tokens":`, u.Details.CacheWriteInputTokens)
+		b = appendInt(b, `,"reasoning_output_tokens":`, u.Details.ReasoningOutputTokens)
+		b = append(b, '}')
+	}
+	b = appendText(b, "measured_by", string(u.MeasuredBy))
+	b = appendText(b, "status", string(u.Status))
+	return append(b, '}')
+}
+
+// MarshalJSON returns the wire form.
+func (u Usage) MarshalJSON() ([]byte, error) { return u.AppendJSON(nil), nil }
+
+// UnmarshalJSON reads and validates the wire form; see [DecodeUsage] for its errors.
+func (u *Usage) UnmarshalJSON(b []byte) error {
+	decoded, err := DecodeUsage(SubjectUsage, b)
+	if err != nil {
+		return err
+	}
+	*u = decoded
+	return nil
+}
+
+// appendText leaves empty text out: absent and empty mean the same on the wire.
+func appendText(b []byte, name, value string) []byte {
+	if value == "" {
+		return b
+	}
+	b = append(b, ',', '"')
+	b = append(b, name...)
+	b = append(b, '"', ':')
+	return appendQuoted(b, value)
+}
+
+func appendQuoted(b []byte, s string) []byte {
+	quoted, err := jsontext.AppendQuote(b, s)
+	if err != nil { // invalid UTF-8: quoted all the same, with U+FFFD in its place
+		return quoted
+	}
+	return quoted
+}
+
+func appendInt(b []byte, key string, n int64) []byte {
+	return strconv.AppendInt(append(b, key...), n, 10)
+}
+
+func appendTime(b []byte, key string, t time.Time) []byte {
+	b = append(b, key...)
+	b = append(b, '"')
+	b = t.UTC().AppendFormat(b, wireTime)
+	return append(b, '"')
+}
