@@ -1,0 +1,51 @@
+// Package migrations holds the schema and applies it.
+package migrations
+
+import (
+	"context"
+	"embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/tern/v2/migrate"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// lockKey serialises processes that start at the same moment. Tern takes a lock
+// of its own, but only after it has created its version table.
+const lockKey = 0x71de6a7e
+
+// Apply brings the database at url to this build's schema. Several processes may
+// call it at once: one works, the others wait and find nothing left to do. A
+// failed migration is rolled back whole.
+func Apply(ctx context.Context, url string) error {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return fmt.Errorf("migrations: connect to Postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// The session's end releases the lock, however this function ends.
+	if _, err := conn.Exec(ctx, "select pg_advisory_lock($1)", lockKey); err != nil {
+		return fmt.Errorf("migrations: wait for other processes: %w", err)
+	}
+	migrator, err := migrate.NewMigrator(ctx, conn, "public.schema_version")
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	if err := migrator.LoadMigrations(files); err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	have, err := migrator.GetCurrentVersion(ctx)
+	if err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	if newest := int32(len(migrator.Migrations)); have > newest {
+		return fmt.Errorf("migrations: the database has schema %d, this build knows up to %d: run a newer tidegate", have, newest)
+	}
+	if err := migrator.Migrate(ctx); err != nil {
+		return fmt.Errorf("migrations: %w", err)
+	}
+	return nil
+}
