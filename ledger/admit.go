@@ -1,0 +1,156 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// admit makes ready what rows need before they can be written: partitions, and
+// registered ports. It runs in transactions of its own, so that a booking holds
+// no lock that another one waits for in a different order.
+func (l *Ledger) admit(ctx context.Context, b *batch) error {
+	ports, months := l.unseen(b)
+	if len(months) > 0 {
+		if err := l.ensurePartitions(ctx, months...); err != nil {
+			return err
+		}
+	}
+	if len(ports) == 0 {
+		return nil
+	}
+	unknown, err := l.registerPorts(ctx, ports)
+	if err != nil || len(unknown) == 0 {
+		return err
+	}
+	b.pending = slices.DeleteFunc(b.pending, func(i int) bool {
+		port := b.entries[i].Usage.PortID
+		if !slices.Contains(unknown, port) {
+			return false
+		}
+		b.reject(i, events.ReasonUnknownPort, "port_id", port, "is not registered, and this ledger books for registered ports only")
+		return true
+	})
+	return nil
+}
+
+// unseen lists the ports and months of a batch that this process has not met yet.
+func (l *Ledger) unseen(b *batch) (ports []string, months []time.Time) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	lastPort, lastDay := "", Day(-1)
+	for _, i := range b.pending { // sorted by port, then time: neighbours repeat
+		e := &b.entries[i]
+		if e.Usage.PortID != lastPort {
+			lastPort = e.Usage.PortID
+			if _, ok := l.ports[lastPort]; !ok {
+				ports = append(ports, lastPort)
+			}
+		}
+		if day := DayOf(e.At); day != lastDay {
+			lastDay = day
+			month := monthOf(e.At)
+			if _, ok := l.partitions[month]; !ok && !slices.Contains(months, month) {
+				months = append(months, month)
+			}
+		}
+	}
+	return ports, months
+}
+
+// registerPorts returns those of ports that remain unknown, which is none unless
+// the configuration asks for known ports only. ports is sorted.
+func (l *Ledger) registerPorts(ctx context.Context, ports []string) (unknown []string, err error) {
+	if !l.cfg.KnownPortsOnly {
+		_, err := l.pool.Exec(ctx, "insert into ports (id) select unnest($1::text[]) on conflict do nothing", ports)
+		if err != nil {
+			return nil, fmt.Errorf("ledger: register ports: %w", err)
+		}
+		l.learnPorts(ports)
+		return nil, nil
+	}
+	rows, err := l.pool.Query(ctx, "select id from ports where id = any($1)", ports)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: look up ports: %w", err)
+	}
+	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: look up ports: %w", err)
+	}
+	l.learnPorts(known)
+	return slices.DeleteFunc(ports, func(p string) bool { return slices.Contains(known, p) }), nil
+}
+
+func (l *Ledger) learnPorts(ports []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range ports {
+		l.ports[strings.Clone(p)] = struct{}{} // do not keep the message it was cut from
+	}
+}
+
+// eraseLock keeps an erasure and bookings apart: bookings share it, the erasure
+// takes it alone for the moment in which it makes itself known.
+const eraseLock = 0x71de6a7f
+
+// loadErased takes the booking's share of eraseLock and makes sure that this
+// process knows every erased user. The lock is a statement of its own: one that
+// waited and read at once would read what was true before the wait.
+func (l *Ledger) loadErased(ctx context.Context, tx pgx.Tx) error {
+	var count int
+	var send pgx.Batch
+	send.Queue("select pg_advisory_xact_lock_shared($1)", eraseLock)
+	send.Queue("select count(*) from ai_erased_users").QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
+	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+		return fmt.Errorf("ledger: read erased users: %w", err)
+	}
+	l.mu.RLock()
+	upToDate := len(l.erased) == count
+	l.mu.RUnlock()
+	if upToDate {
+		return nil
+	}
+	rows, err := tx.Query(ctx, "select user_hash from ai_erased_users")
+	if err != nil {
+		return fmt.Errorf("ledger: read erased users: %w", err)
+	}
+	hashes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
+	if err != nil {
+		return fmt.Errorf("ledger: read erased users: %w", err)
+	}
+	erased := make(map[[sha256.Size]byte]struct{}, len(hashes))
+	for _, h := range hashes {
+		erased[[sha256.Size]byte(h)] = struct{}{}
+	}
+	l.mu.Lock()
+	l.erased = erased
+	l.mu.Unlock()
+	return nil
+}
+
+// userOf is the user to store: none for one that was erased.
+func (l *Ledger) userOf(u *events.Usage) string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if u.UserID == "" || len(l.erased) == 0 {
+		return u.UserID
+	}
+	if _, gone := l.erased[sha256.Sum256([]byte(u.UserID))]; gone {
+		return ""
+	}
+	return u.UserID
+}
+
+func missesPartition(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == codeCheckViolation && strings.Contains(pg.Message, "no partition")
+}

@@ -1,0 +1,131 @@
+package ledger
+
+import (
+	"bytes"
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// batch is the working state of one booking. Everything in it is in one order,
+// by port, then id: two transactions that touch the same rows take their locks
+// in the same order, and Postgres writes neighbours together.
+type batch struct {
+	entries    []Entry
+	pending    []int // indexes of the entries to write, in that order
+	duplicates int
+	booking    Booking
+}
+
+func newBatch(entries []Entry) *batch {
+	b := &batch{entries: entries, pending: make([]int, len(entries))}
+	b.booking.Outcomes = make([]Outcome, len(entries))
+	for i := range b.pending {
+		b.pending[i] = i
+	}
+	slices.SortStableFunc(b.pending, func(i, j int) int { return compareKeys(&entries[i], &entries[j]) })
+	b.dropRepeats()
+	return b
+}
+
+func compareKeys(a, b *Entry) int {
+	return cmp.Or(strings.Compare(a.Usage.PortID, b.Usage.PortID), bytes.Compare(a.ID[:], b.ID[:]))
+}
+
+// dropRepeats settles entries whose id came earlier in the same batch.
+func (b *batch) dropRepeats() {
+	kept := b.pending[:0]
+	for _, i := range b.pending {
+		if len(kept) == 0 || compareKeys(&b.entries[kept[len(kept)-1]], &b.entries[i]) != 0 {
+			kept = append(kept, i)
+			continue
+		}
+		first := &b.entries[kept[len(kept)-1]]
+		b.settleKnown(i, sameContent(&first.Usage, &b.entries[i].Usage))
+	}
+	b.pending = kept
+}
+
+// sameContent compares what the ledger stores; the id and its time are equal.
+func sameContent(a, b *events.Usage) bool {
+	x, y := *a, *b
+	x.ID, y.ID = "", ""
+	x.OccurredAt, y.OccurredAt = time.Time{}, time.Time{}
+	x.ReservationID, y.ReservationID = "", ""
+	return x == y
+}
+
+func (b *batch) settleKnown(i int, same bool) {
+	b.duplicates++
+	if same {
+		b.booking.Outcomes[i] = Outcome{Fate: Duplicate}
+		return
+	}
+	b.reject(i, events.ReasonIDConflict, "id", b.entries[i].ID.String(), "is booked already with other content; give every call its own id")
+}
+
+func (b *batch) reject(i int, reason events.Reason, field, value, rule string) {
+	b.booking.Outcomes[i] = Outcome{Fate: Rejected, Reason: &events.FieldError{Reason: reason, Field: field, Value: value, Rule: rule}}
+}
+
+// PortDay is a port's total of one UTC day, absolute.
+type PortDay struct {
+	PortID      string
+	Day         Day
+	Requests    int64
+	TotalTokens int64
+}
+
+// Day is a UTC day, counted from 1970-01-01.
+type Day int32
+
+// DayOf returns the UTC day that contains t.
+func DayOf(t time.Time) Day {
+	s := t.Unix()
+	if s < 0 {
+		s -= 86399
+	}
+	return Day(s / 86400)
+}
+
+// Time returns the first moment of the day.
+func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
+
+type totalsKey struct {
+	port, feature, provider, model string
+	day                            Day
+}
+
+type sums struct {
+	requests, input, output, cacheRead, cacheWrite, reasoning int64
+}
+
+// rollUp sums entries by the key of ai_usage_totals, in key order.
+func (b *batch) rollUp(indexes []int) (keys []totalsKey, rows map[totalsKey]*sums) {
+	rows = make(map[totalsKey]*sums, len(indexes))
+	for _, i := range indexes {
+		e := &b.entries[i]
+		u := &e.Usage
+		key := totalsKey{port: u.PortID, feature: u.Feature, provider: u.Provider, model: u.Model, day: DayOf(e.At)}
+		s := rows[key]
+		if s == nil {
+			s = new(sums)
+			rows[key] = s
+			keys = append(keys, key)
+		}
+		s.requests++
+		s.input += u.InputTokens
+		s.output += u.OutputTokens
+		s.cacheRead += u.Details.CacheReadInputTokens
+		s.cacheWrite += u.Details.CacheWriteInputTokens
+		s.reasoning += u.Details.ReasoningOutputTokens
+	}
+	slices.SortFunc(keys, func(a, b totalsKey) int {
+		return cmp.Or(strings.Compare(a.port, b.port), cmp.Compare(a.day, b.day), strings.Compare(a.feature, b.feature),
+			strings.Compare(a.provider, b.provider), strings.Compare(a.model, b.model))
+	})
+	return keys, rows
+}

@@ -1,0 +1,175 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
+)
+
+// Entry is one event ready to be booked: decoded, validated, identified.
+type Entry struct {
+	events.Identity
+	Usage events.Usage
+}
+
+// Fate is what became of an entry.
+type Fate uint8
+
+// The fates.
+const (
+	Booked    Fate = iota // it has a row now, written by this call
+	Duplicate             // it had a row with the same content already
+	Rejected              // it cannot have a row: quarantine it
+)
+
+// Outcome is an entry's fate, with the reason when it was rejected.
+type Outcome struct {
+	Fate   Fate
+	Reason *events.FieldError
+}
+
+// Booking is what a call to [Ledger.Book] did.
+type Booking struct {
+	Outcomes []Outcome // one for each entry, in their order
+	// Days are the totals, after the commit, of every port and day that the
+	// entries touch, duplicates too: a consumer that died after its commit and
+	// before telling the gates repairs that by booking again.
+	Days []PortDay
+}
+
+// Book writes entries to the ledger and both rollups in one transaction. When it
+// returns without an error every outcome is committed; with one, nothing may be
+// assumed (the connection may have broken during the commit), and calling again
+// with the same entries is safe and required.
+//
+// An entry that Postgres refuses is rejected alone: the rest is booked, then in
+// more than one transaction.
+func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
+	if len(entries) == 0 {
+		return Booking{}, nil
+	}
+	for attempt := 1; ; attempt++ {
+		booking, err := l.bookOnce(ctx, entries)
+		if err == nil {
+			return booking, nil
+		}
+		switch code := sqlState(err); {
+		case attempt == 4:
+			return Booking{}, err
+		case code == codeForeignKeyViolation, missesPartition(err):
+			l.forget() // another process deleted a port or dropped a month: look again
+		case code == codeSerialization, code == codeDeadlock:
+		case isDataError(code):
+			return l.bisect(ctx, entries, err)
+		default:
+			return Booking{}, err
+		}
+	}
+}
+
+// bookOnce tries the fast way, COPY, and takes the idempotent one when that
+// meets a known id, which fails the whole COPY.
+func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error) {
+	b := newBatch(entries)
+	if err := l.admit(ctx, b); err != nil {
+		return Booking{}, err
+	}
+	if !l.expectDuplicates.Load() {
+		err := l.inTx(ctx, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, b) })
+		if sqlState(err) != codeUniqueViolation {
+			return b.booking, err
+		}
+	}
+	err := l.inTx(ctx, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, b) })
+	if err == nil {
+		l.expectDuplicates.Store(b.duplicates > 0)
+	}
+	return b.booking, err
+}
+
+// BookTx is like [Ledger.Book] within the caller's transaction, which must be
+// READ COMMITTED. Outcomes hold once it commits. An error leaves the transaction
+// unusable; nothing is retried and no bad entry is singled out.
+func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Booking, error) {
+	b := newBatch(entries)
+	if err := l.admit(ctx, b); err != nil {
+		return Booking{}, err
+	}
+	err := l.bookKnown(ctx, tx, b)
+	return b.booking, err
+}
+
+// bookNew books a batch of which no id is in the ledger; it fails with a unique
+// violation when one is.
+func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, b *batch) error {
+	if err := l.loadErased(ctx, tx); err != nil {
+		return err
+	}
+	if err := l.copyRows(ctx, tx, b); err != nil {
+		return err
+	}
+	killpoint.Here("during-insert")
+	days, err := addToTotals(ctx, tx, b, b.pending)
+	if err != nil {
+		return err
+	}
+	b.booking.Days = days
+	return nil
+}
+
+// bookKnown books a batch of which some ids may be in the ledger already.
+func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, b *batch) error {
+	if err := l.loadErased(ctx, tx); err != nil {
+		return err
+	}
+	inserted, known, err := l.insertRows(ctx, tx, b)
+	if err != nil {
+		return err
+	}
+	killpoint.Here("during-insert")
+	if err := l.compareKnown(ctx, tx, b, known); err != nil {
+		return err
+	}
+	if _, err := addToTotals(ctx, tx, b, inserted); err != nil {
+		return err
+	}
+	b.booking.Days, err = readDays(ctx, tx, b)
+	return err
+}
+
+// bisect finds the entries that Postgres refuses by halving. cause is what it
+// said of the whole.
+func (l *Ledger) bisect(ctx context.Context, entries []Entry, cause error) (Booking, error) {
+	if len(entries) == 1 {
+		var pg *pgconn.PgError
+		errors.As(cause, &pg)
+		return Booking{Outcomes: []Outcome{{Fate: Rejected, Reason: &events.FieldError{
+			Reason: events.ReasonUnbookable,
+			Rule:   fmt.Sprintf("Postgres refuses the row: %s (SQLSTATE %s)", pg.Message, pg.Code),
+		}}}}, nil
+	}
+	half := len(entries) / 2
+	first, err := l.Book(ctx, entries[:half])
+	if err != nil {
+		return Booking{}, err
+	}
+	second, err := l.Book(ctx, entries[half:])
+	if err != nil {
+		return Booking{}, err
+	}
+	return Booking{
+		Outcomes: append(first.Outcomes, second.Outcomes...),
+		Days:     append(first.Days, second.Days...), // the later wins, as it does at the gate
+	}, nil
+}
+
+// isDataError: the rows are at fault, not the moment.
+func isDataError(code string) bool {
+	return len(code) == 5 && (code[:2] == "22" || code[:2] == "23")
+}

@@ -1,0 +1,157 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// BudgetKey is the key in system_settings under which budgets are stored.
+const BudgetKey = "ai.budget"
+
+// ErrConflict: somebody else changed the budget since the caller read it.
+var ErrConflict = errors.New("the budget was changed by somebody else in the meantime: read it again")
+
+// storedBudget is the value in system_settings. Who changed it, when and how
+// often stands in columns beside it.
+type storedBudget struct {
+	Enabled       bool          `json:"enabled"`
+	SoftCapTokens *int64        `json:"soft_cap_tokens"`
+	HardCapTokens *int64        `json:"hard_cap_tokens"`
+	Period        events.Period `json:"period"`
+}
+
+// noBudget is what a port has before anybody stored one: nothing binds it.
+func noBudget() events.Budget { return events.Budget{Period: events.PeriodMonth} }
+
+// Budget returns the port's budget; one with Version 0 when none is stored.
+func (l *Ledger) Budget(ctx context.Context, port string) (events.Budget, error) {
+	row := l.pool.QueryRow(ctx, "select value, version, updated_at, updated_by from system_settings where port_id = $1 and key = $2", port, BudgetKey)
+	b, err := scanBudget(row)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return noBudget(), nil
+	}
+	if err != nil {
+		return events.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
+	}
+	return b, nil
+}
+
+func scanBudget(row pgx.Row) (events.Budget, error) {
+	var s storedBudget
+	var b events.Budget
+	if err := row.Scan(&s, &b.Version, &b.UpdatedAt, &b.UpdatedBy); err != nil {
+		return events.Budget{}, err
+	}
+	b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period = s.Enabled, s.SoftCapTokens, s.HardCapTokens, s.Period
+	b.UpdatedAt = b.UpdatedAt.UTC()
+	return b, nil
+}
+
+// SetBudget stores b and an audit row, registering the port if it is new. With
+// ifVersion it does so only while the stored version is that one (0: none
+// stored) and returns [ErrConflict] otherwise. An invalid budget is a
+// [*events.FieldError].
+func (l *Ledger) SetBudget(ctx context.Context, port string, b events.Budget, ifVersion *int64) (events.Budget, error) {
+	if !events.ValidPort(port) {
+		return events.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
+	}
+	if err := b.Validate(); err != nil {
+		return events.Budget{}, err
+	}
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		old, err := lockSetting(ctx, tx, port)
+		if err != nil {
+			return err
+		}
+		if ifVersion != nil && *ifVersion != old.version {
+			return ErrConflict
+		}
+		b.Version = old.version + 1
+		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period})
+		if err != nil {
+			return err
+		}
+		err = tx.QueryRow(ctx, `insert into system_settings (port_id, key, value, version, updated_by) values ($1, $2, $3, $4, $5)
+			on conflict (port_id, key) do update set value = excluded.value, version = excluded.version,
+				updated_at = now(), updated_by = excluded.updated_by
+			returning updated_at`, port, BudgetKey, value, b.Version, b.UpdatedBy).Scan(&b.UpdatedAt)
+		if err != nil {
+			return err
+		}
+		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
+	})
+	if errors.Is(err, ErrConflict) {
+		return events.Budget{}, ErrConflict
+	}
+	if err != nil {
+		return events.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
+	}
+	b.UpdatedAt = b.UpdatedAt.UTC()
+	return b, nil
+}
+
+type setting struct {
+	value   []byte
+	version int64
+}
+
+// lockSetting registers the port and holds its row, so that two changes of one
+// port's settings come one after the other, the first one included.
+func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
+	if _, err := tx.Exec(ctx, "insert into ports (id) values ($1) on conflict do nothing", port); err != nil {
+		return setting{}, err
+	}
+	if _, err := tx.Exec(ctx, "select 1 from ports where id = $1 for no key update", port); err != nil {
+		return setting{}, err
+	}
+	var s setting
+	err := tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return setting{}, nil
+	}
+	return s, err
+}
+
+func audit(ctx context.Context, tx pgx.Tx, port, key string, version int64, before, after []byte, by string) error {
+	_, err := tx.Exec(ctx, `insert into system_settings_audit (port_id, key, version, old_value, new_value, changed_by)
+		values ($1, $2, $3, $4, $5, $6)`, port, key, version, before, after, by)
+	return err
+}
+
+// Change is one row of a port's audit log.
+type Change struct {
+	ID        int64           `json:"id"`
+	PortID    string          `json:"port_id"`
+	Key       string          `json:"key"`
+	Version   int64           `json:"version"`
+	OldValue  json.RawMessage `json:"old_value"` // null: there was none
+	NewValue  json.RawMessage `json:"new_value"` // null: deleted
+	ChangedAt time.Time       `json:"changed_at"`
+	ChangedBy string          `json:"changed_by"`
+}
+
+// Audit returns the port's changes, newest first, at most limit of them, older
+// than the change before (0: from the newest).
+func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int) ([]Change, error) {
+	rows, err := l.pool.Query(ctx, `select id, port_id, key, version, old_value, new_value, changed_at, changed_by
+		from system_settings_audit where port_id = $1 and ($2 = 0 or id < $2) order by id desc limit $3`, port, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
+	}
+	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Change, err error) {
+		err = row.Scan(&c.ID, &c.PortID, &c.Key, &c.Version, &c.OldValue, &c.NewValue, &c.ChangedAt, &c.ChangedBy)
+		c.ChangedAt = c.ChangedAt.UTC()
+		return c, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
+	}
+	return changes, nil
+}

@@ -1,0 +1,131 @@
+// Package ledger is Tidegate's memory: it books usage events exactly once, keeps
+// the rollups that budgets and reports read, and stores budgets with their history.
+// It knows Postgres and nothing else.
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DefaultRetentionMonths keeps seven years, what most bookkeeping law asks for.
+const DefaultRetentionMonths = 84
+
+// Config opens a [Ledger].
+type Config struct {
+	// URL of the database, whose schema migrations.Apply has brought up to date.
+	URL string
+	// RetentionMonths is how many whole months of ledger rows are kept beside the
+	// current one. Older events are not booked, older partitions are dropped by
+	// [Ledger.Maintain]. Default 84; at least 2.
+	RetentionMonths int
+	// KnownPortsOnly quarantines events of ports that nobody registered. By
+	// default a port is registered by its first event or budget.
+	KnownPortsOnly bool
+	// MaxConns bounds the connections. Default 10.
+	MaxConns int32
+	// Logger gets what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+}
+
+// Ledger is safe for concurrent use. Any number of processes may open the same database.
+type Ledger struct {
+	pool *pgxpool.Pool
+	cfg  Config
+	log  *slog.Logger
+
+	// expectDuplicates remembers that the last batch held known ids, so that the
+	// next one skips the COPY that would fail.
+	expectDuplicates atomic.Bool
+
+	mu         sync.RWMutex
+	ports      map[string]struct{}            // registered, as far as this process has seen
+	partitions map[time.Time]struct{}         // months that have a partition
+	erased     map[[sha256.Size]byte]struct{} // users whose events are booked without them
+}
+
+// Open connects to the database. It fails when the database cannot be reached.
+func Open(ctx context.Context, cfg Config) (*Ledger, error) {
+	if cfg.RetentionMonths == 0 {
+		cfg.RetentionMonths = DefaultRetentionMonths
+	}
+	if cfg.RetentionMonths < 2 {
+		return nil, fmt.Errorf("ledger: retention of %d months: must be at least 2", cfg.RetentionMonths)
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = 10
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	pc, err := pgxpool.ParseConfig(cfg.URL)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: database URL: %w", err)
+	}
+	pc.MaxConns = cfg.MaxConns
+	pc.ConnConfig.RuntimeParams["application_name"] = "tidegate"
+	pc.ConnConfig.ConnectTimeout = 5 * time.Second
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	l := &Ledger{pool: pool, cfg: cfg, log: cfg.Logger}
+	l.forget()
+	if err := pool.Ping(ctx); err != nil {
+		pool.Close()
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return l, nil
+}
+
+// Close waits for running calls and closes the connections.
+func (l *Ledger) Close() { l.pool.Close() }
+
+// Ping reports whether the database answers.
+func (l *Ledger) Ping(ctx context.Context) error { return l.pool.Ping(ctx) }
+
+// Oldest is the time from which on events are kept, given that it is now.
+func (l *Ledger) Oldest(now time.Time) time.Time {
+	return monthOf(now).AddDate(0, -l.cfg.RetentionMonths, 0)
+}
+
+// forget drops what this process believes about ports and partitions, after
+// another one changed them.
+func (l *Ledger) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ports = map[string]struct{}{}
+	l.partitions = map[time.Time]struct{}{}
+}
+
+func (l *Ledger) inTx(ctx context.Context, f func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, l.pool, f)
+}
+
+// sqlState is the Postgres error code in err, "" if there is none.
+func sqlState(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code
+	}
+	return ""
+}
+
+// The error codes that booking knows how to mend.
+const (
+	codeUniqueViolation     = "23505" // a known id
+	codeForeignKeyViolation = "23503" // the port was deleted
+	codeCheckViolation      = "23514" // also: no partition for the row
+	codeSerialization       = "40001"
+	codeDeadlock            = "40P01"
+)

@@ -1,0 +1,118 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// partitionLock serialises processes that create or drop partitions.
+const partitionLock = 0x71de6a80
+
+func monthOf(t time.Time) time.Time {
+	y, m, _ := t.UTC().Date()
+	return time.Date(y, m, 1, 0, 0, 0, 0, time.UTC)
+}
+
+func partitionName(month time.Time) string {
+	return "ai_usage_ledger_" + month.Format("2006_01")
+}
+
+// Maintain creates the partitions of this and the next two months and drops
+// those that hold only what is older than the retention. It is idempotent; run
+// it at start and every few hours. Dropped rows stay in the totals.
+func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
+	month := monthOf(now)
+	if err := l.ensurePartitions(ctx, month, month.AddDate(0, 1, 0), month.AddDate(0, 2, 0)); err != nil {
+		return err
+	}
+	return l.dropOldPartitions(ctx, l.Oldest(now))
+}
+
+func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) error {
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		have, err := listPartitions(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, month := range months {
+			if slices.Contains(have, month) {
+				continue
+			}
+			// Created aside and attached, since attaching lets bookings go on.
+			name := pgx.Identifier{partitionName(month)}.Sanitize()
+			from, to := month.Format("2006-01-02 15:04:05Z07:00"), month.AddDate(0, 1, 0).Format("2006-01-02 15:04:05Z07:00")
+			if _, err := tx.Exec(ctx, "create table "+name+" (like ai_usage_ledger including defaults including constraints)"); err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, fmt.Sprintf("alter table ai_usage_ledger attach partition %s for values from ('%s') to ('%s')", name, from, to)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: create partitions: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, month := range months {
+		l.partitions[month] = struct{}{}
+	}
+	return nil
+}
+
+func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error {
+	var dropped []time.Time
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		have, err := listPartitions(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, month := range have {
+			if !month.Before(oldest) {
+				continue
+			}
+			if _, err := tx.Exec(ctx, "drop table "+pgx.Identifier{partitionName(month)}.Sanitize()); err != nil {
+				return err
+			}
+			dropped = append(dropped, month)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: drop partitions: %w", err)
+	}
+	if len(dropped) > 0 {
+		l.forget()
+		l.log.Info("dropped ledger months beyond the retention", "months", dropped, "retention_months", l.cfg.RetentionMonths)
+	}
+	return nil
+}
+
+// listPartitions returns the months that have a partition, having locked out
+// every other process that would change them. The lock is a statement of its own.
+func listPartitions(ctx context.Context, tx pgx.Tx) ([]time.Time, error) {
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", partitionLock); err != nil {
+		return nil, err
+	}
+	rows, err := tx.Query(ctx, `select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+		where i.inhparent = 'ai_usage_ledger'::regclass`)
+	if err != nil {
+		return nil, err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	var months []time.Time
+	for _, name := range names {
+		if month, err := time.Parse("ai_usage_ledger_2006_01", name); err == nil {
+			months = append(months, month)
+		}
+	}
+	return months, nil
+}

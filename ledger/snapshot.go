@@ -1,0 +1,65 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// Snapshot streams, from one moment, every stored budget and every port's days
+// since the given one, in the order of the ports. It returns that moment, by the
+// database's clock.
+func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port string, b events.Budget), day func(PortDay)) (asOf time.Time, err error) {
+	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	if err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
+	if err := tx.QueryRow(ctx, "select clock_timestamp()").Scan(&asOf); err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
+	}
+	rows, err := tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
+	if err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
+	}
+	for rows.Next() {
+		var port string
+		b, err := scanBudget(portRow{rows, &port})
+		if err != nil {
+			rows.Close()
+			return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
+		}
+		budget(port, b)
+	}
+	if err := rows.Err(); err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
+	}
+	rows, err = tx.Query(ctx, `select port_id, day - date '1970-01-01', requests, total_tokens from ai_usage_port_days
+		where day >= date '1970-01-01' + $1::int order by port_id, day`, int32(since))
+	if err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
+	}
+	var d PortDay
+	var n int32
+	_, err = pgx.ForEachRow(rows, []any{&d.PortID, &n, &d.Requests, &d.TotalTokens}, func() error {
+		d.Day = Day(n)
+		day(d)
+		return nil
+	})
+	if err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
+	}
+	return asOf.UTC(), nil
+}
+
+// portRow scans the port, then whatever a budget needs.
+type portRow struct {
+	row  pgx.Row
+	port *string
+}
+
+func (r portRow) Scan(dest ...any) error { return r.row.Scan(append([]any{r.port}, dest...)...) }

@@ -1,0 +1,24 @@
+-- Every key of the totals against the sum of its ledger rows, both ways.
+with booked as (
+    select port_id, (created_at at time zone 'UTC')::date as day, feature, provider, model,
+        count(*) as requests, sum(input_tokens) as input, sum(output_tokens) as output, sum(total_tokens) as total,
+        sum(cache_read_input_tokens) as cache_read, sum(cache_write_input_tokens) as cache_write,
+        sum(reasoning_output_tokens) as reasoning
+    from ai_usage_ledger where created_at >= $1
+    group by 1, 2, 3, 4, 5
+)
+select 'totals', concat_ws(' ', port_id, day, feature, provider, model), coalesce(want, 0)::bigint, coalesce(got, 0)::bigint, what
+from booked b
+full join (select * from ai_usage_totals where day >= ($1::timestamptz at time zone 'UTC')::date) t
+    using (port_id, day, feature, provider, model)
+cross join lateral (values
+    ('requests', b.requests, t.requests),
+    ('input_tokens', b.input, t.input_tokens),
+    ('output_tokens', b.output, t.output_tokens),
+    ('total_tokens', b.total, t.total_tokens),
+    ('cache_read_input_tokens', b.cache_read, t.cache_read_input_tokens),
+    ('cache_write_input_tokens', b.cache_write, t.cache_write_input_tokens),
+    ('reasoning_output_tokens', b.reasoning, t.reasoning_output_tokens)) as figure(what, want, got)
+where want is distinct from got
+order by 2, 5
+limit $2

@@ -1,0 +1,110 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed sql/add_totals.sql
+var addTotalsSQL string
+
+//go:embed sql/add_port_days.sql
+var addPortDaysSQL string
+
+//go:embed sql/read_port_days.sql
+var readPortDaysSQL string
+
+// addToTotals adds the entries, all of them rows written by this transaction, to
+// both rollups, in one round trip. It returns the new totals of their ports and days.
+func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]PortDay, error) {
+	if len(indexes) == 0 {
+		return nil, nil
+	}
+	keys, rows := b.rollUp(indexes)
+	n := len(keys)
+	var texts [4][]string
+	for c := range texts {
+		texts[c] = make([]string, n)
+	}
+	var ints [6][]int64
+	for c := range ints {
+		ints[c] = make([]int64, n)
+	}
+	days := make([]int32, n)
+	var perDay []PortDay
+	for row, key := range keys {
+		s := rows[key]
+		days[row] = int32(key.day)
+		for c, v := range [...]string{key.port, key.feature, key.provider, key.model} {
+			texts[c][row] = v
+		}
+		for c, v := range [...]int64{s.requests, s.input, s.output, s.cacheRead, s.cacheWrite, s.reasoning} {
+			ints[c][row] = v
+		}
+		if last := len(perDay) - 1; last < 0 || perDay[last].PortID != key.port || perDay[last].Day != key.day {
+			perDay = append(perDay, PortDay{PortID: key.port, Day: key.day})
+		}
+		d := &perDay[len(perDay)-1]
+		d.Requests += s.requests
+		d.TotalTokens += s.input + s.output
+	}
+	var send pgx.Batch
+	send.Queue(addTotalsSQL, texts[0], days, texts[1], texts[2], texts[3], ints[0], ints[1], ints[2], ints[3], ints[4], ints[5])
+	ports, dayNumbers, requests, tokens := splitDays(perDay)
+	perDay = perDay[:0]
+	send.Queue(addPortDaysSQL, ports, dayNumbers, requests, tokens).Query(func(rows pgx.Rows) (err error) {
+		perDay, err = appendDays(perDay, rows)
+		return err
+	})
+	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+		return nil, fmt.Errorf("ledger: add to totals: %w", err)
+	}
+	return perDay, nil
+}
+
+// readDays returns the totals of every port and day in the batch, as this
+// transaction sees them.
+func readDays(ctx context.Context, tx pgx.Tx, b *batch) ([]PortDay, error) {
+	var perDay []PortDay
+	for _, i := range b.pending {
+		e := &b.entries[i]
+		day := DayOf(e.At)
+		if last := len(perDay) - 1; last < 0 || perDay[last].PortID != e.Usage.PortID || perDay[last].Day != day {
+			perDay = append(perDay, PortDay{PortID: e.Usage.PortID, Day: day})
+		}
+	}
+	ports, days, _, _ := splitDays(perDay)
+	rows, err := tx.Query(ctx, readPortDaysSQL, ports, days)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read totals: %w", err)
+	}
+	perDay, err = appendDays(perDay[:0], rows)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read totals: %w", err)
+	}
+	return perDay, nil
+}
+
+func splitDays(perDay []PortDay) (ports []string, days []int32, requests, tokens []int64) {
+	for _, d := range perDay {
+		ports = append(ports, d.PortID)
+		days = append(days, int32(d.Day))
+		requests = append(requests, d.Requests)
+		tokens = append(tokens, d.TotalTokens)
+	}
+	return ports, days, requests, tokens
+}
+
+func appendDays(to []PortDay, rows pgx.Rows) ([]PortDay, error) {
+	var d PortDay
+	var day int32
+	_, err := pgx.ForEachRow(rows, []any{&d.PortID, &day, &d.Requests, &d.TotalTokens}, func() error {
+		d.Day = Day(day)
+		to = append(to, d)
+		return nil
+	})
+	return to, err
+}
