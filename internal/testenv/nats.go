@@ -1,0 +1,41 @@
+package testenv
+
+import (
+	"path/filepath"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/dev"
+)
+
+// NATS starts a nats-server with an empty store for this test alone, on a free
+// port. It is gone after the test.
+func NATS(t testing.TB) *dev.NATS {
+	t.Helper()
+	n, err := dev.StartNATS(dev.NATSConfig{Dir: filepath.Join(t.TempDir(), "nats"), Addr: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Shutdown)
+	return n
+}
+
+// Connect connects to n over TCP, as a service would, for as long as the test
+// runs. What the server tells about this connection later, such as a forbidden
+// publish, goes to the test's output unless opts say otherwise.
+func Connect(t testing.TB, n *dev.NATS, opts ...nats.Option) *nats.Conn {
+	t.Helper()
+	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Logf("nats: %v", err) })
+	nc, err := nats.Connect(n.ClientURL(), append([]nats.Option{report}, opts...)...)
+	if err != nil {
+		t.Fatalf("testenv: connect to %s: %v", n.ClientURL(), err)
+	}
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	t.Cleanup(func() {
+		nc.Close()
+		<-closed // the last callback has run: t may end
+	})
+	return nc
+}

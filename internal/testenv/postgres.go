@@ -1,0 +1,138 @@
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/migrations"
+)
+
+// cluster is the Postgres that the tests of one binary share.
+type cluster struct {
+	start    sync.Once
+	postgres *dev.Postgres
+	err      error
+
+	migrate     sync.Once
+	templateErr error
+
+	databases atomic.Int64
+}
+
+const template = "tidegate_template"
+
+// Database makes a fresh database, migrated, for this test alone and returns its
+// URL. It is dropped after the test; when the test failed it is kept, and the
+// test's output says how to look at it.
+func Database(t testing.TB) string {
+	t.Helper()
+	pg := shared(t)
+	c := &env.cluster
+	c.migrate.Do(func() { c.templateErr = makeTemplate(pg) })
+	if c.templateErr != nil {
+		t.Fatalf("testenv: migrate the template database: %v", c.templateErr)
+	}
+	return fresh(t, pg, template)
+}
+
+// EmptyDatabase is [Database] without the migrations.
+func EmptyDatabase(t testing.TB) string {
+	t.Helper()
+	return fresh(t, shared(t), "template0")
+}
+
+// PrivatePostgres starts a cluster for this test alone, for one that stops,
+// kills or restarts it. Its database is empty. It is gone after the test.
+func PrivatePostgres(t testing.TB) *dev.Postgres {
+	t.Helper()
+	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: filepath.Join(t.TempDir(), "postgres"), NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pg.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return pg
+}
+
+func shared(t testing.TB) *dev.Postgres {
+	t.Helper()
+	dir := sharedDir(t, "postgres")
+	c := &env.cluster
+	c.start.Do(func() {
+		c.postgres, c.err = dev.StartPostgres(context.Background(), dev.PostgresConfig{Dir: dir, NoSync: true})
+	})
+	if c.err != nil {
+		t.Fatal(c.err)
+	}
+	return c.postgres
+}
+
+func (c *cluster) stop(ctx context.Context) error {
+	if c.postgres == nil {
+		return nil
+	}
+	return c.postgres.Stop(ctx)
+}
+
+func makeTemplate(pg *dev.Postgres) error {
+	ctx := context.Background()
+	if err := execute(ctx, pg, "CREATE DATABASE "+template+" TEMPLATE template0"); err != nil {
+		return err
+	}
+	return migrations.Apply(ctx, pg.DatabaseURL(template))
+}
+
+func fresh(t testing.TB, pg *dev.Postgres, from string) string {
+	t.Helper()
+	name := fmt.Sprintf("test_%d", env.cluster.databases.Add(1))
+	if err := execute(t.Context(), pg, "CREATE DATABASE "+name+" TEMPLATE "+from); err != nil {
+		t.Fatalf("testenv: %v", err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			keep(t, pg, name)
+			return
+		}
+		if err := execute(context.Background(), pg, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("testenv: %v", err)
+		}
+	})
+	return pg.DatabaseURL(name)
+}
+
+// keep saves the database of a failed test and says how to open it: its server
+// ends with the test binary.
+func keep(t testing.TB, pg *dev.Postgres, name string) {
+	t.Helper()
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	env.kept = true
+	if err := os.WriteFile(filepath.Join(env.dir, "kept"), []byte(t.Name()+"\n"), 0o600); err != nil {
+		t.Errorf("testenv: %v", err)
+	}
+	t.Logf("testenv: the test's database is kept for a day. To look at it, start its server\n\tgo run ./internal/testenv/serve %s\nand connect\n\tpsql '%s'",
+		filepath.Join(env.dir, "postgres"), pg.DatabaseURL(name))
+}
+
+func execute(ctx context.Context, pg *dev.Postgres, sql string) error {
+	conn, err := pgx.Connect(ctx, pg.DatabaseURL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		return fmt.Errorf("%s: %w", sql, err)
+	}
+	return nil
+}

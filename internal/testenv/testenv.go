@@ -1,0 +1,121 @@
+// Package testenv gives tests the real servers: one private Postgres for each
+// test binary with a fresh database for each test, a nats-server for each test
+// that asks, and the built programs. A package that uses it has
+//
+//	func TestMain(m *testing.M) { testenv.Main(m) }
+//
+// What is missing on the machine fails the test with what to install.
+package testenv
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// env is what the tests of this binary share. It lives from Main to its end.
+var env struct {
+	mu      sync.Mutex
+	dir     string // everything shared, removed at the end
+	kept    bool   // a failed test's database is in dir
+	cluster cluster
+	build   builds
+}
+
+// Main runs the tests and exits. By then every server it started has ended, and
+// the goroutines too: one left behind fails the run.
+func Main(m *testing.M) {
+	code, err := run(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+func run(m *testing.M) (code int, err error) {
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // a test that wants the log passes a logger
+	sweep()
+	env.dir, err = os.MkdirTemp(os.TempDir(), dirPrefix)
+	if err != nil {
+		return 1, fmt.Errorf("testenv: %w", err)
+	}
+	inUse, err := holdDir(env.dir)
+	if err != nil {
+		return 1, err
+	}
+	defer inUse.Close()
+
+	code = m.Run()
+
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := env.cluster.stop(ctx); err != nil {
+		return code, err
+	}
+	if !env.kept {
+		if err := os.RemoveAll(env.dir); err != nil {
+			return code, fmt.Errorf("testenv: %w", err)
+		}
+	}
+	if code != 0 {
+		return code, nil // a failed test may well leave something running
+	}
+	return code, goleak.Find()
+}
+
+// sharedDir is a directory under what Main made.
+func sharedDir(t testing.TB, name string) string {
+	t.Helper()
+	env.mu.Lock()
+	defer env.mu.Unlock()
+	if env.dir == "" {
+		t.Fatal("testenv: the package needs `func TestMain(m *testing.M) { testenv.Main(m) }`")
+	}
+	return filepath.Join(env.dir, name)
+}
+
+const (
+	dirPrefix = "tidegate-test-"
+	keepFor   = 24 * time.Hour // directories with a failed test's database
+)
+
+// sweep removes the directories of runs that were killed, and old kept ones.
+func sweep() {
+	old, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*")) // the pattern is well formed
+	for _, dir := range old {
+		info, err := os.Lstat(dir)
+		if err != nil || !info.IsDir() || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+			continue
+		}
+		age := time.Since(info.ModTime())
+		if _, err := os.Stat(filepath.Join(dir, "kept")); err == nil && age < keepFor || age < time.Minute {
+			continue
+		}
+		if f, err := holdDir(dir); err == nil {
+			os.RemoveAll(dir)
+			f.Close()
+		}
+	}
+}
+
+// holdDir marks dir as in use by this process, until the file is closed.
+func holdDir(dir string) (*os.File, error) {
+	f, err := os.Create(filepath.Join(dir, "in-use"))
+	if err != nil {
+		return nil, fmt.Errorf("testenv: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("testenv: %s: %w", dir, err)
+	}
+	return f, nil
+}
