@@ -19,6 +19,9 @@ const maxIDSkew = time.Hour
 type Arrival struct {
 	Sequence uint64
 	Time     time.Time
+	// Replayed is when the event was sent again out of the quarantine; zero if it
+	// was not. What was in the future at Time may be in the past by then.
+	Replayed time.Time
 }
 
 // Identity is what makes an event bookable once: At is ID's own timestamp.
@@ -35,8 +38,12 @@ func Identify(u Usage, arrival Arrival, oldest time.Time) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	if identity.At.After(arrival.Time.Add(FutureTolerance)) {
-		return Identity{}, refuse(ReasonTimeInFuture, "occurred_at", identity.At.Format(time.RFC3339), "is more than 5 minutes after its arrival at "+arrival.Time.UTC().Format(time.RFC3339))
+	arrived := arrival.Time
+	if arrival.Replayed.After(arrived) {
+		arrived = arrival.Replayed
+	}
+	if identity.At.After(arrived.Add(FutureTolerance)) {
+		return Identity{}, refuse(ReasonTimeInFuture, "occurred_at", identity.At.Format(time.RFC3339), "is more than 5 minutes after its arrival at "+arrived.UTC().Format(time.RFC3339))
 	}
 	if identity.At.Before(oldest) {
 		return Identity{}, refuse(ReasonTimeTooOld, "occurred_at", identity.At.Format(time.RFC3339), "the ledger keeps events from "+oldest.UTC().Format(time.RFC3339)+" on")

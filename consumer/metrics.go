@@ -1,0 +1,36 @@
+package consumer
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	booked      prometheus.Counter
+	duplicates  prometheus.Counter
+	quarantined *prometheus.CounterVec
+	batchSize   prometheus.Histogram
+	bookSeconds prometheus.Histogram
+	bookErrors  prometheus.Counter
+	backlog     prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) metrics {
+	f := promauto.With(reg)
+	return metrics{
+		booked: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_events_booked_total",
+			Help: "Usage events written to the ledger by this process."}),
+		duplicates: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_events_duplicate_total",
+			Help: "Usage events delivered again after they were booked."}),
+		quarantined: f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_events_quarantined_total",
+			Help: "Usage events that could not be booked, by reason."}, []string{"reason"}),
+		batchSize: f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_batch_events",
+			Help: "Events fetched at once.", Buckets: prometheus.ExponentialBuckets(1, 4, 8)}),
+		bookSeconds: f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_book_seconds",
+			Help: "Time one booking transaction took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
+		bookErrors: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_book_errors_total",
+			Help: "Bookings that failed and were tried again."}),
+		backlog: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_backlog_events",
+			Help: "Usage events in the stream that are not booked yet."}),
+	}
+}

@@ -1,0 +1,103 @@
+package consumer
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+const (
+	noticePorts = 4_000 // entries in one notice: some 150 KiB, far below max_payload
+	beatEvery   = time.Second
+)
+
+// notices tells the gates what commits changed. A notice that gets lost leaves a
+// gap in the numbers, which the gates notice by the next heartbeat.
+type notices struct {
+	conn *nats.Conn
+	from string
+	now  func() time.Time
+
+	mu      sync.Mutex
+	seq     uint64
+	booking map[int]time.Time // writers that are booking now, since when
+}
+
+// begin and end surround a booking and the telling of it: a commit may happen
+// anywhere between, so that meanwhile no notice may claim a later time.
+func (n *notices) begin(writer int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.booking == nil {
+		n.booking = map[int]time.Time{}
+	}
+	n.booking[writer] = n.now()
+}
+
+func (n *notices) end(writer int) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.booking, writer)
+}
+
+func (n *notices) send(days []ledger.PortDay) {
+	for len(days) > 0 {
+		some := days[:min(noticePorts, len(days))]
+		days = days[len(some):]
+		notice := events.TotalsNotice{
+			Ports:  make([]string, len(some)),
+			Days:   make([]int32, len(some)),
+			Tokens: make([]int64, len(some)),
+		}
+		for i, d := range some {
+			notice.Ports[i], notice.Days[i], notice.Tokens[i] = d.PortID, int32(d.Day), d.TotalTokens
+		}
+		n.publish(notice)
+	}
+}
+
+func (n *notices) publish(notice events.TotalsNotice) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seq++
+	notice.From, notice.Seq, notice.At = n.from, n.seq, n.now()
+	for _, since := range n.booking {
+		if since.Before(notice.At) {
+			notice.At = since
+		}
+	}
+	if body, err := notice.Encode(); err == nil {
+		_ = n.conn.Publish(events.SubjectTotals, body) // a lost one is a gap
+	}
+}
+
+// beat sends a heartbeat every second and measures the backlog.
+func (c *Consumer) beat(ctx context.Context, durable jetstream.Consumer) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for n := 0; ; n++ {
+		c.notices.publish(events.TotalsNotice{})
+		if n%5 == 0 {
+			c.measureBacklog(ctx, durable)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (c *Consumer) measureBacklog(ctx context.Context, durable jetstream.Consumer) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	if info, err := durable.Info(ctx); err == nil {
+		c.metrics.backlog.Set(float64(info.NumPending) + float64(info.NumAckPending))
+	}
+}

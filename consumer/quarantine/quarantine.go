@@ -1,0 +1,120 @@
+// Package quarantine is where an event goes that cannot be booked: a stream that
+// keeps its bytes, its headers, where it came from and why it was refused, until
+// an operator sends it back.
+package quarantine
+
+import (
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// The headers of a quarantined event. The event's own are kept under
+// originPrefix, since on a live message some of them would act (Nats-Rollup, Nats-TTL).
+const (
+	headerReason   = "Tidegate-Reason"
+	headerError    = "Tidegate-Error"
+	headerSubject  = "Tidegate-Subject"
+	headerStream   = "Tidegate-Stream"
+	headerSequence = "Tidegate-Sequence"
+	headerTime     = "Tidegate-Time"
+	originPrefix   = "Origin-"
+	maxErrorBytes  = 1024
+)
+
+// Copy returns the message to publish for an event that was refused. Publishing
+// it twice stores it once.
+func Copy(msg jetstream.Msg, reason *events.FieldError) (*nats.Msg, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return nil, err
+	}
+	sequence := strconv.FormatUint(meta.Sequence.Stream, 10)
+	out := nats.NewMsg(subject(msg.Subject(), reason.Reason))
+	out.Data = msg.Data()
+	for name, values := range msg.Headers() {
+		out.Header[originPrefix+name] = values
+	}
+	out.Header.Set(headerReason, string(reason.Reason))
+	out.Header.Set(headerError, headerText(reason.Error()))
+	out.Header.Set(headerSubject, msg.Subject())
+	out.Header.Set(headerStream, meta.Stream)
+	out.Header.Set(headerSequence, sequence)
+	out.Header.Set(headerTime, meta.Timestamp.UTC().Format(time.RFC3339Nano))
+	// An event that is refused again after a replay keeps its first arrival: the
+	// id that is derived from it must not change.
+	if first, ok := replayedArrival(msg.Headers()); ok {
+		out.Header.Set(headerSequence, strconv.FormatUint(first.Sequence, 10))
+		out.Header.Set(headerTime, first.Time.UTC().Format(time.RFC3339Nano))
+	}
+	out.Header.Set(events.MsgIDHeader, "q:"+meta.Stream+":"+sequence)
+	return out, nil
+}
+
+// subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one.
+func subject(original string, reason events.Reason) string {
+	base := events.SubjectQuarantine + "." + string(reason)
+	if port, ok := events.SubjectPort(events.SubjectUsage, original); ok && port != "" {
+		return base + "." + port
+	}
+	return base
+}
+
+// headerText makes any text fit for a header: one line, UTF-8, bounded.
+func headerText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == utf8.RuneError {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) <= maxErrorBytes {
+		return s
+	}
+	cut := maxErrorBytes
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut]
+}
+
+// The headers of an event that was sent back. They carry its first arrival,
+// from which the id of an event without one is derived.
+const (
+	headerReplaySequence = "Tidegate-Replay-Sequence"
+	headerReplayTime     = "Tidegate-Replay-Time"
+)
+
+// Arrival is when a message first entered the stream.
+func Arrival(msg jetstream.Msg) (events.Arrival, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return events.Arrival{}, err
+	}
+	arrival := events.Arrival{Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
+	// Anybody can write these headers. All they can move is the derived id of an
+	// event in the port that they may publish for, and only into the past.
+	if first, ok := replayedArrival(msg.Headers()); ok && !first.Time.After(arrival.Time) {
+		first.Replayed = arrival.Time
+		return first, nil
+	}
+	return arrival, nil
+}
+
+func replayedArrival(h nats.Header) (events.Arrival, bool) {
+	if len(h) == 0 {
+		return events.Arrival{}, false
+	}
+	sequence, err := strconv.ParseUint(h.Get(headerReplaySequence), 10, 64)
+	if err != nil {
+		return events.Arrival{}, false
+	}
+	at, err := time.Parse(time.RFC3339Nano, h.Get(headerReplayTime))
+	return events.Arrival{Sequence: sequence, Time: at}, err == nil
+}

@@ -1,0 +1,138 @@
+package quarantine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// Event is a quarantined event.
+type Event struct {
+	Sequence uint64              `json:"sequence"` // in the quarantine: what show and replay take
+	Reason   events.Reason       `json:"reason"`
+	Error    string              `json:"error"`
+	Subject  string              `json:"subject"` // where it was published
+	Arrived  time.Time           `json:"arrived"`
+	Held     time.Time           `json:"quarantined_at"`
+	Origin   Origin              `json:"origin"`
+	Headers  map[string][]string `json:"headers,omitempty"` // its own
+	Payload  []byte              `json:"payload_base64"`
+	Text     string              `json:"payload,omitempty"` // the same, if it is readable text
+}
+
+// Origin is the message that the event was.
+type Origin struct {
+	Stream   string `json:"stream"`
+	Sequence uint64 `json:"sequence"`
+}
+
+// ErrNotFound: there is no such event in the quarantine.
+var ErrNotFound = errors.New("there is no such event in the quarantine")
+
+// Store reads the quarantine and sends events back.
+type Store struct{ js jetstream.JetStream }
+
+// Open returns the quarantine behind js.
+func Open(js jetstream.JetStream) Store { return Store{js} }
+
+// List returns at most limit events, oldest first, from the given sequence on.
+func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error) {
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if err != nil {
+		return nil, fmt.Errorf("quarantine: %w", err)
+	}
+	list := []Event{}
+	for len(list) < limit {
+		raw, err := stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(events.SubjectQuarantine+".>"))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("quarantine: %w", err)
+		}
+		list = append(list, parse(raw))
+		from = raw.Sequence + 1
+	}
+	return list, nil
+}
+
+// Get returns one event, or [ErrNotFound].
+func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if err != nil {
+		return Event{}, fmt.Errorf("quarantine: %w", err)
+	}
+	raw, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return Event{}, ErrNotFound
+	}
+	if err != nil {
+		return Event{}, fmt.Errorf("quarantine: event %d: %w", sequence, err)
+	}
+	return parse(raw), nil
+}
+
+// Replay sends an event back to where it was published and, once JetStream has
+// it, takes it out of the quarantine. Dying between the two is harmless: the
+// event is known by its id. One that still cannot be booked comes back.
+func (s Store) Replay(ctx context.Context, sequence uint64) error {
+	event, err := s.Get(ctx, sequence)
+	if err != nil {
+		return err
+	}
+	msg := nats.NewMsg(event.Subject)
+	msg.Data = event.Payload
+	for name, values := range event.Headers {
+		if !strings.HasPrefix(strings.ToLower(name), "nats-") {
+			msg.Header[name] = values
+		}
+	}
+	msg.Header.Set(headerReplaySequence, strconv.FormatUint(event.Origin.Sequence, 10))
+	msg.Header.Set(headerReplayTime, event.Arrived.Format(time.RFC3339Nano))
+	msg.Header.Set(events.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
+	if _, err := s.js.PublishMsg(ctx, msg); err != nil {
+		return fmt.Errorf("quarantine: send event %d back: %w", sequence, err)
+	}
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if err != nil {
+		return fmt.Errorf("quarantine: %w", err)
+	}
+	if err := stream.DeleteMsg(ctx, sequence); err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+		return fmt.Errorf("quarantine: event %d was sent back, but is still listed: %w", sequence, err)
+	}
+	return nil
+}
+
+func parse(raw *jetstream.RawStreamMsg) Event {
+	e := Event{
+		Sequence: raw.Sequence,
+		Reason:   events.Reason(raw.Header.Get(headerReason)),
+		Error:    raw.Header.Get(headerError),
+		Subject:  raw.Header.Get(headerSubject),
+		Held:     raw.Time.UTC(),
+		Payload:  raw.Data,
+	}
+	e.Origin.Stream = raw.Header.Get(headerStream)
+	e.Origin.Sequence, _ = strconv.ParseUint(raw.Header.Get(headerSequence), 10, 64)
+	e.Arrived, _ = time.Parse(time.RFC3339Nano, raw.Header.Get(headerTime))
+	for name, values := range raw.Header {
+		if own, ok := strings.CutPrefix(name, originPrefix); ok {
+			if e.Headers == nil {
+				e.Headers = map[string][]string{}
+			}
+			e.Headers[own] = values
+		}
+	}
+	if text := string(raw.Data); headerText(text) == text {
+		e.Text = text
+	}
+	return e
+}

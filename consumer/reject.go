@@ -1,0 +1,67 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+const (
+	quarantineTogether = 256 // copies on their way at once; JetStream stalls a client at 4,000
+	quarantineAck      = 5 * time.Second
+)
+
+func arrivalOf(msg jetstream.Msg) (events.Arrival, error) { return quarantine.Arrival(msg) }
+
+// publishRejected sends quarantine copies, discards the messages whose copy is
+// acknowledged and returns the rest.
+func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcomes []ledger.Outcome, rejected []int) (left []int) {
+	for len(rejected) > 0 && ctx.Err() == nil {
+		some := rejected[:min(quarantineTogether, len(rejected))]
+		rejected = rejected[len(some):]
+		acks := make([]jetstream.PubAckFuture, len(some))
+		for n, i := range some {
+			if copied, err := quarantine.Copy(part[i].msg, outcomes[i].Reason); err == nil {
+				acks[n], _ = c.js.PublishMsgAsync(copied, jetstream.WithRetryAttempts(0))
+			}
+		}
+		first := some[0]
+		c.log.Warn("events quarantined", "events", len(some), "first_subject", part[first].msg.Subject(), "first_error", outcomes[first].Reason)
+		left = append(left, c.discardAcknowledged(ctx, part, outcomes, some, acks)...)
+	}
+	return append(left, rejected...)
+}
+
+func (c *Consumer) discardAcknowledged(ctx context.Context, part []delivery, outcomes []ledger.Outcome, some []int, acks []jetstream.PubAckFuture) (left []int) {
+	ctx, cancel := context.WithTimeout(ctx, quarantineAck)
+	defer cancel()
+	for n, i := range some {
+		if !acknowledged(ctx, acks[n]) {
+			left = append(left, i)
+			continue
+		}
+		reason := outcomes[i].Reason.Reason
+		c.metrics.quarantined.WithLabelValues(string(reason)).Inc()
+		c.settle(part[i].msg, discard, reason)
+	}
+	return left
+}
+
+func acknowledged(ctx context.Context, ack jetstream.PubAckFuture) bool {
+	if ack == nil {
+		return false
+	}
+	select {
+	case <-ack.Ok():
+		return true
+	case <-ack.Err():
+		return false
+	case <-ctx.Done():
+		return false
+	}
+}

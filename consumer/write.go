@@ -1,0 +1,148 @@
+package consumer
+
+import (
+	"context"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// write books what the queue brings until it is closed. When ctx, the drain
+// deadline, ends, it hands back the rest.
+func (c *Consumer) write(ctx context.Context, writer int, queue <-chan []delivery) {
+	for part := range queue {
+		c.notices.begin(writer)
+		outcomes := c.book(ctx, part)
+		c.notices.end(writer)
+		c.settleAll(ctx, part, outcomes)
+	}
+}
+
+// book returns one outcome per delivery, committed; nil when ctx ended first.
+func (c *Consumer) book(ctx context.Context, part []delivery) []ledger.Outcome {
+	entries := make([]ledger.Entry, 0, len(part))
+	for i := range part {
+		if part[i].refused == nil {
+			entries = append(entries, part[i].entry)
+		}
+	}
+	booking, ok := c.bookUntilDone(ctx, entries)
+	if !ok {
+		return nil
+	}
+	killpoint.Here("after-commit")
+	c.notices.send(booking.Days)
+
+	outcomes := make([]ledger.Outcome, len(part))
+	next := 0
+	for i := range part {
+		if part[i].refused != nil {
+			outcomes[i] = ledger.Outcome{Fate: ledger.Rejected, Reason: part[i].refused}
+			continue
+		}
+		outcomes[i] = booking.Outcomes[next]
+		next++
+	}
+	return outcomes
+}
+
+// bookUntilDone tries as long as it takes: whatever Postgres suffers from, the
+// events are safe in the stream and booking again is harmless.
+func (c *Consumer) bookUntilDone(ctx context.Context, entries []ledger.Entry) (ledger.Booking, bool) {
+	for wait := newBackoff(); ; wait.sleep(ctx) {
+		if ctx.Err() != nil {
+			return ledger.Booking{}, false
+		}
+		start := time.Now()
+		booking, err := c.cfg.Ledger.Book(ctx, entries)
+		if err == nil {
+			c.metrics.bookSeconds.Observe(time.Since(start).Seconds())
+			return booking, true
+		}
+		c.metrics.bookErrors.Inc()
+		c.log.Warn("events cannot be booked, trying again", "events", len(entries), "error", err)
+	}
+}
+
+// settleAll gives every message of a part its fate. outcomes is nil when nothing
+// is known to be committed.
+func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
+	msgs := make([]jetstream.Msg, len(part))
+	for i := range part {
+		msgs[i] = part[i].msg
+	}
+	defer c.inFlight.remove(msgs)
+	if outcomes == nil {
+		for _, msg := range msgs {
+			c.settle(msg, handBack, "")
+		}
+		return
+	}
+	c.quarantineAll(ctx, part, outcomes)
+	for i, msg := range msgs {
+		if i == len(msgs)/2 {
+			killpoint.Here("during-ack")
+		}
+		switch outcomes[i].Fate {
+		case ledger.Booked:
+			c.metrics.booked.Inc()
+			c.settle(msg, accept, "")
+		case ledger.Duplicate:
+			c.metrics.duplicates.Inc()
+			c.settle(msg, accept, "")
+		}
+	}
+}
+
+// quarantineAll copies the rejected events to the quarantine stream and lets go
+// of those whose copy is acknowledged.
+func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
+	var rejected []int
+	for i := range outcomes {
+		if outcomes[i].Fate == ledger.Rejected {
+			rejected = append(rejected, i)
+		}
+	}
+	for wait := newBackoff(); len(rejected) > 0; wait.sleep(ctx) {
+		rejected = c.publishRejected(ctx, part, outcomes, rejected)
+		if len(rejected) == 0 {
+			return
+		}
+		if ctx.Err() != nil {
+			for _, i := range rejected {
+				c.settle(part[i].msg, handBack, "")
+			}
+			return
+		}
+		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
+	}
+}
+
+type settlement int
+
+const (
+	accept   settlement = iota // committed: never deliver it again
+	discard                    // its quarantine copy is acknowledged: never deliver it again
+	handBack                   // deliver it to somebody else, soon
+)
+
+// settle is the only place that decides a message's fate. A settlement that
+// does not reach the server is harmless: the message comes again and its id is known.
+func (c *Consumer) settle(msg jetstream.Msg, s settlement, reason events.Reason) {
+	var err error
+	switch s {
+	case accept:
+		err = msg.Ack()
+	case discard:
+		err = msg.TermWithReason("quarantined: " + string(reason))
+	case handBack:
+		err = msg.Nak()
+	}
+	if err != nil {
+		c.log.Debug("a message could not be settled, it will be delivered again", "error", err)
+	}
+}
