@@ -1,0 +1,183 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+)
+
+// Policy is what a [Client] answers a check with when it cannot ask.
+type Policy int
+
+// The policies. There is no default: whether an outage may stop AI calls or may
+// let a budget be overrun is for each service to decide.
+const (
+	FailOpen   Policy = iota + 1 // allow: a missing answer never stops an AI call, caps may be overrun meanwhile
+	FailClosed                   // refuse: nothing is spent that nobody has checked
+)
+
+// ClientConfig configures a [Client].
+type ClientConfig struct {
+	// WhenUnavailable decides checks that could not be asked. Required.
+	WhenUnavailable Policy
+	// Timeout bounds every call, besides its ctx. Default 2 s.
+	Timeout time.Duration
+}
+
+// Client asks the budget gate. Its methods may be called from any goroutine. It
+// holds nothing that must be closed; the connection stays the caller's.
+//
+// Every request goes to the subject that names the port, so a user whose NATS
+// permissions cover one port can ask about that port only.
+type Client struct {
+	nc      *nats.Conn
+	policy  Policy
+	timeout time.Duration
+}
+
+// NewClient returns a client on nc. It does no I/O.
+func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
+	switch {
+	case nc == nil:
+		return nil, errors.New("events: NewClient needs a NATS connection; events.Connect makes one")
+	case cfg.WhenUnavailable != FailOpen && cfg.WhenUnavailable != FailClosed:
+		return nil, errors.New("events: ClientConfig.WhenUnavailable must be events.FailOpen or events.FailClosed: say what a check answers while no gate does")
+	case cfg.Timeout < 0:
+		return nil, fmt.Errorf("events: ClientConfig.Timeout must not be negative: got %s", cfg.Timeout)
+	case cfg.Timeout == 0:
+		cfg.Timeout = 2 * time.Second
+	}
+	return &Client{nc: nc, policy: cfg.WhenUnavailable, timeout: cfg.Timeout}, nil
+}
+
+// Check asks whether r.PortID may spend r.EstimatedTokens now. It holds nothing:
+// two callers that check at once may both be allowed the last tokens.
+//
+// The verdict is right to act on whatever the error is: with any error its
+// Allowed is the policy's answer, so a caller needs no more than
+//
+//	v, err := client.Check(ctx, r)
+//	if err != nil { log it }
+//	if !v.Allowed { refuse }
+//
+// The error is [ErrUnavailable] when no gate answered (a refusal then carries
+// [ReasonGateUnavailable]; [ErrNotPermitted] matches too if NATS forbade to ask), a [*FieldError] when r breaks the contract, or a
+// [*ServiceError]. A refusal by the gate is no error.
+func (c *Client) Check(ctx context.Context, r CheckRequest) (Verdict, error) {
+	if err := r.Validate(); err != nil {
+		return c.undecided(err), err
+	}
+	port := r.PortID
+	r.PortID = "" // the subject says it
+	var v Verdict
+	if err := c.ask(ctx, SubjectCheck, port, r, &v); err != nil {
+		return c.undecided(err), err
+	}
+	return v, nil
+}
+
+// undecided is the verdict of the policy.
+func (c *Client) undecided(err error) Verdict {
+	v := Verdict{Allowed: c.policy == FailOpen}
+	if !v.Allowed && errors.Is(err, ErrUnavailable) {
+		v.Reason = ReasonGateUnavailable
+	}
+	return v
+}
+
+// Get returns a port's budget. A port without one has Version 0.
+func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
+	var b Budget
+	if err := checkPort(port); err != nil {
+		return b, err
+	}
+	err := c.ask(ctx, SubjectBudgetGet, port, struct{}{}, &b)
+	return b, err
+}
+
+// Set stores a budget and returns it with its new version. The error is
+// [ErrConflict] when r.IfVersion is not the stored version. After
+// [ErrUnavailable] the budget may have been stored or not: only the answer is
+// known to be missing.
+func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
+	var b Budget
+	if err := checkPort(r.PortID); err != nil {
+		return b, err
+	}
+	if err := r.Budget().Validate(); err != nil {
+		return b, err
+	}
+	port := r.PortID
+	r.PortID = ""
+	err := c.ask(ctx, SubjectBudgetSet, port, r, &b)
+	return b, err
+}
+
+// Usage returns a port's usage in the current period of its budget.
+func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
+	var report Report
+	if err := checkPort(r.PortID); err != nil {
+		return report, err
+	}
+	if r.By != "" && !r.By.Valid() {
+		return report, invalid("by", r.By, "must be feature, model, user or day")
+	}
+	port := r.PortID
+	r.PortID = ""
+	err := c.ask(ctx, SubjectReport, port, r, &report)
+	return report, err
+}
+
+// ask does one request and reply. It does not wait for a lost connection to come
+// back: an outage must not add the timeout to every AI call, and a request left
+// in nats.go's buffer would be asked long after its caller gave up.
+func (c *Client) ask(ctx context.Context, base, port string, request, reply any) error {
+	subject := Subject(base, port)
+	payload, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("events: encoding a request to %s: %w", subject, err)
+	}
+	if err := ctx.Err(); errors.Is(err, context.Canceled) {
+		return fmt.Errorf("events: asking %s: %w", subject, err)
+	}
+	if !c.nc.IsConnected() {
+		return unavailable(subject, errNotConnected)
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	lastError := c.nc.LastError()
+	msg, err := c.nc.RequestWithContext(ctx, subject, payload)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("events: asking %s: %w", subject, err)
+	case err != nil && violation(c.nc, lastError, subject):
+		return unavailable(subject, ErrNotPermitted)
+	case err != nil:
+		return unavailable(subject, err)
+	}
+	if err := serviceError(subject, msg); err != nil {
+		return err
+	}
+	if err := json.Unmarshal(msg.Data, reply); err != nil {
+		return fmt.Errorf("events: %s answered something else than its contract: %w", subject, err)
+	}
+	return nil
+}
+
+// serviceError reads the fault that a NATS micro service puts into the headers.
+func serviceError(subject string, msg *nats.Msg) error {
+	code := msg.Header.Get("Nats-Service-Error-Code")
+	if code == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(code)
+	if err != nil {
+		n = 500
+	}
+	return &ServiceError{Code: n, Description: msg.Header.Get("Nats-Service-Error"), Subject: subject}
+}

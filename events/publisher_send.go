@@ -1,0 +1,293 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/synadia-io/orbit.go/jetstreamext"
+)
+
+// batchRefusedFor is how long a stream that takes no atomic batches gets single
+// publishes before a batch is tried again.
+const batchRefusedFor = time.Minute
+
+// jsTooLarge is JetStream's code for a message over the stream's own limit.
+const jsTooLarge jetstream.ErrorCode = 10054
+
+var errNotConnected = errors.New("not connected to NATS")
+
+// Publish publishes usages in the order given and returns when JetStream has
+// acknowledged every one of them. It fills missing IDs and times in the slice
+// itself, so that calling it again with the same slice books nothing twice. It
+// publishes again through reconnects and restarts until ctx ends.
+//
+// Its errors are a [*FieldError] for the first usage that breaks the contract
+// (nothing was published then), [ErrNotPermitted], [ErrPublisherClosed], the
+// server's when an event is larger than it takes, and ctx's own; all but the
+// first say how many usages were not acknowledged.
+//
+// Within one call the order in the stream is the order given, unless something
+// had to be published again: then up to BatchSize neighbours may change places.
+func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
+	messages := make([]*message, len(usages))
+	for i := range usages {
+		if usages[i].OccurredAt.IsZero() {
+			usages[i].OccurredAt = occurredNow(usages[i].ID)
+		}
+		m, err := newMessage(usages[i], 0)
+		if err != nil {
+			return fmt.Errorf("events: usage %d of %d: %w", i+1, len(usages), err)
+		}
+		messages[i], usages[i].ID = m, m.id
+	}
+	if !p.enter(len(messages)) {
+		return ErrPublisherClosed
+	}
+	defer p.publishes.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(p.life, cancel)()
+
+	for done := 0; done < len(messages); {
+		batch := messages[done:min(done+p.cfg.BatchSize, len(messages))]
+		if left, err := p.publish(ctx, batch); err != nil {
+			missing := len(left) + len(messages) - done - len(batch)
+			p.mu.Lock()
+			p.stats.Dropped += uint64(missing)
+			p.mu.Unlock()
+			return fmt.Errorf("events: %d of %d usages not acknowledged: %w", missing, len(messages), err)
+		}
+		done += len(batch)
+	}
+	return nil
+}
+
+// enter counts a call of Publish in, unless the publisher is closed.
+func (p *Publisher) enter(events int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false
+	}
+	p.stats.Recorded += uint64(events)
+	p.publishes.Add(1)
+	return true
+}
+
+// publish sends until everything is acknowledged, forbidden, or ctx ends.
+func (p *Publisher) publish(ctx context.Context, batch []*message) ([]*message, error) {
+	for try := 0; ; try++ {
+		left, err := p.send(ctx, batch, try)
+		if len(left) == 0 {
+			return nil, nil
+		}
+		for _, m := range left {
+			if m.refused {
+				return left, fmt.Errorf("%w: subject %s", ErrNotPermitted, m.subject)
+			}
+			if m.hopeless {
+				return left, fmt.Errorf("event %s of %d bytes: %w", m.id, len(m.payload), err)
+			}
+		}
+		batch = left
+		p.pause(ctx, try+1, err)
+		switch {
+		case p.life.Err() != nil:
+			return left, ErrPublisherClosed
+		case p.nc.IsClosed():
+			return left, nats.ErrConnectionClosed
+		case ctx.Err() != nil:
+			return left, fmt.Errorf("%w (last: %w)", ctx.Err(), err)
+		}
+	}
+}
+
+// message is an event in its wire form.
+type message struct {
+	place   uint64 // among the recorded events
+	id      string
+	subject string
+	msgID   string
+	payload []byte
+
+	// What the last try found out, if anything.
+	refused  bool // NATS forbids its subject
+	hopeless bool // it is larger than the server or the stream takes
+}
+
+// newMessage encodes u and gives it an id if it has none. A usage that breaks the
+// contract comes with a [*FieldError], and without a message if its port is illegal.
+func newMessage(u Usage, place uint64) (*message, error) {
+	if u.ID == "" {
+		u.ID = NewUUIDv7(u.OccurredAt).String()
+	}
+	err := u.Validate()
+	if !ValidPort(u.PortID) {
+		return nil, err
+	}
+	m := &message{
+		place: place, id: u.ID,
+		subject: Subject(SubjectUsage, u.PortID),
+		msgID:   MsgID(u.PortID, u.ID),
+		payload: u.AppendJSON(make([]byte, 0, 512)),
+	}
+	if checkText("id", u.ID, maxIDChars, true) != nil { // no header for it; the try after a lost answer still needs one
+		m.msgID = MsgID(u.PortID, NewUUIDv7(time.Now()).String())
+	}
+	return m, err
+}
+
+// wire is a fresh NATS message: publishing adds headers of its own.
+func (m *message) wire() *nats.Msg {
+	return &nats.Msg{Subject: m.subject, Data: m.payload, Header: nats.Header{MsgIDHeader: {m.msgID}}}
+}
+
+// send tries once to get every message acknowledged. It returns those that were
+// not, in order, and a reason.
+func (p *Publisher) send(ctx context.Context, messages []*message, try int) (left []*message, err error) {
+	if try > 0 {
+		p.count(func(s *Stats) { s.Retries += uint64(len(messages)) })
+	}
+	if !p.nc.IsConnected() {
+		return messages, errNotConnected
+	}
+	lastError := p.nc.LastError()
+	if len(messages) > 1 && time.Now().UnixNano() >= p.singlesTil.Load() {
+		err := p.sendBatch(ctx, messages)
+		if err == nil {
+			p.count(func(s *Stats) { s.Published += uint64(len(messages)) })
+			return nil, nil
+		}
+		if !p.singlesInstead(err, try) && !p.forbidden(messages, lastError) {
+			return messages, err
+		}
+	}
+	return p.sendSingles(ctx, messages, lastError)
+}
+
+// sendBatch stores all of them or none, with one fsync.
+func (p *Publisher) sendBatch(ctx context.Context, messages []*message) error {
+	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
+	defer cancel()
+	batch := make([]*nats.Msg, len(messages))
+	for i, m := range messages {
+		batch[i] = m.wire()
+	}
+	// No acknowledgement before the commit: that wait could not be cancelled.
+	_, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch, jetstreamext.BatchFlowControl{})
+	return err
+}
+
+// singlesInstead decides whether a failed batch is worth trying one by one: yes
+// when the answer is about the batch or one of its events, no when the stream
+// could not be reached or is busy.
+func (p *Publisher) singlesInstead(err error, try int) bool {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstreamext.ErrInvalidBatchAck): // a server from before atomic batches
+		p.noBatches()
+		return true
+	case errors.Is(err, nats.ErrMaxPayload):
+		return true
+	case !errors.As(err, &api):
+		return false
+	}
+	switch api.ErrorCode {
+	case jetstreamext.JSErrCodeBatchPublishNotEnabled:
+		p.noBatches()
+		return true
+	case jetstreamext.JSErrCodeBatchPublishIncomplete:
+		// The server restarted amid the batch, or has too many open batches just
+		// now, or refused one event: tell them apart by trying again.
+		return try >= 2
+	default:
+		return api.Code < 500 && api.Code != 429
+	}
+}
+
+func (p *Publisher) noBatches() {
+	p.singlesTil.Store(time.Now().Add(batchRefusedFor).UnixNano())
+}
+
+// sendSingles publishes all, then waits for all answers.
+func (p *Publisher) sendSingles(ctx context.Context, messages []*message, lastError error) (left []*message, first error) {
+	answers := make([]jetstream.PubAckFuture, len(messages))
+	errs := make([]error, len(messages))
+	for i, m := range messages {
+		answers[i], errs[i] = p.js.PublishMsgAsync(m.wire(), jetstream.WithRetryAttempts(0))
+	}
+	var published, duplicates uint64
+	for i, m := range messages {
+		duplicate, err := false, errs[i]
+		if err == nil {
+			duplicate, err = p.answer(ctx, answers[i], m, lastError)
+		}
+		if err == nil {
+			published++
+			if duplicate {
+				duplicates++
+			}
+			continue
+		}
+		m.refused, m.hopeless = errors.Is(err, ErrNotPermitted), tooLarge(err)
+		left = append(left, m)
+		if first == nil || m.hopeless {
+			first = err
+		}
+	}
+	p.count(func(s *Stats) {
+		s.Published += published
+		s.Duplicates += duplicates
+	})
+	return left, first
+}
+
+// answer waits for one acknowledgement. A publish that permissions forbid gets
+// none; the server says so on the connection only, hence the look at its last error.
+func (p *Publisher) answer(ctx context.Context, f jetstream.PubAckFuture, m *message, lastError error) (duplicate bool, err error) {
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		select {
+		case ack := <-f.Ok():
+			return ack.Duplicate, nil
+		case err := <-f.Err():
+			return false, err
+		case <-ctx.Done():
+			return false, ctx.Err()
+		case <-look.C:
+			if p.forbidden([]*message{m}, lastError) {
+				return false, ErrNotPermitted
+			}
+		}
+	}
+}
+
+// forbidden reports whether NATS has refused one of the subjects since lastError.
+func (p *Publisher) forbidden(messages []*message, lastError error) bool {
+	for _, m := range messages {
+		if violation(p.nc, lastError, m.subject) {
+			p.logRefused.Do(func() {
+				p.cfg.Logger.Error("NATS does not permit this user to publish usage events of a port, they wait; grant publish on the subject",
+					"subject", m.subject)
+			})
+			return true
+		}
+	}
+	return false
+}
+
+func tooLarge(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == jsTooLarge
+}
+
+func (p *Publisher) count(change func(*Stats)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.stats)
+}

@@ -1,0 +1,375 @@
+package events_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+func TestPublisher_StoresWhatIsRecorded(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+
+	before := time.Now().Truncate(time.Millisecond)
+	for i := range 1234 {
+		p.Record(call(fmt.Sprintf("p%d", i%7), i))
+	}
+	if err := p.Close(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 1234, Published: 1234}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	messages := stored(t, nc)
+	if len(messages) != 1234 {
+		t.Fatalf("stored %d of 1234", len(messages))
+	}
+	for i, msg := range messages {
+		u, err := events.DecodeUsage(msg.Subject, msg.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, ok := events.ParseUUIDv7(u.ID)
+		if !ok || u.OccurredAt.Before(before) || !events.UUIDv7Time(id).Equal(u.OccurredAt) {
+			t.Fatalf("event %d: id %q, occurred_at %s: want a UUIDv7 of a time since %s", i, u.ID, u.OccurredAt, before)
+		}
+		if got := msg.Header.Get(events.MsgIDHeader); got != u.PortID+":"+u.ID {
+			t.Fatalf("event %d: Nats-Msg-Id %q", i, got)
+		}
+		if want := "ai.usage." + u.PortID; msg.Subject != want {
+			t.Fatalf("event %d: subject %q, want %q", i, msg.Subject, want)
+		}
+		want := call(u.PortID, i)
+		want.ID, want.OccurredAt = u.ID, u.OccurredAt
+		want.MeasuredBy, want.Status = events.MeasuredByProvider, events.StatusOK
+		if diff := cmp.Diff(want, u); diff != "" {
+			t.Fatalf("event %d, in the order recorded (-want +got):\n%s", i, diff)
+		}
+	}
+	if messages[0].Header.Get("Nats-Batch-Id") == "" {
+		t.Error("events recorded together did not travel as an atomic batch")
+	}
+}
+
+func TestPublisher_OneEventGoesAsASingle(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	p.Record(call("p1", 1))
+	if err := p.Flush(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if id := stored(t, nc)[0].Header.Get("Nats-Batch-Id"); id != "" {
+		t.Errorf("a batch of one was published as an atomic batch %q", id)
+	}
+}
+
+func TestPublisher_KeepsGivenIDsAndTimes(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+
+	past := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	v7 := events.NewUUIDv7(past).String()
+	given := []events.Usage{call("p1", 0), call("p1", 1), call("p1", 2), call("p1", 3)}
+	given[0].ID = v7                                          // the id has the time
+	given[1].ID, given[1].OccurredAt = "row-17", past         // both given
+	given[2].ID = "row-18"                                    // needs a time beside it
+	given[3].OccurredAt = past.In(time.FixedZone("", 5*3600)) // needs an id of that time
+	for _, u := range given {
+		p.Record(u)
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	got := storedUsages(t, nc)
+	if got[0].ID != v7 || !got[0].OccurredAt.IsZero() {
+		t.Errorf("a UUIDv7 alone became id %q at %s", got[0].ID, got[0].OccurredAt)
+	}
+	if got[1].ID != "row-17" || !got[1].OccurredAt.Equal(past) {
+		t.Errorf("an id and a time became id %q at %s", got[1].ID, got[1].OccurredAt)
+	}
+	if got[2].ID != "row-18" || time.Since(got[2].OccurredAt).Abs() > time.Minute {
+		t.Errorf("an id of its own alone became id %q at %s, want now", got[2].ID, got[2].OccurredAt)
+	}
+	if id, ok := events.ParseUUIDv7(got[3].ID); !ok || !events.UUIDv7Time(id).Equal(past) {
+		t.Errorf("a time alone became id %q at %s", got[3].ID, got[3].OccurredAt)
+	}
+}
+
+func TestPublisher_InvalidUsage(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	log := &logBook{}
+	p := newPublisher(t, nc, events.PublisherConfig{Logger: log.logger()})
+
+	badFeature, badID, badUTF8, huge, noPort, wildPort := call("p1", 1), call("p1", 2), call("p1", 3), call("p1", 4), call("", 5), call("p1.*", 6)
+	badFeature.Feature = ""
+	badID.ID = "x\r\nNats-Rollup: all\r\n\r\n" + strings.Repeat("y", 300)
+	badUTF8.Model = "gpt\xff"
+	huge.UserID = strings.Repeat("u", 20_000)
+	for _, u := range []events.Usage{badFeature, badID, badUTF8, huge, noPort, wildPort, call("p1", 7)} {
+		p.Record(u)
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 7, Published: 5, Dropped: 2, Invalid: 6}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	var reasons []string
+	for _, msg := range stored(t, nc) {
+		_, err := events.DecodeUsage(msg.Subject, msg.Data)
+		var field *events.FieldError
+		if errors.As(err, &field) {
+			reasons = append(reasons, string(field.Reason)+" "+field.Field)
+		} else {
+			reasons = append(reasons, "ok")
+		}
+		if msg.Header.Get("Nats-Rollup") != "" {
+			t.Error("an id smuggled in a header")
+		}
+	}
+	// U+FFFD stands for the bytes that JSON cannot carry, so that event can be booked.
+	want := []string{"invalid_field feature", "invalid_field id", "ok", "too_large payload bytes", "ok"}
+	if diff := cmp.Diff(want, reasons); diff != "" {
+		t.Error("what the consumer will say (-want +got):\n", diff)
+	}
+	if got := log.all(); !strings.Contains(got, "feature") || !strings.Contains(got, "is required") {
+		t.Errorf("the log names no field and rule:\n%s", got)
+	}
+}
+
+func TestPublisher_ManyCallers(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	var callers sync.WaitGroup
+	for c := range 8 {
+		callers.Go(func() {
+			port := fmt.Sprintf("p%d", c)
+			for i := range 500 {
+				if i%100 == 50 {
+					if err := p.Publish(within(t, 20*time.Second), []events.Usage{call(port, i)}); err != nil {
+						t.Error(err)
+					}
+					continue
+				}
+				p.Record(call(port, i))
+			}
+			if err := p.Flush(within(t, 20*time.Second)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	if diff := cmp.Diff(events.Stats{Recorded: 4000, Published: 4000}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	perPort := map[string][]int64{}
+	for _, u := range storedUsages(t, nc) {
+		if u.RequestID != "req_000050" && !strings.HasSuffix(u.RequestID, "50") {
+			perPort[u.PortID] = append(perPort[u.PortID], u.InputTokens)
+		}
+	}
+	for port, seen := range perPort {
+		if !slices.IsSorted(seen) {
+			t.Errorf("port %s: recorded by one goroutine, stored in another order", port)
+		}
+	}
+}
+
+func TestPublisher_BufferOverflowIsCounted(t *testing.T) {
+	log := &logBook{}
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{Buffer: 100, Logger: log.logger()})
+	for i := range 150 {
+		p.Record(call("p1", i))
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 150, Dropped: 50, Pending: 100}, p.Stats(), ignoreRetries); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	eventually(t, 5*time.Second, "the log says what was dropped", func() bool { return strings.Contains(log.all(), "dropped=50") })
+}
+
+func TestPublisher_CloseSaysWhatIsLeft(t *testing.T) {
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{})
+	for i := range 70 {
+		p.Record(call("p1", i))
+	}
+	began := time.Now()
+	if err := p.Flush(within(t, 100*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "70 events") {
+		t.Errorf("Flush: %v", err)
+	}
+	err := p.Close(within(t, 100*time.Millisecond))
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "70 events") {
+		t.Errorf("Close: %v", err)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("Flush and Close took %s for 100 ms each", took)
+	}
+	p.Record(call("p1", 1))
+	if diff := cmp.Diff(events.Stats{Recorded: 71, Dropped: 71}, p.Stats(), ignoreRetries); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	if err := p.Publish(t.Context(), []events.Usage{call("p1", 1)}); !errors.Is(err, events.ErrPublisherClosed) {
+		t.Errorf("Publish after Close: %v", err)
+	}
+}
+
+func TestPublisher_CloseEndsWhenTheConnectionIsClosed(t *testing.T) {
+	nc := connect(t, deadURL(t))
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	p.Record(call("p1", 1))
+	nc.Close()
+	if err := p.Close(within(t, time.Minute)); !errors.Is(err, nats.ErrConnectionClosed) || !strings.Contains(err.Error(), "1 events") {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func TestPublisher_PublishAcknowledgesInOrder(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 100})
+	usages := make([]events.Usage, 1050)
+	for i := range usages {
+		usages[i] = call("p1", i)
+	}
+	if err := p.Publish(t.Context(), usages); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(t.Context(), usages); err != nil { // again: the ids are in the slice now
+		t.Fatal(err)
+	}
+	got := storedUsages(t, nc)
+	if len(got) != len(usages) {
+		t.Fatalf("stored %d of %d", len(got), len(usages))
+	}
+	for i := range got {
+		if got[i].ID != usages[i].ID || got[i].RequestID != usages[i].RequestID {
+			t.Fatalf("place %d holds %s, want %s", i, got[i].RequestID, usages[i].RequestID)
+		}
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 2100, Published: 2100, Duplicates: 1050}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	bad := []events.Usage{call("p1", 1), {PortID: "p1"}}
+	var field *events.FieldError
+	if err := p.Publish(t.Context(), bad); !errors.As(err, &field) || field.Field != "feature" || !strings.Contains(err.Error(), "usage 2 of 2") {
+		t.Errorf("an invalid usage: %v", err)
+	}
+	if n := len(stored(t, nc)); n != len(usages) {
+		t.Errorf("a refused call of Publish stored %d events", n-len(usages))
+	}
+}
+
+func TestPublisher_PublishEndsWithItsContext(t *testing.T) {
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{})
+	err := p.Publish(within(t, 100*time.Millisecond), []events.Usage{call("p1", 1), call("p1", 2)})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "2 of 2 usages") {
+		t.Errorf("Publish: %v", err)
+	}
+	if s := p.Stats(); s.Pending != 0 || s.Dropped != 2 {
+		t.Errorf("stats: %+v", s)
+	}
+	stuck := make(chan error, 1)
+	go func() { stuck <- p.Publish(context.Background(), []events.Usage{call("p1", 1)}) }()
+	eventually(t, 5*time.Second, "the call runs", func() bool { return p.Stats().Pending == 1 })
+	_ = p.Close(within(t, 50*time.Millisecond))
+	if err := <-stuck; !errors.Is(err, events.ErrPublisherClosed) {
+		t.Errorf("Publish during Close: %v", err)
+	}
+}
+
+func TestPublisher_ConfigIsChecked(t *testing.T) {
+	nc := connect(t, deadURL(t))
+	for _, cfg := range []events.PublisherConfig{{Buffer: -1}, {BatchSize: -1}, {BatchSize: 1001}, {Linger: -1}, {AckTimeout: -1}} {
+		if _, err := events.NewPublisher(nc, cfg); err == nil {
+			t.Errorf("%+v was accepted", cfg)
+		}
+	}
+	if _, err := events.NewPublisher(nil, events.PublisherConfig{}); err == nil {
+		t.Error("no connection was accepted")
+	}
+}
+
+func TestPublisher_BatchSizeAndLingerShapeTheBatches(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 10, Linger: time.Hour})
+	for i := range 25 {
+		p.Record(call("p1", i))
+	}
+	eventually(t, 5*time.Second, "two full batches are out", func() bool { return p.Stats().Published == 20 })
+	time.Sleep(50 * time.Millisecond)
+	if n := p.Stats().Published; n != 20 {
+		t.Fatalf("%d published; the rest should linger", n)
+	}
+	if err := p.Flush(within(t, 5*time.Second)); err != nil { // Flush does not wait for the linger
+		t.Fatal(err)
+	}
+	sizes := map[string]int{}
+	for _, msg := range stored(t, nc) {
+		sizes[msg.Header.Get("Nats-Batch-Id")]++
+	}
+	for id, n := range sizes {
+		if n != 10 && n != 5 {
+			t.Errorf("batch %s has %d events", id, n)
+		}
+	}
+}
+
+func TestPublisher_StreamWithoutAtomicBatches(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	for i := range 1500 {
+		p.Record(call("p1", i))
+	}
+	if err := p.Close(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 1500, Published: 1500}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	for i, u := range storedUsages(t, nc) {
+		if u.RequestID != call("p1", i).RequestID {
+			t.Fatalf("place %d holds %s", i, u.RequestID)
+		}
+	}
+}
+
+func TestPublisher_DuplicateWithinABatch(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	twice := call("p1", 3)
+	twice.ID = events.NewUUIDv7(time.Now()).String()
+	for i := range 10 {
+		p.Record(call("p1", i))
+		if i == 2 || i == 6 {
+			p.Record(twice)
+		}
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 12, Published: 12, Duplicates: 1}, p.Stats()); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	if n := len(stored(t, nc)); n != 11 {
+		t.Errorf("stored %d, want 11", n)
+	}
+}
