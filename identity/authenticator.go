@@ -1,0 +1,196 @@
+package identity
+
+import (
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tidegate/tidegate/identity/web"
+)
+
+// Authenticator finds out who makes a request. What is nil is not accepted; the
+// zero value lets nobody in.
+type Authenticator struct {
+	OIDC     *OIDC     // bearer tokens of a provider
+	Tokens   *Tokens   // API tokens
+	Sessions *Sessions // the browsers' cookie
+	// LoginPath is where a browser that is not signed in is sent, usually /login.
+	// Empty: it gets the problem document like everyone else.
+	LoginPath string
+	// Log takes what the caller must not see, such as why the store failed.
+	// Default: slog.Default().
+	Log *slog.Logger
+}
+
+// maxBearerChars is more than any provider issues, and little to verify.
+const maxBearerChars = 16 << 10
+
+var sameOrigin = http.NewCrossOriginProtection()
+
+// Authenticate finds the caller by its bearer token or, when there is none, by its
+// session cookie. A bad bearer token is refused even beside a good cookie. Every
+// error is a [*Refusal].
+func (a *Authenticator) Authenticate(r *http.Request) (Caller, error) {
+	caller, _, err := a.authenticate(r)
+	return caller, err
+}
+
+func (a *Authenticator) authenticate(r *http.Request) (Caller, *session, error) {
+	token, given, err := bearer(r)
+	switch {
+	case err != nil:
+		return Caller{}, nil, err
+	case given && strings.HasPrefix(token, tokenPrefix):
+		if a.Tokens == nil {
+			return Caller{}, nil, invalidToken("this server takes no API tokens", nil)
+		}
+		caller, err := a.Tokens.Verify(r.Context(), token)
+		return caller, nil, err
+	case given:
+		if a.OIDC == nil {
+			return Caller{}, nil, invalidToken("this is no API token, and the server has no OIDC issuer configured", nil)
+		}
+		caller, err := a.OIDC.Verify(r.Context(), token)
+		return caller, nil, err
+	case a.Sessions == nil:
+		return Caller{}, nil, unauthenticated()
+	}
+	s, err := a.Sessions.read(r)
+	if err != nil {
+		return Caller{}, nil, err
+	}
+	// The cookie comes along on its own, so here, and not only in some outer
+	// handler, is the place that must not forget to ask where the request is from.
+	if err := sameOrigin.Check(r); err != nil {
+		return Caller{}, nil, crossOrigin(err)
+	}
+	return s.Caller, &s, nil
+}
+
+// bearer takes the token from the Authorization header. Other schemes are not
+// ours: a proxy in front may use one.
+func bearer(r *http.Request) (token string, given bool, err error) {
+	headers := r.Header.Values("Authorization")
+	if len(headers) > 1 {
+		return "", true, invalidToken("there are several Authorization headers", nil)
+	}
+	if len(headers) == 0 {
+		return "", false, nil
+	}
+	scheme, token, _ := strings.Cut(headers[0], " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", false, nil
+	}
+	token = strings.Trim(token, " ")
+	if len(token) > maxBearerChars || !isToken(token) {
+		return "", true, invalidToken("after Bearer there must be one token and nothing else", nil)
+	}
+	return token, true, nil
+}
+
+// isToken allows what API tokens and compact JWTs are made of, a subset of the
+// token68 of RFC 9110.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if !('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '_' || c == '-' || c == '.') {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Authorize finds the caller and refuses it unless it holds the permission for
+// port; the empty port stands for all of them. Every error is a [*Refusal].
+func (a *Authenticator) Authorize(r *http.Request, permission, port string) (Caller, error) {
+	caller, _, err := a.authorize(r, permission, func(c Caller) bool { return c.reaches(port) }, port)
+	return caller, err
+}
+
+func (a *Authenticator) authorize(r *http.Request, permission string, reaches func(Caller) bool, port string) (Caller, *session, error) {
+	caller, s, err := a.authenticate(r)
+	switch {
+	case err != nil:
+		return Caller{}, nil, err
+	case !caller.Has(permission):
+		return Caller{}, nil, missingPermission(permission)
+	case !reaches(caller):
+		return Caller{}, nil, portNotAllowed(port)
+	}
+	return caller, s, nil
+}
+
+// Admit lets the request through with its caller in the context, see [CallerFrom],
+// or answers it and returns false. It keeps a session alive, and no cache keeps
+// the answer unless the handler says otherwise.
+func (a *Authenticator) Admit(w http.ResponseWriter, r *http.Request, permission, port string) (*http.Request, bool) {
+	return a.admit(w, r, permission, func(c Caller) bool { return c.reaches(port) }, port)
+}
+
+func (a *Authenticator) admit(w http.ResponseWriter, r *http.Request, permission string, reaches func(Caller) bool, port string) (*http.Request, bool) {
+	caller, s, err := a.authorize(r, permission, reaches, port)
+	if err != nil {
+		a.Refuse(w, r, err)
+		return nil, false
+	}
+	if s != nil {
+		a.Sessions.keep(w, *s)
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	return r.WithContext(WithCaller(r.Context(), caller)), true
+}
+
+// Require guards next: only callers that hold the permission for the port that
+// portOf finds in the request reach it. A nil portOf, or one that finds none, means
+// every port, which callers limited to some do not have.
+func (a *Authenticator) Require(permission string, portOf func(*http.Request) string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		port := ""
+		if portOf != nil {
+			port = portOf(r)
+		}
+		if r, ok := a.Admit(w, r, permission, port); ok {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// RequireSomePort guards a list: callers that hold the permission for some ports
+// only reach next too, and next leaves out what [Caller.Can] refuses.
+func (a *Authenticator) RequireSomePort(permission string, next http.Handler) http.Handler {
+	some := func(c Caller) bool { return c.Ports == nil || len(c.Ports) > 0 }
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r, ok := a.admit(w, r, permission, some, ""); ok {
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// PathPort finds the port in a path wildcard of [http.ServeMux].
+func PathPort(wildcard string) func(*http.Request) string {
+	return func(r *http.Request) string { return r.PathValue(wildcard) }
+}
+
+// Refuse answers with the problem document of err; a browser that navigates and is
+// not signed in is sent to the login page instead.
+func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	refused := asRefusal(err)
+	if refused.Status >= http.StatusInternalServerError {
+		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
+	}
+	navigates := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if refused.Status == http.StatusUnauthorized && a.LoginPath != "" && navigates && web.PrefersHTML(r) {
+		w.Header().Set("Cache-Control", "no-store")
+		http.Redirect(w, r, a.LoginPath+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		return
+	}
+	refused.write(w)
+}
+
+func (a *Authenticator) log() *slog.Logger {
+	if a.Log != nil {
+		return a.Log
+	}
+	return slog.Default()
+}

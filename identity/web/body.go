@@ -1,0 +1,41 @@
+package web
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+// LimitBody refuses bodies over limit bytes with 413: at once when the request
+// announces its size, otherwise when next reads past the limit; next turns that
+// error into the same answer with [TooLarge].
+func LimitBody(limit int64, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > limit {
+			w.Header().Set("Connection", "close") // do not read the rest only to drop it
+			WriteProblem(w, tooLarge(limit))
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// TooLarge is the answer to a body whose reading failed with err, when it failed
+// because of [LimitBody].
+func TooLarge(err error) (Problem, bool) {
+	var over *http.MaxBytesError
+	if !errors.As(err, &over) {
+		return Problem{}, false
+	}
+	return tooLarge(over.Limit), true
+}
+
+func tooLarge(limit int64) Problem {
+	return Problem{
+		Type:   ProblemDocs + "body-too-large",
+		Title:  "The request body is too large",
+		Status: http.StatusRequestEntityTooLarge,
+		Detail: fmt.Sprintf("this address takes at most %d bytes", limit),
+	}
+}
