@@ -96,7 +96,7 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 	for !n.server.ReadyForConnections(50 * time.Millisecond) {
 		select {
 		case msg := <-log.fatal:
-			return fmt.Errorf("dev: nats-server cannot start: %s", msg)
+			return fmt.Errorf("dev: nats-server cannot start in %s: %s", dir, msg)
 		case <-deadline:
 			return fmt.Errorf("dev: nats-server is not ready after %s (store %s)", natsStartTimeout, dir)
 		default:

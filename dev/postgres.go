@@ -87,10 +87,10 @@ func newPostgres(cfg PostgresConfig) (*Postgres, error) {
 		cfg: cfg, dir: dir, data: filepath.Join(dir, "data"), log: orDefault(cfg.Logger).With("from", "postgres"),
 		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	if p.installation, err = choose(p.data); err != nil {
+	if p.owner, err = findOwner(p.data); err != nil {
 		return nil, err
 	}
-	if p.owner, err = findOwner(p.data); err != nil {
+	if p.installation, err = choose(p.data); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {

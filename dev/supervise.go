@@ -78,7 +78,10 @@ func (p *Postgres) launch() (s *pgServer, closing bool) {
 	}
 	p.server = s
 	go func() {
-		s.err = s.cmd.Wait()
+		err := s.cmd.Wait()
+		p.mu.Lock()
+		s.err, p.server = err, nil // before anybody learns of the end
+		p.mu.Unlock()
 		close(s.exited)
 	}()
 	return s, false
@@ -108,7 +111,6 @@ func (p *Postgres) exec(s *pgServer) error {
 func (p *Postgres) ended(s *pgServer) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.server = nil
 	if !p.wanted {
 		return 0
 	}
