@@ -45,3 +45,35 @@ type BudgetNotice struct {
 	PortID string `json:"port_id"`
 	Budget Budget `json:"budget"`
 }
+
+// Alert is published once per port, cap and period on ai.alert.<port>, when the
+// used tokens first reach the cap.
+type Alert struct {
+	V           int       `json:"v"`
+	PortID      string    `json:"port_id"`
+	Cap         string    `json:"cap"` // "soft" or "hard"
+	CapTokens   int64     `json:"cap_tokens"`
+	UsedTokens  int64     `json:"used_tokens"`
+	Period      Period    `json:"period"`
+	PeriodStart time.Time `json:"period_start"`
+	ResetsAt    time.Time `json:"resets_at"`
+	At          time.Time `json:"at"`
+}
+
+// SubjectGateUsed asks every gate, not just one of the queue group, what it
+// remembers. It is how verification compares gates with the ledger.
+const SubjectGateUsed = SubjectAdmin + ".gate.used"
+
+// GateUsedRequest asks for the tokens of ports on the days [Start, End).
+type GateUsedRequest struct {
+	Ports []string `json:"ports"`
+	Start int32    `json:"start"`
+	End   int32    `json:"end"`
+}
+
+// GateUsed is one gate's answer, Tokens in the order of the request's Ports.
+type GateUsed struct {
+	Gate   string    `json:"gate"`
+	Tokens []int64   `json:"tokens"`
+	AsOf   time.Time `json:"as_of"`
+}

@@ -1,0 +1,168 @@
+// Package gate answers, from memory, whether a port may still spend tokens this
+// period. It is a NATS micro service; any number of replicas share the work.
+package gate
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// Config makes a [Gate].
+type Config struct {
+	// Conn is the gate's own connection: it carries nothing else, so that no slow
+	// work delays an answer. Run drains and closes it. Required.
+	Conn *nats.Conn
+	// Ledger is where totals and budgets are read and budgets are stored. Required.
+	Ledger *ledger.Ledger
+
+	// ResyncEvery is how often the gate reads all totals again even if it missed
+	// nothing. Default 1 minute; it waits at least 20 times as long as a reading takes.
+	ResyncEvery time.Duration
+	// MaxStale is how old the gate's knowledge may be before it refuses, with
+	// gate_stale, ports that have a hard cap. It grows old when neither Postgres nor
+	// a consumer can be heard. Default 5 minutes; negative: never refuse for that.
+	MaxStale time.Duration
+	// Registerer gets the metrics. Default: none.
+	Registerer prometheus.Registerer
+	// Logger gets what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+	// Now is the clock, read once per decision. Default time.Now.
+	Now func() time.Time
+}
+
+// Gate answers budget questions.
+type Gate struct {
+	cfg     Config
+	id      string
+	log     *slog.Logger
+	memory  *memory
+	hearing hearing
+	alerts  chan ledger.Alert
+	ready   chan struct{} // closed once everything is loaded and the service answers
+	metrics metrics
+
+	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
+	slow  chan struct{}
+	tasks sync.WaitGroup
+}
+
+const slowAtOnce = 16
+
+// New returns a gate. It does not talk to the network.
+func New(cfg Config) (*Gate, error) {
+	if cfg.Conn == nil || cfg.Ledger == nil {
+		return nil, errors.New("gate: Conn and Ledger are required")
+	}
+	if cfg.ResyncEvery == 0 {
+		cfg.ResyncEvery = time.Minute
+	}
+	if cfg.MaxStale == 0 {
+		cfg.MaxStale = 5 * time.Minute
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	g := &Gate{
+		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(),
+		alerts: make(chan ledger.Alert, 1024),
+		ready:  make(chan struct{}),
+		slow:   make(chan struct{}, slowAtOnce),
+	}
+	g.hearing.wake = make(chan struct{}, 1)
+	g.metrics = newMetrics(cfg.Registerer, g)
+	return g, nil
+}
+
+// Ready is closed once the gate has loaded all totals and answers.
+func (g *Gate) Ready() <-chan struct{} { return g.ready }
+
+// AsOf is the time up to which every commit is remembered.
+func (g *Gate) AsOf() time.Time {
+	g.memory.mu.RLock()
+	defer g.memory.mu.RUnlock()
+	return g.memory.asOf
+}
+
+// Run loads the totals and then answers until ctx ends. A gate that is still
+// loading does not answer; other replicas do. Run returns after every request it
+// took is answered and its connection is closed. While Postgres is away it goes
+// on answering from memory, ever older (as_of), and heals by itself.
+func (g *Gate) Run(ctx context.Context) error {
+	subs, err := g.listen()
+	if err != nil {
+		return err
+	}
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	group := pool.New()
+	group.Go(func() { g.publishAlerts(background) })
+	err = g.resyncUntilLoaded(ctx)
+	if err == nil {
+		group.Go(func() { g.keepInSync(background) })
+		err = g.serve(ctx)
+	}
+	stop()
+	group.Wait()
+	for _, sub := range subs {
+		_ = sub.Unsubscribe()
+	}
+	g.drain()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// serve answers until ctx ends, and then finishes what it has begun.
+func (g *Gate) serve(ctx context.Context) error {
+	service, err := g.register(ctx)
+	if err != nil {
+		return err
+	}
+	close(g.ready)
+	<-ctx.Done()
+	err = service.Stop() // no new requests; those received are still answered
+	g.tasks.Wait()
+	return err
+}
+
+// drain sends what is still to be sent and closes the connection.
+func (g *Gate) drain() {
+	closed := make(chan struct{})
+	g.cfg.Conn.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	if err := g.cfg.Conn.Drain(); err != nil {
+		g.cfg.Conn.Close() // not connected: nothing to drain
+		return
+	}
+	select {
+	case <-closed:
+	case <-time.After(3 * time.Second):
+		g.cfg.Conn.Close()
+	}
+}
+
+// verdict answers a check. The clock is read once.
+func (g *Gate) verdict(port string, estimate int64) events.Verdict {
+	now := g.cfg.Now()
+	l, used, asOf := g.memory.lookup(port, now)
+	v := decide(l, used, 0, estimate, now)
+	v.AsOf = asOf
+	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
+		v.Allowed, v.SoftCapWarning, v.Reason = false, false, events.ReasonGateStale
+	}
+	return v
+}

@@ -1,0 +1,245 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// silence is how long no consumer may be heard before the gate looks for itself.
+const silence = 5 * time.Second
+
+// hearing tracks whether every notice of every consumer arrived.
+type hearing struct {
+	mu    sync.Mutex
+	last  map[string]uint64 // consumer: the number of its last notice
+	heard time.Time         // any notice
+	gap   bool              // one is missing since the last reading began
+	wake  chan struct{}     // a gap was noticed
+}
+
+// listen subscribes to everything that changes what the gate remembers.
+func (g *Gate) listen() (subs []*nats.Subscription, err error) {
+	for subject, handler := range map[string]nats.MsgHandler{
+		events.SubjectTotals:   g.hearTotals,
+		events.SubjectBudgets:  g.hearBudget,
+		events.SubjectGateUsed: g.tellUsed,
+	} {
+		sub, err := g.cfg.Conn.Subscribe(subject, handler)
+		if err != nil {
+			return subs, err
+		}
+		subs = append(subs, sub)
+	}
+	previous := g.cfg.Conn.Opts.ReconnectedCB
+	g.cfg.Conn.SetReconnectHandler(func(nc *nats.Conn) {
+		if previous != nil {
+			previous(nc)
+		}
+		g.missedSomething() // whatever was published meanwhile
+	})
+	return subs, g.cfg.Conn.Flush()
+}
+
+func (g *Gate) hearTotals(msg *nats.Msg) {
+	n, err := events.DecodeTotalsNotice(msg.Data)
+	if err != nil {
+		g.log.Warn("a totals notice cannot be read; reading the totals instead", "error", err)
+		g.missedSomething()
+		return
+	}
+	now := g.cfg.Now()
+	g.memory.applyTotals(n, oldestDay(now), g.hearing.complete(n, now))
+	for _, port := range n.Ports {
+		g.considerAlert(port, now)
+	}
+}
+
+// complete notes a notice and reports whether none is missing before it.
+func (h *hearing) complete(n events.TotalsNotice, now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n.From == "" { // an operator's notice, not one of a numbered series
+		return !h.gap
+	}
+	if h.last == nil {
+		h.last = map[string]uint64{}
+	}
+	h.heard = now
+	last, known := h.last[n.From]
+	if n.Seq > last {
+		h.last[n.From] = n.Seq
+	}
+	// The first notice of a consumer that is not its first was preceded by some
+	// that this gate may have missed.
+	if !known && n.Seq != 1 || known && n.Seq > last+1 {
+		h.gap = true
+		select {
+		case h.wake <- struct{}{}:
+		default:
+		}
+	}
+	return !h.gap
+}
+
+func (g *Gate) missedSomething() {
+	h := &g.hearing
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gap = true
+	select {
+	case h.wake <- struct{}{}:
+	default:
+	}
+}
+
+// beginReading forgives all gaps up to now: the reading that follows fills them.
+func (h *hearing) beginReading() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gap = false
+	if len(h.last) > 1000 { // consumers that have come and gone
+		h.last = nil
+	}
+}
+
+func (h *hearing) silent(now time.Time) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return now.Sub(h.heard) > silence
+}
+
+func (g *Gate) hearBudget(msg *nats.Msg) {
+	var n events.BudgetNotice
+	if err := json.Unmarshal(msg.Data, &n); err != nil || !events.ValidPort(n.PortID) || n.Budget.Validate() != nil {
+		g.log.Warn("a budget notice cannot be read; reading the budgets instead", "error", err)
+		g.missedSomething()
+		return
+	}
+	g.memory.applyBudget(n.PortID, n.Budget)
+	g.considerAlert(n.PortID, g.cfg.Now())
+}
+
+// tellUsed answers an operator's verification.
+func (g *Gate) tellUsed(msg *nats.Msg) {
+	var req events.GateUsedRequest
+	if err := json.Unmarshal(msg.Data, &req); err != nil || !g.loaded() || !repliable(msg.Reply) {
+		return
+	}
+	answer := events.GateUsed{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
+	g.memory.mu.RLock()
+	answer.AsOf = g.memory.asOf
+	for i, id := range req.Ports {
+		if p, ok := g.memory.ports[id]; ok {
+			answer.Tokens[i] = p.between(ledger.Day(req.Start), ledger.Day(req.End))
+		}
+	}
+	g.memory.mu.RUnlock()
+	if body, err := json.Marshal(answer); err == nil {
+		_ = msg.Respond(body)
+	}
+}
+
+func (g *Gate) loaded() bool {
+	select {
+	case <-g.ready:
+		return true
+	default:
+		return false
+	}
+}
+
+// resyncUntilLoaded reads everything for the first time, as often as it takes.
+func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
+	for {
+		_, err := g.resync(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		g.log.Warn("the gate cannot load its totals yet, trying again", "error", err)
+		pause(ctx, time.Second)
+	}
+}
+
+// keepInSync reads everything again when a notice was missed, when no consumer
+// is heard, and every now and then.
+func (g *Gate) keepInSync(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	lastRead, took := g.cfg.Now(), time.Duration(0)
+	for {
+		cause := ""
+		select {
+		case <-ctx.Done():
+			return
+		case <-g.hearing.wake:
+			cause = "gap"
+			pause(ctx, rand.N(200*time.Millisecond)) // not all gates at once
+		case <-tick.C:
+			now := g.cfg.Now()
+			since := now.Sub(lastRead)
+			switch {
+			case since > max(g.cfg.ResyncEvery, 20*took):
+				cause = "periodic"
+			case g.hearing.silent(now) && since > max(silence, 20*took):
+				cause = "silence"
+			}
+		}
+		if cause == "" || ctx.Err() != nil {
+			continue
+		}
+		begin := g.cfg.Now()
+		var err error
+		if took, err = g.resync(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("the gate cannot read the totals, trying again; it answers from memory", "as_of", g.AsOf(), "error", err)
+			g.missedSomething()
+			pause(ctx, time.Second)
+		}
+		lastRead = begin
+		g.metrics.resyncs.WithLabelValues(cause).Inc()
+	}
+}
+
+func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
+	began := time.Now()
+	g.hearing.beginReading()
+	g.memory.beginReading()
+	oldest := oldestDay(g.cfg.Now())
+	var days []ledger.PortDay // of one port: they come together
+	flush := func() {
+		if len(days) > 0 {
+			g.memory.readDays(days[0].PortID, days)
+			days = days[:0]
+		}
+	}
+	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(d ledger.PortDay) {
+		if len(days) > 0 && days[0].PortID != d.PortID {
+			flush()
+		}
+		days = append(days, d)
+	})
+	if err != nil {
+		g.memory.abandonReading()
+		return time.Since(began), err
+	}
+	flush()
+	g.memory.endReading(asOf, oldest)
+	g.considerAllAlerts(g.cfg.Now())
+	return time.Since(began), nil
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

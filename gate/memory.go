@@ -1,0 +1,225 @@
+package gate
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// memory is what a gate knows: for each port its limits and its tokens per day.
+// A period's use is the sum of its days, at most 31 of them, so that nothing has
+// to happen when a period ends.
+type memory struct {
+	mu    sync.RWMutex
+	ports map[string]*port
+
+	// round counts the readings of the whole ledger. Ports that such a reading
+	// does not find are gone, except those that changed since it began.
+	round   uint32
+	deleted map[string]struct{} // while reading: ports that went after it began
+	reading bool
+
+	asOf time.Time // every commit up to then is remembered
+}
+
+type port struct {
+	limits *limits
+	tokens []int64    // of the days from first on
+	first  ledger.Day // meaningless while tokens is empty
+	// The rounds in which the limits and the tokens were last read, and the one in
+	// which a notice last changed either.
+	limitsRead, tokensRead, changed uint32
+	alerted                         alerted
+}
+
+func newMemory() *memory { return &memory{ports: map[string]*port{}} }
+
+// lookup returns the port's limits and its tokens in the current period.
+func (m *memory) lookup(id string, now time.Time) (l *limits, used int64, asOf time.Time) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	p, ok := m.ports[id]
+	if !ok {
+		return unlimited, 0, m.asOf
+	}
+	return p.limits, p.used(now), m.asOf
+}
+
+func (p *port) used(now time.Time) int64 {
+	start, end := periods[p.limits.period].Bounds(now)
+	return p.between(ledger.DayOf(start), ledger.DayOf(end))
+}
+
+// between sums the days [start, end).
+func (p *port) between(start, end ledger.Day) (sum int64) {
+	from := max(int(start-p.first), 0)
+	to := min(int(end-p.first), len(p.tokens))
+	for i := from; i < to; i++ {
+		sum = saturatingAdd(sum, p.tokens[i])
+	}
+	return sum
+}
+
+// raise sets a day's total unless a larger one is known: totals only grow, so the
+// larger one is the later one.
+func (p *port) raise(day ledger.Day, tokens int64) {
+	if at := p.slot(day); *at < tokens {
+		*at = tokens
+	}
+}
+
+// slot makes room for day. The slice fits exactly: there are a million of them.
+func (p *port) slot(day ledger.Day) *int64 {
+	switch {
+	case len(p.tokens) == 0:
+		p.first, p.tokens = day, make([]int64, 1)
+	case day < p.first:
+		grown := make([]int64, int(p.first-day)+len(p.tokens))
+		copy(grown[p.first-day:], p.tokens)
+		p.first, p.tokens = day, grown
+	case int(day-p.first) >= len(p.tokens):
+		grown := make([]int64, day-p.first+1)
+		copy(grown, p.tokens)
+		p.tokens = grown
+	}
+	return &p.tokens[day-p.first]
+}
+
+func (p *port) forgetBefore(day ledger.Day) {
+	if n := min(int(day-p.first), len(p.tokens)); n > 0 {
+		p.tokens = slices.Clone(p.tokens[n:])
+		p.first = day
+	}
+}
+
+// port returns the port, new if need be. The caller holds the lock.
+func (m *memory) port(id string) *port {
+	p, ok := m.ports[id]
+	if !ok {
+		p = &port{limits: unlimited}
+		m.ports[strings.Clone(id)] = p // not a slice of a whole notice
+	}
+	return p
+}
+
+// oldestDay is the first day that any current period can contain.
+func oldestDay(now time.Time) ledger.Day {
+	month, _ := events.PeriodMonth.Bounds(now)
+	week, _ := events.PeriodWeek.Bounds(now)
+	return min(ledger.DayOf(month), ledger.DayOf(week))
+}
+
+// applyTotals takes over what a commit changed. upToDate says that no earlier notice is missing.
+func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, id := range n.Ports {
+		if day := ledger.Day(n.Days[i]); day >= oldest {
+			p := m.port(id)
+			p.raise(day, n.Tokens[i])
+			p.changed = m.round
+		}
+	}
+	for _, id := range n.Deleted {
+		delete(m.ports, id)
+		if m.reading {
+			m.deleted[id] = struct{}{}
+		}
+	}
+	if upToDate && n.At.After(m.asOf) {
+		m.asOf = n.At
+	}
+}
+
+// applyBudget takes over a budget unless a newer one is known.
+func (m *memory) applyBudget(id string, b events.Budget) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.port(id); p.limits.version < b.Version {
+		p.limits = newLimits(b)
+		p.changed = m.round
+	}
+}
+
+// beginReading starts a round; see [memory.round].
+func (m *memory) beginReading() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.round++
+	m.reading, m.deleted = true, map[string]struct{}{}
+}
+
+// readBudget takes over a budget that a round found.
+func (m *memory) readBudget(id string, b events.Budget) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, gone := m.deleted[id]; gone {
+		return
+	}
+	p := m.port(id)
+	p.limitsRead = m.round
+	// What a notice told since the round began is newer than what the round
+	// reads. Otherwise the round is right, even if its version is lower: the port
+	// was deleted and made again.
+	if p.changed != m.round || p.limits.version < b.Version {
+		p.limits = newLimits(b)
+	}
+}
+
+// readDays takes over all days of one port that a round found, at once: an
+// answer in between must not see fewer.
+func (m *memory) readDays(id string, days []ledger.PortDay) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, gone := m.deleted[id]; gone {
+		return
+	}
+	p := m.port(id)
+	p.tokensRead = m.round
+	if p.changed != m.round {
+		p.tokens = nil
+	}
+	if len(days) > 0 && len(p.tokens) == 0 { // made once, to fit
+		p.first, p.tokens = days[0].Day, make([]int64, days[len(days)-1].Day-days[0].Day+1)
+	}
+	for _, d := range days {
+		p.raise(d.Day, d.TotalTokens)
+	}
+}
+
+// endReading forgets the ports that the round did not find.
+func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for id, p := range m.ports {
+		if p.changed == m.round {
+			continue
+		}
+		if p.limitsRead != m.round {
+			p.limits = unlimited
+		}
+		if p.tokensRead != m.round {
+			p.tokens = nil
+		}
+		if p.limits == unlimited && len(p.tokens) == 0 {
+			delete(m.ports, id)
+		}
+		p.forgetBefore(oldest)
+	}
+	m.reading, m.deleted = false, nil
+	if asOf.After(m.asOf) {
+		m.asOf = asOf
+	}
+}
+
+// abandonReading ends a round that could not be finished. What it read is true,
+// but says nothing about what it did not reach.
+func (m *memory) abandonReading() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.reading, m.deleted = false, nil
+}

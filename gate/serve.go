@@ -1,0 +1,191 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// version of the service, as `nats micro ls` shows it: that of the wire.
+const version = "1.0.0"
+
+const slowTimeout = 10 * time.Second // for what needs Postgres
+
+// register makes the gate known and begins to answer.
+func (g *Gate) register(ctx context.Context) (micro.Service, error) {
+	service, err := micro.AddService(g.cfg.Conn, micro.Config{
+		Name: events.GateService, Version: version,
+		Description: "Tidegate: may this port still spend tokens?",
+		Metadata:    map[string]string{"gate_id": g.id},
+	})
+	if err != nil {
+		return nil, err
+	}
+	// What needs Postgres must not outlive its request by much, but may outlive ctx.
+	ctx = context.WithoutCancel(ctx)
+	for _, e := range []struct {
+		name, subject string
+		handle        func(base string) micro.HandlerFunc
+	}{
+		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
+		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
+		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
+		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
+	} {
+		handler := e.handle(e.subject)
+		for name, subject := range map[string]string{e.name: e.subject + ".*", e.name + "-any": e.subject} {
+			if err := service.AddEndpoint(name, handler, micro.WithEndpointSubject(subject)); err != nil {
+				return nil, errors.Join(err, service.Stop())
+			}
+		}
+	}
+	return service, g.cfg.Conn.Flush()
+}
+
+// repliable guards against a requester that names somebody else's subject, such
+// as JetStream's API, as the place for the reply.
+func repliable(reply string) bool { return strings.HasPrefix(reply, "_INBOX.") }
+
+// buffers for replies: a check allocates next to nothing.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
+
+// fast answers from memory, on the connection's own goroutine.
+func (g *Gate) fast(base string, answer func(base string, req micro.Request, to []byte) ([]byte, error)) micro.HandlerFunc {
+	return func(req micro.Request) {
+		if !repliable(req.Reply()) {
+			g.metrics.unrepliable.Inc()
+			return
+		}
+		start := time.Now()
+		buf := buffers.Get().(*[]byte)
+		body, err := answer(base, req, (*buf)[:0])
+		if err != nil {
+			g.fault(req, err)
+		} else if err := req.Respond(body); err != nil {
+			g.log.Debug("an answer cannot be sent", "error", err)
+		}
+		*buf = body
+		buffers.Put(buf)
+		g.metrics.seconds.Observe(time.Since(start).Seconds())
+	}
+}
+
+// beside answers from Postgres, on a goroutine of its own: the connection's must
+// never wait.
+func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.Context, base string, req micro.Request) (any, error)) micro.HandlerFunc {
+	return func(req micro.Request) {
+		if !repliable(req.Reply()) {
+			g.metrics.unrepliable.Inc()
+			return
+		}
+		select {
+		case g.slow <- struct{}{}:
+		default:
+			g.fault(req, errBusy)
+			return
+		}
+		g.tasks.Go(func() {
+			defer func() { <-g.slow }()
+			ctx, cancel := context.WithTimeout(ctx, slowTimeout)
+			defer cancel()
+			reply, err := answer(ctx, base, req)
+			if err != nil {
+				g.fault(req, err)
+				return
+			}
+			if err := req.RespondJSON(reply); err != nil {
+				g.log.Debug("an answer cannot be sent", "error", err)
+			}
+		})
+	}
+}
+
+func (g *Gate) check(base string, req micro.Request, to []byte) ([]byte, error) {
+	var r events.CheckRequest
+	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err == nil {
+		err = r.Validate()
+	}
+	if err != nil {
+		return to, err
+	}
+	v := g.verdict(port, r.EstimatedTokens)
+	g.metrics.count(&v)
+	return v.AppendJSON(to), nil
+}
+
+func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
+	var r events.ReportRequest
+	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err != nil {
+		return to, err
+	}
+	l, _, _ := g.memory.lookup(port, g.cfg.Now())
+	body, err := json.Marshal(l.budget())
+	return append(to, body...), err
+}
+
+func (g *Gate) set(ctx context.Context, base string, req micro.Request) (any, error) {
+	var r events.SetRequest
+	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err != nil {
+		return nil, err
+	}
+	b, err := g.cfg.Ledger.SetBudget(ctx, port, r.Budget(), r.IfVersion)
+	if err != nil {
+		return nil, err
+	}
+	g.memory.applyBudget(port, b)
+	if notice, err := json.Marshal(events.BudgetNotice{PortID: port, Budget: b}); err == nil {
+		_ = g.cfg.Conn.Publish(events.SubjectBudgets, notice) // lost: the next reading finds it
+	}
+	return b, nil
+}
+
+func (g *Gate) report(ctx context.Context, base string, req micro.Request) (any, error) {
+	var r events.ReportRequest
+	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err != nil {
+		return nil, err
+	}
+	return g.cfg.Ledger.Report(ctx, port, r.By, g.cfg.Now())
+}
+
+var errBusy = errors.New("too many requests that need Postgres are under way: try again")
+
+// fault answers with a micro error: headers for machines, and a body, since an
+// empty message is never a reply.
+func (g *Gate) fault(req micro.Request, err error) {
+	g.metrics.faults.Inc()
+	code, what := http.StatusServiceUnavailable, "the ledger cannot be asked right now: "+err.Error()
+	var field *events.FieldError
+	switch {
+	case errors.As(err, &field):
+		code, what = http.StatusBadRequest, err.Error()
+	case errors.Is(err, ledger.ErrConflict):
+		code, what = http.StatusConflict, err.Error()
+	case errors.Is(err, errBusy):
+		what = err.Error()
+	}
+	body, _ := json.Marshal(map[string]any{"error": what, "code": code})
+	// One line: a header cannot hold more.
+	what = strings.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, what)
+	if err := req.Error(strconv.Itoa(code), what, body); err != nil {
+		g.log.Debug("a fault cannot be sent", "error", err)
+	}
+}
