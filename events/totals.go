@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
+	"github.com/nats-io/nats.go"
 )
 
 // TotalsNotice is what a consumer tells the gates after a commit, on ai.totals:
@@ -25,7 +25,7 @@ type TotalsNotice struct {
 
 // Encode returns the notice as JSON.
 func (n TotalsNotice) Encode() ([]byte, error) {
-	return json.Marshal(n, jsontext.AllowInvalidUTF8(false))
+	return json.Marshal(n)
 }
 
 // DecodeTotalsNotice reads a notice.
@@ -44,6 +44,25 @@ func DecodeTotalsNotice(b []byte) (TotalsNotice, error) {
 type BudgetNotice struct {
 	PortID string `json:"port_id"`
 	Budget Budget `json:"budget"`
+}
+
+// AnnounceBudget tells the gates that a port's budget was stored. A lost
+// announcement heals by itself, when the gates next read all budgets.
+func AnnounceBudget(nc *nats.Conn, port string, b Budget) error {
+	body, err := json.Marshal(BudgetNotice{PortID: port, Budget: b})
+	if err != nil {
+		return err
+	}
+	return nc.Publish(SubjectBudgets, body)
+}
+
+// AnnounceDeleted tells the gates that a port is gone. It heals like [AnnounceBudget].
+func AnnounceDeleted(nc *nats.Conn, port string) error {
+	body, err := TotalsNotice{Deleted: []string{port}}.Encode()
+	if err != nil {
+		return err
+	}
+	return nc.Publish(SubjectTotals, body)
 }
 
 // Alert is published once per port, cap and period on ai.alert.<port>, when the

@@ -146,9 +146,7 @@ func (g *Gate) set(ctx context.Context, base string, req micro.Request) (any, er
 		return nil, err
 	}
 	g.memory.applyBudget(port, b)
-	if notice, err := json.Marshal(events.BudgetNotice{PortID: port, Budget: b}); err == nil {
-		_ = g.cfg.Conn.Publish(events.SubjectBudgets, notice) // lost: the next reading finds it
-	}
+	_ = events.AnnounceBudget(g.cfg.Conn, port, b) // lost: the next reading finds it
 	return b, nil
 }
 
