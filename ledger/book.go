@@ -62,8 +62,8 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 		switch code := sqlState(err); {
 		case attempt == 4:
 			return Booking{}, err
-		case code == codeForeignKeyViolation, missesPartition(err):
-			l.forget() // another process deleted a port or dropped a month: look again
+		case changedElsewhere(err):
+			l.forget()
 		case code == codeSerialization, code == codeDeadlock:
 		case isDataError(code):
 			return l.bisect(ctx, entries, err)
@@ -102,6 +102,9 @@ func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Bookin
 		return Booking{}, err
 	}
 	err := l.bookKnown(ctx, tx, b)
+	if changedElsewhere(err) {
+		l.forget() // for the caller's next try
+	}
 	return b.booking, err
 }
 
@@ -167,6 +170,12 @@ func (l *Ledger) bisect(ctx context.Context, entries []Entry, cause error) (Book
 		Outcomes: append(first.Outcomes, second.Outcomes...),
 		Days:     append(first.Days, second.Days...), // the later wins, as it does at the gate
 	}, nil
+}
+
+// changedElsewhere: another process deleted a port or dropped a month that this
+// one believes to be there.
+func changedElsewhere(err error) bool {
+	return sqlState(err) == codeForeignKeyViolation || missesPartition(err)
 }
 
 // isDataError: the rows are at fault, not the moment.
