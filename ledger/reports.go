@@ -75,3 +75,35 @@ func (l *Ledger) Used(ctx context.Context, port string, start, end time.Time) (t
 	}
 	return tokens, nil
 }
+
+// PortTokens is what one port has spent in some time.
+type PortTokens struct {
+	PortID string
+	Tokens int64
+}
+
+// UsedByPort lists at most limit ports after the given one ("": the first), in the
+// order of their ids, with their tokens in [start, end), whole UTC days.
+func (l *Ledger) UsedByPort(ctx context.Context, after string, limit int, start, end time.Time) ([]PortTokens, error) {
+	return l.portTokens(ctx, "p.id in (select id from ports where id > $3 order by id limit $4)", start, end, after, limit)
+}
+
+// UsedOf is the tokens of the given ports in [start, end), those that exist.
+func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Time) ([]PortTokens, error) {
+	return l.portTokens(ctx, "p.id = any($3)", start, end, ports)
+}
+
+func (l *Ledger) portTokens(ctx context.Context, where string, args ...any) ([]PortTokens, error) {
+	rows, err := l.pool.Query(ctx, `select p.id, coalesce(sum(d.total_tokens), 0)::bigint from ports p
+		left join ai_usage_port_days d on d.port_id = p.id
+			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
+		where `+where+` group by p.id order by p.id`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PortTokens])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
+	}
+	return list, nil
+}

@@ -1,0 +1,69 @@
+// Package ops is what operators ask of a running Tidegate over NATS: verify,
+// ports, users, the quarantine. The command line is its client. NATS permissions
+// on ai.admin.> decide who may ask.
+package ops
+
+import (
+	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// ServiceName is the NATS micro service that answers.
+const ServiceName = "tidegate-admin"
+
+const (
+	subjectVerify           = events.SubjectAdmin + ".verify"
+	subjectPorts            = events.SubjectAdmin + ".ports.list"
+	subjectPortDelete       = events.SubjectAdmin + ".ports.delete"
+	subjectUserErase        = events.SubjectAdmin + ".users.erase"
+	subjectQuarantineList   = events.SubjectAdmin + ".quarantine.list"
+	subjectQuarantineShow   = events.SubjectAdmin + ".quarantine.show"
+	subjectQuarantineReplay = events.SubjectAdmin + ".quarantine.replay"
+)
+
+// Page bounds of the lists, so that a reply fits into one message.
+const (
+	maxPorts       = 500
+	maxQuarantined = 200
+)
+
+type portsRequest struct {
+	After string `json:"after"`
+	Limit int    `json:"limit"`
+}
+
+type portDeleteRequest struct {
+	PortID string `json:"port_id"`
+	By     string `json:"by"`
+}
+
+type userEraseRequest struct {
+	UserID string `json:"user_id"`
+}
+
+type quarantineListRequest struct {
+	From  uint64 `json:"from"`
+	Limit int    `json:"limit"`
+}
+
+type quarantineRequest struct {
+	Sequence uint64 `json:"sequence"`
+}
+
+// Verification says whether ledger, totals and gates agree.
+type Verification struct {
+	ledger.Verification
+	Gates int  `json:"gates"` // that answered
+	OK    bool `json:"ok"`
+}
+
+// Deleted is how many ledger rows a deletion or an erasure touched.
+type Deleted struct {
+	Rows int64 `json:"rows"`
+}
+
+type (
+	portsReply      struct{ Ports []ledger.Port }
+	quarantineReply struct{ Events []quarantine.Event }
+)

@@ -1,0 +1,152 @@
+package ops
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+const (
+	gatesAnswer = 2 * time.Second // how long a gate may take
+	gatesSettle = 5 * time.Second // how long a gate may lag behind a commit
+)
+
+// verify compares the ledger with the totals, then the totals with what every
+// gate remembers. Gates follow commits by milliseconds: a difference counts only
+// if it stays.
+func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
+	now := s.cfg.Now()
+	found, err := s.cfg.Ledger.Verify(ctx, now)
+	if err != nil {
+		return nil, err
+	}
+	v := Verification{Verification: found}
+	v.Gates, err = s.countGates()
+	if err != nil {
+		return nil, err
+	}
+	if v.Gates == 0 {
+		v.Differences = append(v.Differences, ledger.Difference{Where: "gate", What: "gates that answer", Want: 1})
+	}
+	start, end := events.PeriodMonth.Bounds(now)
+	for after := ""; v.Gates > 0; {
+		page, err := s.cfg.Ledger.UsedByPort(ctx, after, 1000, start, end)
+		if err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			break
+		}
+		after = page[len(page)-1].PortID
+		differences, err := s.compareGates(ctx, page, v.Gates, start, end)
+		if err != nil {
+			return nil, err
+		}
+		v.Differences = append(v.Differences, differences...)
+	}
+	v.OK = len(v.Differences) == 0
+	return v, nil
+}
+
+// compareGates asks all gates about some ports, and about those that differ
+// again, until none does or gatesSettle has passed.
+func (s *Service) compareGates(ctx context.Context, page []ledger.PortTokens, gates int, start, end time.Time) ([]ledger.Difference, error) {
+	for deadline := time.Now().Add(gatesSettle); ; {
+		answers, err := s.askGates(ctx, page, gates, start, end)
+		if err != nil {
+			return nil, err
+		}
+		var differences []ledger.Difference
+		differing := map[string]bool{}
+		for _, a := range answers {
+			for i, p := range page {
+				if a.Tokens[i] != p.Tokens {
+					differing[p.PortID] = true
+					differences = append(differences, ledger.Difference{Where: "gate " + a.Gate, Key: p.PortID, What: "tokens of the month", Want: p.Tokens, Got: a.Tokens[i]})
+				}
+			}
+		}
+		if missing := gates - len(answers); missing > 0 {
+			differences = append(differences, ledger.Difference{Where: "gate", What: "gates that answer", Want: int64(gates), Got: int64(len(answers))})
+		}
+		if len(differences) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
+			return differences, ctx.Err()
+		}
+		time.Sleep(100 * time.Millisecond)
+		ports := make([]string, 0, len(page))
+		for _, p := range page {
+			if differing[p.PortID] || len(differing) == 0 {
+				ports = append(ports, p.PortID)
+			}
+		}
+		if page, err = s.cfg.Ledger.UsedOf(ctx, ports, start, end); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates int, start, end time.Time) ([]events.GateUsed, error) {
+	request := events.GateUsedRequest{Start: int32(ledger.DayOf(start)), End: int32(ledger.DayOf(end))}
+	for _, p := range page {
+		request.Ports = append(request.Ports, p.PortID)
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	var answers []events.GateUsed
+	err = s.gather(ctx, events.SubjectGateUsed, body, gates, gatesAnswer, func(msg *nats.Msg) error {
+		var a events.GateUsed
+		if err := json.Unmarshal(msg.Data, &a); err != nil || len(a.Tokens) != len(page) {
+			return fmt.Errorf("ops: a gate's answer cannot be read: %w", err)
+		}
+		answers = append(answers, a)
+		return nil
+	})
+	return answers, err
+}
+
+// countGates asks who is there.
+func (s *Service) countGates() (n int, err error) {
+	subject, err := micro.ControlSubject(micro.PingVerb, events.GateService, "")
+	if err != nil {
+		return 0, err
+	}
+	err = s.gather(context.Background(), subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
+		n++
+		return nil
+	})
+	return n, err
+}
+
+// gather collects up to want replies to one request.
+func (s *Service) gather(ctx context.Context, subject string, body []byte, want int, wait time.Duration, each func(*nats.Msg) error) error {
+	inbox := s.cfg.Conn.NewInbox()
+	sub, err := s.cfg.Conn.SubscribeSync(inbox)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	if err := s.cfg.Conn.PublishRequest(subject, inbox, body); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	for range want {
+		msg, err := sub.NextMsgWithContext(ctx)
+		if err != nil || msg.Header.Get("Status") == "503" {
+			return nil // nobody else
+		}
+		if err := each(msg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
