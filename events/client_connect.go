@@ -59,6 +59,7 @@ func redact(list string) string {
 
 func connectOptions() []nats.Option {
 	failed := rate.Sometimes{Interval: logEvery}
+	reported := rate.Sometimes{First: 10, Interval: logEvery}
 	return []nats.Option{
 		nats.Name(filepath.Base(os.Args[0])),
 		nats.MaxReconnects(-1),
@@ -67,7 +68,9 @@ func connectOptions() []nats.Option {
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
 		nats.PingInterval(20 * time.Second), // a dead peer is noticed within a minute
-		nats.ErrorHandler(logAsyncError),
+		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
+			reported.Do(func() { logAsyncError(sub, err) })
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil { // nil: closed on purpose
 				slog.Warn("the NATS connection is lost, reconnecting", "error", err)
@@ -82,7 +85,7 @@ func connectOptions() []nats.Option {
 	}
 }
 
-func logAsyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+func logAsyncError(sub *nats.Subscription, err error) {
 	switch {
 	case errors.Is(err, nats.ErrPermissionViolation):
 		slog.Error("NATS forbids this user what it just tried; a forbidden publish otherwise looks like a timeout", "error", err)

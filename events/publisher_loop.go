@@ -216,15 +216,15 @@ func (l *loop) countInvalid(u Usage, err error) {
 
 // end gives up what is left.
 func (l *loop) end() {
+	l.look()
 	l.mu.Lock()
 	l.closed = true
 	l.lost = l.waiting()
 	l.stats.Dropped += uint64(l.lost)
 	l.queue, l.inHand = newRing(0), 0
-	drops := l.stats.Dropped
 	l.mu.Unlock()
-	if drops != l.toldDrops {
-		l.tellDrops(drops)
+	if l.lost > 0 {
+		l.cfg.Logger.Error("the publisher ends with usage events not acknowledged, their tokens will not be counted", "lost", l.lost)
 	}
 }
 

@@ -109,6 +109,9 @@ func (u Usage) Validate() error {
 			return err
 		}
 	}
+	if year := u.OccurredAt.UTC().Year(); !u.OccurredAt.IsZero() && (year < 1970 || year > 9999) {
+		return invalid("occurred_at", u.OccurredAt.UTC().Format(time.RFC3339), "must lie between 1970 and 9999, in UTC")
+	}
 	for _, f := range []struct {
 		name  string
 		value int64

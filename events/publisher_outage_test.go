@@ -1,0 +1,338 @@
+package events_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+func TestPublisher_RidesThroughServerRestarts(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 50, AckTimeout: time.Second})
+
+	ctx, cancel := context.WithCancel(t.Context())
+	var callers sync.WaitGroup
+	recorded := make([][]string, 2)
+	callers.Go(func() { // a service
+		for i := 0; ctx.Err() == nil; i++ {
+			p.Record(call("p1", i))
+			recorded[0] = append(recorded[0], "p1/"+call("p1", i).RequestID)
+			time.Sleep(200 * time.Microsecond)
+		}
+	})
+	callers.Go(func() { // a tool
+		for i := 0; ctx.Err() == nil; i += 100 {
+			usages := make([]events.Usage, 100)
+			for j := range usages {
+				usages[j] = call("p2", i+j)
+				recorded[1] = append(recorded[1], "p2/"+usages[j].RequestID)
+			}
+			if err := p.Publish(within(t, time.Minute), usages); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	for range 3 {
+		time.Sleep(300 * time.Millisecond)
+		b.stop()
+		time.Sleep(100 * time.Millisecond)
+		b.start()
+	}
+	time.Sleep(200 * time.Millisecond)
+	cancel()
+	callers.Wait()
+	if err := p.Close(within(t, 30*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	s := p.Stats()
+	if s.Dropped != 0 || s.Pending != 0 || s.Published != s.Recorded || s.Retries == 0 {
+		t.Errorf("stats: %+v", s)
+	}
+	wantStored(t, nc, append(recorded[0], recorded[1]...))
+}
+
+// wantStored compares the stream with "port/request id" of each recorded event.
+func wantStored(t *testing.T, nc *nats.Conn, recorded []string) {
+	t.Helper()
+	want, got, ids := map[string]int{}, map[string]int{}, map[string]bool{}
+	for _, key := range recorded {
+		want[key]++
+	}
+	for _, u := range storedUsages(t, nc) {
+		got[u.PortID+"/"+u.RequestID]++
+		ids[u.PortID+u.ID] = true
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error("recorded and stored differ (-recorded +stored):\n", diff)
+	}
+	if len(ids) != len(recorded) {
+		t.Errorf("%d ids for %d events", len(ids), len(recorded))
+	}
+}
+
+// The commit is stored, the answer is lost with the connection: the whole batch is
+// sent again, refused as duplicate, and confirmed event by event.
+func TestPublisher_LostAcknowledgementBooksNothingTwice(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	usageStream(t, nc)
+	cut := &cutter{to: fmt.Sprintf("127.0.0.1:%d", b.opts.Port), when: []byte(`"count":`)}
+	p := newPublisher(t, connect(t, cut.listen(t)), events.PublisherConfig{BatchSize: 40})
+	var recorded []string
+	for i := range 40 {
+		p.Record(call("p1", i))
+		recorded = append(recorded, "p1/"+call("p1", i).RequestID)
+	}
+	if err := p.Close(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if !cut.done.Load() {
+		t.Fatal("the connection was never cut: the test proves nothing")
+	}
+	s := p.Stats()
+	if s.Duplicates != 40 || s.Published != 40 || s.Retries < 40 {
+		t.Errorf("stats: %+v", s)
+	}
+	wantStored(t, nc, recorded)
+}
+
+// cutter is a TCP proxy that cuts the connection once, when the server first says
+// what it waits for, which the client then does not get to read.
+type cutter struct {
+	to   string
+	when []byte
+	done atomic.Bool
+}
+
+func (c *cutter) listen(t *testing.T) (url string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			srv, err := net.Dial("tcp", c.to)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			all.Go(func() { io.Copy(srv, client); srv.Close() })
+			all.Go(func() { c.answers(client, srv); client.Close(); srv.Close() })
+		}
+	})
+	t.Cleanup(func() { l.Close(); all.Wait() })
+	return "nats://" + l.Addr().String()
+}
+
+func (c *cutter) answers(client, srv net.Conn) {
+	chunk := make([]byte, 64<<10)
+	for {
+		n, err := srv.Read(chunk)
+		if err != nil || bytes.Contains(chunk[:n], c.when) && c.done.CompareAndSwap(false, true) {
+			return
+		}
+		if _, err := client.Write(chunk[:n]); err != nil {
+			return
+		}
+	}
+}
+
+func TestPublisher_WaitsForTheStream(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	p.Record(call("p1", 0))
+	p.Record(call("p1", 1))
+	eventually(t, 5*time.Second, "it tries again", func() bool { return p.Stats().Retries > 0 })
+	if s := p.Stats(); s.Published != 0 {
+		t.Fatalf("acknowledged by nobody: %+v", s)
+	}
+	usageStream(t, nc)
+	if err := p.Flush(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	wantStored(t, nc, []string{"p1/req_000000", "p1/req_000001"})
+}
+
+func TestPublisher_WaitsWhileTheStreamIsFull(t *testing.T) {
+	nc := startBus(t).connect()
+	stream := usageStream(t, nc, func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 })
+	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 5})
+	var recorded []string
+	for i := range 25 {
+		p.Record(call("p1", i))
+		recorded = append(recorded, "p1/"+call("p1", i).RequestID)
+	}
+	eventually(t, 5*time.Second, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
+	cfg := stream.CachedInfo().Config
+	cfg.MaxMsgs = -1
+	js, _ := jetstream.New(nc)
+	if _, err := js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	wantStored(t, nc, recorded)
+}
+
+func TestPublisher_EventTooLargeForTheStream(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 1000 })
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	large := call("p1", 1)
+	large.ResponseID, large.UserID, large.ReservationID = strings.Repeat("ä", 256), strings.Repeat("ä", 128), strings.Repeat("ä", 128)
+	large.Model = strings.Repeat("ä", 128)
+	for _, u := range []events.Usage{call("p1", 0), large, call("p1", 2)} {
+		p.Record(u)
+	}
+	if err := p.Flush(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(events.Stats{Recorded: 3, Published: 2, Dropped: 1}, p.Stats(), ignoreRetries); diff != "" {
+		t.Error("stats (-want +got):\n", diff)
+	}
+	wantStored(t, nc, []string{"p1/req_000000", "p1/req_000002"})
+	if err := p.Publish(within(t, 10*time.Second), []events.Usage{large}); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Publish of an event too large: %v", err)
+	}
+}
+
+func TestPublisher_LimitsOfTheServer(t *testing.T) {
+	for name, limits := range map[string]server.JSLimitOpts{
+		"one open batch at a time": {MaxBatchInflightPerStream: 1},
+		"batches of 20":            {MaxBatchSize: 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := startBus(t, func(o *server.Options) { o.JetStreamLimits = limits })
+			nc := b.connect()
+			usageStream(t, nc)
+			var publishers sync.WaitGroup
+			for i := range 6 {
+				p := newPublisher(t, b.connect(), events.PublisherConfig{BatchSize: 100})
+				publishers.Go(func() {
+					for j := range 300 {
+						p.Record(call(fmt.Sprint("p", i), j))
+					}
+					if err := p.Close(within(t, 30*time.Second)); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			publishers.Wait()
+			if n := len(stored(t, nc)); n != 1800 {
+				t.Errorf("stored %d of 1800", n)
+			}
+		})
+	}
+}
+
+// A user bound to p1 records for p2 too. What NATS forbids waits and is told; it
+// neither stops p1's events nor is it lost, should the permission come.
+func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
+	grants := func(subjects ...string) []*server.User {
+		return []*server.User{
+			{Username: "admin", Password: "x"},
+			{Username: "svc", Password: "x", Permissions: &server.Permissions{
+				Publish:   &server.SubjectPermission{Allow: subjects},
+				Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.p1.>"}},
+			}},
+		}
+	}
+	b := startBus(t, func(o *server.Options) { o.Users = grants("ai.usage.p1") })
+	admin := b.connect(nats.UserInfo("admin", "x"))
+	usageStream(t, admin)
+	log := &logBook{}
+	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x"), events.PortInbox("p1")),
+		events.PublisherConfig{Logger: log.logger(), AckTimeout: time.Second, BatchSize: 50})
+	var recorded []string
+	for i := range 60 {
+		for _, port := range []string{"p1", "p2"} {
+			p.Record(call(port, i))
+			recorded = append(recorded, port+"/"+call(port, i).RequestID)
+		}
+	}
+	eventually(t, 5*time.Second, "p1's events are stored", func() bool { return p.Stats().Published == 60 })
+	if s := p.Stats(); s.Pending != 60 || s.Dropped != 0 {
+		t.Errorf("stats: %+v", s)
+	}
+	if got := log.all(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "ai.usage.p2") {
+		t.Errorf("the log does not say what is forbidden:\n%s", got)
+	}
+	err := p.Publish(within(t, 10*time.Second), []events.Usage{call("p2", 100)})
+	if !errors.Is(err, events.ErrNotPermitted) || !strings.Contains(err.Error(), "ai.usage.p2") {
+		t.Errorf("Publish: %v", err)
+	}
+	if err := p.Flush(within(t, 100*time.Millisecond)); err == nil || !strings.Contains(err.Error(), "60 events") {
+		t.Errorf("Flush: %v", err)
+	}
+
+	opts := b.opts
+	opts.Users = grants("ai.usage.p1", "ai.usage.p2")
+	if err := b.srv.ReloadOptions(&opts); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	wantStored(t, admin, recorded)
+}
+
+func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {
+	b := startBus(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "admin", Password: "x"},
+			{Username: "svc", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"ai.usage.p2"}}}},
+		}
+	})
+	usageStream(t, b.connect(nats.UserInfo("admin", "x")))
+	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x")), events.PublisherConfig{Buffer: 40, AckTimeout: time.Second})
+	for round := range 5 {
+		for i := range 10 {
+			p.Record(call("p2", i))
+		}
+		p.Record(call("p1", round))
+		eventually(t, 5*time.Second, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
+	}
+	eventually(t, 5*time.Second, "the oldest are dropped", func() bool {
+		s := p.Stats()
+		return s.Pending == 20 && s.Dropped == 30
+	})
+}
+
+func TestPublisher_RecordDoesNotWaitForNATS(t *testing.T) {
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{})
+	began := time.Now()
+	for i := range 60_000 {
+		p.Record(call("p1", i))
+	}
+	// 0.3 µs each without the race detector; a single connection attempt or write each would cost far more.
+	if each := time.Since(began) / 60_000; each > 20*time.Microsecond {
+		t.Errorf("Record took %s with NATS down", each)
+	}
+	if s := p.Stats(); s.Pending != 60_000 {
+		t.Errorf("stats: %+v", s)
+	}
+}
