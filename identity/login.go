@@ -177,6 +177,7 @@ func (l *Login) refuse(w http.ResponseWriter, r *http.Request, err error, next s
 		refused.write(w)
 		return
 	}
+	refused.setHeaders(w)
 	l.page(w, r, refused.Status, view{Next: next, Problem: &refused.Problem})
 }
 

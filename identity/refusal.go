@@ -35,13 +35,15 @@ func (r *Refusal) Unwrap() error { return r.cause }
 const challenge = `Bearer realm="tidegate"`
 
 func refusal(status int, name, title, detail string) *Refusal {
-	return &Refusal{Problem: web.Problem{Type: web.ProblemDocs + name, Title: title, Status: status, Detail: detail}}
+	r := &Refusal{Problem: web.Problem{Type: web.ProblemDocs + name, Title: title, Status: status, Detail: detail}}
+	if status == http.StatusUnauthorized {
+		r.challenge = challenge // RFC 9110 wants one with every 401
+	}
+	return r
 }
 
 func unauthenticated() *Refusal {
-	r := refusal(http.StatusUnauthorized, "unauthenticated", "Who are you?", "send an Authorization: Bearer header with an API token or an OIDC access token, or sign in with a browser at /login")
-	r.challenge = challenge
-	return r
+	return refusal(http.StatusUnauthorized, "unauthenticated", "Who are you?", "send an Authorization: Bearer header with an API token or an OIDC access token, or sign in with a browser at /login")
 }
 
 func invalidToken(detail string, cause error) *Refusal {
@@ -52,9 +54,7 @@ func invalidToken(detail string, cause error) *Refusal {
 }
 
 func invalidSession(detail string) *Refusal {
-	r := refusal(http.StatusUnauthorized, "session-ended", "The session has ended", detail+"; sign in again at /login")
-	r.challenge = challenge
-	return r
+	return refusal(http.StatusUnauthorized, "session-ended", "The session has ended", detail+"; sign in again at /login")
 }
 
 func missingPermission(permission string) *Refusal {
@@ -100,13 +100,17 @@ func asRefusal(err error) *Refusal {
 
 // write answers with the refusal as a problem document.
 func (r *Refusal) write(w http.ResponseWriter) {
+	r.setHeaders(w)
+	web.WriteProblem(w, r.Problem)
+}
+
+func (r *Refusal) setHeaders(w http.ResponseWriter) {
 	if r.challenge != "" {
 		w.Header().Set("WWW-Authenticate", r.challenge)
 	}
 	if r.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(r.RetryAfter.Seconds()))))
 	}
-	web.WriteProblem(w, r.Problem)
 }
 
 // quotable keeps what RFC 6750 allows inside error_description.
