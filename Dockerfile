@@ -1,0 +1,16 @@
+# syntax=docker/dockerfile:1
+FROM golang:1.26-alpine AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN --mount=type=cache,target=/go/pkg/mod go mod download
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -ldflags="-s -w" -o /out/tidegate ./cmd/tidegate
+
+# Alpine, not scratch: its wget is the health check.
+FROM alpine:3.22
+COPY --from=build /out/tidegate /usr/local/bin/tidegate
+USER 65532:65532
+EXPOSE 8080
+ENTRYPOINT ["/usr/local/bin/tidegate"]
+CMD ["run"]
