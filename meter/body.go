@@ -1,0 +1,133 @@
+package meter
+
+import (
+	"io"
+	"net/http"
+	"runtime"
+	"sync"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// body is a response body that is metered as it is read. It changes nothing of
+// what the caller reads, until the gate stops it.
+type body struct {
+	rc        io.ReadCloser
+	meter     *bodyMeter
+	abandoned runtime.Cleanup
+}
+
+// bodyMeter is what outlives a body that nobody closed.
+type bodyMeter struct {
+	call *call
+
+	mu        sync.Mutex // Close may run beside Read
+	reply     *reply     // nil: it failed, nothing can be read any more
+	over      bool       // recorded
+	stop      *RefusedError
+	recheckAt int64 // output tokens at which to ask the gate again, 0: never
+}
+
+func newBody(c *call, resp *http.Response) *body {
+	m := &bodyMeter{call: c}
+	if c.t.cfg.Gate != nil && c.t.cfg.RecheckTokens > 0 && events.ValidPort(c.port) {
+		m.recheckAt = c.t.cfg.RecheckTokens
+	}
+	m.reply = newReply(c.API, resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding"))
+	b := &body{rc: resp.Body, meter: m}
+	b.abandoned = runtime.AddCleanup(b, func(m *bodyMeter) { m.finish(cutShort) }, m)
+	return b
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	if stop := b.meter.recheck(); stop != nil {
+		b.rc.Close() // the provider need not go on
+		return 0, stop
+	}
+	n, err := b.rc.Read(p)
+	b.meter.see(p[:n])
+	switch err {
+	case nil:
+	case io.EOF:
+		b.meter.finish(endOfBody)
+	default:
+		b.meter.finish(cutShort)
+	}
+	return n, err
+}
+
+func (b *body) Close() error {
+	b.abandoned.Stop()
+	b.meter.finish(cutShort)
+	return b.rc.Close()
+}
+
+func (m *bodyMeter) see(p []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	reply := m.reply
+	if m.over || reply == nil {
+		return
+	}
+	m.reply = nil
+	m.call.t.guard("the reply", func() {
+		reply.write(p)
+		m.reply = reply // not reached in a panic
+	})
+}
+
+// finish records the call, once.
+func (m *bodyMeter) finish(how ending) {
+	m.mu.Lock()
+	if m.over {
+		m.mu.Unlock()
+		return
+	}
+	m.over = true
+	read := reading{complete: how == endOfBody}
+	if m.reply != nil {
+		m.call.t.guard("the reply", func() { read = m.reply.finish(how) })
+	}
+	m.reply = nil
+	m.mu.Unlock()
+	m.call.record(read)
+}
+
+// recheck returns why the stream must end here, nil while it may go on. It asks
+// the gate only for what no hold covers.
+func (m *bodyMeter) recheck() *RefusedError {
+	m.mu.Lock()
+	stop, over, c := m.stop, m.over, m.call
+	var output int64
+	if m.reply != nil {
+		output = textTokens(m.reply.doc.textBytes)
+	}
+	due := m.recheckAt > 0 && output >= m.recheckAt
+	if due {
+		m.recheckAt = output + c.t.cfg.RecheckTokens
+	}
+	m.mu.Unlock()
+	if stop != nil || over || !due {
+		return stop
+	}
+
+	spent := c.estimate.input + output
+	beyond := spent
+	if c.reservation != "" {
+		beyond -= c.estimate.total()
+	}
+	if beyond <= 0 {
+		return nil
+	}
+	verdict, answered := c.question(c.t.cfg.Gate.Check, c.ctx, min(beyond, events.MaxTokens))
+	if !answered || verdict.Allowed {
+		return nil
+	}
+	c.t.counters.refused.Add(1)
+	stop = &RefusedError{Port: c.port, EstimatedTokens: spent, Verdict: verdict, Streaming: true}
+	m.mu.Lock()
+	m.stop = stop
+	m.mu.Unlock()
+	m.finish(cutShort)
+	return stop
+}

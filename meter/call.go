@@ -1,0 +1,265 @@
+package meter
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// unnamedFeature is the feature of calls that nobody named.
+const unnamedFeature = "unnamed"
+
+// unknownModel is the model of a call whose URL, request and reply name none.
+const unknownModel = "unknown"
+
+// call is one attempt at an AI call.
+type call struct {
+	Call
+	t   *Transport
+	ctx context.Context
+
+	port, user, feature string
+	estimate            estimate
+	reservation         string
+	sent                atomic.Bool // the base transport has read the whole request
+	requestID           string
+}
+
+// maxReplay is how much of a request body without GetBody is held in memory to
+// estimate its cost. What is beyond is counted by its length alone.
+const maxReplay = 32 << 20
+
+// prepare estimates the cost from the request's body and returns the request to
+// send instead, with a body of its own. The request's own body is closed, or the
+// new one reads from it.
+func (c *call) prepare(req *http.Request) (*http.Request, error) {
+	out := new(http.Request)
+	*out = *req
+	scan := newRequest(c.API)
+	if req.GetBody != nil {
+		// Some SDKs' GetBody rewinds one shared reader: read, then rewind again.
+		if err := c.scanCopy(scan, req); err != nil {
+			return nil, err
+		}
+		body, err := req.GetBody()
+		req.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		out.Body = &sentBody{ReadCloser: body, sent: &c.sent}
+		out.GetBody = func() (io.ReadCloser, error) {
+			body, err := req.GetBody()
+			if err != nil {
+				return nil, err
+			}
+			return &sentBody{ReadCloser: body, sent: &c.sent}, nil
+		}
+	} else {
+		head, err := io.ReadAll(io.LimitReader(req.Body, maxReplay))
+		if err != nil {
+			req.Body.Close()
+			return nil, err
+		}
+		c.t.guard("the request", func() { scan.Write(head) })
+		scan.bytes = max(scan.bytes, req.ContentLength)
+		out.Body = &sentBody{ReadCloser: replay{io.MultiReader(bytes.NewReader(head), req.Body), req.Body}, sent: &c.sent}
+	}
+	c.t.guard("the estimate", func() { c.estimate = scan.estimate(c.Model, c.t.cfg.UnboundedOutput) })
+	return out, nil
+}
+
+func (c *call) scanCopy(scan *request, req *http.Request) error {
+	body, err := req.GetBody()
+	if err != nil {
+		req.Body.Close()
+		return err
+	}
+	c.t.guard("the request", func() { _, err = io.Copy(scan, body) })
+	body.Close()
+	if err != nil {
+		req.Body.Close()
+	}
+	return err
+}
+
+// replay reads from one and closes the other.
+type replay struct {
+	io.Reader
+	io.Closer
+}
+
+// sentBody notes that it was read to its end.
+type sentBody struct {
+	io.ReadCloser
+	sent *atomic.Bool
+}
+
+func (b *sentBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.sent.Store(true)
+	}
+	return n, err
+}
+
+// ask asks the gate, and reserves if it can. refused is a refusal, err the end of
+// the caller's context.
+func (c *call) ask() (refused *RefusedError, err error) {
+	gate := c.t.cfg.Gate
+	if gate == nil || !events.ValidPort(c.port) {
+		return nil, nil
+	}
+	ask := gate.Check
+	if r, ok := gate.(Reserver); ok {
+		ask = r.Reserve
+	}
+	verdict, answered := c.question(ask, c.ctx, c.estimate.total())
+	c.reservation = verdict.ReservationID
+	if answered && !verdict.Allowed {
+		c.t.counters.refused.Add(1)
+		return &RefusedError{Port: c.port, EstimatedTokens: c.estimate.total(), Verdict: verdict}, nil
+	}
+	if isDone(c.ctx) {
+		c.release()
+		return nil, c.ctx.Err()
+	}
+	return nil, nil
+}
+
+type question func(context.Context, events.CheckRequest) (events.Verdict, error)
+
+// question puts one question to the gate. answered is false when it had no answer.
+func (c *call) question(ask question, ctx context.Context, tokens int64) (v events.Verdict, answered bool) {
+	c.t.guard("the gate", func() {
+		var err error
+		v, err = ask(ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens})
+		answered = err == nil || v.Reason != ""
+		if err != nil && !isDone(ctx) {
+			c.t.counters.gateErrors.Add(1)
+			c.t.log.gateErrors.Do(func() {
+				c.t.cfg.Logger.Warn("meter: the gate did not answer, calls are made", "port", c.port, "error", err)
+			})
+		}
+	})
+	return v, answered
+}
+
+// release gives the hold back: the call spent nothing.
+func (c *call) release() {
+	releaser, ok := c.t.cfg.Gate.(Releaser)
+	if !ok || c.reservation == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), releaseTimeout)
+	defer cancel()
+	c.t.guard("the gate", func() {
+		if err := releaser.Release(ctx, c.port, c.reservation); err != nil {
+			c.t.counters.gateErrors.Add(1)
+			c.t.log.gateErrors.Do(func() {
+				c.t.cfg.Logger.Warn("meter: a hold was not released, it will expire", "port", c.port, "reservation", c.reservation, "error", err)
+			})
+		}
+	})
+	c.reservation = ""
+}
+
+// failed handles an error instead of a response.
+func (c *call) failed(err error) {
+	if !c.sent.Load() || !isDone(c.ctx) && !isTimeout(err) {
+		c.release()
+		return
+	}
+	c.record(reading{})
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// answered puts the meter on the body of a successful response.
+func (c *call) answered(resp *http.Response) {
+	c.requestID = requestID(c.API, resp.Header)
+	resp.Body = newBody(c, resp)
+}
+
+// record books what the reply said, completed by estimates where it said nothing.
+func (c *call) record(read reading) {
+	if read.free {
+		c.release()
+		return
+	}
+	u := events.Usage{
+		PortID: c.port, UserID: c.user, Feature: cmp.Or(c.feature, unnamedFeature),
+		Provider: c.Provider, Model: cmp.Or(read.model, c.estimate.model, unknownModel),
+		RequestID: c.requestID, ResponseID: read.responseID, ReservationID: c.reservation,
+		InputTokens: read.tokens.input, OutputTokens: read.tokens.output, Details: read.tokens.details,
+		MeasuredBy: read.measuredBy(), Status: read.status(),
+	}
+	if !read.reported {
+		u.InputTokens, u.OutputTokens = c.estimate.input, textTokens(read.text)
+		if read.complete && !read.seen {
+			u.OutputTokens = c.estimate.output // not a word of it could be read
+		}
+	} else if !read.complete {
+		u.OutputTokens = max(u.OutputTokens, textTokens(read.text))
+	}
+	c.t.guard("the recorder", func() { c.deliver(conforming(u), read) })
+}
+
+func (c *call) deliver(u events.Usage, read reading) {
+	t := c.t
+	if read.unreadable {
+		t.counters.unreadable.Add(1)
+		t.log.unreadable.Do(func() {
+			t.cfg.Logger.Warn("meter: the provider's usage made no sense, the call is estimated", "provider", u.Provider, "model", u.Model, "request_id", u.RequestID)
+		})
+	}
+	if !events.ValidPort(u.PortID) {
+		t.counters.unattributed.Add(1)
+		t.log.unattributed.Do(func() {
+			t.cfg.Logger.Error("meter: a call without a legal port is not recorded; set Config.Port or use WithPort", "port", u.PortID, "model", u.Model, "tokens", u.TotalTokens())
+		})
+		return
+	}
+	if t.cfg.Recorder == nil {
+		return
+	}
+	t.cfg.Recorder.Record(u)
+	t.counters.recorded.Add(1)
+	if !read.reported {
+		t.counters.estimated.Add(1)
+	}
+	if !read.complete {
+		t.counters.partial.Add(1)
+	}
+}
+
+// conforming drops a name of the provider's that an event may not carry: the
+// tokens matter more.
+func conforming(u events.Usage) events.Usage {
+	for range 4 {
+		var broken *events.FieldError
+		if !errors.As(u.Validate(), &broken) {
+			break
+		}
+		switch broken.Field {
+		case "model":
+			u.Model = unknownModel
+		case "request_id":
+			u.RequestID = ""
+		case "response_id":
+			u.ResponseID = ""
+		case "reservation_id":
+			u.ReservationID = ""
+		}
+	}
+	return u
+}

@@ -1,0 +1,94 @@
+package meter
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// Gate answers whether a port may spend. What it does when nobody can answer is
+// its own policy, expressed in the verdict: a call is refused by a verdict that
+// says so, never by an error.
+type Gate interface {
+	Check(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
+}
+
+// Reserver is a [Gate] that can also hold the estimate. [Transport] then reserves
+// where it would check; the usage event names the hold, which settles it.
+type Reserver interface {
+	Reserve(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
+}
+
+// Releaser is a [Gate] that gives a hold back. Transport calls it where nothing
+// was spent, and waits up to a second for it; without it holds expire by themselves.
+type Releaser interface {
+	Release(ctx context.Context, port, reservationID string) error
+}
+
+const releaseTimeout = time.Second
+
+// RefusedError is why a call did not happen, or was stopped while it streamed.
+type RefusedError struct {
+	Port            string
+	EstimatedTokens int64
+	Verdict         events.Verdict
+	Streaming       bool // the reply was being received
+}
+
+func (e *RefusedError) Error() string {
+	what := "call of about"
+	if e.Streaming {
+		what = "stream stopped after about"
+	}
+	v := e.Verdict
+	s := fmt.Sprintf("meter: port %s: %s %d tokens refused: %s", e.Port, what, e.EstimatedTokens, v.Reason)
+	if v.HardCapTokens != nil {
+		s += fmt.Sprintf(" (%d used and %d held of %d)", v.UsedTokens, v.HeldTokens, *v.HardCapTokens)
+	}
+	if !v.ResetsAt.IsZero() {
+		s += ", the period rolls over at " + v.ResetsAt.UTC().Format(time.RFC3339)
+	}
+	return s
+}
+
+// refusedHeader marks Transport's own refusals; its value is the reason.
+const refusedHeader = "Tidegate-Refused"
+
+// refusal is the response that a refused request gets. An error from RoundTrip
+// would look like a broken connection, which every SDK retries; this one says in
+// its status and header that retrying is useless, and reading it, which is what
+// SDKs do with an error response, yields the RefusedError itself.
+func refusal(req *http.Request, refused *RefusedError) *http.Response {
+	const status = http.StatusPaymentRequired
+	return &http.Response{
+		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{
+			"Content-Type": {"application/json"}, "X-Should-Retry": {"false"},
+			refusedHeader: {string(refused.Verdict.Reason)},
+		},
+		Body:          failingBody{refused},
+		ContentLength: -1,
+		Request:       req,
+	}
+}
+
+// failingBody is a body of which every Read fails.
+type failingBody struct{ err error }
+
+func (b failingBody) Read([]byte) (int, error) { return 0, b.err }
+func (b failingBody) Close() error             { return nil }
+
+// Refused tells whether a response is Transport's own refusal. Code that uses
+// http.Client without an SDK asks it before it reads the body.
+func Refused(resp *http.Response) (refused *RefusedError, ok bool) {
+	if resp == nil || resp.Header[refusedHeader] == nil {
+		return nil, false
+	}
+	_, err := resp.Body.Read(nil) // http.Client may have wrapped the body
+	return refused, errors.As(err, &refused)
+}

@@ -1,0 +1,292 @@
+package meter
+
+import "bytes"
+
+// scanner reads one JSON value in pieces of any size and tells a visitor what it
+// passes. It holds the path to the current value and the bytes of a captured
+// one, never the document, so a reply of any size costs the same memory. It does
+// not judge JSON: of a broken document it reports what came before the break,
+// and whoever captured a value decodes it strictly.
+type scanner struct {
+	visit    visitor
+	state    scanState
+	stack    []frame // the open containers
+	key      key     // of the value being read or just read, when it sits in an object
+	name     [32]byte
+	nameLen  int // > len(name): longer than any key that matters
+	literal  byte
+	capture  []byte
+	limit    int // of the running capture, 0: none
+	capDepth int
+	from     int // where the running capture begins in the piece at hand
+}
+
+type frame struct {
+	array bool
+	key   key // under which the container sits; keyNone in an array
+}
+
+// visitor learns about every value. Inside its methods scanner.stack is the path
+// of the containers around that value and scanner.key its own key.
+type visitor interface {
+	// begin tells that a value starts. kind is its first byte. A limit above 0 asks
+	// for its raw bytes, up to that many; what lies within is not visited.
+	begin(kind byte) (limit int)
+	// text tells raw bytes of the string value at hand, still escaped.
+	text(raw []byte)
+	// end tells that the value is complete. raw is nil when it was not captured or
+	// exceeded its limit.
+	end(kind byte, raw []byte)
+}
+
+type scanState uint8
+
+const (
+	scanValue      scanState = iota
+	scanFirstValue           // in an array: a value or its end
+	scanFirstKey             // in an object: a key or its end
+	scanKey
+	scanName
+	scanNameEscape
+	scanColon
+	scanString
+	scanStringEscape
+	scanLiteral
+	scanAfter // a value ended inside a container
+	scanDone  // the document is complete
+	scanBroken
+)
+
+const maxDepth = 256 // deeper than any reply; a stack must not grow with hostile input
+
+func (s *scanner) reset() {
+	s.state, s.stack, s.limit = scanValue, s.stack[:0], 0
+	s.key = keyNone
+}
+
+func (s *scanner) done() bool { return s.state == scanDone }
+
+// idle reports whether not one byte of a document was seen yet.
+func (s *scanner) idle() bool { return s.state == scanValue && len(s.stack) == 0 }
+
+func (s *scanner) write(p []byte) {
+	s.from = 0
+	for i := 0; i < len(p); {
+		switch s.state {
+		case scanString:
+			i = s.inString(p, i)
+			continue
+		case scanName:
+			i = s.inName(p, i)
+			continue
+		case scanDone, scanBroken:
+			return
+		}
+		if s.step(p, i) {
+			i++
+		}
+	}
+	if s.limit > 0 {
+		s.keep(p[s.from:])
+	}
+}
+
+// step handles one byte outside of strings and reports whether it is used up.
+func (s *scanner) step(p []byte, i int) bool {
+	c := p[i]
+	switch s.state {
+	case scanStringEscape:
+		s.state = scanString
+		return true
+	case scanNameEscape:
+		s.state = scanName
+		return true
+	case scanLiteral:
+		if isLiteral(c) {
+			return true
+		}
+		s.end(s.literal, p, i)
+		return false
+	}
+	if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
+		return true
+	}
+	switch s.state {
+	case scanValue, scanFirstValue:
+		if c == ']' && s.state == scanFirstValue {
+			s.pop(p, i)
+			return true
+		}
+		s.begin(c, i)
+	case scanFirstKey, scanKey:
+		switch {
+		case c == '"':
+			s.state, s.nameLen = scanName, 0
+		case c == '}' && s.state == scanFirstKey:
+			s.pop(p, i)
+		default:
+			s.state = scanBroken
+		}
+	case scanColon:
+		s.state = scanBroken
+		if c == ':' {
+			s.state = scanValue
+		}
+	case scanAfter:
+		s.after(c, p, i)
+	}
+	return true
+}
+
+func (s *scanner) begin(c byte, i int) {
+	if s.top().array {
+		s.key = keyNone
+	}
+	switch {
+	case c == '{' || c == '[' || c == '"':
+	case isLiteral(c):
+		s.literal = c
+	default:
+		s.state = scanBroken
+		return
+	}
+	if s.limit == 0 {
+		if s.limit = s.visit.begin(c); s.limit > 0 {
+			s.capture, s.capDepth, s.from = s.capture[:0], len(s.stack), i
+		}
+	}
+	switch c {
+	case '"':
+		s.state = scanString
+	case '{':
+		s.push(frame{key: s.key}, scanFirstKey)
+	case '[':
+		s.push(frame{key: s.key, array: true}, scanFirstValue)
+	default:
+		s.state = scanLiteral
+	}
+}
+
+func (s *scanner) push(f frame, next scanState) {
+	if len(s.stack) == maxDepth {
+		s.state = scanBroken
+		return
+	}
+	s.stack = append(s.stack, f)
+	s.state = next
+}
+
+func (s *scanner) pop(p []byte, i int) {
+	f := s.top()
+	s.stack = s.stack[:len(s.stack)-1]
+	s.key = f.key
+	kind := byte('{')
+	if f.array {
+		kind = '['
+	}
+	s.end(kind, p, i+1)
+}
+
+// end finishes the value whose last byte is p[to-1].
+func (s *scanner) end(kind byte, p []byte, to int) {
+	s.state = scanAfter
+	if len(s.stack) == 0 {
+		s.state = scanDone
+	}
+	switch {
+	case s.limit == 0:
+		s.visit.end(kind, nil)
+	case s.capDepth == len(s.stack):
+		s.keep(p[s.from:to])
+		raw := s.capture
+		if len(raw) > s.limit {
+			raw = nil
+		}
+		s.limit = 0
+		s.visit.end(kind, raw)
+	}
+}
+
+func (s *scanner) after(c byte, p []byte, i int) {
+	array := s.top().array
+	switch {
+	case c == ',' && array:
+		s.state = scanValue
+	case c == ',':
+		s.state = scanKey
+	case c == ']' && array, c == '}' && !array:
+		s.pop(p, i)
+	default:
+		s.state = scanBroken
+	}
+}
+
+// inString consumes string content from p[i] on. It looks at a window at a time:
+// searching far for a quote again after every escape would be quadratic.
+func (s *scanner) inString(p []byte, i int) int {
+	window := p[i:min(len(p), i+512)]
+	n := bytes.IndexByte(window, '"')
+	closed := n >= 0
+	if !closed {
+		n = len(window)
+	}
+	if e := bytes.IndexByte(window[:n], '\\'); e >= 0 {
+		s.tell(window[:e+1])
+		s.state = scanStringEscape
+		return i + e + 1
+	}
+	s.tell(window[:n])
+	if !closed {
+		return i + n
+	}
+	s.end('"', p, i+n+1)
+	return i + n + 1
+}
+
+func (s *scanner) tell(raw []byte) {
+	if s.limit == 0 && len(raw) > 0 {
+		s.visit.text(raw)
+	}
+}
+
+// inName consumes key content from p[i] on.
+func (s *scanner) inName(p []byte, i int) int {
+	for ; i < len(p); i++ {
+		switch c := p[i]; c {
+		case '"':
+			s.key = keyNone
+			if s.nameLen <= len(s.name) {
+				s.key = keys[string(s.name[:s.nameLen])]
+			}
+			s.state = scanColon
+			return i + 1
+		case '\\': // no key that matters has one
+			s.nameLen = len(s.name) + 1
+			s.state = scanNameEscape
+			return i + 1
+		default:
+			if s.nameLen < len(s.name) {
+				s.name[s.nameLen] = c
+			}
+			s.nameLen = min(s.nameLen+1, len(s.name)+1)
+		}
+	}
+	return i
+}
+
+// keep adds to the capture: one byte past the limit at most, which marks it as
+// too long.
+func (s *scanner) keep(raw []byte) {
+	s.capture = append(s.capture, raw[:min(len(raw), s.limit+1-len(s.capture))]...)
+}
+
+func (s *scanner) top() frame {
+	if len(s.stack) == 0 {
+		return frame{}
+	}
+	return s.stack[len(s.stack)-1]
+}
+
+func isLiteral(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '+' || c == '.'
+}
