@@ -111,6 +111,10 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 // ClientURL is the address for NATS clients on this machine.
 func (n *NATS) ClientURL() string { return n.server.ClientURL() }
 
+// InProcess makes a connection go to this server without a socket, whatever its
+// URL says.
+func (n *NATS) InProcess() nats.Option { return nats.InProcessServer(n.server) }
+
 // Conn connects within the process, without a socket. The caller closes it.
 func (n *NATS) Conn(opts ...nats.Option) (*nats.Conn, error) {
 	nc, err := nats.Connect(n.ClientURL(), append(opts, nats.InProcessServer(n.server))...)

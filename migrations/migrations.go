@@ -4,9 +4,11 @@ package migrations
 import (
 	"context"
 	"embed"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 )
 
@@ -48,4 +50,11 @@ func Apply(ctx context.Context, url string) error {
 		return fmt.Errorf("migrations: %w", err)
 	}
 	return nil
+}
+
+// IsConnectError reports whether err says that the database could not be reached,
+// or is still starting: waiting may help.
+func IsConnectError(err error) bool {
+	var connect *pgconn.ConnectError
+	return errors.As(err, &connect)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
@@ -17,10 +18,14 @@ import (
 
 // Client asks a running Tidegate. Its errors match [events.ErrUnavailable] when
 // no admin role answers; faults are [*events.ServiceError].
-type Client struct{ conn *nats.Conn }
+type Client struct {
+	conn    *nats.Conn
+	timeout time.Duration
+}
 
-// NewClient returns a client on conn, which stays the caller's.
-func NewClient(conn *nats.Conn) *Client { return &Client{conn} }
+// NewClient returns a client on conn, which stays the caller's. Each request may
+// take as long as timeout.
+func NewClient(conn *nats.Conn, timeout time.Duration) *Client { return &Client{conn, timeout} }
 
 // Verify compares ledger, totals and gates. It takes seconds per ten million rows.
 func (c *Client) Verify(ctx context.Context) (v Verification, err error) {
@@ -91,6 +96,8 @@ func (c *Client) ask(ctx context.Context, subject string, request, reply any) er
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
 	msg, err := c.conn.RequestWithContext(ctx, subject, body)
 	if errors.Is(err, nats.ErrNoResponders) {
 		return fmt.Errorf("nobody answers %s: is a tidegate with the role admin running there? %w", subject, events.ErrUnavailable)

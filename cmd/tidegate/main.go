@@ -1,0 +1,64 @@
+// Command tidegate keeps AI spending inside a budget: it runs the whole system
+// or some of its roles, and speaks to a running one.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+// version is set by the build: -ldflags "-X main.version=…".
+var version = "dev"
+
+type cli struct {
+	Run     runCmd     `cmd:"" help:"Run the system: NATS, Postgres, consumer, gate and admin in one process, or some of them."`
+	Migrate migrateCmd `cmd:"" help:"Bring a database to this build's schema, then exit. run does that by itself."`
+
+	Budget     budgetCmd     `cmd:"" help:"Read or store a port's budget."`
+	Check      checkCmd      `cmd:"" help:"Ask whether a port may spend tokens now. Exit 0: allowed, 3: refused, 1: no answer."`
+	Usage      usageCmd      `cmd:"" help:"Show what a port has spent in the current period of its budget."`
+	Port       portCmd       `cmd:"" help:"List or delete ports."`
+	User       userCmd       `cmd:"" help:"Erase a user from the ledger."`
+	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`
+	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
+	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`
+
+	Version kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// exitCode makes a command end with that code and no message.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var c cli
+	parser := kong.Must(&c,
+		kong.Name("tidegate"),
+		kong.Description("Tidegate keeps AI spending inside a budget."),
+		kong.UsageOnError(),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Vars{"version": version},
+		kong.BindTo(ctx, (*context.Context)(nil)),
+	)
+	parsed, err := parser.Parse(os.Args[1:])
+	parser.FatalIfErrorf(err)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err = parsed.Run()
+	var code exitCode
+	if errors.As(err, &code) {
+		os.Exit(int(code))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "tidegate:", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"charm.land/lipgloss/v2"
+	"charm.land/lipgloss/v2/table"
+	"golang.org/x/term"
+)
+
+// Styles are used on a terminal only.
+var (
+	bold   = lipgloss.NewStyle().Bold(true)
+	faint  = lipgloss.NewStyle().Faint(true)
+	good   = lipgloss.NewStyle().Foreground(lipgloss.Color("2"))
+	warn   = lipgloss.NewStyle().Foreground(lipgloss.Color("3"))
+	bad    = lipgloss.NewStyle().Foreground(lipgloss.Color("1")).Bold(true)
+	accent = lipgloss.NewStyle().Foreground(lipgloss.Color("6"))
+)
+
+func isTerminal(f *os.File) bool { return term.IsTerminal(int(f.Fd())) && os.Getenv("NO_COLOR") == "" }
+
+var colour = isTerminal(os.Stdout)
+
+func paint(style lipgloss.Style, text string) string {
+	if !colour {
+		return text
+	}
+	return style.Render(text)
+}
+
+// grid prints aligned columns; those in right are aligned to the right.
+func grid(w io.Writer, header []string, rows [][]string, right ...int) {
+	isRight := map[int]bool{}
+	for _, c := range right {
+		isRight[c] = true
+	}
+	t := table.New().Headers(header...).Rows(rows...).
+		Border(lipgloss.HiddenBorder()).BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
+		BorderHeader(false).BorderColumn(false).BorderRow(false).
+		StyleFunc(func(row, col int) lipgloss.Style {
+			style := lipgloss.NewStyle().PaddingRight(2)
+			if isRight[col] {
+				style = style.Align(lipgloss.Right)
+			}
+			if row == table.HeaderRow && colour {
+				style = style.Faint(true)
+			}
+			return style
+		})
+	for line := range strings.Lines(t.Render()) {
+		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
+	}
+}
+
+// count writes 1234567 as 1,234,567.
+func count(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, s = "-", s[1:]
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return sign + s
+}
+
+func capText(n *int64) string {
+	if n == nil {
+		return "none"
+	}
+	return count(*n)
+}
+
+func when(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") }
+
+// bar draws used against whole, 20 characters wide.
+func bar(used, whole int64) string {
+	const width = 20
+	if whole <= 0 {
+		return strings.Repeat("█", width)
+	}
+	filled := int(min(float64(used)/float64(whole), 1) * width)
+	return strings.Repeat("█", filled) + strings.Repeat("░", width-filled)
+}

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/replay"
+)
+
+type replayCmd struct {
+	remote
+	File  string    `arg:"" help:"CSV with the columns TIMESTAMP, ContextTokens, GeneratedTokens." type:"existingfile"`
+	Seed  int64     `help:"Decides which port, user and feature each row gets, and the ids: the same file, seed and start give the same." default:"1"`
+	Start time.Time `help:"Move the times so that the first row happened then; default: so that the last row is now." placeholder:"2026-11-23T00:00:00Z"`
+	Speed float64   `help:"1 keeps the time between rows, 60 is sixty times faster, 0 as fast as acknowledged." default:"0"`
+	Ports int       `help:"How many ports to share the rows among." default:"8"`
+}
+
+func (c *replayCmd) Run(ctx context.Context) error {
+	nc, err := c.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	publisher, err := events.NewPublisher(nc, events.PublisherConfig{})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = publisher.Close(context.WithoutCancel(ctx)) }()
+
+	progress := func(done, total int) {}
+	if isTerminal(os.Stderr) {
+		var bar *progressbar.ProgressBar
+		progress = func(done, total int) {
+			if bar == nil {
+				bar = progressbar.NewOptions(total, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionSetDescription("acknowledged"),
+					progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("events"),
+					progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionClearOnFinish())
+			}
+			_ = bar.Set(done)
+		}
+	}
+	summary, err := replay.Run(ctx, publisher, replay.Config{File: c.File, Seed: c.Seed, Start: c.Start, Speed: c.Speed, Ports: c.Ports, Progress: progress})
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return printJSON(summary)
+	}
+	fmt.Printf("%s = %s acknowledged, %s input and %s output tokens, in %s (%s events/s)\n",
+		paint(bold, count(int64(summary.Published))+" published"), count(int64(summary.Acknowledged)),
+		count(summary.InputTokens), count(summary.OutputTokens), (time.Duration(summary.ElapsedSeconds * float64(time.Second))).Round(time.Millisecond), count(int64(summary.RowsPerSecond)))
+	return nil
+}

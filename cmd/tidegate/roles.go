@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/tidegate/tidegate/admin/ops"
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/health"
+)
+
+const drainTimeout = 5 * time.Second // of the consumer; all of a stop takes less than 10 s
+
+// runRoles runs this process's roles until ctx ends or one of them fails, and
+// returns after all have ended.
+func (s *system) runRoles(ctx context.Context) error {
+	listener, err := net.Listen("tcp", s.cmd.HTTP)
+	if err != nil {
+		return fmt.Errorf("the admin page cannot be served at %s: %w (choose another address with --http)", s.cmd.HTTP, err)
+	}
+	s.checks.Add("postgres", s.ledger.Ping)
+	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	for role, start := range map[string]func(*pool.ContextPool) error{"consumer": s.startConsumer, "gate": s.startGate, "admin": s.startAdmin} {
+		if !s.cmd.has(role) {
+			continue
+		}
+		if err := start(group); err != nil {
+			_ = listener.Close()
+			return errors.Join(err, group.Wait())
+		}
+	}
+	mux := http.NewServeMux()
+	s.routes(mux)
+	group.Go(func(ctx context.Context) error { return serveHTTP(ctx, listener, mux) })
+	s.screen(os.Stdout, listener.Addr().String())
+	return group.Wait()
+}
+
+func (s *system) startConsumer(group *pool.ContextPool) error {
+	nc, err := s.connectChecked("consumer")
+	if err != nil {
+		return err
+	}
+	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	group.Go(func(ctx context.Context) error {
+		defer nc.Close()
+		return c.Run(ctx)
+	})
+	return nil
+}
+
+func (s *system) startGate(group *pool.ContextPool) error {
+	nc, err := s.connectChecked("gate")
+	if err != nil {
+		return err
+	}
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, Registerer: s.metrics, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	s.checks.Add("gate", func(context.Context) error {
+		select {
+		case <-g.Ready():
+			return nil
+		default:
+			return errors.New("totals are not loaded yet")
+		}
+	})
+	group.Go(g.Run)
+	return nil
+}
+
+func (s *system) startAdmin(group *pool.ContextPool) error {
+	nc, err := s.connectChecked("admin")
+	if err != nil {
+		return err
+	}
+	o, err := ops.New(ops.Config{Conn: nc, Ledger: s.ledger, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	group.Go(func(ctx context.Context) error {
+		defer nc.Close()
+		return o.Run(ctx)
+	})
+	return nil
+}
+
+// connectChecked makes a role's connection and reports its state in /readyz.
+func (s *system) connectChecked(role string) (*nats.Conn, error) {
+	nc, err := s.connect(role)
+	if err != nil {
+		return nil, err
+	}
+	s.checks.Add("nats "+role, func(context.Context) error {
+		if nc.IsConnected() {
+			return nil
+		}
+		return fmt.Errorf("not connected: %s", nc.Status())
+	})
+	return nc, nil
+}
+
+func (s *system) routes(mux *http.ServeMux) {
+	mux.HandleFunc("GET /healthz", health.Live)
+	mux.HandleFunc("GET /readyz", s.checks.Ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+}
+
+// serveHTTP serves until ctx ends and then finishes the requests under way.
+func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+	}
+	stopped := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
+		defer cancel()
+		stopped <- server.Shutdown(finish)
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return err
+	}
+	return <-stopped
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/lmittmann/tint"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/health"
+	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/migrations"
+)
+
+type runCmd struct {
+	Data        string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
+	HTTP        string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
+	NatsURL     string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
+	NatsAddr    string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
+	Replicas    int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
+	DatabaseURL string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
+	Roles       []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
+	Demo        bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
+
+	RetentionMonths int           `help:"Months of ledger rows to keep beside the current one." default:"84" env:"TIDEGATE_RETENTION_MONTHS" placeholder:"N"`
+	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
+	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
+	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
+	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`
+}
+
+// system is what the roles of one process share.
+type system struct {
+	cmd      *runCmd
+	log      *slog.Logger
+	nats     *dev.NATS     // nil: external
+	postgres *dev.Postgres // nil: external
+	natsURL  string
+	dbURL    string
+	ledger   *ledger.Ledger
+	metrics  *prometheus.Registry
+	checks   health.Checks
+}
+
+func (c *runCmd) Run(ctx context.Context) error {
+	if c.Demo && !c.has("gate") {
+		return errors.New("--demo needs the role gate, which answers its checks")
+	}
+	log := c.logger()
+	slog.SetDefault(log)
+	s := &system{cmd: c, log: log, metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer s.stop()
+	if err := s.start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	err := s.runRoles(ctx)
+	if ctx.Err() != nil {
+		log.Info("stopping")
+	}
+	return err
+}
+
+func (c *runCmd) has(role string) bool { return slices.Contains(c.Roles, role) }
+
+func (c *runCmd) logger() *slog.Logger {
+	switch {
+	case c.LogFormat == "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	case isTerminal(os.Stderr):
+		return slog.New(tint.NewHandler(os.Stderr, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly}))
+	default:
+		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+	}
+}
+
+// start brings up the servers and the schema.
+func (s *system) start(ctx context.Context) (err error) {
+	c := s.cmd
+	if s.natsURL = c.NatsURL; s.natsURL == "" {
+		s.nats, err = dev.StartNATS(dev.NATSConfig{Dir: filepath.Join(c.Data, "nats"), Addr: c.NatsAddr, Logger: s.log})
+		if err != nil {
+			return err
+		}
+		s.natsURL = s.nats.ClientURL()
+	}
+	if s.dbURL = c.DatabaseURL; s.dbURL == "" {
+		s.postgres, err = dev.StartPostgres(ctx, dev.PostgresConfig{Dir: filepath.Join(c.Data, "postgres"), Logger: s.log})
+		if err != nil {
+			return err
+		}
+		s.dbURL = s.postgres.URL()
+	}
+	return s.openLedger(ctx)
+}
+
+// openLedger waits for an external Postgres: in a cluster the order in which
+// things start is nobody's promise.
+func (s *system) openLedger(ctx context.Context) error {
+	for {
+		err := migrations.Apply(ctx, s.dbURL)
+		if err == nil {
+			s.ledger, err = ledger.Open(ctx, ledger.Config{URL: s.dbURL, RetentionMonths: s.cmd.RetentionMonths,
+				KnownPortsOnly: s.cmd.KnownPortsOnly, Logger: s.log})
+		}
+		if err == nil || s.postgres != nil || !migrations.IsConnectError(err) {
+			return err
+		}
+		s.log.Warn("Postgres cannot be reached, trying again", "error", err)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// connect makes one role's connection to NATS: in process to the embedded one.
+func (s *system) connect(name string) (*nats.Conn, error) {
+	opts := []nats.Option{nats.Name("tidegate " + name)}
+	if s.nats != nil {
+		opts = append(opts, s.nats.InProcess())
+	}
+	return events.Connect(s.natsURL, opts...)
+}
+
+// stop ends the servers, Postgres last but one: whoever needs them has ended.
+func (s *system) stop() {
+	if s.ledger != nil {
+		s.ledger.Close()
+	}
+	if s.postgres != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := s.postgres.Stop(ctx); err != nil {
+			s.log.Error("Postgres did not stop cleanly; it recovers at the next start", "error", err)
+		}
+	}
+	if s.nats != nil {
+		s.nats.Shutdown()
+	}
+	if s.log != nil {
+		s.log.Info("stopped")
+	}
+}
+
+type migrateCmd struct {
+	DatabaseURL string `help:"The database." required:"" env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
+}
+
+func (c *migrateCmd) Run(ctx context.Context) error {
+	if err := migrations.Apply(ctx, c.DatabaseURL); err != nil {
+		return err
+	}
+	fmt.Println("the database has this build's schema")
+	return nil
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+)
+
+// screen says on one page what was started, where, and what to try.
+func (s *system) screen(w io.Writer, addr string) {
+	natsWhat, postgresWhat := "external", "external"
+	if s.nats != nil {
+		natsWhat = "embedded, every message synced to disk"
+	}
+	if s.postgres != nil {
+		postgresWhat = "private cluster"
+	}
+	fmt.Fprintf(w, "\n%s %s\n\n", paint(bold, "Tidegate"), paint(faint, version))
+	for _, line := range [][3]string{
+		{"NATS", s.natsURL, natsWhat},
+		{"Postgres", redactDSN(s.dbURL), postgresWhat},
+		{"HTTP", "http://" + addr, "/healthz  /readyz  /metrics"},
+		{"Data", s.cmd.Data, ""},
+		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
+	} {
+		fmt.Fprintf(w, "  %-9s %s  %s\n", line[0], paint(accent, line[1]), paint(faint, line[2]))
+	}
+	// Copy and paste must work whatever port was chosen.
+	cli, nats := "tidegate", "nats"
+	if s.natsURL != "nats://127.0.0.1:4222" {
+		cli = "TIDEGATE_NATS_URL=" + s.natsURL + " tidegate"
+		nats = "nats -s " + s.natsURL
+	}
+	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
+	for _, line := range [][2]string{
+		{cli + " budget set p1 --soft 800 --hard 1000", "give a port a budget"},
+		{nats + ` pub ai.usage.p1 '{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}'`, "report an AI call"},
+		{nats + ` req ai.budget.check.p1 '{"estimated_tokens":200}'`, "may p1 spend 200 more? (no: 900 of 1,000 are used)"},
+		{cli + " usage p1", "what p1 has spent, by feature"},
+	} {
+		fmt.Fprintf(w, "  %s\n  %s\n\n", paint(faint, "# "+line[1]), line[0])
+	}
+}
+
+// redactDSN hides the password of a connection string in URL form.
+func redactDSN(dsn string) string {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "(a connection string)"
+	}
+	return u.Redacted()
+}
