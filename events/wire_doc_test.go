@@ -1,0 +1,66 @@
+package events_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// The commands of docs/wire.md are within the contract.
+func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
+	doc, err := os.ReadFile("../docs/wire.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^nats (pub|req) .*?(ai\.[a-z._]+[a-z])\.(\S+) '(.*)'$`).FindAllStringSubmatch(string(doc), -1) {
+		base, subject, payload := m[2], m[2]+"."+m[3], []byte(m[4])
+		found[base]++
+		var err error
+		switch base {
+		case events.SubjectUsage:
+			var u events.Usage
+			if u, err = events.DecodeUsage(subject, payload); err == nil && u.ID != "" && !strings.Contains(m[0], "'Nats-Msg-Id:"+events.MsgID(u.PortID, u.ID)+"'") {
+				err = errors.New("the Nats-Msg-Id is not <port>:<id>")
+			}
+		case events.SubjectCheck:
+			var r events.CheckRequest
+			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
+				err = r.Validate()
+			}
+		case events.SubjectBudgetSet:
+			var r events.SetRequest
+			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
+				err = r.Budget().Validate()
+			}
+		case events.SubjectBudgetGet, events.SubjectReport:
+			var r events.ReportRequest
+			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil && r.By != "" && !r.By.Valid() {
+				err = errors.New("no such dimension")
+			}
+		default:
+			err = errors.New("no such subject")
+		}
+		if err != nil {
+			t.Errorf("%v\n%s", err, m[0])
+		}
+	}
+	for base, least := range map[string]int{events.SubjectUsage: 2, events.SubjectCheck: 1, events.SubjectBudgetGet: 1, events.SubjectBudgetSet: 1, events.SubjectReport: 1} {
+		if found[base] < least {
+			t.Errorf("%d examples of %s, want at least %d", found[base], base, least)
+		}
+	}
+	answer := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(doc)
+	if answer == nil {
+		t.Fatal("no example of a verdict")
+	}
+	var v events.Verdict
+	if err := json.Unmarshal(answer[1], &v); err != nil || *v.RemainingTokens != *v.HardCapTokens-v.UsedTokens-v.HeldTokens {
+		t.Errorf("the example of a verdict: %+v, %v", v, err)
+	}
+}
