@@ -172,18 +172,26 @@ func PathPort(wildcard string) func(*http.Request) string {
 	return func(r *http.Request) string { return r.PathValue(wildcard) }
 }
 
-// Refuse answers with the problem document of err; a browser that navigates and is
-// not signed in is sent to the login page instead.
+// Refuse answers with the problem document of err. A browser that navigates is sent
+// to the login page when it is not signed in, and gets a page when it is and may
+// not do this.
 func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refused := asRefusal(err)
 	if refused.Status >= http.StatusInternalServerError {
 		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
 	}
-	navigates := r.Method == http.MethodGet || r.Method == http.MethodHead
-	if refused.Status == http.StatusUnauthorized && a.LoginPath != "" && navigates && web.PrefersHTML(r) {
-		w.Header().Set("Cache-Control", "no-store")
-		http.Redirect(w, r, a.LoginPath+"?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+	navigates := (r.Method == http.MethodGet || r.Method == http.MethodHead) && web.PrefersHTML(r)
+	switch {
+	case a.LoginPath == "" || !navigates:
+	case refused.Status == http.StatusUnauthorized:
+		redirect(w, r, a.LoginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
 		return
+	case refused.Status == http.StatusForbidden && a.Sessions != nil:
+		if s, err := a.Sessions.read(r); err == nil {
+			refused.setHeaders(w)
+			writePage(w, refused.Status, view{Problem: &refused.Problem, SignedIn: s.Caller.Actor()})
+			return
+		}
 	}
 	refused.write(w)
 }

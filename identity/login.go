@@ -86,7 +86,7 @@ func (l *Login) begin(w http.ResponseWriter, r *http.Request) {
 	code := query.Get("code")
 	switch {
 	case code == "":
-		l.page(w, r, http.StatusOK, view{Next: next})
+		l.page(w, http.StatusOK, view{Next: next})
 		return
 	case prefetched(r):
 		w.Header().Set("Cache-Control", "no-store")
@@ -178,7 +178,7 @@ func (l *Login) refuse(w http.ResponseWriter, r *http.Request, err error, next s
 		return
 	}
 	refused.setHeaders(w)
-	l.page(w, r, refused.Status, view{Next: next, Problem: &refused.Problem})
+	l.page(w, refused.Status, view{Next: next, Problem: &refused.Problem})
 }
 
 func redirect(w http.ResponseWriter, r *http.Request, to string) {

@@ -3,7 +3,6 @@ package identity
 import (
 	_ "embed"
 	"html/template"
-	"log/slog"
 	"net/http"
 
 	"github.com/tidegate/tidegate/identity/web"
@@ -17,26 +16,29 @@ var loginCSS []byte
 
 var loginPage = template.Must(template.New("login").Parse(loginHTML))
 
-// view is what the login page shows.
+// view is what the page shows.
 type view struct {
 	Next     string // where to go afterwards
 	Problem  *web.Problem
 	Links    bool
 	Provider string // its name; "": there is none
+	SignedIn string // who is, and may not do this; "": nobody
 }
 
-func (l *Login) page(w http.ResponseWriter, r *http.Request, status int, v view) {
+func (l *Login) page(w http.ResponseWriter, status int, v view) {
 	v.Links = l.cfg.LinkCaller != nil
 	if l.cfg.Provider != nil {
 		v.Provider = l.cfg.Provider.name()
 	}
+	writePage(w, status, v)
+}
+
+func writePage(w http.ResponseWriter, status int, v view) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	if err := loginPage.Execute(w, v); err != nil {
-		l.cfg.Log.LogAttrs(r.Context(), slog.LevelDebug, "identity: the login page was not sent whole", slog.Any("error", err))
-	}
+	_ = loginPage.Execute(w, v) // the client is gone: nobody to tell
 }
 
 func serveStyle(w http.ResponseWriter, r *http.Request) {

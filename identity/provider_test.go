@@ -55,7 +55,8 @@ func TestSigningInAtTheProvider(t *testing.T) {
 	b.do("GET", "/login?next=%2Fapi").wantPage(t, http.StatusOK, `href="/login/oidc?next=%2fapi">Sign in with Harbour ID`)
 	back := atProvider(t, i, b.do("GET", "/login/oidc?next="+url.QueryEscape(budget)))
 	b.open(back).wantHello(t, ada)
-	b.do("GET", "/api/v1/ports/p2/ai-budget").wantProblem(t, http.StatusForbidden, "port-not-allowed", "p2")
+	b.do("GET", "/api/v1/ports/p2/ai-budget").wantPage(t, http.StatusForbidden, "p2")
+	b.do("PUT", "/api/v1/ports/p2/ai-budget").wantProblem(t, http.StatusForbidden, "port-not-allowed", "p2")
 	if len(b.cookies) != 1 {
 		t.Errorf("cookies left: %v", b.cookies)
 	}

@@ -25,7 +25,7 @@ func TestASessionEndsAfterItsLifetime(t *testing.T) {
 		time.Sleep(10*time.Minute - 2*time.Second)
 		b.do("GET", budget).wantHello(t, local)
 		time.Sleep(2 * time.Second)
-		b.do("GET", budget, "Accept", "").wantRefusedSession(t, b, "began more than 12h0m0s ago")
+		b.wantNoSession("began more than 12h0m0s ago")
 	})
 }
 
@@ -74,12 +74,12 @@ func TestCookiesAreRenewedNowAndThen(t *testing.T) {
 	})
 }
 
-// wantRefusedSession sends the request again as a program would, to see why.
-func (a answer) wantRefusedSession(t *testing.T, b *browser, detail string) {
-	t.Helper()
+// wantNoSession asks as a program would, to see why.
+func (b *browser) wantNoSession(why string) {
+	b.t.Helper()
 	r := request("GET", budget)
 	r.AddCookie(b.session())
-	exchange(t, b.site, r).wantProblem(t, http.StatusUnauthorized, "session-ended", detail)
+	exchange(b.t, b.site, r).wantProblem(b.t, http.StatusUnauthorized, "session-ended", why)
 }
 
 func TestCookiesThatWereTamperedWith(t *testing.T) {
@@ -143,7 +143,7 @@ func TestSigningOutEndsTheSessionForGood(t *testing.T) {
 			}
 			copied := newBrowser(t, s)
 			copied.cookies[identity.CookieName] = stolen
-			copied.do("GET", budget, "Accept", "").wantRefusedSession(t, copied, "signed out")
+			copied.wantNoSession("signed out")
 			other.open("/").wantHello(t, local)
 			b.do("POST", "/logout") // again, with nothing to end
 
@@ -152,7 +152,7 @@ func TestSigningOutEndsTheSessionForGood(t *testing.T) {
 			}
 			restarted := newSite(t, remember) // and another process of this machine
 			copied.site = restarted
-			copied.do("GET", budget, "Accept", "").wantRefusedSession(t, copied, "signed out")
+			copied.wantNoSession("signed out")
 			other.site = restarted
 			other.open("/").wantHello(t, local)
 		})
