@@ -86,8 +86,12 @@ type Verdict struct {
 	HardCapTokens   *int64        `json:"hard_cap_tokens"`
 	RemainingTokens *int64        `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
 	AsOf            time.Time     `json:"as_of"`            // every commit up to then is counted
-	ReservationID   string        `json:"reservation_id,omitempty"`
-	ExpiresAt       time.Time     `json:"expires_at,omitzero"`
+
+	// The rest answers a reserve that was allowed. UsedTokens, HeldTokens and
+	// RemainingTokens then count the new hold too.
+	ReservationID string    `json:"reservation_id,omitempty"`
+	ExpiresAt     time.Time `json:"expires_at,omitzero"`
+	GrantedTokens int64     `json:"granted_tokens,omitempty"` // what is held; less than asked only with accept_less
 }
 
 // AppendJSON appends the verdict in its wire form. The gate answers tens of
@@ -112,6 +116,7 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 		b = append(b, `,"reservation_id":`...)
 		b = appendQuoted(b, v.ReservationID)
 		b = appendTime(b, `,"expires_at":`, v.ExpiresAt)
+		b = appendInt(b, `,"granted_tokens":`, v.GrantedTokens)
 	}
 	return append(b, '}')
 }
@@ -228,6 +233,10 @@ func portField(request any) *string {
 	case *SetRequest:
 		return &r.PortID
 	case *ReportRequest:
+		return &r.PortID
+	case *ReserveRequest:
+		return &r.PortID
+	case *ReleaseRequest:
 		return &r.PortID
 	default:
 		panic(fmt.Sprintf("events: %T is not a request", request))

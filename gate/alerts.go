@@ -80,6 +80,8 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 }
 
 func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	mine, err := g.cfg.Ledger.ClaimAlert(ctx, a)
 	if err != nil || !mine {
 		return err

@@ -1,0 +1,73 @@
+package events
+
+import "time"
+
+// The lifetime of a hold, unless the request says otherwise, and at most.
+const (
+	DefaultHoldTTL = 300 * time.Second
+	MaxHoldTTL     = 3600 * time.Second
+)
+
+// ReserveRequest asks like a check and, when the answer is yes, holds the
+// estimate until the usage event that names the reservation is booked, until it
+// is released, or until it expires.
+type ReserveRequest struct {
+	PortID          string `json:"port_id,omitempty"`
+	Feature         string `json:"feature,omitempty"`
+	UserID          string `json:"user_id,omitempty"`
+	Service         string `json:"service,omitempty"` // who asks, to find calls that are never reported
+	EstimatedTokens int64  `json:"estimated_tokens"`
+	// TTLSeconds is how long the hold lives: the longest the call may take until its
+	// usage is booked. Default 300, at most 3,600.
+	TTLSeconds int64 `json:"ttl_seconds,omitempty"`
+	// IdempotencyKey makes a retry return the hold of the first try, while it lives.
+	IdempotencyKey string `json:"idempotency_key,omitempty"`
+	// AcceptLess grants what is left, if that is anything, where the estimate does
+	// not fit: the caller then limits the call to GrantedTokens.
+	AcceptLess bool `json:"accept_less,omitempty"`
+}
+
+// TTL is the lifetime that the request asks for.
+func (r ReserveRequest) TTL() time.Duration {
+	if r.TTLSeconds == 0 {
+		return DefaultHoldTTL
+	}
+	return time.Duration(r.TTLSeconds) * time.Second
+}
+
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r ReserveRequest) Validate() error {
+	check := CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, EstimatedTokens: r.EstimatedTokens}
+	if err := check.Validate(); err != nil {
+		return err
+	}
+	if err := checkText("service", r.Service, maxFeatureChars, false); err != nil {
+		return err
+	}
+	if err := checkText("idempotency_key", r.IdempotencyKey, maxIDChars, false); err != nil {
+		return err
+	}
+	if r.TTLSeconds < 0 || r.TTLSeconds > int64(MaxHoldTTL/time.Second) {
+		return invalid("ttl_seconds", r.TTLSeconds, "must be a whole number from 1 to 3600, or be left out for 300")
+	}
+	return nil
+}
+
+// ReleaseRequest gives a hold back: the call did not happen.
+type ReleaseRequest struct {
+	PortID        string `json:"port_id,omitempty"`
+	ReservationID string `json:"reservation_id"`
+}
+
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r ReleaseRequest) Validate() error {
+	if err := checkPort(r.PortID); err != nil {
+		return err
+	}
+	return checkText("reservation_id", r.ReservationID, maxIDChars, true)
+}
+
+// Released answers a release. False: the port has no such hold (any more).
+type Released struct {
+	Released bool `json:"released"`
+}
