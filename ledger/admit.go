@@ -114,7 +114,7 @@ func (l *Ledger) loadErased(ctx context.Context, tx pgx.Tx) error {
 		return fmt.Errorf("ledger: read erased users: %w", err)
 	}
 	l.mu.RLock()
-	upToDate := len(l.erased) == count
+	upToDate := len(l.erased) >= count
 	l.mu.RUnlock()
 	if upToDate {
 		return nil
@@ -132,8 +132,10 @@ func (l *Ledger) loadErased(ctx context.Context, tx pgx.Tx) error {
 		erased[[sha256.Size]byte(h)] = struct{}{}
 	}
 	l.mu.Lock()
-	l.erased = erased
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if len(erased) > len(l.erased) { // users are only ever added: a reading that came late knows less
+		l.erased = erased
+	}
 	return nil
 }
 
