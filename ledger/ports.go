@@ -80,20 +80,14 @@ var ErrUnknownPort = errors.New("there is no such port")
 // an audit row and returns how many ledger rows went. Events of the port that
 // are still in the stream register it again.
 func (l *Ledger) DeletePort(ctx context.Context, port, by string) (rows int64, err error) {
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		old, err := lockExisting(ctx, tx, port)
-		if err != nil {
-			return err
+	for attempt := 1; ; attempt++ {
+		rows, err = l.deletePort(ctx, port, by)
+		// A booking that has the port's totals and wants the port itself cannot
+		// wait for a deletion that wants it the other way round.
+		if sqlState(err) != codeDeadlock || attempt == 4 {
+			break
 		}
-		err = tx.QueryRow(ctx, "select coalesce(sum(requests), 0)::bigint from ai_usage_port_days where port_id = $1", port).Scan(&rows)
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "delete from ports where id = $1", port); err != nil {
-			return err
-		}
-		return audit(ctx, tx, port, "port.deleted", old.version, old.value, nil, by)
-	})
+	}
 	l.forget()
 	if errors.Is(err, ErrUnknownPort) {
 		return 0, err
@@ -102,6 +96,29 @@ func (l *Ledger) DeletePort(ctx context.Context, port, by string) (rows int64, e
 		return 0, fmt.Errorf("ledger: delete port %s: %w", port, err)
 	}
 	return rows, nil
+}
+
+func (l *Ledger) deletePort(ctx context.Context, port, by string) (rows int64, err error) {
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		old, err := lockExisting(ctx, tx, port)
+		if err != nil {
+			return err
+		}
+		// Waits for the last bookings of the port; then no row can come any more.
+		if _, err := tx.Exec(ctx, "delete from ai_usage_totals where port_id = $1", port); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, "delete from ai_usage_ledger where port_id = $1", port)
+		if err != nil {
+			return err
+		}
+		rows = tag.RowsAffected()
+		if _, err := tx.Exec(ctx, "delete from ports where id = $1", port); err != nil {
+			return err
+		}
+		return audit(ctx, tx, port, "port.deleted", old.version, old.value, nil, by)
+	})
+	return rows, err
 }
 
 func lockExisting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
