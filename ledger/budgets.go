@@ -105,14 +105,13 @@ type setting struct {
 // lockSetting registers the port and holds its row, so that two changes of one
 // port's settings come one after the other, the first one included.
 func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
-	if _, err := tx.Exec(ctx, "insert into ports (id) values ($1) on conflict do nothing", port); err != nil {
-		return setting{}, err
-	}
-	if _, err := tx.Exec(ctx, "select 1 from ports where id = $1 for no key update", port); err != nil {
+	// One statement, which changes nothing but locks: between two the port could go.
+	_, err := tx.Exec(ctx, "insert into ports as p (id) values ($1) on conflict (id) do update set name = p.name", port)
+	if err != nil {
 		return setting{}, err
 	}
 	var s setting
-	err := tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
+	err = tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return setting{}, nil
 	}
