@@ -19,7 +19,9 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port strin
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	if err := tx.QueryRow(ctx, "select clock_timestamp()").Scan(&asOf); err != nil {
+	// now() is when the transaction began, just before this first statement takes
+	// the snapshot: whatever was committed by then is in it.
+	if err := tx.QueryRow(ctx, "select now()").Scan(&asOf); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
 	}
 	rows, err := tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
