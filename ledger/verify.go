@@ -15,7 +15,7 @@ var verifyTotalsSQL string
 //go:embed sql/verify_port_days.sql
 var verifyPortDaysSQL string
 
-// maxDifferences bounds what a verification reports; its count is always whole.
+// maxDifferences bounds what a verification lists.
 const maxDifferences = 100
 
 // Verification is the comparison of the ledger with what was derived from it.

@@ -6,6 +6,6 @@ full join (select * from ai_usage_port_days where day >= ($1::timestamptz at tim
 cross join lateral (values
     ('requests', t.requests, d.requests),
     ('total_tokens', t.total_tokens, d.total_tokens)) as figure(what, want, got)
-where want is distinct from got
+where coalesce(want, 0) <> coalesce(got, 0)
 order by 2, 5
 limit $2

@@ -19,6 +19,6 @@ cross join lateral (values
     ('cache_read_input_tokens', b.cache_read, t.cache_read_input_tokens),
     ('cache_write_input_tokens', b.cache_write, t.cache_write_input_tokens),
     ('reasoning_output_tokens', b.reasoning, t.reasoning_output_tokens)) as figure(what, want, got)
-where want is distinct from got
+where coalesce(want, 0) <> coalesce(got, 0)
 order by 2, 5
 limit $2
