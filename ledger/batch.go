@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -128,4 +130,19 @@ func (b *batch) rollUp(indexes []int) (keys []totalsKey, rows map[totalsKey]*sum
 			strings.Compare(a.provider, b.provider), strings.Compare(a.model, b.model))
 	})
 	return keys, rows
+}
+
+// settles lists the holds that the entries end. A reservation id that is no
+// UUID was never given out.
+func (b *batch) settles(indexes []int) (ports []string, ids []uuid.UUID) {
+	for _, i := range indexes {
+		u := &b.entries[i].Usage
+		if u.ReservationID == "" {
+			continue
+		}
+		if id, err := uuid.Parse(u.ReservationID); err == nil {
+			ports, ids = append(ports, u.PortID), append(ids, id)
+		}
+	}
+	return ports, ids
 }

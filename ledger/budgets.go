@@ -105,6 +105,10 @@ type setting struct {
 // lockSetting registers the port and holds its row, so that two changes of one
 // port's settings come one after the other, the first one included.
 func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
+	// No reservation is decided by the old cap and committed under the new one.
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", lockKeys([]string{port})[0]); err != nil {
+		return setting{}, err
+	}
 	// One statement, which changes nothing but locks: between two the port could go.
 	_, err := tx.Exec(ctx, "insert into ports as p (id) values ($1) on conflict (id) do update set name = p.name", port)
 	if err != nil {

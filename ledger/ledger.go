@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,9 +41,10 @@ type Config struct {
 
 // Ledger is safe for concurrent use. Any number of processes may open the same database.
 type Ledger struct {
-	pool *pgxpool.Pool
-	cfg  Config
-	log  *slog.Logger
+	pool        *pgxpool.Pool
+	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
+	cfg         Config
+	log         *slog.Logger
 
 	// expectDuplicates remembers that the last batch held known ids, so that the
 	// next one skips the COPY that would fail.
@@ -68,28 +70,51 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	pc, err := pgxpool.ParseConfig(cfg.URL)
+	// A process that was stopped inside a transaction must not hold its locks for long.
+	pool, err := connect(ctx, cfg.URL, cfg.MaxConns, map[string]string{"idle_in_transaction_session_timeout": "10s"})
 	if err != nil {
-		return nil, fmt.Errorf("ledger: database URL: %w", err)
+		return nil, err
 	}
-	pc.MaxConns = cfg.MaxConns
-	pc.ConnConfig.RuntimeParams["application_name"] = "tidegate"
-	pc.ConnConfig.ConnectTimeout = 5 * time.Second
-	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	reservePool, err := connect(ctx, cfg.URL, reserveConns, map[string]string{
+		"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"})
 	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
+		pool.Close()
+		return nil, err
 	}
-	l := &Ledger{pool: pool, cfg: cfg, log: cfg.Logger}
+	l := &Ledger{pool: pool, reservePool: reservePool, cfg: cfg, log: cfg.Logger}
 	l.forget()
 	if err := pool.Ping(ctx); err != nil {
-		pool.Close()
+		l.Close()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	return l, nil
 }
 
+// reserveConns is how many transactions may reserve at once in this process.
+const reserveConns = 4
+
+// connect makes a pool, which connects when it is first used.
+func connect(ctx context.Context, url string, conns int32, settings map[string]string) (*pgxpool.Pool, error) {
+	pc, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: database URL: %w", err)
+	}
+	pc.MaxConns = conns
+	pc.ConnConfig.ConnectTimeout = 5 * time.Second
+	pc.ConnConfig.RuntimeParams["application_name"] = "tidegate"
+	maps.Copy(pc.ConnConfig.RuntimeParams, settings)
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return pool, nil
+}
+
 // Close waits for running calls and closes the connections.
-func (l *Ledger) Close() { l.pool.Close() }
+func (l *Ledger) Close() {
+	l.reservePool.Close()
+	l.pool.Close()
+}
 
 // Ping reports whether the database answers.
 func (l *Ledger) Ping(ctx context.Context) error { return l.pool.Ping(ctx) }

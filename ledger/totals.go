@@ -59,6 +59,10 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 		perDay, err = appendDays(perDay, rows)
 		return err
 	})
+	// In the same transaction, so that a hold's tokens turn into used ones at once.
+	if ports, ids := b.settles(indexes); len(ids) > 0 {
+		send.Queue(deleteHoldsSQL, ports, ids)
+	}
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 		return nil, fmt.Errorf("ledger: add to totals: %w", err)
 	}

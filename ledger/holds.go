@@ -1,0 +1,115 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed sql/sweep_holds.sql
+var sweepHoldsSQL string
+
+const (
+	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
+	// but the event that settles it may be on its way.
+	sweepGrace = 10 * time.Second
+	sweepBatch = 5_000
+)
+
+// Unsettled is what a sweep found in one port: calls that were allowed and whose
+// usage was not reported within the hold's lifetime.
+type Unsettled struct {
+	PortID string
+	Holds  int64
+	Tokens int64
+}
+
+// SweepHolds removes holds that have expired and counts them as unsettled, at
+// most 5,000 a call. An expired hold binds nobody even before it is swept.
+func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
+	rows, err := l.pool.Query(ctx, sweepHoldsSQL, sweepGrace, sweepBatch)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+	}
+	return found, nil
+}
+
+// Standings lists every port that has live holds in the current period of its
+// budget, and the moment, by the database's clock, at which that was so.
+func (l *Ledger) Standings(ctx context.Context) (list []Standing, at time.Time, err error) {
+	rows, err := l.reservePool.Query(ctx, `with clock as materialized (select clock_timestamp() as now)
+		select clock.now, coalesce(h.port_id, ''), coalesce(h.held, 0)::bigint from clock left join lateral (
+			select h.port_id, sum(h.tokens) as held from ai_budget_holds h
+			left join system_settings s on s.port_id = h.port_id and s.key = $1
+			where h.expires_at > clock.now and h.created_at >= date_trunc(coalesce(s.value->>'period', 'month'), clock.now, 'UTC')
+			group by h.port_id) h on true`, BudgetKey)
+	if err != nil {
+		return nil, at, fmt.Errorf("ledger: read holds: %w", err)
+	}
+	var s Standing
+	_, err = pgx.ForEachRow(rows, []any{&s.At, &s.PortID, &s.Held}, func() error {
+		at = s.At.UTC()
+		if s.PortID != "" {
+			list = append(list, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, at, fmt.Errorf("ledger: read holds: %w", err)
+	}
+	return list, at, nil
+}
+
+// HoldReport is what a port's reservations look like to an operator.
+type HoldReport struct {
+	PortID    string           `json:"port_id"`
+	Live      []HoldGroup      `json:"live"`      // by service and feature
+	Unsettled []UnsettledGroup `json:"unsettled"` // by day, service and feature, newest day first
+}
+
+// HoldGroup sums live holds.
+type HoldGroup struct {
+	Service     string    `json:"service"`
+	Feature     string    `json:"feature"`
+	Holds       int64     `json:"holds"`
+	Tokens      int64     `json:"tokens"`
+	NextExpires time.Time `json:"next_expires_at"`
+}
+
+// UnsettledGroup sums holds that expired without a usage event.
+type UnsettledGroup struct {
+	Day     string `json:"day"`
+	Service string `json:"service"`
+	Feature string `json:"feature"`
+	Holds   int64  `json:"holds"`
+	Tokens  int64  `json:"tokens"`
+}
+
+// Holds reports a port's live holds, and its unsettled ones of the last 31 days.
+func (l *Ledger) Holds(ctx context.Context, port string) (HoldReport, error) {
+	r := HoldReport{PortID: port, Live: []HoldGroup{}, Unsettled: []UnsettledGroup{}}
+	rows, err := l.pool.Query(ctx, `select service, feature, count(*), sum(tokens)::bigint, min(expires_at) from ai_budget_holds
+		where port_id = $1 and expires_at > clock_timestamp() group by 1, 2 order by 4 desc, 1, 2`, port)
+	if err == nil {
+		r.Live, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
+	}
+	if err != nil {
+		return r, fmt.Errorf("ledger: holds of %s: %w", port, err)
+	}
+	rows, err = l.pool.Query(ctx, `select to_char(day, 'YYYY-MM-DD'), service, feature, holds, tokens from ai_unsettled_holds
+		where port_id = $1 and day > (now() at time zone 'UTC')::date - 31 order by day desc, tokens desc, 2, 3`, port)
+	if err == nil {
+		r.Unsettled, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
+	}
+	if err != nil {
+		return r, fmt.Errorf("ledger: holds of %s: %w", port, err)
+	}
+	return r, nil
+}

@@ -1,0 +1,301 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
+)
+
+//go:embed sql/reserve_read.sql
+var reserveReadSQL string
+
+//go:embed sql/reserve_known.sql
+var reserveKnownSQL string
+
+//go:embed sql/reserve_insert.sql
+var reserveInsertSQL string
+
+// Decide answers one request, given the port's budget and its tokens in the
+// period that contains now. It must be a pure function.
+type Decide func(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict
+
+// Standing is what a port's reservations add up to, at a moment of the
+// database's clock.
+type Standing struct {
+	PortID string
+	Held   int64
+	At     time.Time
+}
+
+// Reserve decides requests in the order given and makes a hold for each that is
+// allowed, all in one transaction that has their ports to itself: used, held and
+// cap are compared as they are, whatever other gates do. It returns one verdict
+// a request, and what each port's holds add up to now.
+//
+// With an error nothing may be assumed: the connection may have broken during
+// the commit. Then a hold may exist that nobody knows; it expires.
+func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, decide Decide) ([]events.Verdict, []Standing, error) {
+	if !l.cfg.KnownPortsOnly {
+		if err := l.registerUnseen(ctx, requests); err != nil {
+			return nil, nil, err
+		}
+	}
+	conn, err := l.reservePool.Acquire(ctx)
+	if err != nil {
+		return nil, nil, fmt.Errorf("ledger: reserve: %w", err)
+	}
+	defer conn.Release()
+	verdicts, standings, err := reserveOn(ctx, conn, requests, decide)
+	if err != nil {
+		// A connection left inside a transaction is closed, which ends it.
+		if conn.Conn().PgConn().TxStatus() != 'I' {
+			_ = conn.Conn().Close(context.WithoutCancel(ctx))
+		}
+		return nil, nil, fmt.Errorf("ledger: reserve: %w", err)
+	}
+	return verdicts, standings, nil
+}
+
+// reserveOn takes two round trips: lock and read, then write and commit.
+func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, decide Decide) ([]events.Verdict, []Standing, error) {
+	ports := make([]string, 0, len(requests))
+	for i := range requests {
+		ports = append(ports, requests[i].PortID)
+	}
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
+
+	r := reserving{states: make(map[string]*portState, len(ports)), known: map[keyOf]events.Verdict{}}
+	var read pgx.Batch
+	read.Queue("begin")
+	read.Queue("select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k", lockKeys(ports))
+	r.queueKnown(&read, requests)
+	read.Queue(reserveReadSQL, ports, BudgetKey).Query(r.scanStates)
+	if err := conn.SendBatch(ctx, &read).Close(); err != nil {
+		return nil, nil, err
+	}
+	killpoint.Here("reserve-locked")
+	verdicts := make([]events.Verdict, len(requests))
+	for i := range requests {
+		verdicts[i] = r.decide(&requests[i], decide)
+	}
+	var write pgx.Batch
+	if len(r.rows.ids) > 0 {
+		write.Queue(reserveInsertSQL, r.rows.ports, r.rows.ids, r.rows.tokens, r.rows.created, r.rows.expires, r.rows.services, r.rows.features, r.rows.keys)
+	}
+	write.Queue("commit")
+	if err := conn.SendBatch(ctx, &write).Close(); err != nil {
+		return nil, nil, err
+	}
+	killpoint.Here("reserve-committed")
+	standings := make([]Standing, 0, len(ports))
+	for _, port := range ports {
+		s := r.states[port]
+		standings = append(standings, Standing{PortID: port, Held: s.held, At: s.now})
+	}
+	return verdicts, standings, nil
+}
+
+// reserving is the working state of one call.
+type reserving struct {
+	states map[string]*portState
+	known  map[keyOf]events.Verdict // holds made by earlier tries: only id, tokens and expiry are set
+	rows   holdRows
+}
+
+type portState struct {
+	budget     events.Budget
+	used, held int64
+	now        time.Time
+}
+
+type keyOf struct{ port, key string }
+
+type holdRows struct {
+	ports, services, features, keys []string
+	ids                             []uuid.UUID
+	tokens                          []int64
+	created, expires                []time.Time
+}
+
+func (r *reserving) decide(q *events.ReserveRequest, decide Decide) events.Verdict {
+	s := r.states[q.PortID]
+	if hold, ok := r.known[keyOf{q.PortID, q.IdempotencyKey}]; ok && q.IdempotencyKey != "" {
+		// The same hold again: the state as it is, without asking for more.
+		v := decide(s.budget, s.used, s.held-min(hold.GrantedTokens, s.held), hold.GrantedTokens, s.now)
+		return granted(v, s, hold.ReservationID, hold.GrantedTokens, hold.ExpiresAt)
+	}
+	estimate := q.EstimatedTokens
+	v := decide(s.budget, s.used, s.held, estimate, s.now)
+	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap && *v.RemainingTokens > 0 {
+		estimate = *v.RemainingTokens
+		v = decide(s.budget, s.used, s.held, estimate, s.now)
+	}
+	if !v.Allowed {
+		v.AsOf = s.now
+		return v
+	}
+	id := events.NewUUIDv7(s.now)
+	expires := s.now.Add(q.TTL())
+	s.held += estimate
+	r.rows.add(q, id, estimate, s.now, expires)
+	v = granted(v, s, id.String(), estimate, expires)
+	if q.IdempotencyKey != "" {
+		r.known[keyOf{q.PortID, q.IdempotencyKey}] = v
+	}
+	return v
+}
+
+// granted completes the verdict of an allowed request: the state includes its hold.
+func granted(v events.Verdict, s *portState, id string, tokens int64, expires time.Time) events.Verdict {
+	v.Allowed, v.Reason, v.AsOf = true, "", s.now
+	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, tokens, expires.UTC()
+	v.HeldTokens = s.held
+	if v.HardCapTokens != nil {
+		left := max(*v.HardCapTokens-s.used-s.held, 0)
+		v.RemainingTokens = &left
+	}
+	return v
+}
+
+func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, created, expires time.Time) {
+	h.ports = append(h.ports, q.PortID)
+	h.ids = append(h.ids, id)
+	h.tokens = append(h.tokens, tokens)
+	h.created = append(h.created, created)
+	h.expires = append(h.expires, expires)
+	h.services = append(h.services, q.Service)
+	h.features = append(h.features, q.Feature)
+	h.keys = append(h.keys, q.IdempotencyKey)
+}
+
+// queueKnown looks for holds of earlier tries, if any request may have one.
+func (r *reserving) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
+	var ports, keys []string
+	for i := range requests {
+		if requests[i].IdempotencyKey != "" {
+			ports, keys = append(ports, requests[i].PortID), append(keys, requests[i].IdempotencyKey)
+		}
+	}
+	if len(keys) == 0 {
+		return
+	}
+	b.Queue(reserveKnownSQL, ports, keys).Query(func(rows pgx.Rows) error {
+		var k keyOf
+		var id uuid.UUID
+		var v events.Verdict
+		_, err := pgx.ForEachRow(rows, []any{&k.port, &k.key, &id, &v.GrantedTokens, &v.ExpiresAt}, func() error {
+			v.ReservationID = id.String()
+			r.known[k] = v
+			return nil
+		})
+		return err
+	})
+}
+
+func (r *reserving) scanStates(rows pgx.Rows) error {
+	var port string
+	var value []byte
+	var s portState
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held}, func() error {
+		state := s
+		state.now = s.now.UTC()
+		if state.budget.Version == 0 {
+			state.budget = noBudget()
+		} else {
+			var stored storedBudget
+			if err := json.Unmarshal(value, &stored); err != nil {
+				return err
+			}
+			state.budget.Enabled, state.budget.SoftCapTokens, state.budget.HardCapTokens, state.budget.Period = stored.Enabled, stored.SoftCapTokens, stored.HardCapTokens, stored.Period
+		}
+		r.states[port] = &state
+		return nil
+	})
+	return err
+}
+
+// lockKeys are the advisory locks that serialise the reservations of a port.
+// Two ports that share one by chance only wait for each other.
+func lockKeys(sorted []string) []int64 {
+	keys := make([]int64, len(sorted))
+	for i, port := range sorted {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(port))
+		keys[i] = int64(h.Sum64())
+	}
+	slices.Sort(keys) // two gates take theirs in the same order
+	return keys
+}
+
+func (l *Ledger) registerUnseen(ctx context.Context, requests []events.ReserveRequest) error {
+	var unseen []string
+	l.mu.RLock()
+	for i := range requests {
+		if _, ok := l.ports[requests[i].PortID]; !ok {
+			unseen = append(unseen, requests[i].PortID)
+		}
+	}
+	l.mu.RUnlock()
+	if len(unseen) == 0 {
+		return nil
+	}
+	slices.Sort(unseen)
+	_, err := l.registerPorts(ctx, slices.Compact(unseen))
+	return err
+}
+
+// Hold names a reservation of a port.
+type Hold struct {
+	PortID        string
+	ReservationID string
+}
+
+// Release gives holds back and reports, for each, whether there was one: a hold
+// that is unknown, foreign, settled or already given back frees nothing.
+func (l *Ledger) Release(ctx context.Context, holds []Hold) (released []bool, err error) {
+	released = make([]bool, len(holds))
+	var ports []string
+	var ids []uuid.UUID
+	for _, h := range holds {
+		if id, err := uuid.Parse(h.ReservationID); err == nil {
+			ports, ids = append(ports, h.PortID), append(ids, id)
+		}
+	}
+	rows, err := l.reservePool.Query(ctx, deleteHoldsSQL, ports, ids)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: release: %w", err)
+	}
+	gone := map[rowKey]bool{}
+	var k rowKey
+	_, err = pgx.ForEachRow(rows, []any{&k.port, &k.id}, func() error {
+		gone[k] = true
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: release: %w", err)
+	}
+	for i, h := range holds {
+		id, err := uuid.Parse(h.ReservationID)
+		key := rowKey{h.PortID, id}
+		released[i] = err == nil && gone[key]
+		delete(gone, key) // named twice at once: given back once
+	}
+	return released, nil
+}
+
+// deleteHoldsSQL ends holds, each once: whoever names one again, or another
+// port's, finds none. It is how both a booking and a release do it.
+const deleteHoldsSQL = `delete from ai_budget_holds h using (select * from unnest($1::text[], $2::uuid[]) e(port, id) order by 1, 2) e
+	where h.port_id = e.port and h.id = e.id returning h.port_id, h.id`
