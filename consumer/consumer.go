@@ -24,6 +24,7 @@ type Ledger interface {
 	Book(ctx context.Context, entries []ledger.Entry) (ledger.Booking, error)
 	Maintain(ctx context.Context, now time.Time) error
 	Oldest(now time.Time) time.Time
+	SweepHolds(ctx context.Context) ([]ledger.Unsettled, error)
 }
 
 // Config makes a [Consumer].
@@ -120,6 +121,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, ackWait/3) })
 	housekeeping.Go(func() { c.beat(background, durable) })
 	housekeeping.Go(func() { c.maintain(background) })
+	housekeeping.Go(func() { c.sweep(background) })
 
 	c.fetchLoop(ctx, durable, queues)
 	for _, q := range queues {
@@ -180,6 +182,28 @@ func (c *Consumer) maintain(ctx context.Context) {
 			if err := c.cfg.Ledger.Maintain(ctx, c.cfg.Now()); err != nil && ctx.Err() == nil {
 				c.log.Warn("partitions could not be maintained, trying again in an hour", "error", err)
 			}
+		}
+	}
+}
+
+// sweep removes expired holds. Several consumers may do it at once.
+func (c *Consumer) sweep(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		found, err := c.cfg.Ledger.SweepHolds(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.log.Warn("expired holds cannot be removed, trying again", "error", err)
+		}
+		for _, u := range found {
+			c.metrics.unsettled.Add(float64(u.Holds))
+			c.metrics.unsettledTokens.Add(float64(u.Tokens))
+			c.log.Warn("calls were allowed and never reported", "port_id", u.PortID, "holds", u.Holds, "tokens", u.Tokens)
 		}
 	}
 }

@@ -13,6 +13,8 @@ type metrics struct {
 	bookSeconds prometheus.Histogram
 	bookErrors  prometheus.Counter
 	backlog     prometheus.Gauge
+
+	unsettled, unsettledTokens prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) metrics {
@@ -30,6 +32,10 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Help: "Time one booking transaction took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		bookErrors: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_book_errors_total",
 			Help: "Bookings that failed and were tried again."}),
+		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_total",
+			Help: "Holds that expired without a usage event: calls that were allowed and never reported. By port: tidegate holds."}),
+		unsettledTokens: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_tokens_total",
+			Help: "Tokens of those holds."}),
 		backlog: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_backlog_events",
 			Help: "Usage events in the stream that are not booked yet."}),
 	}

@@ -27,6 +27,12 @@ type ClientConfig struct {
 	WhenUnavailable Policy
 	// Timeout bounds every call, besides its ctx. Default 2 s.
 	Timeout time.Duration
+	// Publisher reports what reservations cost. Required by [Client.Reserve] only;
+	// it stays the caller's to close.
+	Publisher *Publisher
+	// Service names this program in reservations, so that calls which are never
+	// reported can be traced to it. Default: the connection's name.
+	Service string
 }
 
 // Client asks the budget gate. Its methods may be called from any goroutine. It
@@ -38,6 +44,9 @@ type Client struct {
 	nc      *nats.Conn
 	policy  Policy
 	timeout time.Duration
+
+	publisher *Publisher
+	service   string
 }
 
 // NewClient returns a client on nc. It does no I/O.
@@ -52,7 +61,13 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 	case cfg.Timeout == 0:
 		cfg.Timeout = 2 * time.Second
 	}
-	return &Client{nc: nc, policy: cfg.WhenUnavailable, timeout: cfg.Timeout}, nil
+	if cfg.Service == "" {
+		cfg.Service = nc.Opts.Name
+	}
+	if err := checkText("service", cfg.Service, maxFeatureChars, false); err != nil {
+		return nil, fmt.Errorf("events: ClientConfig.Service: %w", err)
+	}
+	return &Client{nc: nc, policy: cfg.WhenUnavailable, timeout: cfg.Timeout, publisher: cfg.Publisher, service: cfg.Service}, nil
 }
 
 // Check asks whether r.PortID may spend r.EstimatedTokens now. It holds nothing:

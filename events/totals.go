@@ -40,6 +40,15 @@ func DecodeTotalsNotice(b []byte) (TotalsNotice, error) {
 	return n, nil
 }
 
+// HoldsNotice tells the gates, on ai.holds, what reservations have left ports'
+// holds at: Ports[i] holds Tokens[i] at At[i], microseconds since 1970 by the
+// database's clock. A lost one heals within a second.
+type HoldsNotice struct {
+	Ports  []string `json:"ports"`
+	Tokens []int64  `json:"tokens"`
+	At     []int64  `json:"at"`
+}
+
 // BudgetNotice tells the gates that a port's budget was stored, on ai.budget.changed.
 type BudgetNotice struct {
 	PortID string `json:"port_id"`

@@ -43,6 +43,9 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 	if used == 0 {
 		return
 	}
+	if l.hard != noCap {
+		g.noteOvershoot(used - l.hard)
+	}
 	start, _ := periods[l.period].Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day || p.alerted.period != l.period {
 		p.alerted = alerted{start: day, period: l.period}
@@ -60,6 +63,14 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 			*c.done = true
 		default: // the queue is full: the next commit or reading considers it again
 		}
+	}
+}
+
+// noteOvershoot keeps the largest overshoot. The caller holds the memory's lock.
+func (g *Gate) noteOvershoot(tokens int64) {
+	if tokens > g.overshoot {
+		g.overshoot = tokens
+		g.metrics.overshoot.Set(float64(tokens))
 	}
 }
 
@@ -87,7 +98,7 @@ func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) error {
 		return err
 	}
 	now := g.cfg.Now()
-	l, used, _ := g.memory.lookup(a.PortID, now)
+	l, used, _, _ := g.memory.lookup(a.PortID, now)
 	_, end := a.Period.Bounds(a.PeriodStart)
 	alert := events.Alert{V: events.Version, PortID: a.PortID, Cap: a.Cap, CapTokens: l.soft, UsedTokens: used,
 		Period: a.Period, PeriodStart: a.PeriodStart, ResetsAt: end, At: now.UTC()}

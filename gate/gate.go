@@ -33,6 +33,9 @@ type Config struct {
 	// gate_stale, ports that have a hard cap. It grows old when neither Postgres nor
 	// a consumer can be heard. Default 5 minutes; negative: never refuse for that.
 	MaxStale time.Duration
+	// ReserveTimeout is how long Postgres may take over a reservation before the
+	// caller gets a fault (503) and its own policy decides. Default 1 s.
+	ReserveTimeout time.Duration
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -43,14 +46,16 @@ type Config struct {
 
 // Gate answers budget questions.
 type Gate struct {
-	cfg     Config
-	id      string
-	log     *slog.Logger
-	memory  *memory
-	hearing hearing
-	alerts  chan ledger.Alert
-	ready   chan struct{} // closed once everything is loaded and the service answers
-	metrics metrics
+	cfg       Config
+	id        string
+	log       *slog.Logger
+	memory    *memory
+	hearing   hearing
+	alerts    chan ledger.Alert
+	lanes     []*lane       // reservations on their way to Postgres
+	overshoot int64         // the largest seen, guarded by memory.mu
+	ready     chan struct{} // closed once everything is loaded and the service answers
+	metrics   metrics
 
 	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
 	slow  chan struct{}
@@ -63,6 +68,9 @@ const slowAtOnce = 16
 func New(cfg Config) (*Gate, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil {
 		return nil, errors.New("gate: Conn and Ledger are required")
+	}
+	if cfg.ReserveTimeout == 0 {
+		cfg.ReserveTimeout = time.Second
 	}
 	if cfg.ResyncEvery == 0 {
 		cfg.ResyncEvery = time.Minute
@@ -94,7 +102,7 @@ func (g *Gate) Ready() <-chan struct{} { return g.ready }
 func (g *Gate) AsOf() time.Time {
 	g.memory.mu.RLock()
 	defer g.memory.mu.RUnlock()
-	return g.memory.asOf
+	return g.memory.age()
 }
 
 // Run loads the totals and then answers until ctx ends. A gate that is still
@@ -113,6 +121,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	err = g.resyncUntilLoaded(ctx)
 	if err == nil {
 		group.Go(func() { g.keepInSync(background) })
+		group.Go(func() { g.followHolds(background) })
 		err = g.serve(ctx)
 	}
 	stop()
@@ -129,14 +138,17 @@ func (g *Gate) Run(ctx context.Context) error {
 
 // serve answers until ctx ends, and then finishes what it has begun.
 func (g *Gate) serve(ctx context.Context) error {
+	stopLanes := g.startLanes(context.WithoutCancel(ctx))
 	service, err := g.register(ctx)
 	if err != nil {
+		stopLanes()
 		return err
 	}
 	close(g.ready)
 	<-ctx.Done()
 	err = service.Stop() // no new requests; those received are still answered
 	g.tasks.Wait()
+	stopLanes()
 	return err
 }
 
@@ -158,8 +170,8 @@ func (g *Gate) drain() {
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.cfg.Now()
-	l, used, asOf := g.memory.lookup(port, now)
-	v := decide(l, used, 0, estimate, now)
+	l, used, held, asOf := g.memory.lookup(port, now)
+	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.SoftCapWarning, v.Reason = false, false, events.ReasonGateStale

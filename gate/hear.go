@@ -30,6 +30,7 @@ func (g *Gate) listen() (subs []*nats.Subscription, err error) {
 	for subject, handler := range map[string]nats.MsgHandler{
 		events.SubjectTotals:   g.hearTotals,
 		events.SubjectBudgets:  g.hearBudget,
+		events.SubjectHolds:    g.hearHolds,
 		events.SubjectGateUsed: g.tellUsed,
 	} {
 		sub, err := g.cfg.Conn.Subscribe(subject, handler)
@@ -160,6 +161,9 @@ func (g *Gate) loaded() bool {
 func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
 	for {
 		_, err := g.resync(ctx)
+		if err == nil {
+			err = g.readHolds(ctx)
+		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -24,6 +24,11 @@ type memory struct {
 	reading bool
 
 	asOf time.Time // every commit up to then is remembered
+
+	// held has the ports with live holds only. It is read from Postgres several
+	// times a second, all at once, and corrected in between by what gates tell.
+	held     map[string]ledger.Standing
+	heldAsOf time.Time
 }
 
 type port struct {
@@ -38,15 +43,55 @@ type port struct {
 
 func newMemory() *memory { return &memory{ports: map[string]*port{}} }
 
-// lookup returns the port's limits and its tokens in the current period.
-func (m *memory) lookup(id string, now time.Time) (l *limits, used int64, asOf time.Time) {
+// lookup returns the port's limits, and its used and held tokens in the current period.
+func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	p, ok := m.ports[id]
-	if !ok {
-		return unlimited, 0, m.asOf
+	l, held, asOf = unlimited, m.held[id].Held, m.age()
+	if p, ok := m.ports[id]; ok {
+		l, used = p.limits, p.used(now)
 	}
-	return p.limits, p.used(now), m.asOf
+	return l, used, held, asOf
+}
+
+// age is the time up to which everything is remembered, totals and holds. The
+// caller holds the lock.
+func (m *memory) age() time.Time {
+	if m.heldAsOf.Before(m.asOf) {
+		return m.heldAsOf
+	}
+	return m.asOf
+}
+
+// tellHeld takes over what a reservation left a port's holds at, unless later
+// news came first.
+func (m *memory) tellHeld(s ledger.Standing) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s.At.After(m.held[s.PortID].At) && s.At.After(m.heldAsOf) {
+		if m.held == nil {
+			m.held = map[string]ledger.Standing{}
+		}
+		s.PortID = strings.Clone(s.PortID)
+		m.held[s.PortID] = s
+	}
+}
+
+// readHeld replaces what is known of holds by a reading, except for what was
+// told after it.
+func (m *memory) readHeld(list []ledger.Standing, at time.Time) {
+	held := make(map[string]ledger.Standing, len(list))
+	for _, s := range list {
+		held[s.PortID] = s
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for port, s := range m.held {
+		if s.At.After(at) {
+			held[port] = s
+		}
+	}
+	m.held, m.heldAsOf = held, at
 }
 
 func (p *port) used(now time.Time) int64 {

@@ -12,6 +12,10 @@ type metrics struct {
 	refused                              map[events.RefusalReason]prometheus.Counter
 	seconds                              prometheus.Histogram
 	resyncs                              *prometheus.CounterVec
+	reserved, reservedLess, released     prometheus.Counter
+	reserveRefused                       prometheus.Counter
+	reserveSeconds                       prometheus.Histogram
+	overshoot                            prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -29,6 +33,14 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		resyncs: f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_resyncs_total",
 			Help: "Readings of all totals by cause: periodic, gap (a notice was missed), silence (no consumer heard)."}, []string{"cause"}),
 	}
+	reservations := f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_reservations_total",
+		Help: "Reserve and release requests by outcome."}, []string{"outcome"})
+	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")
+	m.reserveRefused, m.released = reservations.WithLabelValues("refused"), reservations.WithLabelValues("released")
+	m.reserveSeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_reserve_seconds",
+		Help: "Time of one transaction that decided reservations.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12)})
+	m.overshoot = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_overshoot_tokens_max",
+		Help: "The most that any port's used tokens were ever seen above its hard cap by this process. Stays 0 if every caller reserves enough and reports in time."})
 	for _, r := range []events.RefusalReason{events.ReasonHardCapReached, events.ReasonEstimateExceedsHardCap, events.ReasonGateStale} {
 		m.refused[r] = answers.WithLabelValues(string(r))
 	}
@@ -46,6 +58,18 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		return float64(len(g.memory.ports))
 	})
 	return m
+}
+
+// countReserve counts a reservation's outcome.
+func (m *metrics) countReserve(v *events.Verdict, asked int64) {
+	switch {
+	case !v.Allowed:
+		m.reserveRefused.Inc()
+	case v.GrantedTokens < asked:
+		m.reservedLess.Inc()
+	default:
+		m.reserved.Inc()
+	}
 }
 
 func (m *metrics) count(v *events.Verdict) {

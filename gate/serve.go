@@ -38,6 +38,8 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 		handle        func(base string) micro.HandlerFunc
 	}{
 		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
+		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
+		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
 		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
 		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
 		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
@@ -130,7 +132,7 @@ func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
 	if err != nil {
 		return to, err
 	}
-	l, _, _ := g.memory.lookup(port, g.cfg.Now())
+	l, _, _, _ := g.memory.lookup(port, g.cfg.Now())
 	body, err := json.Marshal(l.budget())
 	return append(to, body...), err
 }

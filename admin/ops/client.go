@@ -56,6 +56,11 @@ func (c *Client) DeletePort(ctx context.Context, port, by string) (d Deleted, er
 	return d, c.ask(ctx, subjectPortDelete, portDeleteRequest{PortID: port, By: by}, &d)
 }
 
+// Holds reports a port's live and unsettled reservations.
+func (c *Client) Holds(ctx context.Context, port string) (r ledger.HoldReport, err error) {
+	return r, c.ask(ctx, subjectHolds, holdsRequest{port}, &r)
+}
+
 // EraseUser takes a user's name off every row and every later event.
 func (c *Client) EraseUser(ctx context.Context, user string) (d Deleted, err error) {
 	return d, c.ask(ctx, subjectUserErase, userEraseRequest{UserID: user}, &d)

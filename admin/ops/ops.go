@@ -16,6 +16,7 @@ const (
 	subjectVerify           = events.SubjectAdmin + ".verify"
 	subjectPorts            = events.SubjectAdmin + ".ports.list"
 	subjectPortDelete       = events.SubjectAdmin + ".ports.delete"
+	subjectHolds            = events.SubjectAdmin + ".holds"
 	subjectUserErase        = events.SubjectAdmin + ".users.erase"
 	subjectQuarantineList   = events.SubjectAdmin + ".quarantine.list"
 	subjectQuarantineShow   = events.SubjectAdmin + ".quarantine.show"
@@ -36,6 +37,10 @@ type portsRequest struct {
 type portDeleteRequest struct {
 	PortID string `json:"port_id"`
 	By     string `json:"by"`
+}
+
+type holdsRequest struct {
+	PortID string `json:"port_id"`
 }
 
 type userEraseRequest struct {

@@ -71,6 +71,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectVerify:           handle(s.verify),
 		subjectPorts:            handle(s.ports),
 		subjectPortDelete:       handle(s.deletePort),
+		subjectHolds:            handle(s.holds),
 		subjectUserErase:        handle(s.eraseUser),
 		subjectQuarantineList:   handle(s.listQuarantine),
 		subjectQuarantineShow:   handle(s.showQuarantined),
@@ -167,6 +168,10 @@ func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, err
 	_ = events.AnnounceDeleted(s.cfg.Conn, r.PortID) // lost: the gates' next reading finds it
 	s.log.Info("port deleted", "port_id", r.PortID, "rows", rows, "by", r.By)
 	return Deleted{rows}, nil
+}
+
+func (s *Service) holds(ctx context.Context, r holdsRequest) (any, error) {
+	return s.cfg.Ledger.Holds(ctx, r.PortID)
 }
 
 func (s *Service) eraseUser(ctx context.Context, r userEraseRequest) (any, error) {

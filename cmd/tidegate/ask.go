@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -63,6 +64,44 @@ func printVerdict(port string, v events.Verdict) {
 	for _, r := range rows {
 		fmt.Printf("  %-10s %s\n", r[0], r[1])
 	}
+}
+
+type holdsCmd struct {
+	remote
+	Port string `arg:"" help:"The port."`
+}
+
+func (c *holdsCmd) Run(ctx context.Context) error {
+	return c.operate(ctx, func(ctx context.Context, client *ops.Client) error {
+		r, err := client.Holds(ctx, c.Port)
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(r)
+		}
+		if len(r.Live)+len(r.Unsettled) == 0 {
+			fmt.Printf("%s has no reservations, and none of the last 31 days went unreported\n", c.Port)
+			return nil
+		}
+		if len(r.Live) > 0 {
+			rows := make([][]string, len(r.Live))
+			for i, h := range r.Live {
+				rows[i] = []string{h.Service, h.Feature, count(h.Holds), count(h.Tokens), when(h.NextExpires)}
+			}
+			fmt.Println(paint(bold, "held now"))
+			grid(os.Stdout, []string{"service", "feature", "holds", "tokens", "next expires"}, rows, 2, 3)
+		}
+		if len(r.Unsettled) > 0 {
+			rows := make([][]string, len(r.Unsettled))
+			for i, u := range r.Unsettled {
+				rows[i] = []string{u.Day, u.Service, u.Feature, count(u.Holds), count(u.Tokens)}
+			}
+			fmt.Println(paint(bold, "allowed and never reported"))
+			grid(os.Stdout, []string{"day", "service", "feature", "holds", "tokens"}, rows, 3, 4)
+		}
+		return nil
+	})
 }
 
 type usageCmd struct {

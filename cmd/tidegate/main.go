@@ -23,6 +23,7 @@ type cli struct {
 	Budget     budgetCmd     `cmd:"" help:"Read or store a port's budget."`
 	Check      checkCmd      `cmd:"" help:"Ask whether a port may spend tokens now. Exit 0: allowed, 3: refused, 1: no answer."`
 	Usage      usageCmd      `cmd:"" help:"Show what a port has spent in the current period of its budget."`
+	Holds      holdsCmd      `cmd:"" help:"Show a port's reservations: live ones, and those whose usage was never reported."`
 	Port       portCmd       `cmd:"" help:"List or delete ports."`
 	User       userCmd       `cmd:"" help:"Erase a user from the ledger."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`

@@ -1,0 +1,95 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"sync/atomic"
+)
+
+// Reservation is the answer to a reserve. When it is allowed, GrantedTokens are
+// held for this call until exactly one of these happens: [Reservation.Settle],
+// [Reservation.Release], or ExpiresAt, which frees them by itself. A reservation
+// may therefore be dropped: nothing leaks but time.
+type Reservation struct {
+	// Verdict is right to act on whatever Reserve's error was, as with [Client.Check].
+	Verdict
+
+	request   ReserveRequest
+	client    *Client
+	publisher *Publisher
+	ended     atomic.Bool
+}
+
+// Reserve asks whether r.PortID may spend r.EstimatedTokens now and, when it may,
+// holds them, so that no number of callers can spend the same tokens. The call
+// must then cost no more than GrantedTokens and be settled before ExpiresAt: that
+// is what keeps a port within its hard cap.
+//
+// It needs [ClientConfig.Publisher]. The errors are those of [Client.Check]. After
+// [ErrUnavailable] a hold may exist that nobody knows: it expires. A retry with
+// the same IdempotencyKey finds it.
+func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, error) {
+	if c.publisher == nil {
+		err := errors.New("events: Reserve needs ClientConfig.Publisher, which reports what the call cost")
+		return &Reservation{Verdict: c.undecided(err), request: r, client: c}, err
+	}
+	if r.Service == "" {
+		r.Service = c.service
+	}
+	reservation := &Reservation{request: r, client: c, publisher: c.publisher}
+	if err := r.Validate(); err != nil {
+		reservation.Verdict = c.undecided(err)
+		return reservation, err
+	}
+	port := r.PortID
+	r.PortID = "" // the subject says it
+	if err := c.ask(ctx, SubjectReserve, port, r, &reservation.Verdict); err != nil {
+		reservation.Verdict = c.undecided(err)
+		return reservation, err
+	}
+	return reservation, nil
+}
+
+// Settle reports what the call cost; booking it ends the hold, whether the call
+// took more or less than that. Port, feature and user default to those of the
+// reservation. Like [Publisher.Record] it returns at once and never fails. Only
+// the first of Settle and Release counts as the end of the hold; the usage of a
+// second Settle is recorded all the same, since the tokens are spent.
+func (r *Reservation) Settle(u Usage) {
+	if r.publisher == nil {
+		return
+	}
+	if u.PortID == "" {
+		u.PortID = r.request.PortID
+	}
+	if u.Feature == "" {
+		u.Feature = r.request.Feature
+	}
+	if u.UserID == "" {
+		u.UserID = r.request.UserID
+	}
+	if r.ended.CompareAndSwap(false, true) {
+		u.ReservationID = r.ReservationID
+	}
+	r.publisher.Record(u)
+}
+
+// Release gives the tokens back: the call did not happen. After Settle, or
+// without a hold, it does nothing. An error is no harm: the hold expires.
+func (r *Reservation) Release(ctx context.Context) error {
+	if r.ReservationID == "" || !r.ended.CompareAndSwap(false, true) {
+		return nil
+	}
+	return r.client.Release(ctx, r.request.PortID, r.ReservationID)
+}
+
+// Release gives a hold back by its id. One that is unknown, settled or expired is
+// no error: there is nothing left to give back.
+func (c *Client) Release(ctx context.Context, port, reservationID string) error {
+	r := ReleaseRequest{PortID: port, ReservationID: reservationID}
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	r.PortID = ""
+	return c.ask(ctx, SubjectRelease, port, r, &Released{})
+}

@@ -1,0 +1,132 @@
+package gate
+
+import (
+	"context"
+	"hash/fnv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go/micro"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// A lane takes requests that need Postgres together: those that wait at the same
+// moment are decided in one transaction. A port always takes the same lane, so
+// that lanes of one gate do not wait for each other's locks.
+type lane struct {
+	reserves chan reserveTask
+	releases chan releaseTask
+}
+
+type reserveTask struct {
+	req     micro.Request
+	request events.ReserveRequest
+	at      time.Time // when it arrived
+}
+
+type releaseTask struct {
+	req  micro.Request
+	hold ledger.Hold
+}
+
+const (
+	laneCount = 2     // transactions at a time: one waits for its commit, one works
+	laneWaits = 8_192 // requests that may wait in a lane; more are told to try again
+	laneBatch = 256   // requests in one transaction
+)
+
+// startLanes starts the lanes' goroutines. The function it returns ends them:
+// it returns after every request they took is answered.
+func (g *Gate) startLanes(ctx context.Context) (stop func()) {
+	var group sync.WaitGroup
+	for range laneCount {
+		l := &lane{reserves: make(chan reserveTask, laneWaits), releases: make(chan releaseTask, laneWaits)}
+		g.lanes = append(g.lanes, l)
+		group.Go(func() { drive(l.reserves, func(tasks []reserveTask) { g.reserveAll(ctx, tasks) }) })
+		group.Go(func() { drive(l.releases, func(tasks []releaseTask) { g.releaseAll(ctx, tasks) }) })
+	}
+	return func() {
+		for _, l := range g.lanes {
+			close(l.reserves)
+			close(l.releases)
+		}
+		group.Wait()
+	}
+}
+
+// drive hands on whatever waits, as soon as something does, until tasks is closed.
+func drive[T any](tasks <-chan T, together func([]T)) {
+	var batch []T
+	for first := range tasks {
+		batch = append(batch[:0], first)
+	gather:
+		for len(batch) < laneBatch {
+			select {
+			case next, ok := <-tasks:
+				if !ok {
+					break gather
+				}
+				batch = append(batch, next)
+			default:
+				break gather
+			}
+		}
+		together(batch)
+	}
+}
+
+func (g *Gate) laneOf(port string) *lane {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(port))
+	return g.lanes[h.Sum32()%uint32(len(g.lanes))]
+}
+
+// reserve queues a reservation; its lane answers.
+func (g *Gate) reserve(base string) micro.HandlerFunc {
+	return func(req micro.Request) {
+		if !repliable(req.Reply()) {
+			g.metrics.unrepliable.Inc()
+			return
+		}
+		var r events.ReserveRequest
+		port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+		if err == nil {
+			err = r.Validate()
+		}
+		if err != nil {
+			g.fault(req, err)
+			return
+		}
+		select {
+		case g.laneOf(port).reserves <- reserveTask{req, r, time.Now()}:
+		default:
+			g.fault(req, errBusy)
+		}
+	}
+}
+
+// release queues the end of a hold; its lane answers.
+func (g *Gate) release(base string) micro.HandlerFunc {
+	return func(req micro.Request) {
+		if !repliable(req.Reply()) {
+			g.metrics.unrepliable.Inc()
+			return
+		}
+		var r events.ReleaseRequest
+		port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+		if err == nil {
+			err = r.Validate()
+		}
+		if err != nil {
+			g.fault(req, err)
+			return
+		}
+		select {
+		case g.laneOf(port).releases <- releaseTask{req, ledger.Hold{PortID: port, ReservationID: r.ReservationID}}:
+		default:
+			g.fault(req, errBusy)
+		}
+	}
+}

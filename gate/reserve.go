@@ -1,0 +1,129 @@
+package gate
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// followEvery is how often the gate reads all live holds, so that check counts
+// them; it waits at least 20 times as long as a reading takes.
+const followEvery = 250 * time.Millisecond
+
+// decideStored is [decide] for a budget as Postgres has it.
+func decideStored(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict {
+	return decide(newLimits(b), used, held, estimate, now)
+}
+
+// reserveAll decides waiting reservations in one transaction and answers each.
+// Callers that have been waiting for longer than ReserveTimeout have given up:
+// holding tokens for them would only keep others from spending.
+func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
+	live := tasks[:0]
+	requests := make([]events.ReserveRequest, 0, len(tasks))
+	for _, t := range tasks {
+		if time.Since(t.at) > g.cfg.ReserveTimeout {
+			g.fault(t.req, errBusy)
+			continue
+		}
+		live = append(live, t)
+		requests = append(requests, t.request)
+	}
+	if len(live) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
+	defer cancel()
+	start := time.Now()
+	verdicts, standings, err := g.cfg.Ledger.Reserve(ctx, requests, decideStored)
+	g.metrics.reserveSeconds.Observe(time.Since(start).Seconds())
+	if err != nil {
+		g.log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(live), "error", err)
+		for _, t := range live {
+			g.fault(t.req, err)
+		}
+		return
+	}
+	killpoint.Here("reserve-answer")
+	var body []byte
+	for i, t := range live {
+		g.metrics.countReserve(&verdicts[i], t.request.EstimatedTokens)
+		body = verdicts[i].AppendJSON(body[:0])
+		if err := t.req.Respond(body); err != nil {
+			g.log.Debug("an answer cannot be sent", "error", err)
+		}
+	}
+	g.tellHolds(standings)
+}
+
+// tellHolds lets this gate and all others count the holds in their checks.
+func (g *Gate) tellHolds(standings []ledger.Standing) {
+	n := events.HoldsNotice{}
+	for _, s := range standings {
+		g.memory.tellHeld(s)
+		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
+	}
+	if body, err := json.Marshal(n); err == nil {
+		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading
+	}
+}
+
+func (g *Gate) hearHolds(msg *nats.Msg) {
+	var n events.HoldsNotice
+	if err := json.Unmarshal(msg.Data, &n); err != nil || len(n.Ports) != len(n.Tokens) || len(n.Ports) != len(n.At) {
+		return // the next reading has it
+	}
+	for i, port := range n.Ports {
+		g.memory.tellHeld(ledger.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()})
+	}
+}
+
+func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
+	defer cancel()
+	holds := make([]ledger.Hold, len(tasks))
+	for i, t := range tasks {
+		holds[i] = t.hold
+	}
+	released, err := g.cfg.Ledger.Release(ctx, holds)
+	for i, t := range tasks {
+		if err != nil {
+			g.fault(t.req, err)
+			continue
+		}
+		if released[i] {
+			g.metrics.released.Inc()
+		}
+		if err := t.req.RespondJSON(events.Released{Released: released[i]}); err != nil {
+			g.log.Debug("an answer cannot be sent", "error", err)
+		}
+	}
+}
+
+// followHolds keeps what check knows of holds no older than a moment.
+func (g *Gate) followHolds(ctx context.Context) {
+	for ctx.Err() == nil {
+		start := time.Now()
+		if err := g.readHolds(ctx); err != nil && ctx.Err() == nil {
+			g.log.Debug("holds cannot be read; checks count those known", "error", err)
+		}
+		pause(ctx, max(followEvery, 20*time.Since(start)))
+	}
+}
+
+func (g *Gate) readHolds(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	list, at, err := g.cfg.Ledger.Standings(ctx)
+	if err != nil {
+		return err
+	}
+	g.memory.readHeld(list, at)
+	return nil
+}
