@@ -1,0 +1,204 @@
+package demo_test
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/demo"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+const quick = 4 * time.Millisecond // 250 times the demo's own pace
+
+// start runs the demo; stop ends it and fails the test if it lost anything.
+func start(t *testing.T, nc *nats.Conn) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- demo.RunAt(ctx, nc, slog.New(slog.DiscardHandler), quick) }()
+	t.Cleanup(cancel)
+	return func() {
+		t.Helper()
+		cancel()
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("the demo does not end")
+		}
+	}
+}
+
+// used is what the ledger has booked for the demo's ports.
+func used(t *testing.T, c *events.Client, by events.Dimension) map[string]events.Report {
+	t.Helper()
+	all := map[string]events.Report{}
+	for _, port := range []string{demo.Roomy, demo.Warned, demo.Capped} {
+		r, err := c.Usage(t.Context(), events.ReportRequest{PortID: port, By: by})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[port] = r
+	}
+	return all
+}
+
+// A newcomer sees all three answers, and finds every acknowledged call in the ledger.
+func TestRun_ShowsEveryAnswer(t *testing.T) {
+	server := testenv.NATS(t)
+	tidegate(t, server.ClientURL())
+	nc := connect(t, server.ClientURL())
+	c := client(t, nc)
+	alerts, err := nc.SubscribeSync("ai.alert." + demo.Capped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, nc)
+
+	eventually(t, 60*time.Second, demo.Capped+" is at its hard cap", func() bool {
+		v := check(t, c, demo.Capped)
+		return !v.Allowed && v.Reason == events.ReasonHardCapReached
+	})
+	eventually(t, 20*time.Second, demo.Warned+" is allowed with a warning", func() bool {
+		v := check(t, c, demo.Warned)
+		return v.Allowed && v.SoftCapWarning
+	})
+	if v := check(t, c, demo.Roomy); !v.Allowed || v.SoftCapWarning || v.UsedTokens == 0 {
+		t.Errorf("%s: %+v: want used tokens and allowed without a warning", demo.Roomy, v)
+	}
+	for _, cap := range []string{`"cap":"soft"`, `"cap":"hard"`} {
+		msg, err := alerts.NextMsg(5 * time.Second)
+		if err != nil || !strings.Contains(string(msg.Data), cap) {
+			t.Errorf("alert %v, error %v: want %s", msg, err, cap)
+		}
+	}
+	stop()
+
+	messages := stored(t, nc)
+	tokens := map[string]int64{}
+	for _, u := range messages {
+		tokens[u.PortID] += u.TotalTokens()
+	}
+	eventually(t, 10*time.Second, "what the demo reported is booked", func() bool {
+		for port, r := range used(t, c, events.ByFeature) {
+			if r.UsedTokens != tokens[port] {
+				return false
+			}
+		}
+		return true
+	})
+	// A hundred calls may be under way between a commit and the gate's knowing of it.
+	if over := tokens[demo.Capped] - 90_000; over < 0 || over > 100*3000 {
+		t.Errorf("%s ended %d tokens over its hard cap", demo.Capped, over)
+	}
+	features := []string{}
+	for _, share := range used(t, c, events.ByFeature)[demo.Roomy].By {
+		features = append(features, share.Key)
+	}
+	slices.Sort(features)
+	if want := []string{"embedding", "ocr", "reply_draft", "summary", "translation"}; !slices.Equal(features, want) {
+		t.Errorf("features %v, want %v", features, want)
+	}
+	for _, share := range used(t, c, events.ByModel)[demo.Roomy].By {
+		if strings.Contains(share.Key, "embedding") != (share.OutputTokens == 0) {
+			t.Errorf("model %s generated %d tokens", share.Key, share.OutputTokens)
+		}
+	}
+}
+
+// stored reads what JetStream has acknowledged, and insists that it is valid.
+func stored(t *testing.T, nc *nats.Conn) []events.Usage {
+	t.Helper()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), events.UsageStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []events.Usage
+	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
+		msg, err := stream.GetMsg(t.Context(), seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, err := events.DecodeUsage(msg.Subject, msg.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, u)
+	}
+	return all
+}
+
+// What somebody has set stays, also when the demo starts again.
+func TestRun_LeavesStoredBudgetsAlone(t *testing.T) {
+	server := testenv.NATS(t)
+	tidegate(t, server.ClientURL())
+	nc := connect(t, server.ClientURL())
+	c := client(t, nc)
+	check(t, c, demo.Warned) // the gate answers
+	mine, err := c.Set(t.Context(), events.SetRequest{PortID: demo.Warned, Enabled: false, Period: events.PeriodWeek, UpdatedBy: "me"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for run := range 2 {
+		stop := start(t, nc)
+		eventually(t, 20*time.Second, "calls are counted", func() bool { return check(t, c, demo.Warned).UsedTokens > int64(run)*5000 })
+		stop()
+		budget, err := c.Get(t.Context(), demo.Warned)
+		if err != nil || budget.Version != mine.Version || budget.UpdatedBy != "me" {
+			t.Errorf("run %d: the budget is %+v (error %v), want mine, version %d", run, budget, err, mine.Version)
+		}
+		budget, err = c.Get(t.Context(), demo.Roomy)
+		if err != nil || budget.Version != 1 || budget.UpdatedBy != "demo" || !budget.Enabled {
+			t.Errorf("run %d: the budget of %s is %+v (error %v), want version 1 by demo", run, demo.Roomy, budget, err)
+		}
+	}
+}
+
+// The demo starts before NATS and the gate do, and NATS is killed under it.
+func TestRun_WaitsForWhatIsAway(t *testing.T) {
+	server := newProcess(t)
+	server.stop()
+	nc := connect(t, "nats://"+server.addr)
+	stop := start(t, nc)
+	time.Sleep(50 * time.Millisecond) // it asks, and nobody is there
+	server.start()
+	tidegate(t, "nats://"+server.addr)
+	c := client(t, nc)
+	eventually(t, 30*time.Second, "calls are counted", func() bool { return check(t, c, demo.Roomy).UsedTokens > 10_000 })
+
+	server.stop()
+	time.Sleep(50 * time.Millisecond)
+	server.start()
+	before := check(t, c, demo.Roomy).UsedTokens
+	eventually(t, 30*time.Second, "calls are counted again", func() bool { return check(t, c, demo.Roomy).UsedTokens > before+10_000 })
+	stop()
+}
+
+// Without a gate nothing is spent, and the demo ends when it is told to.
+func TestRun_EndsWithoutAGate(t *testing.T) {
+	nc := connect(t, testenv.NATS(t).ClientURL())
+	sub, err := nc.SubscribeSync("ai.usage.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, nc)
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	if n, _, err := sub.Pending(); err != nil || n != 0 {
+		t.Errorf("%d calls were reported, error %v", n, err)
+	}
+}

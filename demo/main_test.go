@@ -1,0 +1,159 @@
+package demo_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/sourcegraph/conc/pool"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv("DEMO_TEST_NATS"); dir != "" {
+		serveNATS(dir, os.Args[1])
+		return
+	}
+	testenv.Main(m)
+}
+
+// serveNATS is the other end of [process]. It ends with its standard input.
+func serveNATS(dir, addr string) {
+	server, err := dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(server.ClientURL())
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// process is a nats-server in a process of its own, so that it can be killed. It
+// keeps its store and its address.
+type process struct {
+	t    *testing.T
+	dir  string
+	addr string
+	stop func() // kill -9
+}
+
+func newProcess(t *testing.T) *process {
+	p := &process{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
+	p.start()
+	t.Cleanup(func() { p.stop() })
+	return p
+}
+
+func (p *process) start() {
+	p.t.Helper()
+	cmd := exec.Command(os.Args[0], p.addr)
+	cmd.Env, cmd.Stderr = append(os.Environ(), "DEMO_TEST_NATS="+p.dir), os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	p.stop = sync.OnceFunc(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+		stdin.Close()
+	})
+	url, err := bufio.NewReader(stdout).ReadString('\n')
+	if err != nil {
+		p.stop()
+		p.t.Fatalf("nats-server: %v", err)
+	}
+	p.addr = strings.TrimPrefix(strings.TrimSpace(url), "nats://")
+}
+
+// tidegate runs the consumer and the gate on the server at url, for as long as the test runs.
+func tidegate(t *testing.T, url string) *ledger.Ledger {
+	t.Helper()
+	l, err := ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := consumer.New(consumer.Config{Conn: connect(t, url), Ledger: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := gate.New(gate.Config{Conn: connect(t, url), Ledger: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	group := pool.New().WithErrors().WithContext(ctx)
+	group.Go(c.Run)
+	group.Go(g.Run)
+	t.Cleanup(func() {
+		cancel()
+		if err := group.Wait(); err != nil {
+			t.Error(err)
+		}
+		l.Close()
+	})
+	return l
+}
+
+func connect(t *testing.T, url string) *nats.Conn {
+	t.Helper()
+	nc, err := events.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+func client(t *testing.T, nc *nats.Conn) *events.Client {
+	t.Helper()
+	c, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// check asks until the gate answers.
+func check(t *testing.T, c *events.Client, port string) events.Verdict {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		v, err := c.Check(t.Context(), events.CheckRequest{PortID: port, EstimatedTokens: 500})
+		if err == nil {
+			return v
+		}
+		if !errors.Is(err, events.ErrUnavailable) || time.Now().After(end) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func eventually(t *testing.T, d time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("after %s still not: %s", d, what)
+		}
+	}
+}
