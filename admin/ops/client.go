@@ -29,7 +29,8 @@ func NewClient(conn *nats.Conn, timeout time.Duration) *Client { return &Client{
 
 // Verify compares ledger, totals and gates. It takes seconds per ten million rows.
 func (c *Client) Verify(ctx context.Context) (v Verification, err error) {
-	return v, c.ask(ctx, subjectVerify, struct{}{}, &v)
+	err = c.ask(ctx, subjectVerify, struct{}{}, &v)
+	return v, err
 }
 
 // Ports calls each with every port, in the order of their ids, until it returns false.
@@ -53,17 +54,20 @@ func (c *Client) Ports(ctx context.Context, each func(ledger.Port) bool) error {
 
 // DeletePort removes a port with everything it spent. Code 404: there is none.
 func (c *Client) DeletePort(ctx context.Context, port, by string) (d Deleted, err error) {
-	return d, c.ask(ctx, subjectPortDelete, portDeleteRequest{PortID: port, By: by}, &d)
+	err = c.ask(ctx, subjectPortDelete, portDeleteRequest{PortID: port, By: by}, &d)
+	return d, err
 }
 
 // Holds reports a port's live and unsettled reservations.
 func (c *Client) Holds(ctx context.Context, port string) (r ledger.HoldReport, err error) {
-	return r, c.ask(ctx, subjectHolds, holdsRequest{port}, &r)
+	err = c.ask(ctx, subjectHolds, holdsRequest{port}, &r)
+	return r, err
 }
 
 // EraseUser takes a user's name off every row and every later event.
 func (c *Client) EraseUser(ctx context.Context, user string) (d Deleted, err error) {
-	return d, c.ask(ctx, subjectUserErase, userEraseRequest{UserID: user}, &d)
+	err = c.ask(ctx, subjectUserErase, userEraseRequest{UserID: user}, &d)
+	return d, err
 }
 
 // Quarantine calls each with every quarantined event, oldest first, payloads left
@@ -88,7 +92,8 @@ func (c *Client) Quarantine(ctx context.Context, each func(quarantine.Event) boo
 
 // QuarantineShow returns one event whole. Code 404: there is none.
 func (c *Client) QuarantineShow(ctx context.Context, sequence uint64) (e quarantine.Event, err error) {
-	return e, c.ask(ctx, subjectQuarantineShow, quarantineRequest{sequence}, &e)
+	err = c.ask(ctx, subjectQuarantineShow, quarantineRequest{sequence}, &e)
+	return e, err
 }
 
 // QuarantineReplay sends one event back to the stream. Code 404: there is none.

@@ -1,0 +1,289 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+type ingestCmd struct {
+	Events int `default:"1000000"`
+	Ports  int `default:"1000"`
+}
+
+// ingestRun is one run's figures, in events a second and CPU µs an event.
+type ingestRun struct {
+	booked, copied, inserted         float64
+	cpuPostgres, cpuNATS, cpuConsume float64
+}
+
+func (c *ingestCmd) Run(ctx context.Context, r *report) error {
+	r.section("Ingest", fmt.Sprintf("%s events of ~380 bytes over %s equally busy ports wait in the stream; time from the consumer's start to the last committed total. NATS, consumer and Postgres in a process of their own each. "+
+		"Yardsticks in the same run and cluster: COPY of as many rows in batches of 5,000 on two connections into a table like the ledger (same partition, key and index, no totals), and one autocommitted INSERT per event on 8 connections.", digits(c.Events), digits(c.Ports)))
+	var runs []ingestRun
+	for range r.runs {
+		run, err := c.once(ctx)
+		if err != nil {
+			return err
+		}
+		runs = append(runs, run)
+		fmt.Fprintf(r.w, "<!-- run: %+v -->\n", run)
+	}
+	pick := func(f func(ingestRun) float64) float64 {
+		values := make([]float64, len(runs))
+		for i := range runs {
+			values[i] = f(runs[i])
+		}
+		return median(values)
+	}
+	booked, copied, inserted := pick(func(x ingestRun) float64 { return x.booked }), pick(func(x ingestRun) float64 { return x.copied }), pick(func(x ingestRun) float64 { return x.inserted })
+	r.table([]string{"", "events/s", "Tidegate ÷ this"}, [][]string{
+		{"Tidegate: stream → ledger + totals", thousands(booked), ""},
+		{"raw COPY, two connections", thousands(copied), times(pick(func(x ingestRun) float64 { return x.booked / x.copied }))},
+		{"INSERT per event, 8 connections", thousands(inserted), times(pick(func(x ingestRun) float64 { return x.booked / x.inserted }))},
+	})
+	r.table([]string{"CPU per event", "µs"}, [][]string{
+		{"Postgres", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuPostgres }))},
+		{"NATS", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuNATS }))},
+		{"consumer", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuConsume }))},
+	})
+	return nil
+}
+
+func (c *ingestCmd) once(ctx context.Context) (run ingestRun, err error) {
+	s, err := newSystem()
+	if err != nil {
+		return run, err
+	}
+	defer s.remove()
+	if err := s.spawnSelf("nats", filepath.Join(s.dir, "nats"), strings.TrimPrefix(s.nats, "nats://")); err != nil {
+		return run, err
+	}
+	natsPID := s.procs[0].Process.Pid
+	// Once with the consumer, to make streams and schema; then without, to fill the stream.
+	if err := s.run(ctx, "--nats-url", s.nats, "--roles", "consumer"); err != nil {
+		return run, err
+	}
+	s.stopLast()
+	if err := c.fill(ctx, s); err != nil {
+		return run, err
+	}
+	cpuNATS := cpuSeconds(natsPID)
+	start := time.Now()
+	if err := s.run(ctx, "--nats-url", s.nats, "--roles", "consumer"); err != nil {
+		return run, err
+	}
+	db, err := pgxpool.New(ctx, s.database())
+	if err != nil {
+		return run, err
+	}
+	defer db.Close()
+	if start, err = c.await(ctx, db, start); err != nil {
+		return run, err
+	}
+	run.booked = float64(c.Events) / time.Since(start).Seconds()
+	pid := s.procs[1].Process.Pid
+	perEvent := 1e6 / float64(c.Events)
+	run.cpuConsume = cpuOf(pid) * perEvent
+	run.cpuPostgres = (cpuSeconds(pid) - cpuOf(pid)) * perEvent
+	run.cpuNATS = (cpuSeconds(natsPID) - cpuNATS) * perEvent
+	s.stopLast()
+
+	// The yardsticks, on the same cluster, alone: a consumer-less process keeps it up.
+	if err := s.run(ctx, "--nats-url", s.nats, "--roles", "admin"); err != nil {
+		return run, err
+	}
+	if run.copied, err = c.copyYardstick(ctx, db); err != nil {
+		return run, err
+	}
+	run.inserted, err = c.insertYardstick(ctx, db)
+	return run, err
+}
+
+func (s *system) stopLast() {
+	last := s.procs[len(s.procs)-1]
+	s.procs = s.procs[:len(s.procs)-1]
+	end := &system{procs: append(s.procs[:0:0], last)}
+	end.stop()
+}
+
+// fill publishes the events. Each port uses several features and models.
+func (c *ingestCmd) fill(ctx context.Context, s *system) error {
+	nc, err := s.connect()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	p, err := events.NewPublisher(nc, events.PublisherConfig{BatchSize: 1000})
+	if err != nil {
+		return err
+	}
+	defer p.Close(context.WithoutCancel(ctx))
+	batch := make([]events.Usage, 0, 1000)
+	for i := range c.Events {
+		batch = append(batch, sampleUsage(i%c.Ports))
+		if len(batch) == cap(batch) || i == c.Events-1 {
+			if err := p.Publish(ctx, batch); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+	}
+	return nil
+}
+
+var features = []string{"ocr", "summary", "embedding", "reply_draft"}
+var models = []string{"gpt-5-mini", "claude-sonnet-5", "gemini-3-flash"}
+
+// sampleUsage is an event of about 380 bytes.
+func sampleUsage(port int) events.Usage {
+	now := time.Now()
+	return events.Usage{
+		ID: events.NewUUIDv7(now).String(), OccurredAt: now,
+		PortID: fmt.Sprintf("port-%04d", port), UserID: fmt.Sprintf("user-%d", rand.IntN(50)),
+		Feature: features[rand.IntN(len(features))], Provider: "openai", Model: models[rand.IntN(len(models))],
+		RequestID: "req_0123456789abcdef", ResponseID: "resp_0123456789abcdef",
+		InputTokens: 1000 + rand.Int64N(1000), OutputTokens: rand.Int64N(400),
+		MeasuredBy: events.MeasuredByProvider, Status: events.StatusOK,
+	}
+}
+
+// await returns when all events are booked, and when the first were not yet.
+func (c *ingestCmd) await(ctx context.Context, db *pgxpool.Pool, start time.Time) (time.Time, error) {
+	for {
+		var booked int
+		if err := db.QueryRow(ctx, "select coalesce(sum(requests), 0)::bigint from ai_usage_port_days").Scan(&booked); err != nil {
+			return start, err
+		}
+		switch booked {
+		case 0:
+			start = time.Now()
+		case c.Events:
+			return start, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// copyYardstick writes the ledger's own rows again, into a table like it.
+func (c *ingestCmd) copyYardstick(ctx context.Context, db *pgxpool.Pool) (float64, error) {
+	_, err := db.Exec(ctx, `create table yardstick (like ai_usage_ledger including defaults including constraints) partition by range (created_at);
+		alter table yardstick add primary key (port_id, created_at, id);
+		create index on yardstick (port_id, feature, created_at);
+		create table yardstick_now partition of yardstick default`)
+	if err != nil {
+		return 0, err
+	}
+	batches, err := dumpLedger(ctx, db, 5_000)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	group, gctx := errgroup.WithContext(ctx)
+	for n := range 2 {
+		group.Go(func() error {
+			conn, err := db.Acquire(gctx)
+			if err != nil {
+				return err
+			}
+			defer conn.Release()
+			for i := n; i < len(batches); i += 2 {
+				if _, err := conn.Conn().PgConn().CopyFrom(gctx, bytes.NewReader(batches[i]), "copy yardstick from stdin binary"); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, err
+	}
+	rate := float64(c.Events) / time.Since(start).Seconds()
+	_, err = db.Exec(ctx, "truncate yardstick")
+	return rate, err
+}
+
+// dumpLedger returns the ledger's rows as binary COPY input, batch by batch, each
+// sorted by port as the consumer does it.
+func dumpLedger(ctx context.Context, db *pgxpool.Pool, size int) (batches [][]byte, err error) {
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Release()
+	var dump bytes.Buffer
+	_, err = conn.Conn().PgConn().CopyTo(ctx, &dump, fmt.Sprintf(`copy (select created_at, id, input_tokens, output_tokens, total_tokens,
+			cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens, port_id, feature, provider, model, measured_by, status, user_id, request_id, response_id
+		from (select *, (row_number() over (order by id) - 1) / %d as batch from ai_usage_ledger) l
+		order by batch, port_id, id) to stdout binary`, size))
+	if err != nil {
+		return nil, err
+	}
+	const header = 19
+	b := dump.Bytes()
+	head, at := b[:header], header
+	for begin := at; ; {
+		tuples := 0
+		for ; tuples < size && int16(binary.BigEndian.Uint16(b[at:])) >= 0; tuples++ {
+			fields := binary.BigEndian.Uint16(b[at:])
+			at += 2
+			for range fields {
+				length := int32(binary.BigEndian.Uint32(b[at:]))
+				at += 4 + int(max(length, 0))
+			}
+		}
+		if tuples == 0 {
+			return batches, nil
+		}
+		batches = append(batches, slices.Concat(head, b[begin:at], []byte{0xff, 0xff}))
+		begin = at
+	}
+}
+
+func (c *ingestCmd) insertYardstick(ctx context.Context, db *pgxpool.Pool) (float64, error) {
+	const each, conns = 2_000, 8
+	start := time.Now()
+	group, ctx := errgroup.WithContext(ctx)
+	for range conns {
+		group.Go(func() error {
+			conn, err := pgx.ConnectConfig(ctx, db.Config().ConnConfig)
+			if err != nil {
+				return err
+			}
+			defer conn.Close(ctx)
+			for i := range each {
+				u := sampleUsage(i % c.Ports)
+				id, _ := events.ParseUUIDv7(u.ID)
+				_, err := conn.Exec(ctx, `insert into yardstick (created_at, id, input_tokens, output_tokens, total_tokens, port_id, feature, provider, model, user_id, request_id, response_id)
+					values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, events.UUIDv7Time(id), id, u.InputTokens, u.OutputTokens, u.TotalTokens(),
+					u.PortID, u.Feature, u.Provider, u.Model, u.UserID, u.RequestID, u.ResponseID)
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	err := group.Wait()
+	return each * conns / time.Since(start).Seconds(), err
+}
+
+func digits(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}

@@ -1,0 +1,72 @@
+// Command bench measures Tidegate against yardsticks in the same run: raw COPY,
+// one INSERT per event, a bare NATS echo, a SELECT sum per check, Redis. Every
+// figure that matters is a ratio, since machines differ and are noisy.
+//
+//	go run ./bench all        # everything, into bench/results.md
+//	go run ./bench ingest     # one of them, on the terminal
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type cli struct {
+	Runs int    `help:"Repeat every measurement this often; medians are reported." default:"3"`
+	Out  string `help:"Write the report here too." placeholder:"FILE"`
+
+	All     allCmd     `cmd:"" help:"Everything."`
+	Ingest  ingestCmd  `cmd:"" help:"From the stream to committed totals, against COPY and INSERT."`
+	Gate    gateCmd    `cmd:"" help:"check against a bare NATS echo and against SELECT sum."`
+	Reserve reserveCmd `cmd:"" help:"reserve and settle against a bare NATS echo, a conditional UPDATE and Redis."`
+	Fresh   freshCmd   `cmd:"" help:"From publish to visible in check."`
+	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
+
+	Echo echoCmd `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
+	Nats natsCmd `cmd:"" hidden:"" help:"A NATS server on its own, to tell its CPU from the consumer's."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
+	var c cli
+	parsed := kong.Parse(&c, kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)))
+	out := io.Writer(os.Stdout)
+	if c.Out != "" {
+		f, err := os.Create(c.Out)
+		parsed.FatalIfErrorf(err)
+		defer f.Close()
+		out = io.MultiWriter(os.Stdout, f)
+	}
+	r := &report{w: out, runs: c.Runs}
+	if err := parsed.Run(r); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+type allCmd struct{}
+
+func (c *allCmd) Run(ctx context.Context, r *report) error {
+	r.title()
+	for _, part := range []func(context.Context, *report) error{
+		(&ingestCmd{Events: 1_000_000, Ports: 1_000}).Run,
+		(&gateCmd{Ports: 1_000}).Run,
+		(&reserveCmd{Ports: 1_000}).Run,
+		(&freshCmd{Rate: 1_000, Samples: 500}).Run,
+		(&processCmd{}).Run,
+	} {
+		if err := part(ctx, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+)
+
+// tidegate builds cmd/tidegate once, as users run it: without the race detector.
+var tidegate = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "tidegate-bench-bin-")
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(dir, "tidegate")
+	cmd := exec.Command("go", "build", "-o", path, "github.com/tidegate/tidegate/cmd/tidegate")
+	cmd.Stderr = os.Stderr
+	return path, cmd.Run()
+})
+
+// system is a running Tidegate, in processes of its own.
+type system struct {
+	dir   string
+	nats  string // URL
+	http  string // address
+	procs []*exec.Cmd
+}
+
+func newSystem() (*system, error) {
+	dir, err := os.MkdirTemp("", "tidegate-bench-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return nil, err
+	}
+	natsPort, err1 := freePort()
+	httpPort, err2 := freePort()
+	return &system{dir: dir, nats: "nats://" + natsPort, http: httpPort}, errors.Join(err1, err2)
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// run starts tidegate with embedded servers and waits until it is ready.
+func (s *system) run(ctx context.Context, args ...string) error {
+	bin, err := tidegate()
+	if err != nil {
+		return err
+	}
+	args = append([]string{"run", "--data", filepath.Join(s.dir, "data"), "--http", s.http, "--log-level", "error"}, args...)
+	if !strings.Contains(strings.Join(args, " "), "--nats-url") {
+		args = append(args, "--nats-addr", strings.TrimPrefix(s.nats, "nats://"))
+	}
+	cmd := exec.Command(bin, args...)
+	cmd.Stderr = os.Stderr
+	if err := s.spawn(cmd); err != nil {
+		return err
+	}
+	return s.awaitReady(ctx)
+}
+
+func (s *system) spawn(cmd *exec.Cmd) error {
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.procs = append(s.procs, cmd)
+	return nil
+}
+
+func (s *system) awaitReady(ctx context.Context) error {
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+		resp, err := http.Get("http://" + s.http + "/readyz")
+		if err != nil {
+			continue
+		}
+		resp.Body.Close()
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+	}
+	return errors.New("tidegate did not become ready within a minute")
+}
+
+// stop ends the processes gracefully and waits for them.
+func (s *system) stop() {
+	for _, p := range s.procs {
+		_ = p.Process.Signal(syscall.SIGTERM)
+	}
+	for _, p := range s.procs {
+		_ = p.Wait()
+	}
+	s.procs = nil
+}
+
+func (s *system) remove() {
+	s.stop()
+	_ = os.RemoveAll(s.dir)
+}
+
+func (s *system) connect() (*nats.Conn, error) {
+	return events.Connect(s.nats, nats.RetryOnFailedConnect(false))
+}
+
+func (s *system) database() string {
+	return "postgres://tidegate@/tidegate?host=" + filepath.Join(s.dir, "data", "postgres", "socket")
+}
+
+// cpuSeconds is the CPU that a process and those it started have used.
+func cpuSeconds(pid int) float64 {
+	total := cpuOf(pid)
+	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	for _, child := range strings.Fields(string(children)) {
+		if n, err := strconv.Atoi(child); err == nil {
+			total += cpuSeconds(n)
+		}
+	}
+	return total
+}
+
+// cpuOf counts one process, with the children that it has waited for.
+func cpuOf(pid int) float64 {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	var ticks float64
+	for _, i := range []int{11, 12, 13, 14} {
+		n, _ := strconv.ParseFloat(fields[i], 64)
+		ticks += n
+	}
+	return ticks / 100
+}
+
+type echoCmd struct {
+	Addr string `arg:""`
+	Body int    `help:"Bytes of the answer." default:"420"`
+}
+
+// Run serves the yardstick: the same server in the same process as the gate has,
+// and a responder that does nothing but answer.
+func (c *echoCmd) Run(ctx context.Context, _ *report) error {
+	dir, err := os.MkdirTemp("", "tidegate-bench-echo-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	server, err := dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: c.Addr})
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+	nc, err := server.Conn()
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	body := []byte(strings.Repeat("x", c.Body))
+	if _, err := nc.Subscribe("echo.*", func(m *nats.Msg) { _ = m.Respond(body) }); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+type natsCmd struct {
+	Dir  string `arg:""`
+	Addr string `arg:""`
+}
+
+func (c *natsCmd) Run(ctx context.Context, _ *report) error {
+	server, err := dev.StartNATS(dev.NATSConfig{Dir: c.Dir, Addr: c.Addr})
+	if err != nil {
+		return err
+	}
+	defer server.Shutdown()
+	<-ctx.Done()
+	return nil
+}
+
+// spawnSelf starts a hidden command of this program.
+func (s *system) spawnSelf(args ...string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Stderr = os.Stderr
+	return s.spawn(cmd)
+}
