@@ -1,0 +1,209 @@
+/** The admin API, and what can go wrong with it. */
+
+/**
+ * @typedef {'day' | 'week' | 'month'} Period
+ * @typedef {'feature' | 'model' | 'user' | 'day'} Dimension
+ *
+ * @typedef {object} Settings what a PUT stores
+ * @property {boolean} enabled
+ * @property {number | null} soft_cap_tokens
+ * @property {number | null} hard_cap_tokens
+ * @property {Period} period
+ *
+ * @typedef {object} Stored
+ * @property {number} version 0: nothing stored yet
+ * @property {string} [updated_at]
+ * @property {string} [updated_by]
+ *
+ * @typedef {object} Spend
+ * @property {string} port_id
+ * @property {number} used_tokens
+ * @property {number} held_tokens
+ * @property {number | null} remaining_tokens
+ * @property {number | null} projected_tokens
+ * @property {boolean} soft_cap_reached
+ * @property {boolean} hard_cap_reached
+ * @property {string} period_start
+ * @property {string} resets_at
+ * @property {string} as_of
+ *
+ * @typedef {Settings & Stored & Spend} Budget
+ *
+ * @typedef {object} Share
+ * @property {string} key
+ * @property {number} requests
+ * @property {number} input_tokens
+ * @property {number} output_tokens
+ * @property {number} total_tokens
+ *
+ * @typedef {object} Usage
+ * @property {string} period_start
+ * @property {string} period_end
+ * @property {number} used_tokens
+ * @property {number} requests
+ * @property {Share[]} by
+ *
+ * @typedef {object} Simulation
+ * @property {string} from
+ * @property {string} to
+ * @property {number} calls
+ * @property {number} refused_calls
+ * @property {number} refused_tokens
+ * @property {string | null} first_refused_at
+ * @property {number} warned_calls
+ * @property {string | null} first_warned_at
+ *
+ * @typedef {object} Port
+ * @property {string} port_id
+ * @property {string} name
+ * @property {string} created_at
+ * @property {Settings & Stored} budget
+ * @property {number} used_tokens
+ * @property {string} period_start
+ * @property {string} resets_at
+ *
+ * @typedef {object} Change
+ * @property {number} id
+ * @property {number} version
+ * @property {Settings | null} old_value
+ * @property {Settings | null} new_value
+ * @property {string} changed_at
+ * @property {string} changed_by
+ *
+ * @typedef {object} Session
+ * @property {string} name
+ * @property {string[]} permissions
+ * @property {string[] | null} ports
+ * @property {string} expires_at
+ *
+ * @typedef {{field: string, value?: unknown, rule: string}} FieldProblem
+ */
+
+/** The server answered no: an RFC 9457 problem document. */
+export class Problem extends Error {
+  /** @param {number} status @param {{title?: string, detail?: string, errors?: FieldProblem[]}} body */
+  constructor(status, body) {
+    super(body.detail || body.title || `The server answered with status ${status}`);
+    this.name = 'Problem';
+    this.status = status;
+    this.title = body.title || `Status ${status}`;
+    this.errors = body.errors ?? [];
+  }
+}
+
+/** No answer came. Whether the server did what it was asked is not known. */
+export class Unreachable extends Error {
+  /** @param {unknown} cause */
+  constructor(cause) {
+    super('The server cannot be reached', {cause});
+    this.name = 'Unreachable';
+  }
+}
+
+const TIMEOUT_MS = 15_000;
+
+export class Api {
+  /** @param {string} base such as /api/v1 */
+  constructor(base) {
+    this.base = base.replace(/\/$/, '');
+    /** How far the server's clock is ahead of ours, in milliseconds. */
+    this.clockAhead = 0;
+  }
+
+  /** The server's time. */
+  now() {
+    return Date.now() + this.clockAhead;
+  }
+
+  /**
+   * @param {string} path
+   * @param {RequestInit} [init]
+   * @returns {Promise<any>}
+   */
+  async ask(path, init = {}) {
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
+    let response, text;
+    try {
+      response = await fetch(this.base + path, {...init, signal, headers: {Accept: 'application/json', ...init.headers}});
+      text = await response.text();
+    } catch (cause) {
+      if (init.signal?.aborted) throw cause;
+      throw new Unreachable(cause);
+    }
+    const date = Date.parse(response.headers.get('Date') ?? '');
+    if (!Number.isNaN(date)) this.clockAhead = Math.abs(date - Date.now()) > 2000 ? date - Date.now() : 0;
+    if (!response.ok) throw new Problem(response.status, parse(text) ?? {});
+    const body = text === '' ? {} : parse(text);
+    if (body === null) throw new Problem(response.status, {title: 'The answer is not what the API promises', detail: `${path} did not answer with JSON`});
+    return body;
+  }
+
+  /** @param {string} port */
+  at(port) {
+    return `/ports/${encodeURIComponent(port)}`;
+  }
+
+  /** @param {string} port @param {AbortSignal} [signal] @returns {Promise<Budget>} */
+  budget(port, signal) {
+    return this.ask(`${this.at(port)}/ai-budget`, {signal});
+  }
+
+  /**
+   * Stores the settings if the stored version still is ifVersion; otherwise it is a
+   * {@link Problem} with status 412.
+   * @param {string} port @param {Settings} settings @param {number} ifVersion
+   * @returns {Promise<Budget>}
+   */
+  saveBudget(port, settings, ifVersion) {
+    return this.ask(`${this.at(port)}/ai-budget`, {
+      method: 'PUT',
+      headers: {'Content-Type': 'application/json', 'If-Match': `"${ifVersion}"`},
+      body: JSON.stringify(settings),
+    });
+  }
+
+  /** @param {string} port @param {Dimension} by @param {string} period @param {AbortSignal} [signal] @returns {Promise<Usage>} */
+  usage(port, by, period, signal) {
+    return this.ask(`${this.at(port)}/ai-usage?${new URLSearchParams({by, period})}`, {signal});
+  }
+
+  /** @param {string} port @param {Dimension} by @param {string} period */
+  csv(port, by, period) {
+    return `${this.base}${this.at(port)}/ai-usage.csv?${new URLSearchParams({by, period})}`;
+  }
+
+  /** @param {string} port @param {Settings} settings @param {AbortSignal} signal @returns {Promise<Simulation>} */
+  simulate(port, settings, signal) {
+    const query = new URLSearchParams({period: settings.period});
+    if (settings.hard_cap_tokens !== null) query.set('hard', String(settings.hard_cap_tokens));
+    if (settings.soft_cap_tokens !== null) query.set('soft', String(settings.soft_cap_tokens));
+    return this.ask(`${this.at(port)}/ai-budget/simulate?${query}`, {signal});
+  }
+
+  /** @param {string} after @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{ports: Port[], next: string}>} */
+  ports(after, limit, signal) {
+    return this.ask(`/ports?${new URLSearchParams({after, limit: String(limit)})}`, {signal});
+  }
+
+  /** @param {string} port @param {number | string} before @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{changes: Change[], next: number | string}>} */
+  audit(port, before, limit, signal) {
+    const query = new URLSearchParams({limit: String(limit)});
+    if (before) query.set('before', String(before));
+    return this.ask(`${this.at(port)}/audit?${query}`, {signal});
+  }
+
+  /** @param {AbortSignal} [signal] @returns {Promise<Session>} */
+  session(signal) {
+    return this.ask('/session', {signal});
+  }
+}
+
+/** @param {string} text */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}

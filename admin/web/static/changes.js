@@ -1,0 +1,31 @@
+import {tokens} from './format.js';
+
+/** @typedef {import('./api.js').Settings} Settings */
+
+const NAMES = /** @type {const} */ ({enabled: 'Caps', soft_cap_tokens: 'Soft cap', hard_cap_tokens: 'Hard cap', period: 'Period'});
+
+/**
+ * What differs between two budgets, in words.
+ * @param {Settings | null} before @param {Settings | null} after
+ * @returns {{name: string, before: string, after: string}[]}
+ */
+export function differences(before, after) {
+  const keys = /** @type {(keyof typeof NAMES)[]} */ (Object.keys(NAMES));
+  return keys.filter((k) => (before ? before[k] : undefined) !== (after ? after[k] : undefined))
+    .map((k) => ({name: NAMES[k], before: word(k, before), after: word(k, after)}));
+}
+
+/** @param {keyof typeof NAMES} key @param {Settings | null} s */
+function word(key, s) {
+  if (!s) return 'none';
+  if (key === 'enabled') return s.enabled ? 'enforced' : 'not enforced';
+  if (key === 'period') return s.period;
+  const cap = s[key];
+  return cap === null || cap === undefined ? 'none' : tokens(cap);
+}
+
+/** "Ada (oidc:auth0|5f1)" as Ada. @param {string | undefined} actor */
+export function personOf(actor) {
+  if (!actor) return 'somebody';
+  return /^(.+) \([^()]*:[^()]*\)$/.exec(actor)?.[1] ?? actor;
+}

@@ -1,0 +1,193 @@
+import {Problem} from './api.js';
+import {BackTest} from './back-test.js';
+import {Conflict} from './conflict.js';
+import {h, need, say} from './dom.js';
+import {BudgetForm, same} from './form.js';
+
+/**
+ * @typedef {import('./api.js').Budget} Budget
+ * @typedef {{port: string, api: import('./api.js').Api, login: string}} Target
+ */
+
+const SAVED_MS = 4000;
+
+/**
+ * The part of the card that changes the budget. It fills its fields from what the
+ * server says, but never those somebody is typing in: when the budget changes
+ * meanwhile, that person decides.
+ */
+export class Editor {
+  /** What the fields were filled from; a save is refused unless it is still stored. @type {Budget | null} */
+  #base = null;
+  /** What somebody else stored in the meantime. @type {Budget | null} */
+  #theirs = null;
+  #saving = false;
+  #forget = 0;
+
+  /**
+   * @param {HTMLFormElement} form
+   * @param {() => Target} target
+   * @param {{saving: () => void, saved: (b: Budget | null) => void}} on
+   */
+  constructor(form, target, on) {
+    this.target = target;
+    this.on = on;
+    this.form = new BudgetForm(form, {changed: () => this.#changed(), submit: () => this.#save()});
+    this.save = need(form, '.save');
+    this.discard = need(form, '.discard');
+    this.outcome = need(form, '.outcome');
+    this.backTest = new BackTest(need(form, '.back-test-text'), need(form, '.back-test'));
+    this.conflict = new Conflict(need(form, '.conflict'), {useTheirs: () => this.#useTheirs(), overwrite: () => this.#overwrite()});
+    this.discard.addEventListener('click', () => {
+      if (this.#base) this.#fill(this.#theirs ?? this.#base);
+      this.form.inputs.soft.focus();
+    });
+  }
+
+  /** Whether leaving would lose something. */
+  get unsaved() {
+    return this.form.dirty;
+  }
+
+  /** Forgets everything: another port is shown. */
+  reset() {
+    this.#base = this.#theirs = null;
+    this.backTest.stop();
+    this.conflict.close();
+    this.#say('');
+  }
+
+  /** Takes what the server says now. @param {Budget} b */
+  receive(b) {
+    if (this.#saving) return;
+    const known = this.#theirs ?? this.#base;
+    if (known && known.version === b.version) return;
+    if (!this.#base || !this.form.touched) return this.#fill(b);
+    const {settings} = this.form.read();
+    if (settings && same(settings, b)) return this.#fill(b);
+    this.#theirs = b;
+    this.conflict.show(b, settings, {focus: false});
+    this.#changed();
+  }
+
+  /** @param {Budget} b */
+  #fill(b) {
+    this.#base = b;
+    this.#theirs = null;
+    this.form.seed(b);
+    this.conflict.close();
+    this.#changed();
+  }
+
+  #changed() {
+    const {settings} = this.form.read();
+    const {api, port} = this.target();
+    this.backTest.ask(api, port, settings);
+    const dirty = this.form.dirty;
+    this.discard.hidden = !dirty || this.conflict.open;
+    this.save.hidden = this.conflict.open;
+    this.save.setAttribute('aria-disabled', String(!dirty || this.#saving));
+    if (dirty && !this.#saving) this.#say('');
+    if (this.conflict.open && this.#theirs) this.conflict.show(this.#theirs, settings, {focus: false});
+  }
+
+  async #save() {
+    if (this.#saving || this.conflict.open || !this.#base || !this.form.dirty) return;
+    this.form.tidy();
+    const {settings, problems} = this.form.read();
+    if (!settings) {
+      this.form.complain(problems);
+      this.#say('Not saved', 'failed');
+      return this.form.focusProblem();
+    }
+    await this.#store(settings, this.#base.version);
+  }
+
+  /** @param {import('./api.js').Settings} settings @param {number} ifVersion */
+  async #store(settings, ifVersion) {
+    const {api, port} = this.target();
+    this.#saving = true;
+    this.on.saving();
+    this.#changed();
+    this.#say('Saving…', 'busy');
+    /** @type {Budget | null} */
+    let stored = null;
+    try {
+      stored = await api.saveBudget(port, settings, ifVersion);
+    } catch (e) {
+      if (this.target().port === port) await this.#failed(e, settings);
+    }
+    this.#saving = false;
+    if (this.target().port !== port) return;
+    if (stored) {
+      this.#fill(stored);
+      this.#say('Saved', 'saved');
+    } else {
+      this.#changed();
+    }
+    this.on.saved(stored);
+  }
+
+  /** @param {unknown} e @param {import('./api.js').Settings} mine */
+  async #failed(e, mine) {
+    if (!(e instanceof Problem)) {
+      return this.#say('The server did not answer. Your change may or may not be stored: save again to make sure.', 'failed');
+    }
+    if (e.status === 412) return this.#lost(mine);
+    if (e.status === 401) {
+      return this.#say(['Not saved: your session has ended. ', h('a', {href: this.target().login, target: '_blank', rel: 'noopener', text: 'Sign in'}), ', then save again. What you typed stays here.'], 'failed');
+    }
+    const homeless = this.form.complain(e.errors);
+    const atInputs = e.errors.length > homeless.length;
+    this.#say(atInputs ? 'Not saved' : `Not saved: ${e.message}`, 'failed');
+    if (atInputs) this.form.focusProblem();
+  }
+
+  /** The race was lost: find out to whom. @param {import('./api.js').Settings} mine */
+  async #lost(mine) {
+    const {api, port} = this.target();
+    let theirs;
+    try {
+      theirs = await api.budget(port);
+    } catch {
+      return this.#say('Not saved: somebody else changed this budget in the meantime.', 'failed');
+    }
+    this.#say('');
+    if (same(mine, theirs)) return this.#fill(theirs); // our own save, whose answer was lost
+    this.#theirs = theirs;
+    this.conflict.show(theirs, mine, {focus: true});
+  }
+
+  #useTheirs() {
+    if (!this.#theirs) return;
+    this.#fill(this.#theirs);
+    this.#say('Showing what is stored');
+    this.form.inputs.soft.focus();
+  }
+
+  #overwrite() {
+    const theirs = this.#theirs;
+    const {settings, problems} = this.form.read();
+    if (!theirs) return;
+    if (!settings) {
+      this.form.complain(problems);
+      return this.form.focusProblem();
+    }
+    this.#base = theirs;
+    this.#theirs = null;
+    this.conflict.close();
+    this.save.hidden = false;
+    this.save.focus();
+    this.#store(settings, theirs.version);
+  }
+
+  /** @param {string | (string | Node)[]} text @param {'' | 'busy' | 'saved' | 'failed'} [kind] */
+  #say(text, kind = '') {
+    clearTimeout(this.#forget);
+    if (typeof text === 'string') say(this.outcome, text);
+    else this.outcome.replaceChildren(...text);
+    this.outcome.dataset.kind = kind;
+    say(this.save, kind === 'busy' ? 'Saving…' : 'Save');
+    if (kind === 'saved') this.#forget = setTimeout(() => this.#say(''), SAVED_MS);
+  }
+}

@@ -1,0 +1,31 @@
+import {h, say} from './dom.js';
+
+/**
+ * What to do when there is nothing to see yet: a command to copy.
+ * @param {string} id of the title
+ * @param {string} title @param {string} text @param {string} command
+ */
+export function firstStep(id, title, text, command) {
+  const code = h('code', {text: command});
+  const done = h('span', {class: 'copied', role: 'status'});
+  const copy = h('button', {type: 'button', class: 'quiet', text: 'Copy', 'aria-label': 'Copy the command', onclick: async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      say(done, 'Copied');
+    } catch { // not allowed, or not over a secure address: select it instead
+      getSelection()?.selectAllChildren(code);
+      say(done, 'Selected: copy it with your keyboard');
+    }
+    setTimeout(() => say(done, ''), 4000);
+  }});
+  return [
+    h('h3', {id, text: title}),
+    h('p', {text}),
+    h('div', {class: 'command'}, h('pre', {tabindex: 0, role: 'region', 'aria-label': 'Command'}, code), copy),
+    done,
+  ];
+}
+
+/** @param {string} port */
+export const publishCommand = (port) =>
+  `nats pub ai.usage.${port} '{"v":1,"feature":"summary","provider":"anthropic","model":"claude-sonnet-4-5","input_tokens":1200,"output_tokens":300}'`;

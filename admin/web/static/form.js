@@ -1,0 +1,157 @@
+import {need} from './dom.js';
+import {parseTokens, tokens} from './format.js';
+
+/**
+ * @typedef {import('./api.js').Settings} Settings
+ * @typedef {import('./api.js').FieldProblem} FieldProblem
+ */
+
+const CAPS = /** @type {const} */ (['soft', 'hard']);
+
+/** The inputs: caps as text, period, switch. Knows nothing of the server. */
+export class BudgetForm {
+  /** What the fields said when they were last filled, as typed. */
+  #seeded = '';
+  /** @type {(Settings & {version?: number}) | null} */
+  #base = null;
+
+  /** @param {HTMLFormElement} form @param {{changed: () => void, submit: () => void}} on */
+  constructor(form, on) {
+    this.form = form;
+    this.enabled = need(form, '[name=enabled]');
+    this.inputs = {soft: this.#input('soft'), hard: this.#input('hard')};
+    form.addEventListener('input', (e) => {
+      this.#enableFirstBudget(e.target);
+      this.#forgive();
+      on.changed();
+    });
+    form.addEventListener('focusout', (e) => {
+      if (e.target === this.inputs.soft || e.target === this.inputs.hard) this.tidy();
+    });
+    form.addEventListener('submit', (e) => {
+      e.preventDefault();
+      on.submit();
+    });
+  }
+
+  /** @param {string} name @returns {HTMLInputElement} */
+  #input(name) {
+    return need(this.form, `input[name=${name}]`);
+  }
+
+  /** Fills the fields. @param {Settings & {version?: number}} s */
+  seed(s) {
+    this.#base = s;
+    this.enabled.checked = s.enabled;
+    this.inputs.soft.value = s.soft_cap_tokens === null ? '' : tokens(s.soft_cap_tokens);
+    this.inputs.hard.value = s.hard_cap_tokens === null ? '' : tokens(s.hard_cap_tokens);
+    for (const radio of this.#periods()) radio.checked = radio.value === s.period;
+    this.#seeded = this.#raw();
+    this.complain([]);
+  }
+
+  #periods() {
+    return /** @type {NodeListOf<HTMLInputElement>} */ (this.form.querySelectorAll('[name=period]'));
+  }
+
+  #raw() {
+    return JSON.stringify([this.enabled.checked, this.inputs.soft.value, this.inputs.hard.value, this.#period()]);
+  }
+
+  #period() {
+    const checked = [...this.#periods()].find((p) => p.checked);
+    return /** @type {import('./api.js').Period} */ (checked?.value ?? 'month');
+  }
+
+  /** Whether anything was typed that seeding again would overwrite. */
+  get touched() {
+    return this.#raw() !== this.#seeded;
+  }
+
+  /** Whether the fields say something else than they were filled with. */
+  get dirty() {
+    if (!this.touched || !this.#base) return false;
+    const {settings} = this.read();
+    return settings === null || !same(settings, this.#base);
+  }
+
+  /**
+   * What the fields say. Settings are null when a problem makes them no budget.
+   * @returns {{settings: Settings | null, problems: FieldProblem[]}}
+   */
+  read() {
+    /** @type {FieldProblem[]} */
+    const problems = [];
+    /** @type {Record<string, number | null>} */
+    const caps = {};
+    for (const name of CAPS) {
+      const parsed = parseTokens(this.inputs[name].value);
+      if ('problem' in parsed) problems.push({field: `${name}_cap_tokens`, rule: parsed.problem});
+      else caps[name] = parsed.value;
+    }
+    if (problems.length === 0 && caps.soft !== null && caps.hard !== null && caps.soft > caps.hard) {
+      problems.push({field: 'soft_cap_tokens', rule: `must be at most the hard cap, ${tokens(caps.hard)}`});
+    }
+    if (problems.length > 0) return {settings: null, problems};
+    return {settings: {enabled: this.enabled.checked, soft_cap_tokens: caps.soft, hard_cap_tokens: caps.hard, period: this.#period()}, problems};
+  }
+
+  /** Writes 1.5M as 1,500,000, and says what is wrong with what cannot be read. */
+  tidy() {
+    for (const name of CAPS) {
+      const parsed = parseTokens(this.inputs[name].value);
+      if ('value' in parsed) this.inputs[name].value = parsed.value === null ? '' : tokens(parsed.value);
+    }
+    this.complain(this.read().problems);
+  }
+
+  /**
+   * Shows each problem at its input.
+   * @param {FieldProblem[]} problems
+   * @returns {FieldProblem[]} those that belong to no input
+   */
+  complain(problems) {
+    const homeless = new Set(problems);
+    for (const field of this.form.querySelectorAll('[data-field]')) {
+      const mine = problems.filter((p) => p.field === field.getAttribute('data-field'));
+      mine.forEach((p) => homeless.delete(p));
+      const id = field.getAttribute('aria-describedby')?.split(' ')[0];
+      need(this.form, `#${id}`).textContent = mine.map((p) => sentence(p.rule)).join(' ');
+      if (mine.length > 0) field.setAttribute('aria-invalid', 'true');
+      else field.removeAttribute('aria-invalid');
+    }
+    return [...homeless];
+  }
+
+  /** Takes complaints back as soon as they are no longer true. */
+  #forgive() {
+    if (!this.form.querySelector('[aria-invalid]')) return;
+    const {problems} = this.read();
+    const still = [...this.form.querySelectorAll('[aria-invalid]')].map((e) => e.getAttribute('data-field'));
+    this.complain(problems.filter((p) => still.includes(p.field)));
+  }
+
+  /** Puts the focus where the first problem is. */
+  focusProblem() {
+    const field = this.form.querySelector('[aria-invalid]');
+    const target = field?.matches('input') ? field : field?.querySelector('input');
+    /** @type {HTMLElement | null | undefined} */ (target)?.focus();
+  }
+
+  /** Whoever types the first cap of a port wants it to count. @param {EventTarget | null} target */
+  #enableFirstBudget(target) {
+    const cap = target === this.inputs.soft || target === this.inputs.hard;
+    if (cap && this.#base?.version === 0) this.enabled.checked = true;
+  }
+}
+
+/** @param {Settings} a @param {Settings} b */
+export function same(a, b) {
+  return a.enabled === b.enabled && a.soft_cap_tokens === b.soft_cap_tokens && a.hard_cap_tokens === b.hard_cap_tokens && a.period === b.period;
+}
+
+/** "must be whole" as "Must be whole." @param {string} rule */
+function sentence(rule) {
+  const text = rule.charAt(0).toUpperCase() + rule.slice(1);
+  return /[.!?]$/.test(text) ? text : text + '.';
+}

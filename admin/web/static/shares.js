@@ -1,0 +1,59 @@
+import {h, place} from './dom.js';
+import {percent, tokens} from './format.js';
+
+const FIRST = 6;
+
+/** Who or what spent the tokens, most first, as bars. */
+export class Shares {
+  #all = false;
+  #shown = '';
+
+  /** @param {HTMLElement} list @param {HTMLButtonElement} more */
+  constructor(list, more) {
+    this.list = list;
+    this.more = more;
+    more.addEventListener('click', () => {
+      this.#all = !this.#all;
+      this.#render();
+    });
+  }
+
+  /** @param {import('./api.js').Usage} usage @param {string} by */
+  show(usage, by) {
+    const now = JSON.stringify([by, usage.by]);
+    if (now === this.#shown) return;
+    if (this.by !== by) this.#all = false;
+    this.#shown = now;
+    this.usage = usage;
+    this.by = by;
+    this.#render();
+  }
+
+  #render() {
+    const rows = this.usage?.by ?? [];
+    const total = rows.reduce((sum, r) => sum + r.total_tokens, 0) || 1;
+    const widest = Math.max(1, ...rows.map((r) => r.total_tokens));
+    const first = this.#all ? rows : rows.slice(0, rows.length === FIRST + 1 ? FIRST + 1 : FIRST);
+    const rest = rows.slice(first.length);
+    const items = first.map((r) => item(r, r.total_tokens / total, r.total_tokens / widest, this.by === 'user'));
+    this.list.replaceChildren(h('ul', {}, ...items));
+    this.more.hidden = rows.length <= FIRST + 1;
+    this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)} more, ${percent(rest.reduce((sum, r) => sum + r.total_tokens, 0) / total)} together`;
+  }
+}
+
+/**
+ * @param {import('./api.js').Share} share @param {number} part @param {number} length
+ * @param {boolean} isUser
+ */
+function item(share, part, length, isUser) {
+  const bar = h('span', {class: 'length', 'aria-hidden': 'true'});
+  place(bar, '--to', length);
+  const nobody = isUser && share.key === '';
+  return h('li', {},
+    h('span', {class: nobody ? 'key nobody' : 'key', title: share.key || null, text: nobody ? 'system or erased' : share.key}),
+    h('span', {class: 'amount', title: `${tokens(share.input_tokens)} in, ${tokens(share.output_tokens)} out, ${tokens(share.requests)} calls`},
+      tokens(share.total_tokens), h('span', {class: 'hidden', text: ` tokens in ${tokens(share.requests)} calls,`})),
+    h('span', {class: 'part', text: percent(part)}),
+    bar);
+}

@@ -1,0 +1,180 @@
+package browser
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+)
+
+// Page is one tab. A script error or a breach of the content security policy on
+// it fails the test.
+type Page struct {
+	t   testing.TB
+	ctx context.Context
+}
+
+// Page opens a tab with its own cookies, 1280 × 800.
+func (b *Browser) Page(t testing.TB) *Page {
+	t.Helper()
+	return open(t, b.ctx, chromedp.WithNewBrowserContext())
+}
+
+// Tab opens another tab of the same person: they share their cookies.
+func (p *Page) Tab() *Page {
+	p.t.Helper()
+	id := chromedp.FromContext(p.ctx).BrowserContextID
+	return open(p.t, p.ctx, chromedp.WithExistingBrowserContext(id))
+}
+
+func open(t testing.TB, parent context.Context, in chromedp.ContextOption) *Page {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(parent, in)
+	p := &Page{t: t, ctx: ctx}
+	complaints, stop := context.WithCancel(ctx)
+	console := chromedp.Console(complaints)
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		for m, err := range console {
+			if err != nil {
+				return
+			}
+			if m.IsException() || m.Type == chromedp.ConsoleError && m.Source != "network" {
+				t.Errorf("the page complains: %s (%s:%d)", m.Text, m.URL, m.Line+1)
+			}
+		}
+	})
+	t.Cleanup(func() {
+		stop()
+		reading.Wait()
+		cancel()
+	})
+	p.Size(1280, 800)
+	return p
+}
+
+// do fails the test when err is not nil.
+func (p *Page) do(what string, err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatalf("browser: %s: %v", what, err)
+	}
+}
+
+// in gives one action the patience of the test.
+func (p *Page) in() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(p.ctx, patience)
+}
+
+// Open goes to the address and waits until it has loaded.
+func (p *Page) Open(url string) {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	p.do("open "+url, chromedp.Do(ctx, chromedp.Navigate(url)))
+}
+
+// Reload loads the page again.
+func (p *Page) Reload() {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	p.do("reload", chromedp.Do(ctx, chromedp.Reload()))
+}
+
+// URL is where the page is.
+func (p *Page) URL() string {
+	p.t.Helper()
+	return Eval[string](p, "location.href")
+}
+
+// Size changes the viewport, in CSS pixels.
+func (p *Page) Size(width, height int64) {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	p.do("resize", chromedp.Do(ctx, chromedp.EmulateViewport(width, height)))
+}
+
+// Prefers sets what the person prefers: Prefers("prefers-color-scheme", "dark").
+// Features left out have the browser's own values again.
+func (p *Page) Prefers(featuresAndValues ...string) {
+	p.t.Helper()
+	var features []*emulation.MediaFeature
+	for i := 0; i+1 < len(featuresAndValues); i += 2 {
+		features = append(features, &emulation.MediaFeature{Name: featuresAndValues[i], Value: featuresAndValues[i+1]})
+	}
+	ctx, cancel := p.in()
+	defer cancel()
+	_, err := chromedp.Call(ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features})
+	p.do("set "+strings.Join(featuresAndValues, " "), err)
+}
+
+// Locale makes the page format numbers and dates for another one, like "de-DE".
+func (p *Page) Locale(locale string) {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	_, err := chromedp.Call(ctx, emulation.SetLocaleOverride, emulation.SetLocaleOverrideParams{Locale: locale})
+	p.do("set the locale "+locale, err)
+}
+
+// AnswerDialogs makes the page's next questions (confirm, beforeunload) be
+// answered by the person with yes or no.
+func (p *Page) AnswerDialogs(yes bool) {
+	p.t.Helper()
+	p.do("answer dialogs", chromedp.Listen(p.ctx, func(ev any) {
+		if _, ok := ev.(*page.EventJavascriptDialogOpening); ok {
+			go func() {
+				_, _ = chromedp.Call(p.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: yes})
+			}()
+		}
+	}))
+}
+
+// Eval runs a JavaScript expression, awaits it, and returns its value.
+func Eval[T any](p *Page, expression string) T {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	p.do("evaluate "+firstLine(expression), err)
+	return v
+}
+
+// Do runs JavaScript for its effect.
+func (p *Page) Do(script string) {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	_, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{Expression: script})
+	p.do("run "+firstLine(script), err)
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	return line
+}
+
+// eventually asks until ok, and fails the test with the last explanation.
+func (p *Page) eventually(what string, ok func() (bool, string)) {
+	p.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		done, seen := ok()
+		if done {
+			return
+		}
+		if time.Now().After(deadline) {
+			p.Screenshot("failed")
+			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
+		}
+		time.Sleep(40 * time.Millisecond)
+	}
+}

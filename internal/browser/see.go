@@ -1,0 +1,111 @@
+package browser
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+)
+
+// visibleText collects what a person can read, in the order of the document:
+// innerText stops at shadow roots.
+const visibleText = `(() => {
+	const parts = [];
+	const read = (root) => {
+		for (const child of root.children) {
+			if (child.checkVisibility && !child.checkVisibility({visibilityProperty: true})) continue;
+			parts.push(child.innerText ?? '');
+			for (const host of [child, ...child.querySelectorAll('*')]) {
+				if (host.shadowRoot && host.checkVisibility()) read(host.shadowRoot);
+			}
+		}
+	};
+	if (document.body) read({children: [document.body]});
+	return parts.join('\n').replace(/[\u00a0\u202f]/g, ' ');
+})()`
+
+// Text is all text that can be seen on the page, also beyond the fold. Its spaces
+// are plain ones, whatever the locale puts between digits.
+func (p *Page) Text() string {
+	p.t.Helper()
+	return Eval[string](p, visibleText)
+}
+
+// See waits until each text can be seen, whatever the line breaks between words.
+func (p *Page) See(texts ...string) {
+	p.t.Helper()
+	for _, want := range texts {
+		p.eventually(fmt.Sprintf("%q", want), func() (bool, string) {
+			text := flat(p.Text())
+			return strings.Contains(text, flat(want)), "the page says: " + text
+		})
+	}
+}
+
+// SeeNot waits until none of the texts can be seen.
+func (p *Page) SeeNot(texts ...string) {
+	p.t.Helper()
+	for _, unwanted := range texts {
+		p.eventually(fmt.Sprintf("%q to go", unwanted), func() (bool, string) {
+			text := flat(p.Text())
+			return !strings.Contains(text, flat(unwanted)), "the page says: " + text
+		})
+	}
+}
+
+// Until waits until a JavaScript expression is true.
+func (p *Page) Until(expression string) {
+	p.t.Helper()
+	p.eventually(expression, func() (bool, string) { return Eval[bool](p, expression), "it is not so" })
+}
+
+func flat(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// Artifacts is where screenshots go: $TIDEGATE_ARTIFACTS, or artifacts/ at the top
+// of the repository, which git ignores.
+func Artifacts() string {
+	if dir := os.Getenv("TIDEGATE_ARTIFACTS"); dir != "" {
+		return dir
+	}
+	dir, err := os.Getwd()
+	for err == nil && dir != filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return filepath.Join(dir, "artifacts")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return os.TempDir()
+}
+
+// Screenshot writes the whole page, beyond the fold too, to
+// artifacts/screenshots/<test>/<name>.png.
+func (p *Page) Screenshot(name string) {
+	p.t.Helper()
+	p.Capture(filepath.Join(Artifacts(), "screenshots", filepath.FromSlash(p.t.Name()), name+".png"), "", 1)
+}
+
+// Capture writes what the selector's element covers, or the whole page when it is
+// empty, to a PNG file, scale device pixels to a CSS pixel.
+func (p *Page) Capture(file, selector string, scale float64) {
+	p.t.Helper()
+	box := `(() => {
+		const e = ` + fmt.Sprintf("%q", selector) + `;
+		const r = (e ? document.querySelector(e) : document.documentElement).getBoundingClientRect();
+		return [r.x + scrollX, r.y + scrollY, r.width, Math.max(r.height, e ? 0 : innerHeight)];
+	})()`
+	r := Eval[[]float64](p, box)
+	ctx, cancel := p.in()
+	defer cancel()
+	beyond := true
+	shot, err := chromedp.Call(ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{
+		Format:                page.CaptureScreenshotFormatPng,
+		CaptureBeyondViewport: &beyond,
+		Clip:                  &page.Viewport{X: r[0], Y: r[1], Width: r[2], Height: r[3], Scale: scale},
+	})
+	p.do("take a screenshot", err)
+	p.do("write a screenshot", os.MkdirAll(filepath.Dir(file), 0o755))
+	p.do("write a screenshot", os.WriteFile(file, shot.Data, 0o644))
+}
