@@ -2,6 +2,7 @@ package testenv
 
 import (
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -26,16 +27,24 @@ func NATS(t testing.TB) *dev.NATS {
 // publish, goes to the test's output unless opts say otherwise.
 func Connect(t testing.TB, n *dev.NATS, opts ...nats.Option) *nats.Conn {
 	t.Helper()
-	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { t.Logf("nats: %v", err) })
+	var mu sync.Mutex
+	over := false // t takes no more output
+	report := nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !over {
+			t.Logf("nats: %v", err)
+		}
+	})
 	nc, err := nats.Connect(n.ClientURL(), append([]nats.Option{report}, opts...)...)
 	if err != nil {
 		t.Fatalf("testenv: connect to %s: %v", n.ClientURL(), err)
 	}
-	closed := make(chan struct{})
-	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
 	t.Cleanup(func() {
 		nc.Close()
-		<-closed // the last callback has run: t may end
+		mu.Lock()
+		defer mu.Unlock()
+		over = true
 	})
 	return nc
 }
