@@ -15,7 +15,7 @@ func (u Usage) AppendJSON(b []byte) []byte {
 	b = appendText(b, "id", u.ID)
 	if !u.OccurredAt.IsZero() {
 		b = append(b, `,"occurred_at":"`...)
-		b = u.OccurredAt.UTC().AppendFormat(b, wireTime)
+		b = appendWireTime(b, u.OccurredAt)
 		b = append(b, '"')
 	}
 	b = appendText(b, "port_id", u.PortID)
@@ -76,9 +76,28 @@ func appendInt(b []byte, key string, n int64) []byte {
 	return strconv.AppendInt(append(b, key...), n, 10)
 }
 
+// appendTime writes RFC 3339 in UTC with milliseconds, what a UUIDv7 can hold.
+// The gate writes three times an answer; time.AppendFormat would be a third of its work.
 func appendTime(b []byte, key string, t time.Time) []byte {
 	b = append(b, key...)
 	b = append(b, '"')
-	b = t.UTC().AppendFormat(b, wireTime)
+	b = appendWireTime(b, t)
 	return append(b, '"')
 }
+
+func appendWireTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	year, month, day := t.Date()
+	if year < 0 || year > 9999 {
+		return t.AppendFormat(b, wireTime)
+	}
+	hour, minute, second := t.Clock()
+	ms := t.Nanosecond() / 1_000_000
+	return append(b,
+		digit(year/1000), digit(year/100), digit(year/10), digit(year), '-',
+		digit(int(month)/10), digit(int(month)), '-', digit(day/10), digit(day), 'T',
+		digit(hour/10), digit(hour), ':', digit(minute/10), digit(minute), ':', digit(second/10), digit(second), '.',
+		digit(ms/100), digit(ms/10), digit(ms), 'Z')
+}
+
+func digit(n int) byte { return '0' + byte(n%10) }

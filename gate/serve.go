@@ -113,8 +113,12 @@ func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.
 }
 
 func (g *Gate) check(base string, req micro.Request, to []byte) ([]byte, error) {
+	return g.answerCheck(base, req.Subject(), req.Data(), to)
+}
+
+func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, error) {
 	var r events.CheckRequest
-	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	port, err := events.DecodeRequest(base, subject, payload, &r)
 	if err == nil {
 		err = r.Validate()
 	}
