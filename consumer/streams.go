@@ -18,7 +18,7 @@ const (
 	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
 	dupeWindow   = 10 * time.Minute
 	ackWait      = 30 * time.Second
-	defaultBatch = 10_000
+	defaultBatch = 20_000
 )
 
 // EnsureStreams creates the usage and the quarantine stream, or checks the ones

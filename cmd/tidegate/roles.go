@@ -15,7 +15,9 @@ import (
 
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/identity/web"
 	"github.com/tidegate/tidegate/internal/health"
 )
 
@@ -41,7 +43,12 @@ func (s *system) runRoles(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	s.routes(mux)
-	group.Go(func(ctx context.Context) error { return serveHTTP(ctx, listener, mux) })
+	group.Go(func(ctx context.Context) error { return web.Serve(ctx, listener, mux) })
+	if s.cmd.Demo {
+		if err := s.startDemo(group); err != nil {
+			return errors.Join(err, group.Wait())
+		}
+	}
 	s.screen(os.Stdout, listener.Addr().String())
 	return group.Wait()
 }
@@ -99,6 +106,18 @@ func (s *system) startAdmin(group *pool.ContextPool) error {
 	return nil
 }
 
+func (s *system) startDemo(group *pool.ContextPool) error {
+	nc, err := s.connect("demo")
+	if err != nil {
+		return err
+	}
+	group.Go(func(ctx context.Context) error {
+		defer nc.Close()
+		return demo.Run(ctx, nc, s.log)
+	})
+	return nil
+}
+
 // connectChecked makes a role's connection and reports its state in /readyz.
 func (s *system) connectChecked(role string) (*nats.Conn, error) {
 	nc, err := s.connect(role)
@@ -118,27 +137,4 @@ func (s *system) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", s.checks.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
-}
-
-// serveHTTP serves until ctx ends and then finishes the requests under way.
-func serveHTTP(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}
-	stopped := make(chan error, 1)
-	stop := context.AfterFunc(ctx, func() {
-		finish, cancel := context.WithTimeout(context.WithoutCancel(ctx), 3*time.Second)
-		defer cancel()
-		stopped <- server.Shutdown(finish)
-	})
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		stop()
-		return err
-	}
-	return <-stopped
 }
