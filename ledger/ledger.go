@@ -153,4 +153,5 @@ const (
 	codeCheckViolation      = "23514" // also: no partition for the row
 	codeSerialization       = "40001"
 	codeDeadlock            = "40P01"
+	codeLockNotAvailable    = "55P03"
 )

@@ -22,8 +22,9 @@ func partitionName(month time.Time) string {
 }
 
 // Maintain creates the partitions of this and the next two months and drops
-// those that hold only what is older than the retention. It is idempotent; run
-// it at start and every few hours. Dropped rows stay in the totals.
+// those that hold only what is older than the retention, unless somebody reads
+// the ledger at that moment for longer than a second: then the next call does.
+// It is idempotent; run it at start and every few hours. Dropped rows stay in the totals.
 func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	month := monthOf(now)
 	if err := l.ensurePartitions(ctx, month, month.AddDate(0, 1, 0), month.AddDate(0, 2, 0)); err != nil {
@@ -72,6 +73,11 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		if err != nil {
 			return err
 		}
+		// A drop waits for whoever reads the ledger, a backup say, and every booking
+		// waits behind the drop.
+		if _, err := tx.Exec(ctx, "set local lock_timeout = '1s'"); err != nil {
+			return err
+		}
 		for _, month := range have {
 			if !month.Before(oldest) {
 				continue
@@ -83,6 +89,10 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		}
 		return nil
 	})
+	if sqlState(err) == codeLockNotAvailable {
+		l.log.Warn("somebody reads the ledger: months beyond the retention stay until the next maintenance")
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("ledger: drop partitions: %w", err)
 	}
