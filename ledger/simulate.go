@@ -1,0 +1,215 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+//go:embed sql/simulate_days.sql
+var simulateDaysSQL string
+
+//go:embed sql/simulate_sum.sql
+var simulateSumSQL string
+
+//go:embed sql/simulate_rows.sql
+var simulateRowsSQL string
+
+// Simulation is what a budget would have made of a port's calls.
+type Simulation struct {
+	From, To       time.Time // whole periods of the budget, [From, To)
+	Calls          int64
+	RefusedCalls   int64
+	RefusedTokens  int64
+	FirstRefusedAt time.Time // zero: none would have been refused
+	WarnedCalls    int64     // admitted with a soft cap warning
+	FirstWarnedAt  time.Time // zero: none would have been warned of
+	UsedTokens     int64     // of the calls that would have been admitted
+}
+
+// maxRowsAtOnce is how many calls are read one by one where their sum may do.
+const maxRowsAtOnce = 50_000
+
+// Simulate replays the port's calls in [from, to), in the order of created_at and
+// id, against b as if it had been in force, enabled or not. from and to are widened
+// to whole periods of b: the week of the 1st begins on its Monday.
+//
+// The rule is the gate's, for a caller whose every estimate is exact: a call is
+// refused when the admitted calls of its period have reached the hard cap, or
+// would exceed it together with the call. A refused call adds nothing, so smaller
+// ones after it may still fit. An admitted call is warned of when it brings its
+// period to the soft cap or beyond.
+//
+// The answer is exact, of one moment. Days that fit below the caps cost nothing,
+// whatever the number of their calls; from the first refusal of a period on, only
+// calls that still fit are read. The error is a [*events.FieldError] when b is
+// invalid, or when some of the calls have left the ledger with their month.
+func (l *Ledger) Simulate(ctx context.Context, port string, b events.Budget, from, to time.Time) (Simulation, error) {
+	return l.simulate(ctx, port, b, from, to, maxRowsAtOnce)
+}
+
+func (l *Ledger) simulate(ctx context.Context, port string, b events.Budget, from, to time.Time, atOnce int64) (Simulation, error) {
+	if err := b.Validate(); err != nil {
+		return Simulation{}, err
+	}
+	s := simulator{port: port, atOnce: atOnce, player: newPlayer(b)}
+	s.sim.From, _ = b.Period.Bounds(from)
+	_, s.sim.To = b.Period.Bounds(to.Add(-1))
+	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+	err := pgx.BeginTxFunc(ctx, l.pool, opts, func(tx pgx.Tx) error {
+		s.tx = tx
+		return s.run(ctx, b.Period)
+	})
+	if err != nil {
+		return Simulation{}, fmt.Errorf("ledger: simulate a budget of %s: %w", port, err)
+	}
+	return s.result(), nil
+}
+
+// simulator feeds a player from the ledger, with as few rows as will do.
+type simulator struct {
+	player
+	tx     pgx.Tx
+	port   string
+	atOnce int64
+}
+
+type simulatedDay struct {
+	day           Day
+	calls, tokens int64
+}
+
+func (s *simulator) run(ctx context.Context, period events.Period) error {
+	// A generic plan would not know that a month of a busy port is best read by
+	// several workers.
+	if _, err := s.tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan"); err != nil {
+		return err
+	}
+	days, err := s.days(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.stillKept(ctx, days); err != nil {
+		return err
+	}
+	for len(days) > 0 {
+		_, end := period.Bounds(days[0].day.Time())
+		n := 0
+		for n < len(days) && days[n].day.Time().Before(end) {
+			n++
+		}
+		if err := s.period(ctx, days[:n]); err != nil {
+			return err
+		}
+		days = days[n:]
+	}
+	return nil
+}
+
+// period plays the days of one period.
+func (s *simulator) period(ctx context.Context, days []simulatedDay) error {
+	s.begin()
+	ahead := 1
+	for len(days) > 0 {
+		d, n := days[0], 1
+		switch {
+		case s.settle(d.calls, d.tokens):
+		case !s.refused:
+			if err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens); err != nil {
+				return err
+			}
+		default:
+			// What still fits gets less and less: look further ahead each time.
+			n = min(ahead, len(days))
+			ahead *= 4
+			if err := s.playRows(ctx, d.day.Time(), (days[n-1].day + 1).Time()); err != nil {
+				return err
+			}
+		}
+		days = days[n:]
+	}
+	return nil
+}
+
+// span plays [from, to), which holds that many calls and follows no refusal in its
+// period: by their sums as far as those decide, one by one where a cap is crossed.
+func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) error {
+	middle := from.Add(to.Sub(from) / 2).Truncate(time.Millisecond)
+	switch {
+	case s.settle(calls, tokens):
+		return nil
+	case calls <= s.atOnce, !middle.After(from):
+		return s.playRows(ctx, from, to)
+	}
+	firstCalls, firstTokens, err := s.sum(ctx, from, middle)
+	if err != nil {
+		return err
+	}
+	if err := s.span(ctx, from, middle, firstCalls, firstTokens); err != nil {
+		return err
+	}
+	if s.refused {
+		return s.playRows(ctx, middle, to) // few still fit
+	}
+	return s.span(ctx, middle, to, calls-firstCalls, tokens-firstTokens)
+}
+
+func (s *simulator) days(ctx context.Context) ([]simulatedDay, error) {
+	rows, err := s.tx.Query(ctx, simulateDaysSQL, s.port, s.sim.From, s.sim.To)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d simulatedDay, err error) {
+		var day int32
+		err = row.Scan(&day, &d.calls, &d.tokens)
+		d.day = Day(day)
+		s.count(d.calls, d.tokens)
+		return d, err
+	})
+}
+
+// stillKept makes sure that the days' calls are in the ledger: totals outlive the
+// months that retention drops.
+func (s *simulator) stillKept(ctx context.Context, days []simulatedDay) error {
+	var checked time.Time
+	for _, d := range days {
+		month := monthOf(d.day.Time())
+		if month.Equal(checked) {
+			continue
+		}
+		checked = month
+		var kept bool
+		if err := s.tx.QueryRow(ctx, "select to_regclass($1) is not null", partitionName(month)).Scan(&kept); err != nil {
+			return err
+		}
+		if !kept {
+			return &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: s.sim.From.Format(time.DateOnly),
+				Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
+		}
+	}
+	return nil
+}
+
+func (s *simulator) sum(ctx context.Context, from, to time.Time) (calls, tokens int64, err error) {
+	err = s.tx.QueryRow(ctx, simulateSumSQL, s.port, from, to).Scan(&calls, &tokens)
+	return calls, tokens, err
+}
+
+func (s *simulator) playRows(ctx context.Context, from, to time.Time) error {
+	rows, err := s.tx.Query(ctx, simulateRowsSQL, s.port, from, to, s.limit())
+	if err != nil {
+		return err
+	}
+	var at time.Time
+	var tokens int64
+	_, err = pgx.ForEachRow(rows, []any{&at, &tokens}, func() error {
+		s.play(at, tokens)
+		return nil
+	})
+	return err
+}
