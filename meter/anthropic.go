@@ -1,7 +1,7 @@
 package meter
 
 // Messages: replies, and stream events.
-var messagesShape = shape{
+var messagesShape = newShape(map[path]slot{
 	{keyNone, keyType}:        slotType,
 	{keyNone, keyID}:          slotID,
 	{keyNone, keyModel}:       slotModel,
@@ -13,7 +13,7 @@ var messagesShape = shape{
 	{keyMessage, keyID}:       slotID, // message_start
 	{keyMessage, keyModel}:    slotModel,
 	{keyMessage, keyUsage}:    slotUsage,
-}
+})
 
 // anthropicUsage: Anthropic's input_tokens are those that touched no cache.
 // Thinking is inside output_tokens.

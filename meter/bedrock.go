@@ -2,11 +2,11 @@ package meter
 
 // Converse replies, and the payloads of ConverseStream's events. Neither names
 // the model nor an id.
-var converseShape = shape{
+var converseShape = newShape(map[path]slot{
 	{keyNone, keyUsage}:  slotUsage,
 	{keyNone, keyOutput}: slotText,
 	{keyNone, keyDelta}:  slotText,
-}
+})
 
 // converseUsage: as with Anthropic, inputTokens are those that touched no cache.
 // The names in ...Count are what older replies have.

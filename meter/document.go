@@ -21,7 +21,36 @@ type path struct{ member, name key }
 
 // shape says where the documents of one API, JSON replies and stream events
 // alike, keep what meter wants.
-type shape map[path]slot
+type shape struct {
+	top   [numKeys]slot
+	inner [numKeys][]innerSlot // by the value's name
+}
+
+type innerSlot struct {
+	member key
+	slot   slot
+}
+
+func newShape(slots map[path]slot) *shape {
+	s := new(shape)
+	for at, slot := range slots {
+		if at.member == keyNone {
+			s.top[at.name] = slot
+		} else {
+			s.inner[at.name] = append(s.inner[at.name], innerSlot{at.member, slot})
+		}
+	}
+	return s
+}
+
+func (s *shape) within(member, name key) slot {
+	for _, inner := range s.inner[name] {
+		if inner.member == member {
+			return inner.slot
+		}
+	}
+	return slotNone
+}
 
 const (
 	maxNameBytes  = 1 << 10  // id, model, type, status: raw JSON
@@ -32,7 +61,7 @@ const (
 // of the current document and are overwritten by the next one.
 type document struct {
 	scan  scanner
-	shape shape
+	shape *shape
 	take  func() // called at the end of each document
 
 	id, model, typ, status []byte // raw JSON strings; empty when absent
@@ -51,7 +80,7 @@ type document struct {
 	deep      int  // depth+1 of the tool input that we are in, all of which is text
 }
 
-func newDocument(s shape, take func()) *document {
+func newDocument(s *shape, take func()) *document {
 	d := &document{shape: s, take: take}
 	d.scan.visit = d
 	return d
@@ -72,19 +101,19 @@ func (d *document) clear() {
 
 func (d *document) depth() int { return len(d.scan.stack) - d.base }
 
-func (d *document) slot() slot {
-	depth := d.depth()
-	if depth == 1 {
-		return d.shape[path{keyNone, d.scan.key}]
-	}
-	if depth > 3 || d.scan.key == keyNone {
+func (d *document) slot(depth int) slot {
+	name := d.scan.key
+	switch {
+	case name == keyNone || depth > 3:
 		return slotNone
+	case depth == 1:
+		return d.shape.top[name]
 	}
 	member := d.scan.stack[d.base+1]
-	if member.key != keyNone && member.array == (depth == 3) {
-		return d.shape[path{member.key, d.scan.key}]
+	if member.key == keyNone || member.array != (depth == 3) {
+		return slotNone
 	}
-	return slotNone
+	return d.shape.within(member.key, name)
 }
 
 func (d *document) begin(kind byte) (limit int) {
@@ -97,7 +126,7 @@ func (d *document) begin(kind byte) (limit int) {
 		d.clear()
 		return 0
 	}
-	d.want = d.slot()
+	d.want = d.slot(depth)
 	switch d.want {
 	case slotID, slotModel, slotType, slotStatus:
 		if kind == '"' {

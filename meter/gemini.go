@@ -1,14 +1,14 @@
 package meter
 
 // GenerateContent: replies and stream chunks alike.
-var geminiShape = shape{
+var geminiShape = newShape(map[path]slot{
 	{keyNone, keyResponseID}:               slotID,
 	{keyNone, keyModelVersion}:             slotModel,
 	{keyNone, keyUsageMetadata}:            slotUsage,
 	{keyNone, keyError}:                    slotError,
 	{keyNone, keyCandidates}:               slotText,
 	{keyCandidates, keyGeminiFinishReason}: slotStop,
-}
+})
 
 // geminiUsage: the prompt count includes cached content but not what tools put
 // into the prompt; the candidates' count leaves out the thoughts. Zeros are not

@@ -1,17 +1,17 @@
 package meter
 
 // Chat completions, completions and embeddings: replies and stream chunks alike.
-var chatShape = shape{
+var chatShape = newShape(map[path]slot{
 	{keyNone, keyID}:              slotID,
 	{keyNone, keyModel}:           slotModel,
 	{keyNone, keyUsage}:           slotUsage,
 	{keyNone, keyError}:           slotError,
 	{keyNone, keyChoices}:         slotText,
 	{keyChoices, keyFinishReason}: slotStop,
-}
+})
 
 // Responses: replies, and stream events that wrap one or bring a delta.
-var responsesShape = shape{
+var responsesShape = newShape(map[path]slot{
 	{keyNone, keyType}:       slotType,
 	{keyNone, keyID}:         slotID,
 	{keyNone, keyModel}:      slotModel,
@@ -25,7 +25,7 @@ var responsesShape = shape{
 	{keyResponse, keyUsage}:  slotUsage,
 	{keyResponse, keyStatus}: slotStatus,
 	{keyResponse, keyError}:  slotError,
-}
+})
 
 // openAIUsage reads both generations of names: prompt/completion and
 // input/output. OpenAI counts cached tokens inside the input and reasoning inside

@@ -96,6 +96,7 @@ func (s *scanner) step(p []byte, i int) bool {
 	c := p[i]
 	switch s.state {
 	case scanStringEscape:
+		s.tell(p[i : i+1])
 		s.state = scanString
 		return true
 	case scanNameEscape:
@@ -249,16 +250,23 @@ func (s *scanner) tell(raw []byte) {
 	}
 }
 
-// inName consumes key content from p[i] on.
+// inName consumes key content from p[i] on. Most keys lie in one piece and need
+// not be copied.
 func (s *scanner) inName(p []byte, i int) int {
+	if s.nameLen == 0 {
+		window := p[i:min(len(p), i+len(s.name))]
+		if n := bytes.IndexByte(window, '"'); n >= 0 && bytes.IndexByte(window[:n], '\\') < 0 {
+			s.key, s.state = keyOf(window[:n]), scanColon
+			return i + n + 1
+		}
+	}
 	for ; i < len(p); i++ {
 		switch c := p[i]; c {
 		case '"':
-			s.key = keyNone
+			s.key, s.state = keyNone, scanColon
 			if s.nameLen <= len(s.name) {
-				s.key = keys[string(s.name[:s.nameLen])]
+				s.key = keyOf(s.name[:s.nameLen])
 			}
-			s.state = scanColon
 			return i + 1
 		case '\\': // no key that matters has one
 			s.nameLen = len(s.name) + 1
