@@ -12,6 +12,7 @@ import (
 	"encoding/hex"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 )
@@ -33,6 +34,8 @@ type Caller struct {
 	Permissions []string `json:"permissions"`
 	Ports       []string `json:"ports"` // nil: every port; otherwise only these
 	Via         Via      `json:"via"`
+	// ExpiresAt is when the token or the session ends at the latest; zero: never.
+	ExpiresAt time.Time `json:"-"`
 }
 
 // Has reports whether the caller holds the permission, for whichever ports. Use it

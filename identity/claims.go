@@ -24,7 +24,7 @@ func (o *OIDC) caller(token *oidc.IDToken) (Caller, error) {
 	if err != nil {
 		return Caller{}, err
 	}
-	c := Caller{Subject: token.Subject, Name: displayName(claims), Permissions: permissions, Via: ViaOIDC}
+	c := Caller{Subject: token.Subject, Name: displayName(claims), Permissions: permissions, Via: ViaOIDC, ExpiresAt: token.Expiry}
 	if o.cfg.PortsClaim == "" {
 		return c, nil
 	}

@@ -83,8 +83,6 @@ func (i *issuer) current(ctx context.Context) (*published, error) {
 			known, _ = i.state()
 		}
 		return known, nil
-	case wait > 0:
-		return nil, i.down(wait)
 	}
 	return i.news(ctx, known)
 }

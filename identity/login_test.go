@@ -153,6 +153,7 @@ func TestWhereALoginLeads(t *testing.T) {
 		"/api/v1/ports?x=1%202":         "/api/v1/ports?x=1%202",
 		"https://evil.example":          "/",
 		"//evil.example":                "/",
+		"///evil.example":               "/",
 		"/\\evil.example":               "/",
 		"/\t/evil.example":              "/",
 		"javascript:alert(1)":           "/",
@@ -182,6 +183,10 @@ func TestFailedLoginsAreLimitedPerAddress(t *testing.T) {
 		}
 		link, _ := s.login.NewLink(time.Now())
 		attacker.do("GET", link).wantPage(t, http.StatusTooManyRequests, "wait")
+		for range 200 { // none of which the others pay for
+			attacker.do("GET", "/login?code=guess").wantPage(t, http.StatusTooManyRequests, "wait")
+		}
+		person.do("GET", "/login?code=mistyped").wantPage(t, http.StatusUnauthorized, "not whole")
 		attacker.from = "203.0.113.9:2000" // another connection is no other address
 		r := request("GET", link)
 		r.RemoteAddr = attacker.from
@@ -211,6 +216,12 @@ func TestFailedLoginsAreLimitedOverall(t *testing.T) {
 			b := newBrowser(t, s)
 			b.from = address
 			return b.do("GET", "/login?code=guess")
+		}
+		for i := range 150 { // those that succeed are not counted
+			b := newBrowser(t, s)
+			b.from = fmt.Sprintf("192.0.2.%d:1", i)
+			link, _ := s.login.NewLink(time.Now())
+			b.open(link).wantHello(t, local)
 		}
 		for i := range 100 {
 			from(fmt.Sprintf("[2001:db8:%x::1]:1", i)).wantPage(t, http.StatusUnauthorized, "not whole")

@@ -131,6 +131,7 @@ func (s *Sessions) read(r *http.Request) (session, error) {
 	if gone {
 		return session{}, invalidSession("it was signed out")
 	}
+	content.Caller.ExpiresAt = content.Started.Add(s.lifetime)
 	return content, nil
 }
 

@@ -139,7 +139,7 @@ func (t *Tokens) Verify(ctx context.Context, shown string) (Caller, error) {
 		return Caller{}, invalidToken("the API token expired at "+token.ExpiresAt.UTC().Format(time.RFC3339), nil)
 	}
 	t.touch(ctx, token, now)
-	return Caller{Subject: token.ID, Name: token.Name, Permissions: token.Permissions, Ports: token.Ports, Via: ViaToken}, nil
+	return Caller{Subject: token.ID, Name: token.Name, Permissions: token.Permissions, Ports: token.Ports, Via: ViaToken, ExpiresAt: token.ExpiresAt}, nil
 }
 
 // touch notes the use, now and then. That it fails is no reason to refuse anyone.

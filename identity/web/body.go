@@ -3,6 +3,7 @@ package web
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 )
 
@@ -12,13 +13,25 @@ import (
 func LimitBody(limit int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > limit {
-			w.Header().Set("Connection", "close") // do not read the rest only to drop it
-			WriteProblem(w, tooLarge(limit))
+			refuseBody(w, r, limit)
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// lingerBytes is how much of a refused body is still taken, and dropped. A browser
+// that is cut off while it sends shows a broken connection, not the answer.
+const lingerBytes = 32 << 20
+
+func refuseBody(w http.ResponseWriter, r *http.Request, limit int64) {
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex() // HTTP/2 always is
+	w.Header().Set("Connection", "close")
+	WriteProblem(w, tooLarge(limit))
+	_ = control.Flush()
+	_, _ = io.CopyN(io.Discard, r.Body, lingerBytes) // ends at the latest with the read timeout
 }
 
 // TooLarge is the answer to a body whose reading failed with err, when it failed

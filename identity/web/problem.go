@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"strconv"
 )
 
 // ProblemDocs is where every problem type of this project is explained; a type is
@@ -11,11 +12,18 @@ const ProblemDocs = "https://github.com/tidegate/tidegate/blob/main/docs/identit
 
 // Problem is an RFC 9457 problem document.
 type Problem struct {
-	Type   string `json:"type"`
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail,omitempty"` // what is wrong with this request, and how to mend it
-	Field  string `json:"field,omitempty"`  // the field at fault, where one is
+	Type   string       `json:"type"`
+	Title  string       `json:"title"`
+	Status int          `json:"status"`
+	Detail string       `json:"detail,omitempty"` // what is wrong with this request, and how to mend it
+	Errors []FieldError `json:"errors,omitempty"` // the fields at fault, where there are some
+}
+
+// FieldError says what is wrong with one field.
+type FieldError struct {
+	Field string `json:"field"`
+	Value string `json:"value"` // as received, shortened
+	Rule  string `json:"rule"`
 }
 
 // WriteProblem answers with the problem. No cache keeps it.
@@ -24,11 +32,12 @@ func WriteProblem(w http.ResponseWriter, p Problem) {
 	if err != nil { // no string can make Marshal fail
 		panic(err)
 	}
+	body = append(body, '\n')
 	h := w.Header()
-	h.Del("Content-Length")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("Content-Type", "application/problem+json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(append(body, '\n')) // the client is gone: nobody to tell
+	_, _ = w.Write(body) // the client is gone: nobody to tell
 }

@@ -168,6 +168,14 @@ func TestAnAnnouncedBodyIsNotWaitedFor(t *testing.T) {
 	if resp.StatusCode != 413 || !resp.Close {
 		t.Errorf("%d, close %v", resp.StatusCode, resp.Close)
 	}
+	// A browser goes on sending meanwhile, and shows the answer only if it can.
+	time.Sleep(700 * time.Millisecond)
+	for range 10 {
+		if _, err := conn.Write(make([]byte, 100_000)); err != nil {
+			t.Fatalf("cut off while it sends: %v", err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 func TestSecurityHeaders(t *testing.T) {
