@@ -137,7 +137,7 @@ func (l *Login) ready(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	l.refuse(w, r, refusal(http.StatusUnauthorized, "cookie-not-kept", "The browser did not keep the session",
-		"allow cookies for this address; Safari before macOS 26 keeps none without https: use another browser, or https"), next)
+		"allow cookies for this address; Safari, unless it is very new, keeps none without https: use another browser, or https"), next)
 }
 
 func (l *Login) logout(w http.ResponseWriter, r *http.Request) {

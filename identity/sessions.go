@@ -12,8 +12,8 @@ import (
 
 // CookieName is the session cookie's. The prefix makes browsers refuse it unless it
 // is Secure, for this host alone and for every path. On http://127.0.0.1 and
-// http://localhost browsers treat Secure cookies as over TLS; Safari before
-// macOS 26 does not.
+// http://localhost browsers keep Secure cookies as if over TLS; Safari does not, at
+// least before macOS 26.
 const CookieName = "__Host-tidegate"
 
 // The limits of a session, unless configured.
