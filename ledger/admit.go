@@ -32,14 +32,15 @@ func (l *Ledger) admit(ctx context.Context, b *batch) error {
 	if err != nil || len(unknown) == 0 {
 		return err
 	}
-	b.pending = slices.DeleteFunc(b.pending, func(i int) bool {
+	refuse := func(i int) bool {
 		port := b.entries[i].Usage.PortID
 		if !slices.Contains(unknown, port) {
 			return false
 		}
 		b.reject(i, events.ReasonUnknownPort, "port_id", port, "is not registered, and this ledger books for registered ports only")
 		return true
-	})
+	}
+	b.pending, b.repeats = slices.DeleteFunc(b.pending, refuse), slices.DeleteFunc(b.repeats, refuse)
 	return nil
 }
 

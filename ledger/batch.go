@@ -16,10 +16,11 @@ import (
 // by port, then id: two transactions that touch the same rows take their locks
 // in the same order, and Postgres writes neighbours together.
 type batch struct {
-	entries    []Entry
-	pending    []int // indexes of the entries to write, in that order
-	duplicates int
-	booking    Booking
+	entries []Entry
+	pending []int // indexes of the entries to write, in that order
+	repeats []int // indexes of entries whose id an earlier one of the batch has
+	known   int   // how many of pending had a row before
+	booking Booking
 }
 
 func newBatch(entries []Entry) *batch {
@@ -29,7 +30,7 @@ func newBatch(entries []Entry) *batch {
 		b.pending[i] = i
 	}
 	slices.SortStableFunc(b.pending, func(i, j int) int { return compareKeys(&entries[i], &entries[j]) })
-	b.dropRepeats()
+	b.setRepeatsAside()
 	return b
 }
 
@@ -37,31 +38,21 @@ func compareKeys(a, b *Entry) int {
 	return cmp.Or(strings.Compare(a.Usage.PortID, b.Usage.PortID), bytes.Compare(a.ID[:], b.ID[:]))
 }
 
-// dropRepeats settles entries whose id came earlier in the same batch.
-func (b *batch) dropRepeats() {
+// setRepeatsAside keeps the first entry of each id: the others are compared with
+// its row once it has one.
+func (b *batch) setRepeatsAside() {
 	kept := b.pending[:0]
 	for _, i := range b.pending {
-		if len(kept) == 0 || compareKeys(&b.entries[kept[len(kept)-1]], &b.entries[i]) != 0 {
-			kept = append(kept, i)
+		if len(kept) > 0 && compareKeys(&b.entries[kept[len(kept)-1]], &b.entries[i]) == 0 {
+			b.repeats = append(b.repeats, i)
 			continue
 		}
-		first := &b.entries[kept[len(kept)-1]]
-		b.settleKnown(i, sameContent(&first.Usage, &b.entries[i].Usage))
+		kept = append(kept, i)
 	}
 	b.pending = kept
 }
 
-// sameContent compares what the ledger stores; the id and its time are equal.
-func sameContent(a, b *events.Usage) bool {
-	x, y := *a, *b
-	x.ID, y.ID = "", ""
-	x.OccurredAt, y.OccurredAt = time.Time{}, time.Time{}
-	x.ReservationID, y.ReservationID = "", ""
-	return x == y
-}
-
 func (b *batch) settleKnown(i int, same bool) {
-	b.duplicates++
 	if same {
 		b.booking.Outcomes[i] = Outcome{Fate: Duplicate}
 		return

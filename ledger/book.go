@@ -24,7 +24,7 @@ type Fate uint8
 // The fates.
 const (
 	Booked    Fate = iota // it has a row now, written by this call
-	Duplicate             // it had a row with the same content already
+	Duplicate             // its id has a row with the same content, from before or from an earlier entry
 	Rejected              // it cannot have a row: quarantine it
 )
 
@@ -88,7 +88,7 @@ func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error)
 	}
 	err := l.inTx(ctx, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, b) })
 	if err == nil {
-		l.expectDuplicates.Store(b.duplicates > 0)
+		l.expectDuplicates.Store(b.known > 0)
 	}
 	return b.booking, err
 }
@@ -118,6 +118,9 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, b *batch) error {
 		return err
 	}
 	killpoint.Here("during-insert")
+	if err := l.compareKnown(ctx, tx, b, b.repeats); err != nil {
+		return err
+	}
 	days, err := addToTotals(ctx, tx, b, b.pending)
 	if err != nil {
 		return err
@@ -136,7 +139,8 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, b *batch) error {
 		return err
 	}
 	killpoint.Here("during-insert")
-	if err := l.compareKnown(ctx, tx, b, known); err != nil {
+	b.known = len(known)
+	if err := l.compareKnown(ctx, tx, b, append(known, b.repeats...)); err != nil {
 		return err
 	}
 	if _, err := addToTotals(ctx, tx, b, inserted); err != nil {

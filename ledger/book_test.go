@@ -140,10 +140,9 @@ func TestEveryFieldCanConflict(t *testing.T) {
 		e := call("p-"+strings.ReplaceAll(name, " ", "-"), noon)
 		other := altered(e, change)
 		s.book(t, e)
-		b := s.book(t, other, e)
-		// Within the batch the second is compared with the first, both with the row.
-		if got := fates(b); got[0] != "id_conflict" {
-			t.Errorf("%s: against the stored row: %s, want id_conflict", name, got[0])
+		b := s.book(t, other, e, other)
+		if got := fates(b); !slices.Equal(got, []string{"id_conflict", "duplicate", "id_conflict"}) {
+			t.Errorf("%s: against the stored row: %v, want the same content a duplicate, the other a conflict", name, got)
 		}
 		reason := b.Outcomes[0].Reason
 		if reason == nil || reason.Field != "id" || reason.Value != e.ID.String() || reason.Rule == "" {

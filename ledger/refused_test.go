@@ -101,8 +101,8 @@ func TestUnknownPorts(t *testing.T) {
 	a, unknown, b := call("p1", noon), call("p2", noon), call("p3", noon)
 	batch := []ledger.Entry{a, unknown, b}
 	for _, known := range []string{"booked", "duplicate"} {
-		got := s.book(t, batch...)
-		wantFates(t, got, known, "unknown_port", known)
+		got := s.book(t, append(batch, unknown, b)...)
+		wantFates(t, got, known, "unknown_port", known, "unknown_port", "duplicate")
 		if r := got.Outcomes[1].Reason; r.Field != "port_id" || r.Value != "p2" {
 			t.Errorf("the refusal says %v", r)
 		}
