@@ -1,0 +1,116 @@
+package ledger_test
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+func TestSnapshot(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	today := ledger.DayOf(noon)
+	s.book(t, call("p2", noon), call("p1", noon), call("p1", noon), call("p1", noon.AddDate(0, 0, -1)), call("p3", noon.AddDate(0, 0, -2)))
+	budgets := map[string]events.Budget{
+		"p2": s.set(t, "p2", events.Budget{Enabled: true, SoftCapTokens: tokens(5), Period: events.PeriodWeek, UpdatedBy: "anna"}, nil),
+		"p9": s.set(t, "p9", events.Budget{Period: events.PeriodDay}, nil),
+	}
+	before := s.clock(t)
+	gotBudgets := map[string]events.Budget{}
+	var days []ledger.PortDay
+	asOf, err := s.Snapshot(t.Context(), today-1,
+		func(port string, b events.Budget) { gotBudgets[port] = b },
+		func(d ledger.PortDay) { days = append(days, d) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asOf.Before(before) || asOf.After(s.clock(t)) || asOf.Location() != time.UTC {
+		t.Errorf("as of %s, taken after %s", asOf, before)
+	}
+	if diff := cmp.Diff(budgets, gotBudgets); diff != "" {
+		t.Errorf("budgets (-want +got):\n%s", diff)
+	}
+	want := []ledger.PortDay{{PortID: "p1", Day: today - 1, Requests: 1, TotalTokens: 110}, {PortID: "p1", Day: today, Requests: 2, TotalTokens: 220}, {PortID: "p2", Day: today, Requests: 1, TotalTokens: 110}}
+	if diff := cmp.Diff(want, days); diff != "" {
+		t.Errorf("days (-want +got):\n%s", diff)
+	}
+}
+
+// clock is the database's.
+func (s store) clock(t testing.TB) time.Time {
+	t.Helper()
+	return one[time.Time](t, s.db, "select clock_timestamp()")
+}
+
+// What commits after a snapshot began is not in it, so it must not claim to be of
+// a later time: budgets and days are of one moment, and asOf is not after it.
+func TestSnapshotIsOfOneMoment(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.book(t, call("p1", noon))
+	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
+	var meanwhile time.Time
+	var days []ledger.PortDay
+	asOf, err := s.Snapshot(t.Context(), 0,
+		func(string, events.Budget) { // the snapshot has begun and has not read the totals
+			meanwhile = s.clock(t)
+			s.book(t, call("p1", noon), call("p2", noon))
+		},
+		func(d ledger.PortDay) { days = append(days, d) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if asOf.After(meanwhile) {
+		t.Errorf("as of %s, but what was booked from %s on is missing", asOf, meanwhile)
+	}
+	if len(days) != 1 || days[0].TotalTokens != 110 {
+		t.Errorf("days %v, want what was there when it began", days)
+	}
+}
+
+// A port's days come together, whatever the database's collation makes of the order.
+func TestSnapshotKeepsPortsTogether(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var all []ledger.Entry
+	for _, port := range []string{"a", "B", "b", "A", "a-b", "a_b", "ab", "a1", "A1"} {
+		for d := range 3 {
+			all = append(all, call(port, noon.AddDate(0, 0, -d)))
+		}
+	}
+	s.book(t, all...)
+	var ports []string
+	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d ledger.PortDay) { ports = append(ports, d.PortID) }); err != nil {
+		t.Fatal(err)
+	}
+	if ports = slices.Compact(ports); len(ports) != 9 {
+		t.Errorf("the ports come in the order %v", ports)
+	}
+}
+
+func TestOpenSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, url := range []string{"postgres://127.0.0.1:1/none?connect_timeout=1", "no url"} {
+		if l, err := ledger.Open(t.Context(), ledger.Config{URL: url}); err == nil {
+			l.Close()
+			t.Errorf("opened %q", url)
+		}
+	}
+	s := newStore(t)
+	if err := s.Ping(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.Close()
+	if err := s.Ping(t.Context()); err == nil {
+		t.Error("a closed ledger answers")
+	}
+	if _, err := s.Book(t.Context(), []ledger.Entry{call("p1", noon)}); err == nil || errors.Is(err, ledger.ErrUnknownPort) {
+		t.Errorf("a closed ledger books: %v", err)
+	}
+}
