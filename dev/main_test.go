@@ -86,9 +86,10 @@ func (p *program) kill(t *testing.T) (last string) {
 	return last
 }
 
+// startPostgres starts what survives everything but a crash of the machine.
 func startPostgres(t *testing.T, dir string) *dev.Postgres {
 	t.Helper()
-	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: dir})
+	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: dir, NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,7 +30,7 @@ func started(t *testing.T, dir string) {
 
 func refused(t *testing.T, dir string, parts ...string) {
 	t.Helper()
-	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: dir})
+	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: dir, NoSync: true})
 	if err == nil {
 		pg.Stop(context.Background())
 	}
@@ -38,6 +38,7 @@ func refused(t *testing.T, dir string, parts ...string) {
 }
 
 func TestPostgresRefusesAClusterInUse(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pg := startPostgres(t, dir)
 	pid := pg.PID()
@@ -48,6 +49,7 @@ func TestPostgresRefusesAClusterInUse(t *testing.T) {
 }
 
 func TestPostgresRefusesAnotherMajorVersion(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	started(t, dir)
 	version := filepath.Join(dir, "data", "PG_VERSION")
@@ -68,6 +70,7 @@ func TestPostgresRefusesAnotherMajorVersion(t *testing.T) {
 }
 
 func TestPostgresRefusesWhatIsNoCluster(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	diary := filepath.Join(dir, "data", "diary")
 	if err := os.Mkdir(filepath.Dir(diary), 0o755); err != nil {
@@ -89,6 +92,7 @@ func TestPostgresRefusesWhatIsNoCluster(t *testing.T) {
 }
 
 func TestPostgresFinishesAnInterruptedInitdb(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	half := filepath.Join(dir, "data.unfinished")
 	if err := os.Mkdir(half, 0o700); err != nil {
@@ -104,6 +108,7 @@ func TestPostgresFinishesAnInterruptedInitdb(t *testing.T) {
 }
 
 func TestPostgresStopsAnOrphanAndTakesOver(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	orphan := startByHand(t, dir)
 	pg := startPostgres(t, dir)
@@ -161,6 +166,7 @@ func startByHand(t *testing.T, dir string) *exec.Cmd {
 
 // A pid file that a crash of the machine left may name an innocent process.
 func TestPostgresSparesAnInnocentProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	started(t, dir)
 	innocent := exec.Command("sleep", "60")
@@ -190,6 +196,7 @@ func TestPostgresSparesAnInnocentProcess(t *testing.T) {
 }
 
 func TestPostgresInADeepDirectory(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", 25), "postgres")
 	program := startProgram(t, "write-rows", dir)
 	program.line(t)
@@ -226,6 +233,7 @@ func TestPostgresInADeepDirectory(t *testing.T) {
 
 // Under root the data may lie where Postgres' user cannot go, like /root.
 func TestPostgresInADirectoryClosedToOthers(t *testing.T) {
+	t.Parallel()
 	closed := filepath.Join(t.TempDir(), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
@@ -239,6 +247,7 @@ func TestPostgresInADirectoryClosedToOthers(t *testing.T) {
 
 // The tests may run as root; most people do not.
 func TestPostgresAsAnOrdinaryUser(t *testing.T) {
+	t.Parallel()
 	if os.Getuid() != 0 {
 		t.Log("every other test is this one")
 		return

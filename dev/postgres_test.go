@@ -44,8 +44,12 @@ func query[T any](t *testing.T, url, sql string) T {
 }
 
 func TestPostgresIsDurableAndPrivate(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "a b+c%41")
-	pg := startPostgres(t, dir)
+	t.Parallel()
+	pg, err := dev.StartPostgres(t.Context(), dev.PostgresConfig{Dir: filepath.Join(t.TempDir(), "a b+c%41")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = pg.Stop(context.Background()) })
 	got := map[string]string{}
 	want := map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "data_checksums": "on",
@@ -78,6 +82,7 @@ func TestPostgresIsDurableAndPrivate(t *testing.T) {
 }
 
 func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	var committed uint64
 	for range 2 {
@@ -104,6 +109,7 @@ func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
 
 // A new Tidegate may be faster than the end of the killed one's Postgres.
 func TestPostgresStartsRightAfterKill9(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	program := startProgram(t, "write-rows", dir)
 	program.line(t)
@@ -143,6 +149,7 @@ func writeRows(dir string) error {
 }
 
 func TestPostgresComesBackWhenItDiesByItself(t *testing.T) {
+	t.Parallel()
 	pg := testenv.PrivatePostgres(t)
 	conn := connect(t, pg.URL())
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE letters AS SELECT generate_series(1, 1000) AS n"); err != nil {
@@ -169,6 +176,7 @@ func TestPostgresComesBackWhenItDiesByItself(t *testing.T) {
 }
 
 func TestPostgresKilledStaysDownUntilRestart(t *testing.T) {
+	t.Parallel()
 	pg := testenv.PrivatePostgres(t)
 	conn := connect(t, pg.URL())
 	if _, err := conn.Exec(t.Context(), "CREATE TABLE letters AS SELECT 1 AS n"); err != nil {
@@ -195,6 +203,7 @@ func TestPostgresKilledStaysDownUntilRestart(t *testing.T) {
 }
 
 func TestPostgresStopCutsSessionsAndEndsAll(t *testing.T) {
+	t.Parallel()
 	pg := startPostgres(t, t.TempDir())
 	conn := connect(t, pg.URL())
 	pid, begin := pg.PID(), time.Now()
@@ -216,6 +225,7 @@ func TestPostgresStopCutsSessionsAndEndsAll(t *testing.T) {
 }
 
 func TestPostgresStopIsHardWhenTimeIsUp(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pg := startPostgres(t, dir)
 	pid := pg.PID()

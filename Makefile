@@ -1,0 +1,62 @@
+# Everything a developer does. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+NATSCLI := github.com/nats-io/natscli/nats@v0.5.1
+
+ARGS ?=
+PKG ?= ./...
+RUNS ?= 20
+SEED ?= 1
+
+.PHONY: help
+help: ## list what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
+
+.PHONY: build
+build: ## build bin/tidegate
+	@go build -o bin/tidegate ./cmd/tidegate
+
+.PHONY: run
+run: ## start the whole system with demo traffic, data in ./data (ARGS="--http …")
+	@scripts/deps.sh postgres
+	@$(MAKE) --no-print-directory build
+	@exec bin/tidegate run --demo --data data $(ARGS)
+
+.PHONY: nats
+nats: ## build bin/nats, the NATS command line client
+	@GOBIN=$(CURDIR)/bin GOFLAGS= go install $(NATSCLI)
+
+.PHONY: test
+test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
+	@scripts/deps.sh postgres psql cc chromium tesseract node
+	@go test -json -race -count=1 -timeout 5m $(ARGS) $(PKG) | go run ./scripts/testsum
+
+.PHONY: race
+race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
+	@scripts/deps.sh postgres psql cc
+	@go test -json -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/... | go run ./scripts/testsum
+
+.PHONY: lint
+lint: ## gofmt, go vet and staticcheck find nothing
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
+	@go vet ./...
+	@go vet -tags acceptance,killpoint ./...
+	@go run $(STATICCHECK) -tags acceptance ./...
+
+.PHONY: acceptance
+acceptance: ## try the built program on the real data in ../shared
+	@scripts/deps.sh postgres psql cc chromium tesseract node
+	@go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./acceptance/... | go run ./scripts/testsum
+
+.PHONY: chaos
+chaos: ## kill callers, gates and servers while they reserve (SEED=1 RUNS=20)
+	@scripts/deps.sh postgres cc
+	@CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run TestChaos -v $(ARGS) ./gate/...
+
+.PHONY: bench
+bench: ## measure against the bars, into bench/results.md
+	@scripts/deps.sh postgres
+	@go run ./bench $(ARGS)
