@@ -41,6 +41,9 @@ type Config struct {
 	// Writers is how many transactions book at the same time. Events are shared
 	// out by port, so that two of them never wait for the same totals. Default 2.
 	Writers int
+	// AckWait is how long events wait for another consumer when the one that had
+	// fetched them died. All replicas must have the same. Default 10 s.
+	AckWait time.Duration
 	// Replicas of streams that have to be created. Default 1.
 	Replicas int
 	// DrainTimeout is how long Run goes on booking what it has fetched after its
@@ -73,6 +76,7 @@ func New(cfg Config) (*Consumer, error) {
 	setDefault(&cfg.BatchSize, defaultBatch)
 	setDefault(&cfg.BatchWait, 25*time.Millisecond)
 	setDefault(&cfg.Writers, 2)
+	setDefault(&cfg.AckWait, 10*time.Second)
 	setDefault(&cfg.Replicas, 1)
 	setDefault(&cfg.DrainTimeout, 8*time.Second)
 	if cfg.Logger == nil {
@@ -119,7 +123,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	background, stopBackground := context.WithCancel(drain)
 	housekeeping := pool.New()
-	housekeeping.Go(func() { c.inFlight.keepAlive(background, ackWait/3) })
+	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
 	housekeeping.Go(func() { c.beat(background, durable) })
 	housekeeping.Go(func() { c.maintain(background) })
 	housekeeping.Go(func() { c.sweep(background) })
@@ -168,7 +172,7 @@ func (c *Consumer) tryPrepare(ctx context.Context) (jetstream.Consumer, error) {
 	if err := c.cfg.Ledger.Maintain(ctx, c.cfg.Now()); err != nil {
 		return nil, err
 	}
-	return ensureDurable(ctx, c.js, c.cfg.BatchSize)
+	return ensureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait)
 }
 
 // maintain creates and drops partitions as months pass.

@@ -17,7 +17,6 @@ const (
 	minStreamAge = 35 * 24 * time.Hour // a month and the time to notice
 	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
 	dupeWindow   = 10 * time.Minute
-	ackWait      = 30 * time.Second
 	defaultBatch = 20_000
 )
 
@@ -113,7 +112,7 @@ func lossy(have jetstream.StreamConfig, subjects []string) (problems []string) {
 }
 
 // ensureDurable creates or updates the durable consumer that all replicas share.
-func ensureDurable(ctx context.Context, js jetstream.JetStream, batch int) (jetstream.Consumer, error) {
+func ensureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWait time.Duration) (jetstream.Consumer, error) {
 	durable, err := js.CreateOrUpdateConsumer(ctx, events.UsageStream, jetstream.ConsumerConfig{
 		Durable:         events.ConsumerName,
 		Description:     "books AI usage events; all replicas share it",

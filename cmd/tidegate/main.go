@@ -30,7 +30,7 @@ type cli struct {
 	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
 	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`
 
-	Meter      meterCmd      `cmd:"" help:"Say what would be counted for recorded provider replies, one JSON object a line."`
+	Meter meterCmd `cmd:"" help:"Say what would be counted for recorded provider replies, one JSON object a line."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }

@@ -58,7 +58,7 @@ func (s *system) startConsumer(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
-	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
+	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, AckWait: s.cmd.AckWait, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return err
 	}

@@ -45,11 +45,14 @@ func Open(js jetstream.JetStream) Store { return Store{js} }
 
 // List returns at most limit events, oldest first, from the given sequence on.
 func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error) {
+	list := []Event{}
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) { // no consumer has ever run here
+		return list, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
-	list := []Event{}
 	for len(list) < limit {
 		raw, err := stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(events.SubjectQuarantine+".>"))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
@@ -67,6 +70,9 @@ func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error
 // Get returns one event, or [ErrNotFound].
 func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return Event{}, ErrNotFound
+	}
 	if err != nil {
 		return Event{}, fmt.Errorf("quarantine: %w", err)
 	}

@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"net"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -47,4 +48,15 @@ func Connect(t testing.TB, n *dev.NATS, opts ...nats.Option) *nats.Conn {
 		over = true
 	})
 	return nc
+}
+
+// FreeAddr returns an address on loopback that nobody listens on.
+func FreeAddr(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }

@@ -1,0 +1,259 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// process is the built binary, running.
+type process struct {
+	t    testing.TB
+	cmd  *exec.Cmd
+	http string
+	out  *lockedBuffer
+	done chan struct{} // closed when it has ended
+}
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// spawn starts `tidegate run` with args on a free HTTP port. It is gone after the test.
+func spawn(t testing.TB, binary string, env []string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, http: testenv.FreeAddr(t), out: &lockedBuffer{}, done: make(chan struct{})}
+	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http}, args...)...)
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = p.cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		p.signal(syscall.SIGKILL)
+		<-p.done
+		if t.Failed() {
+			t.Logf("the output of %v:\n%s", p.cmd.Args, p.out)
+		}
+	})
+	return p
+}
+
+func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
+
+// wait reports whether the process ends within the time.
+func (p *process) wait(within time.Duration) bool {
+	select {
+	case <-p.done:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+func (p *process) awaitReady() {
+	p.t.Helper()
+	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get("http://" + p.http + "/readyz")
+		if err == nil {
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if p.wait(0) {
+			break
+		}
+	}
+	p.t.Fatalf("the process did not get ready:\n%s", p.out)
+}
+
+// tidegate runs a client command and returns its output and exit code.
+func tidegate(t testing.TB, binary, natsURL string, args ...string) (string, int) {
+	t.Helper()
+	cmd := exec.Command(binary, args...)
+	cmd.Env = append(os.Environ(), "TIDEGATE_NATS_URL="+natsURL)
+	out, err := cmd.CombinedOutput()
+	if err != nil && cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
+// TestFreshStart is the first bar: one command starts everything, and an event
+// published with the nats CLI is in usage and in a check within a second.
+func TestFreshStart(t *testing.T) {
+	t.Parallel()
+	binary, nats := testenv.Binary(t, "cmd/tidegate"), testenv.NATSCLI(t)
+	addr := testenv.FreeAddr(t)
+	url := "nats://" + addr
+	dir := filepath.Join(t.TempDir(), "data")
+	p := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
+	p.awaitReady()
+	for _, want := range []string{url, "http://" + p.http, "private cluster", "embedded", "budget set p1", "pub ai.usage.p1", "req ai.budget.check.p1"} {
+		if !strings.Contains(p.out.String(), want) {
+			t.Errorf("the screen lacks %q:\n%s", want, p.out)
+		}
+	}
+	cli := func(wantCode int, args ...string) string {
+		t.Helper()
+		out, code := tidegate(t, binary, url, args...)
+		if code != wantCode {
+			t.Fatalf("tidegate %v: exit %d, want %d\n%s", args, code, wantCode, out)
+		}
+		return out
+	}
+	cli(0, "budget", "set", "p1", "--soft", "800", "--hard", "1k")
+	if out, err := exec.Command(nats, "-s", url, "pub", "ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}`).CombinedOutput(); err != nil {
+		t.Fatalf("nats pub: %v\n%s", err, out)
+	}
+	published := time.Now()
+	var report struct {
+		UsedTokens int64 `json:"used_tokens"`
+		By         []struct {
+			Key         string `json:"key"`
+			TotalTokens int64  `json:"total_tokens"`
+		} `json:"by"`
+	}
+	for report.UsedTokens != 900 {
+		if time.Since(published) > 5*time.Second { // the bar is 1 s, on a machine that does nothing else
+			t.Fatalf("not in usage after %s: %+v", time.Since(published), report)
+		}
+		if err := json.Unmarshal([]byte(cli(0, "usage", "p1", "--json")), &report); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("visible after %s, two processes of the race-built client included", time.Since(published))
+	if len(report.By) != 1 || report.By[0].Key != "ocr" || report.By[0].TotalTokens != 900 {
+		t.Errorf("usage by feature: %+v, want ocr with 900", report.By)
+	}
+	out, err := exec.Command(nats, "-s", url, "req", "--raw", "ai.budget.check.p1", `{"estimated_tokens":200}`).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), `"estimate_exceeds_hard_cap"`) {
+		t.Errorf("nats req: %v\n%s\nwant a refusal", err, out)
+	}
+	if out, err := exec.Command(nats, "-s", url, "micro", "ls").CombinedOutput(); err != nil || !strings.Contains(string(out), "ai-budget-gate") {
+		t.Errorf("nats micro ls: %v\n%s\nwant ai-budget-gate", err, out)
+	}
+	cli(3, "check", "p1", "--estimate", "200")
+	cli(0, "check", "p1", "--estimate", "100")
+	cli(0, "verify")
+	var ports []struct {
+		PortID      string `json:"port_id"`
+		UsedTokens  int64  `json:"used_tokens"`
+		TotalTokens int64  `json:"total_tokens"`
+		Requests    int64  `json:"requests"`
+	}
+	if err := json.Unmarshal([]byte(cli(0, "port", "ls", "--json")), &ports); err != nil || len(ports) != 1 || ports[0].PortID != "p1" || ports[0].UsedTokens != 900 || ports[0].TotalTokens != 900 || ports[0].Requests != 1 {
+		t.Errorf("port ls: %+v, %v", ports, err)
+	}
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		resp, err := http.Get("http://" + p.http + path)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %v %v", path, resp, err)
+			continue
+		}
+		resp.Body.Close()
+	}
+
+	// SIGTERM: a clean stop, and everything is there after the next start.
+	p.signal(syscall.SIGTERM)
+	if !p.wait(10 * time.Second) {
+		t.Fatal("did not end within 10 s of SIGTERM")
+	}
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+		t.Errorf("exit %d after SIGTERM, want 0", code)
+	}
+	again := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
+	again.awaitReady()
+	cli(3, "check", "p1", "--estimate", "200")
+	cli(1, "port", "rm", "p1")
+	cli(0, "port", "rm", "p1", "--yes")
+	cli(0, "check", "p1", "--estimate", "200")
+	cli(0, "verify")
+	again.signal(syscall.SIGKILL) // and kill -9 leaves nothing that hinders a start
+	again.wait(10 * time.Second)
+	third := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
+	third.awaitReady()
+	cli(0, "verify")
+}
+
+func TestClientWithoutAServer(t *testing.T) {
+	t.Parallel()
+	binary := testenv.Binary(t, "cmd/tidegate")
+	out, code := tidegate(t, binary, "nats://"+testenv.FreeAddr(t), "check", "p1")
+	if code != 1 || !strings.Contains(out, "is the system running") {
+		t.Errorf("exit %d, output %q, want 1 and a hint", code, out)
+	}
+	for _, args := range [][]string{{"budget", "set", "p1", "--hard", "many"}, {"check"}, {"usage", "p1", "--by", "moon"}, {"replay", "missing.csv"}} {
+		if out, code := tidegate(t, binary, "nats://127.0.0.1:1", args...); code == 0 || len(out) == 0 {
+			t.Errorf("tidegate %v: exit %d, %q, want an error that says what is wrong", args, code, out)
+		}
+	}
+}
+
+func TestSIGTERMUnderLoadDrains(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	binary := testenv.Binary(t, "cmd/tidegate")
+	p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--ack-wait", "1m")
+	p.awaitReady()
+	ctx, cancel := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	load.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			s.publisher.Record(usage(fmt.Sprintf("p%d", i%50), 3))
+			if i%100 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+	s.eventually("events are being booked", func() bool { return s.rows() > 2_000 })
+	p.signal(syscall.SIGTERM)
+	ended := p.wait(10 * time.Second)
+	cancel()
+	load.Wait()
+	if !ended {
+		t.Fatal("did not end within 10 s of SIGTERM under load")
+	}
+	// What it had fetched was booked or handed back: the next process finds all the
+	// rest at once, although an event that it had kept would come only after a minute.
+	if err := s.publisher.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--ack-wait", "1m")
+	next.awaitReady()
+	want := int(s.publisher.Stats().Published)
+	s.eventually("everything acknowledged is booked", func() bool { return s.rows() == want })
+	if !s.verified() {
+		t.Error("verify finds differences")
+	}
+}

@@ -1,0 +1,176 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/events"
+)
+
+func (s *system) quarantined() []quarantine.Event {
+	s.t.Helper()
+	var list []quarantine.Event
+	if err := s.ops.Quarantine(s.t.Context(), func(e quarantine.Event) bool {
+		list = append(list, e)
+		return true
+	}); err != nil {
+		s.t.Fatal(err)
+	}
+	return list
+}
+
+func (s *system) publishRaw(subject, body string) {
+	s.t.Helper()
+	if _, err := s.js.Publish(s.t.Context(), subject, []byte(body)); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+const plain = `"feature":"ocr","provider":"openai","model":"m","input_tokens":1`
+
+// TestBatchWithBadEvents puts 7 bad events of different kinds among 5,000 before
+// the consumer starts, so that they come in one batch.
+func TestBatchWithBadEvents(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
+		t.Fatal(err)
+	}
+	twice := events.NewUUIDv7(time.Now()).String()
+	bad := []struct{ reason, subject, body string }{
+		{"malformed", "ai.usage.p1", "\xff\x00 not JSON"},
+		{"invalid_field", "ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"m","input_tokens":-5}`},
+		{"unknown_version", "ai.usage.p1", `{"v":2,` + plain + `}`},
+		{"port_mismatch", "ai.usage.p1", `{"port_id":"p2",` + plain + `}`},
+		{"time_in_future", "ai.usage.p1", `{"occurred_at":"` + time.Now().Add(time.Hour).UTC().Format(time.RFC3339) + `",` + plain + `}`},
+		{"time_too_old", "ai.usage.p1", `{"occurred_at":"1999-12-31T23:59:59Z",` + plain + `}`},
+		{"id_conflict", "ai.usage.p1", `{"id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`},
+	}
+	var batch []events.Usage
+	for i := range 4_993 {
+		u := usage(fmt.Sprintf("p%d", i%7), int64(i))
+		if i == 0 {
+			u.ID, u.PortID = twice, "p1"
+		}
+		batch = append(batch, u)
+	}
+	if err := s.publisher.Publish(t.Context(), batch[:2500]); err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range bad {
+		s.publishRaw(b.subject, b.body)
+	}
+	if err := s.publisher.Publish(t.Context(), batch[2500:]); err != nil {
+		t.Fatal(err)
+	}
+	s.run()
+
+	s.eventually("4,993 rows are booked", func() bool { return s.rows() == 4_993 })
+	s.eventually("7 events are quarantined", func() bool { return len(s.quarantined()) == len(bad) })
+	found := map[string]quarantine.Event{}
+	for _, e := range s.quarantined() {
+		whole, err := s.ops.QuarantineShow(t.Context(), e.Sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[string(whole.Reason)] = whole
+	}
+	for _, b := range bad {
+		e, ok := found[b.reason]
+		if !ok {
+			t.Errorf("nothing was quarantined as %s", b.reason)
+			continue
+		}
+		if !bytes.Equal(e.Payload, []byte(b.body)) || e.Subject != b.subject || e.Origin.Sequence == 0 || !strings.HasPrefix(e.Error, b.reason) {
+			t.Errorf("%s: %+v, want the raw bytes %q, its subject, where it came from and an error", b.reason, e, b.body)
+		}
+	}
+	if !s.verified() {
+		t.Error("verify finds differences")
+	}
+}
+
+func (s *system) rows() (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), "select count(*) from ai_usage_ledger").Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{ledger: ledgerOfKnownPorts})
+	ahead := time.Now().Add(time.Hour)
+	s.publishRaw("ai.usage.newcomer", `{`+plain+`}`)
+	s.publishRaw("ai.usage.newcomer", `{"occurred_at":"`+ahead.UTC().Format(time.RFC3339)+`",`+plain+`}`)
+	s.publishRaw("ai.usage.newcomer", `nonsense`)
+	s.eventually("all three are quarantined", func() bool { return len(s.quarantined()) == 3 })
+
+	s.setBudget("newcomer", -1, 1000, events.PeriodMonth) // registers the port
+	for _, e := range s.quarantined() {
+		if err := s.ops.QuarantineReplay(t.Context(), e.Sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.eventually("the one whose port is known now is booked", func() bool { return s.rows() == 1 })
+	s.eventually("the others are back", func() bool { return len(s.quarantined()) == 2 })
+
+	// Sent back twice, an event without an id is still one event: its id comes from its first arrival.
+	var id string
+	if err := s.db.QueryRow(t.Context(), "select id::text from ai_usage_ledger").Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	replayed := nats.NewMsg("ai.usage.newcomer")
+	replayed.Data = []byte(`{` + plain + `}`)
+	raw, err := must(s.js.Stream(t.Context(), events.UsageStream)).GetMsg(t.Context(), 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range raw.Header {
+		replayed.Header[name] = values
+	}
+	replayed.Header.Del(events.MsgIDHeader)
+	if _, err := s.js.PublishMsg(t.Context(), replayed); err != nil {
+		t.Fatal(err)
+	}
+	s.spend("newcomer", 100, time.Time{}) // comes after it
+	if n := s.rows(); n != 2 {
+		t.Errorf("%d rows, want 2: the replayed event and the one after it", n)
+	}
+}
+
+func TestQuarantineShowAndReplayOfNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	if _, err := s.ops.QuarantineShow(t.Context(), 42); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("show of nothing: %v, want a 404", err)
+	}
+	if err := s.ops.QuarantineReplay(t.Context(), 42); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("replay of nothing: %v, want a 404", err)
+	}
+}
+
+// A confused deputy: whoever publishes an event with a reply to another port's
+// subject makes the server store its own acknowledgement there.
+func TestAcknowledgementOnAnotherPortsSubjectIsQuarantined(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	if err := s.nc.PublishRequest("ai.usage.p1", "ai.usage.victim", []byte(`{`+plain+`}`)); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the acknowledgement is quarantined", func() bool {
+		list := s.quarantined()
+		return len(list) == 1 && list[0].Subject == "ai.usage.victim"
+	})
+	if n := s.booked("victim"); n != 0 {
+		t.Errorf("the victim paid %d tokens", n)
+	}
+}

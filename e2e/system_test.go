@@ -1,0 +1,217 @@
+// Package e2e tests the whole system as its users meet it: real NATS, real
+// Postgres, the public clients, and the built binary where it is killed.
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/admin/ops"
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// system is a running Tidegate in this process, with a clock that tests set.
+type system struct {
+	t         testing.TB
+	nats      *dev.NATS
+	url       string // of the database
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	db        *pgxpool.Pool
+	ledger    *ledger.Ledger
+	client    *events.Client
+	publisher *events.Publisher
+	ops       *ops.Client
+	clock     *clock
+	options   options
+}
+
+type options struct {
+	ledger   ledger.Config
+	consumer func(*consumer.Config)
+	gates    int    // default 1
+	timezone string // of the database
+	noRoles  bool
+}
+
+// start runs the system until the test ends.
+func start(t testing.TB, o options) *system {
+	t.Helper()
+	s := &system{t: t, nats: testenv.NATS(t), url: testenv.Database(t), clock: &clock{}}
+	s.nc = testenv.Connect(t, s.nats)
+	s.js = must(jetstream.New(s.nc))
+	s.db = must(pgxpool.New(t.Context(), s.url))
+	t.Cleanup(s.db.Close)
+	if o.timezone != "" {
+		if _, err := s.db.Exec(t.Context(), fmt.Sprintf("alter database %q set timezone to '%s'", s.db.Config().ConnConfig.Database, o.timezone)); err != nil {
+			t.Fatal(err)
+		}
+		s.db.Reset() // sessions begin with it
+	}
+	o.ledger.URL = s.url
+	s.ledger = must(ledger.Open(t.Context(), o.ledger))
+	t.Cleanup(s.ledger.Close)
+	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))
+	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
+	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
+	s.ops = ops.NewClient(s.nc, 30*time.Second)
+	s.options = o
+	if !o.noRoles {
+		s.run()
+	}
+	return s
+}
+
+var ledgerOfKnownPorts = ledger.Config{KnownPortsOnly: true}
+
+// run starts the roles.
+func (s *system) run() {
+	t, o := s.t, s.options
+	t.Helper()
+	cc := consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second, Now: s.clock.now}
+	if o.consumer != nil {
+		o.consumer(&cc)
+	}
+	s.background(must(consumer.New(cc)).Run)
+	s.eventually("the consumer has made its streams", func() bool {
+		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
+		return err == nil
+	})
+	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now})).Run)
+	for range max(o.gates, 1) {
+		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now, MaxStale: -1}))
+		s.background(g.Run)
+		select {
+		case <-g.Ready():
+		case <-time.After(20 * time.Second):
+			t.Fatal("the gate did not get ready")
+		}
+	}
+}
+
+// background runs a role until the test ends, and waits for its end.
+func (s *system) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := run(ctx); err != nil {
+			s.t.Errorf("a role ended with %v", err)
+		}
+	})
+	s.t.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// clock is the real one until it is set; then it stands still.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return time.Now()
+	}
+	return c.at
+}
+
+func (c *clock) set(at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = at
+}
+
+// eventually fails the test unless ok becomes true within 20 s.
+func (s *system) eventually(what string, ok func() bool) {
+	s.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	s.t.Fatalf("did not happen within 20 s: %s", what)
+}
+
+func (s *system) setBudget(port string, soft, hard int64, period events.Period) {
+	s.t.Helper()
+	r := events.SetRequest{PortID: port, Enabled: true, Period: period}
+	if soft >= 0 {
+		r.SoftCapTokens = &soft
+	}
+	if hard >= 0 {
+		r.HardCapTokens = &hard
+	}
+	if _, err := s.client.Set(s.t.Context(), r); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *system) check(port string, estimate int64) events.Verdict {
+	s.t.Helper()
+	v, err := s.client.Check(s.t.Context(), events.CheckRequest{PortID: port, Feature: "ocr", EstimatedTokens: estimate})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v
+}
+
+// spend records a call of that many tokens and waits until the gate knows.
+func (s *system) spend(port string, tokens int64, at time.Time) {
+	s.t.Helper()
+	var before int64
+	if err := s.db.QueryRow(s.t.Context(), "select coalesce(sum(total_tokens), 0)::bigint from ai_usage_port_days where port_id = $1", port).Scan(&before); err != nil {
+		s.t.Fatal(err)
+	}
+	u := usage(port, tokens)
+	u.OccurredAt = at
+	s.publisher.Record(u)
+	s.eventually("the call is booked and known to the gates", func() bool {
+		return s.booked(port) == before+tokens && s.verified()
+	})
+}
+
+func (s *system) booked(port string) (tokens int64) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), "select coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = $1", port).Scan(&tokens); err != nil {
+		s.t.Fatal(err)
+	}
+	return tokens
+}
+
+func (s *system) verified() bool {
+	s.t.Helper()
+	v, err := s.ops.Verify(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return v.OK
+}
+
+func usage(port string, tokens int64) events.Usage {
+	return events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: tokens - tokens/3, OutputTokens: tokens / 3}
+}
