@@ -257,6 +257,33 @@ func TestCheckRequest_Validate(t *testing.T) {
 	}
 }
 
+func TestReserveRequest_Validate(t *testing.T) {
+	for field, r := range map[string]events.ReserveRequest{
+		"port_id":          {},
+		"estimated_tokens": {PortID: "p1", EstimatedTokens: -1},
+		"service":          {PortID: "p1", Service: strings.Repeat("x", 65)},
+		"idempotency_key":  {PortID: "p1", IdempotencyKey: "a\x00b"},
+		"ttl_seconds":      {PortID: "p1", TTLSeconds: 3601},
+	} {
+		var e *events.FieldError
+		if err := r.Validate(); !errors.As(err, &e) || e.Field != field {
+			t.Errorf("want a refusal of %s, got %v", field, err)
+		}
+	}
+	if err := (events.ReserveRequest{PortID: "p1", TTLSeconds: -1}).Validate(); err == nil {
+		t.Error("a negative lifetime was accepted")
+	}
+	if got := (events.ReserveRequest{PortID: "p1"}).TTL(); got != 5*time.Minute {
+		t.Errorf("default lifetime %s", got)
+	}
+	if err := (events.ReserveRequest{PortID: "p1", TTLSeconds: 3600}).Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := (events.ReleaseRequest{PortID: "p1"}).Validate(); err == nil {
+		t.Error("a release of nothing was accepted")
+	}
+}
+
 func TestBudget_Validate(t *testing.T) {
 	n := func(n int64) *int64 { return &n }
 	for name, c := range map[string]struct {

@@ -16,6 +16,7 @@ var seeds = []string{
 	`{"feature":"ocr","provider":"x","model":"y","occurred_at":"0000-01-01T00:00:00+23:59"}`,
 	`{"feature":"ocr","provider":"x","model":"y","details":{"cache_read_input_tokens":9223372036854775807}}`,
 	`{"port_id":"p1","estimated_tokens":2000,"feature":"ocr"}`, `{"enabled":true,"hard_cap_tokens":1,"if_version":0}`, `{"by":"day"}`,
+	`{"estimated_tokens":2000,"ttl_seconds":60,"idempotency_key":"k","accept_less":true}`, `{"reservation_id":"r"}`,
 }
 
 // What decodes encodes to something that decodes to the same; what does not is
@@ -53,7 +54,7 @@ func FuzzDecodeRequest(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, subject string, payload []byte) {
-		for _, into := range []any{&events.CheckRequest{}, &events.SetRequest{}, &events.ReportRequest{}} {
+		for _, into := range []any{&events.CheckRequest{}, &events.SetRequest{}, &events.ReportRequest{}, &events.ReserveRequest{}, &events.ReleaseRequest{}} {
 			port, err := events.DecodeRequest(events.SubjectCheck, subject, payload, into)
 			var field *events.FieldError
 			switch {

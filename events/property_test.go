@@ -98,6 +98,7 @@ func TestVerdict_AppendJSONMatchesItsTags(t *testing.T) {
 		}
 		if rapid.Bool().Draw(t, "reserved") {
 			v.ReservationID, v.ExpiresAt = printable(1, 64).Draw(t, "reservation"), when.Draw(t, "expiry")
+			v.GrantedTokens = rapid.Int64Range(1, events.MaxTokens).Draw(t, "granted")
 		}
 		var got events.Verdict
 		if err := json.Unmarshal(v.AppendJSON(nil), &got); err != nil {

@@ -126,7 +126,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncTimeout(cfg.AckTimeout))
+	js, err := jetstream.New(nc)
 	if err != nil {
 		return nil, fmt.Errorf("events: NewPublisher: %w", err)
 	}
@@ -214,7 +214,6 @@ func (p *Publisher) Close(ctx context.Context) error {
 	p.stop()
 	p.publishes.Wait()
 	<-p.done
-	p.js.CleanupPublisher()
 	if p.lost == 0 {
 		return nil
 	}

@@ -1,7 +1,6 @@
 package events
 
 import (
-	"cmp"
 	"context"
 	"math/rand/v2"
 	"slices"
@@ -170,6 +169,7 @@ func (l *loop) keep(sent int, left []*message) {
 	l.mu.Lock()
 	l.inHand -= sent - len(left)
 	l.mu.Unlock()
+	var again []*message
 	for _, m := range left {
 		switch {
 		case m.hopeless:
@@ -179,10 +179,10 @@ func (l *loop) keep(sent int, left []*message) {
 			l.refused[m.subject] = time.Now()
 			l.hold(m)
 		default:
-			l.again = append(l.again, m)
+			again = append(again, m)
 		}
 	}
-	slices.SortFunc(l.again, func(a, b *message) int { return cmp.Compare(a.place, b.place) })
+	l.again = append(again, l.again...)
 }
 
 // hold sets an event of a refused subject aside. Such events may fill half the
@@ -254,6 +254,9 @@ func earlier(a, b time.Time) time.Time {
 // pause waits between two tries: 25 to 50 ms at first, up to 1 to 2 s. Without a
 // connection it ends as soon as there is one again.
 func (p *Publisher) pause(ctx context.Context, try int, cause error) {
+	if ctx.Err() != nil {
+		return
+	}
 	p.logRetry.Do(func() {
 		p.mu.Lock()
 		waiting := p.waiting()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -322,15 +323,19 @@ func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {
 	})
 }
 
+// The benchmark tells the nanoseconds; this finds I/O or a wait on the caller's
+// goroutine, also on a busy machine and under the race detector.
 func TestPublisher_RecordDoesNotWaitForNATS(t *testing.T) {
 	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{})
-	began := time.Now()
-	for i := range 60_000 {
+	took := make([]time.Duration, 60_000)
+	for i := range took {
+		began := time.Now()
 		p.Record(call("p1", i))
+		took[i] = time.Since(began)
 	}
-	// 0.3 µs each without the race detector; a single connection attempt or write each would cost far more.
-	if each := time.Since(began) / 60_000; each > 20*time.Microsecond {
-		t.Errorf("Record took %s with NATS down", each)
+	slices.Sort(took)
+	if median := took[len(took)/2]; median > 10*time.Microsecond {
+		t.Errorf("Record took %s in the median with NATS down", median)
 	}
 	if s := p.Stats(); s.Pending != 60_000 {
 		t.Errorf("stats: %+v", s)

@@ -15,9 +15,6 @@ import (
 // publishes before a batch is tried again.
 const batchRefusedFor = time.Minute
 
-// jsTooLarge is JetStream's code for a message over the stream's own limit.
-const jsTooLarge jetstream.ErrorCode = 10054
-
 var errNotConnected = errors.New("not connected to NATS")
 
 // Publish publishes usages in the order given and returns when JetStream has
@@ -213,60 +210,6 @@ func (p *Publisher) noBatches() {
 	p.singlesTil.Store(time.Now().Add(batchRefusedFor).UnixNano())
 }
 
-// sendSingles publishes all, then waits for all answers.
-func (p *Publisher) sendSingles(ctx context.Context, messages []*message, lastError error) (left []*message, first error) {
-	answers := make([]jetstream.PubAckFuture, len(messages))
-	errs := make([]error, len(messages))
-	for i, m := range messages {
-		answers[i], errs[i] = p.js.PublishMsgAsync(m.wire(), jetstream.WithRetryAttempts(0))
-	}
-	var published, duplicates uint64
-	for i, m := range messages {
-		duplicate, err := false, errs[i]
-		if err == nil {
-			duplicate, err = p.answer(ctx, answers[i], m, lastError)
-		}
-		if err == nil {
-			published++
-			if duplicate {
-				duplicates++
-			}
-			continue
-		}
-		m.refused, m.hopeless = errors.Is(err, ErrNotPermitted), tooLarge(err)
-		left = append(left, m)
-		if first == nil || m.hopeless {
-			first = err
-		}
-	}
-	p.count(func(s *Stats) {
-		s.Published += published
-		s.Duplicates += duplicates
-	})
-	return left, first
-}
-
-// answer waits for one acknowledgement. A publish that permissions forbid gets
-// none; the server says so on the connection only, hence the look at its last error.
-func (p *Publisher) answer(ctx context.Context, f jetstream.PubAckFuture, m *message, lastError error) (duplicate bool, err error) {
-	look := time.NewTicker(20 * time.Millisecond)
-	defer look.Stop()
-	for {
-		select {
-		case ack := <-f.Ok():
-			return ack.Duplicate, nil
-		case err := <-f.Err():
-			return false, err
-		case <-ctx.Done():
-			return false, ctx.Err()
-		case <-look.C:
-			if p.forbidden([]*message{m}, lastError) {
-				return false, ErrNotPermitted
-			}
-		}
-	}
-}
-
 // forbidden reports whether NATS has refused one of the subjects since lastError.
 func (p *Publisher) forbidden(messages []*message, lastError error) bool {
 	for _, m := range messages {
@@ -279,11 +222,6 @@ func (p *Publisher) forbidden(messages []*message, lastError error) bool {
 		}
 	}
 	return false
-}
-
-func tooLarge(err error) bool {
-	var api *jetstream.APIError
-	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == jsTooLarge
 }
 
 func (p *Publisher) count(change func(*Stats)) {

@@ -112,22 +112,24 @@ func TestPublisher_KeepsGivenIDsAndTimes(t *testing.T) {
 
 func TestPublisher_InvalidUsage(t *testing.T) {
 	nc := startBus(t).connect()
-	usageStream(t, nc)
+	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.MaxMsgSize = 64 << 10 })
 	log := &logBook{}
 	p := newPublisher(t, nc, events.PublisherConfig{Logger: log.logger()})
 
 	badFeature, badID, badUTF8, huge, noPort, wildPort := call("p1", 1), call("p1", 2), call("p1", 3), call("p1", 4), call("", 5), call("p1.*", 6)
+	longID := call("p1", 8)
+	longID.ID = strings.Repeat("x", 40_000) // travels once, not in a header too
 	badFeature.Feature = ""
 	badID.ID = "x\r\nNats-Rollup: all\r\n\r\n" + strings.Repeat("y", 300)
 	badUTF8.Model = "gpt\xff"
 	huge.UserID = strings.Repeat("u", 20_000)
-	for _, u := range []events.Usage{badFeature, badID, badUTF8, huge, noPort, wildPort, call("p1", 7)} {
+	for _, u := range []events.Usage{badFeature, badID, badUTF8, huge, noPort, wildPort, call("p1", 7), longID} {
 		p.Record(u)
 	}
 	if err := p.Close(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(events.Stats{Recorded: 7, Published: 5, Dropped: 2, Invalid: 6}, p.Stats()); diff != "" {
+	if diff := cmp.Diff(events.Stats{Recorded: 8, Published: 6, Dropped: 2, Invalid: 7}, p.Stats()); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
 	var reasons []string
@@ -144,7 +146,7 @@ func TestPublisher_InvalidUsage(t *testing.T) {
 		}
 	}
 	// U+FFFD stands for the bytes that JSON cannot carry, so that event can be booked.
-	want := []string{"invalid_field feature", "invalid_field id", "ok", "too_large payload bytes", "ok"}
+	want := []string{"invalid_field feature", "invalid_field id", "ok", "too_large payload bytes", "ok", "too_large payload bytes"}
 	if diff := cmp.Diff(want, reasons); diff != "" {
 		t.Error("what the consumer will say (-want +got):\n", diff)
 	}
@@ -194,14 +196,47 @@ func TestPublisher_ManyCallers(t *testing.T) {
 
 func TestPublisher_BufferOverflowIsCounted(t *testing.T) {
 	log := &logBook{}
-	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{Buffer: 100, Logger: log.logger()})
-	for i := range 150 {
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{Buffer: 100, BatchSize: 30, Logger: log.logger()})
+	for i := range 100 {
+		p.Record(call("p1", i))
+	}
+	eventually(t, 5*time.Second, "some are in the loop's hands", func() bool { return p.Stats().Retries > 0 })
+	for i := range 50 {
 		p.Record(call("p1", i))
 	}
 	if diff := cmp.Diff(events.Stats{Recorded: 150, Dropped: 50, Pending: 100}, p.Stats(), ignoreRetries); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
 	eventually(t, 5*time.Second, "the log says what was dropped", func() bool { return strings.Contains(log.all(), "dropped=50") })
+}
+
+// Close ends what waits for an answer, however long the AckTimeout.
+func TestPublisher_CloseCutsAWaitShort(t *testing.T) {
+	nc := startBus(t).connect()
+	if _, err := nc.Subscribe("ai.usage.*", func(*nats.Msg) {}); err != nil { // somebody listens, nobody answers
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 3} { // a single, a batch
+		p := newPublisher(t, nc, events.PublisherConfig{AckTimeout: time.Hour})
+		stuck := make(chan error, 1)
+		usages := make([]events.Usage, n)
+		for i := range usages {
+			usages[i] = call("p1", i)
+			p.Record(usages[i])
+		}
+		go func() { stuck <- p.Publish(context.Background(), usages) }()
+		eventually(t, 5*time.Second, "both wait", func() bool { return p.Stats().Pending == uint64(2*n) })
+		began := time.Now()
+		if err := p.Close(within(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Close: %v", err)
+		}
+		if err := <-stuck; !errors.Is(err, events.ErrPublisherClosed) {
+			t.Errorf("Publish: %v", err)
+		}
+		if took := time.Since(began); took > 1500*time.Millisecond {
+			t.Errorf("Close of %d events took %s", n, took)
+		}
+	}
 }
 
 func TestPublisher_CloseSaysWhatIsLeft(t *testing.T) {

@@ -19,12 +19,12 @@ type ReserveRequest struct {
 	EstimatedTokens int64  `json:"estimated_tokens"`
 	// TTLSeconds is how long the hold lives: the longest the call may take until its
 	// usage is booked. Default 300, at most 3,600.
-	TTLSeconds int64 `json:"ttl_seconds,omitempty"`
+	TTLSeconds int64 `json:"ttl_seconds,omitzero"`
 	// IdempotencyKey makes a retry return the hold of the first try, while it lives.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// AcceptLess grants what is left, if that is anything, where the estimate does
 	// not fit: the caller then limits the call to GrantedTokens.
-	AcceptLess bool `json:"accept_less,omitempty"`
+	AcceptLess bool `json:"accept_less,omitzero"`
 }
 
 // TTL is the lifetime that the request asks for.

@@ -1,0 +1,140 @@
+package events
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// jsTooLarge is JetStream's code for a message over the stream's own limit.
+const jsTooLarge jetstream.ErrorCode = 10054
+
+// sendSingles publishes all one after the other, then waits for all answers. It
+// does so itself because nats.go's asynchronous publisher leaves a goroutine
+// behind when it is closed soon after its first message.
+func (p *Publisher) sendSingles(ctx context.Context, messages []*message, lastError error) (left []*message, first error) {
+	w := &singles{messages: messages, errs: make([]error, len(messages)), open: make(map[int]bool, len(messages))}
+	if err := w.exchange(ctx, p, lastError); err != nil {
+		return messages, err
+	}
+	p.count(func(s *Stats) {
+		s.Published += uint64(w.published)
+		s.Duplicates += uint64(w.duplicates)
+	})
+	for i, m := range messages {
+		err := w.errs[i]
+		if err == nil {
+			continue
+		}
+		m.refused, m.hopeless = errors.Is(err, ErrNotPermitted), tooLarge(err)
+		left = append(left, m)
+		if first == nil || m.hopeless {
+			first = err
+		}
+	}
+	return left, first
+}
+
+// singles are messages on their way, each with a reply subject of its own.
+type singles struct {
+	messages              []*message
+	errs                  []error // by message, nil: acknowledged
+	open                  map[int]bool
+	published, duplicates int
+}
+
+// exchange returns when every message has its answer, or none can come any more.
+func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) error {
+	answers := make(chan *nats.Msg, len(w.messages))
+	inbox := p.nc.NewInbox() + "."
+	sub, err := p.nc.ChanSubscribe(inbox+"*", answers)
+	if err != nil {
+		return fmt.Errorf("subscribing to acknowledgements: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	reconnects := p.nc.Stats().Reconnects
+	for i, m := range w.messages {
+		msg := m.wire()
+		msg.Reply = inbox + strconv.Itoa(i)
+		if w.errs[i] = p.nc.PublishMsg(msg); w.errs[i] == nil {
+			w.open[i] = true
+		}
+	}
+	timeout := time.NewTimer(p.cfg.AckTimeout)
+	defer timeout.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for len(w.open) > 0 {
+		select {
+		case answer := <-answers:
+			if i, err := strconv.Atoi(strings.TrimPrefix(answer.Subject, inbox)); err == nil && w.open[i] {
+				w.settle(i, answer)
+			}
+		case <-look.C: // for what comes without an answer
+			if !p.nc.IsConnected() || p.nc.Stats().Reconnects != reconnects {
+				w.giveUp(nats.ErrDisconnected)
+			}
+			for i := range w.open {
+				if p.forbidden(w.messages[i:i+1], lastError) {
+					w.errs[i] = ErrNotPermitted
+					delete(w.open, i)
+				}
+			}
+		case <-timeout.C:
+			w.giveUp(nats.ErrTimeout)
+		case <-ctx.Done():
+			w.giveUp(ctx.Err())
+		}
+	}
+	return nil
+}
+
+func (w *singles) settle(i int, answer *nats.Msg) {
+	delete(w.open, i)
+	duplicate, err := readAck(answer)
+	w.errs[i] = err
+	if err == nil {
+		w.published++
+		if duplicate {
+			w.duplicates++
+		}
+	}
+}
+
+func (w *singles) giveUp(err error) {
+	for i := range w.open {
+		w.errs[i] = err
+	}
+	clear(w.open)
+}
+
+// readAck reads JetStream's answer to a publish.
+func readAck(answer *nats.Msg) (duplicate bool, err error) {
+	if len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
+		return false, jetstream.ErrNoStreamResponse
+	}
+	var ack struct {
+		Stream    string              `json:"stream"`
+		Duplicate bool                `json:"duplicate"`
+		Error     *jetstream.APIError `json:"error"`
+	}
+	switch err := json.Unmarshal(answer.Data, &ack); {
+	case err == nil && ack.Error != nil:
+		return false, ack.Error
+	case err != nil || ack.Stream == "":
+		return false, jetstream.ErrInvalidJSAck
+	}
+	return ack.Duplicate, nil
+}
+
+func tooLarge(err error) bool {
+	var api *jetstream.APIError
+	return errors.Is(err, nats.ErrMaxPayload) || errors.As(err, &api) && api.ErrorCode == jsTooLarge
+}
