@@ -2,6 +2,7 @@ package dev
 
 import (
 	"bytes"
+	"context"
 	"log/slog"
 	"strings"
 	"sync"
@@ -46,18 +47,20 @@ func (l *pgLog) line(s string) {
 	if len(l.tail) > 8 {
 		l.tail = l.tail[1:]
 	}
-	severity, text, ok := strings.Cut(s, ":")
-	if !ok {
-		text = s
+	process, message, _ := strings.Cut(s, "|") // as log_line_prefix says
+	severity, text, _ := strings.Cut(message, ":")
+	level := slog.LevelDebug
+	switch {
+	case severity == "PANIC":
+		level = slog.LevelError
+	case process == "client backend": // the client has been told, and knows what it means
+	case severity == "WARNING", severity == "ERROR", severity == "FATAL":
+		level = slog.LevelWarn
 	}
-	switch text = strings.TrimSpace(text); severity {
-	case "WARNING", "ERROR", "FATAL":
-		l.log.Warn(text, "severity", severity)
-	case "PANIC":
-		l.log.Error(text, "severity", severity)
-	default:
-		l.log.Debug(s)
+	if text == "" { // not one of its log lines
+		text, process = s, "postgres"
 	}
+	l.log.Log(context.Background(), level, strings.TrimSpace(text), "process", process, "severity", severity)
 	if strings.Contains(s, readyLine) {
 		select {
 		case <-l.ready:

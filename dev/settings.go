@@ -21,7 +21,8 @@ func (p *Postgres) settings(socketDir string) []string {
 		"log_timezone=UTC",
 		"log_destination=stderr",
 		"logging_collector=off",
-		"log_line_prefix=",
+		"log_line_prefix=%b|",           // what pgLog reads
+		"log_min_error_statement=panic", // statements hold data
 		"lc_messages=C",
 
 		// A ledger takes many small commits and few long queries.
