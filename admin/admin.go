@@ -1,0 +1,72 @@
+// Package admin is the HTTP API of those who manage budgets, and the pages above it.
+// Every route of the API asks for [Permission]; callers that are limited to some
+// ports see and touch no others.
+package admin
+
+//go:generate go test -run ^TestAPIDocument$ -update .
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/admin/web"
+	"github.com/tidegate/tidegate/identity"
+	identityweb "github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// Permission is what a caller must hold, on every route.
+const Permission = "admin.manage_settings"
+
+// maxBodyBytes is plenty: the only body is a budget.
+const maxBodyBytes = 16 << 10
+
+// Config makes a handler.
+type Config struct {
+	// Ledger is what the API reads and writes. Required.
+	Ledger *ledger.Ledger
+	// Conn is where the gates hear of changed budgets and deleted ports. One that is
+	// lost heals by itself, when they next read everything. Required.
+	Conn *nats.Conn
+	// Auth finds out who calls. Required.
+	Auth *identity.Authenticator
+	// Login serves /login and /logout. nil: nobody signs in with a browser here.
+	Login *identity.Login
+	// Logger gets what an operator should know. Default slog.Default().
+	Logger *slog.Logger
+	// Now is the clock, read once per request. Default time.Now.
+	Now func() time.Time
+}
+
+type api struct {
+	cfg Config
+	log *slog.Logger
+}
+
+// New returns the handler of everything below /: the API, the pages and the login.
+func New(cfg Config) (http.Handler, error) {
+	if cfg.Ledger == nil || cfg.Conn == nil || cfg.Auth == nil {
+		return nil, errors.New("admin: Ledger, Conn and Auth are required")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	a := &api{cfg: cfg, log: cfg.Logger}
+	mux := http.NewServeMux()
+	a.mount(mux, routes)
+	mux.Handle("/", web.Handler())
+	if cfg.Login != nil {
+		login := cfg.Login.Handler()
+		mux.Handle("/login", login)
+		mux.Handle("/login/", login)
+		mux.Handle("/logout", login)
+	}
+	return identityweb.SecureHeaders(identityweb.SameOrigin(identityweb.LimitBody(maxBodyBytes, mux))), nil
+}

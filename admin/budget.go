@@ -1,0 +1,134 @@
+package admin
+
+import (
+	"log/slog"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// budgetReply is a port's budget and what it has spent of it.
+type budgetReply struct {
+	PortID string `json:"port_id"`
+	settings
+	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
+	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
+	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
+
+	UsedTokens      int64     `json:"used_tokens" doc:"Booked in this period."`
+	HeldTokens      int64     `json:"held_tokens" doc:"Reserved by calls under way."`
+	RemainingTokens *int64    `json:"remaining_tokens" doc:"Hard cap - used - held, never below 0; null without a hard cap."`
+	ProjectedTokens *int64    `json:"projected_tokens" doc:"What the period will have used at its end, if it goes on as it went so far; null in its first hundredth."`
+	SoftCapReached  bool      `json:"soft_cap_reached" doc:"Used + held are at the soft cap or above, and the budget is enabled."`
+	HardCapReached  bool      `json:"hard_cap_reached" doc:"Used + held are at the hard cap or above, and the budget is enabled: calls are refused."`
+	PeriodStart     time.Time `json:"period_start"`
+	ResetsAt        time.Time `json:"resets_at"`
+	AsOf            time.Time `json:"as_of" doc:"Every commit up to then is counted."`
+}
+
+func (a *api) getBudget(c *call) error {
+	b, err := a.cfg.Ledger.Budget(c.Context(), c.port)
+	if err != nil {
+		return err
+	}
+	return a.replyBudget(c, b)
+}
+
+func (a *api) putBudget(c *call) error {
+	version, err := ifMatch(c.Header)
+	if err != nil {
+		return err
+	}
+	b, err := readSettings(c.Request)
+	if err != nil {
+		return err
+	}
+	b.UpdatedBy = c.caller.Actor()
+	b, err = a.cfg.Ledger.SetBudget(c.Context(), c.port, b, &version)
+	if err != nil {
+		return err
+	}
+	if err := events.AnnounceBudget(a.cfg.Conn, c.port, b); err != nil {
+		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a budget before they read it themselves",
+			slog.String("port_id", c.port), slog.Any("error", err))
+	}
+	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))
+	return a.replyBudget(c, b)
+}
+
+// ifMatch reads the version that the caller has seen. A weak validator is taken
+// for a strong one, since proxies that compress make it weak.
+func ifMatch(h http.Header) (version int64, err error) {
+	given := strings.Join(h.Values("If-Match"), ", ")
+	if given == "" || given == "*" {
+		return 0, refusal(http.StatusPreconditionRequired, "if-match", "Which version do you change?",
+			`send If-Match with the ETag that GET gave you ("0" when nothing is stored yet), so that you overwrite nobody's change unseen`)
+	}
+	tag, quotes := strings.CutPrefix(strings.TrimPrefix(given, "W/"), `"`)
+	if quotes {
+		tag = strings.TrimSuffix(tag, `"`)
+	}
+	version, err = strconv.ParseInt(tag, 10, 64)
+	if err != nil || version < 0 {
+		return 0, invalid("If-Match", quoted(given), `must be one ETag of this address, like "3"`)
+	}
+	return version, nil
+}
+
+func (a *api) replyBudget(c *call, b events.Budget) error {
+	start, end := b.Period.Bounds(c.now)
+	spend, err := a.cfg.Ledger.Spend(c.Context(), c.port, start, end)
+	if err != nil {
+		return err
+	}
+	spent := spend.UsedTokens + spend.HeldTokens
+	reached := func(cap *int64) bool { return b.Enabled && cap != nil && spent >= *cap }
+	r := budgetReply{
+		PortID: c.port, settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
+		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
+		SoftCapReached: reached(b.SoftCapTokens), HardCapReached: reached(b.HardCapTokens),
+		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf,
+	}
+	if b.Version > 0 {
+		r.UpdatedAt = &b.UpdatedAt
+	}
+	if b.HardCapTokens != nil {
+		r.RemainingTokens = new(max(*b.HardCapTokens-spent, 0))
+	}
+	c.w.Header().Set("ETag", `"`+strconv.FormatInt(b.Version, 10)+`"`)
+	return c.reply(r)
+}
+
+func settingsOf(b events.Budget) settings {
+	return settings{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period}
+}
+
+// projected is a straight line through nothing at start and used now. In the first
+// hundredth of a period (seven hours of a month) one call more or less would move
+// it by hundreds, so it says nothing.
+func projected(used int64, start, end, now time.Time) *int64 {
+	length, elapsed := end.Sub(start), now.Sub(start)
+	if elapsed < length/100 {
+		return nil
+	}
+	n := math.Round(float64(used) * float64(length) / float64(elapsed))
+	return new(int64(min(n, events.MaxCapTokens)))
+}
+
+// reply answers with JSON. A list that is nil is null, which is not the same as
+// one without entries.
+func (c *call) reply(v any) error {
+	body, err := json.Marshal(v, json.FormatNilSliceAsNull(true))
+	if err != nil {
+		return err
+	}
+	c.w.Header().Set("Content-Type", "application/json")
+	_, _ = c.w.Write(append(body, '\n')) // the client is gone: nobody to tell
+	return nil
+}

@@ -1,0 +1,141 @@
+package admin
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/tidegate/tidegate/admin/openapi"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/web"
+)
+
+// Document is the API's OpenAPI 3.1 description, made from the routes. It is
+// committed as api/openapi.json; a test fails when that differs.
+func Document() ([]byte, error) {
+	schemas := &openapi.Schemas{Enums: map[reflect.Type][]string{
+		reflect.TypeFor[events.Period]():    {string(events.PeriodDay), string(events.PeriodWeek), string(events.PeriodMonth)},
+		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByDay)},
+	}}
+	paths := openapi.Object{}
+	for _, r := range routes {
+		path, ok := paths[basePath+r.path].(openapi.Object)
+		if !ok {
+			path = openapi.Object{}
+			paths[basePath+r.path] = path
+		}
+		path[strings.ToLower(r.method)] = r.describe(schemas)
+	}
+	document, err := json.MarshalIndent(openapi.Object{
+		"openapi": "3.1.0",
+		"info": openapi.Object{
+			"title": "Tidegate admin API", "version": "1",
+			"description": "Budgets for AI tokens: read and set them, see what was used, try a cap on last period's calls. Every operation needs the permission " +
+				Permission + ". Everything but CSV is JSON; errors are problem documents (RFC 9457). See docs/admin-api.md.",
+		},
+		"paths": paths,
+		"components": openapi.Object{
+			"schemas": schemas.Found(),
+			"securitySchemes": openapi.Object{
+				"bearer":  openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token, or an access token of the OIDC provider."},
+				"session": openapi.Object{"type": "apiKey", "in": "cookie", "name": identity.CookieName, "description": "What a browser holds after /login."},
+			},
+		},
+		"security": []openapi.Object{{"bearer": []string{}}, {"session": []string{}}},
+	}, "", "  ")
+	return append(document, '\n'), err
+}
+
+func (r route) describe(schemas *openapi.Schemas) openapi.Object {
+	o := openapi.Object{"operationId": r.id, "summary": r.summary, "responses": r.responses(schemas)}
+	if r.about != "" {
+		o["description"] = r.about
+	}
+	parameters := []openapi.Object{}
+	for _, name := range []string{"port", "user"} {
+		if strings.Contains(r.path, "{"+name+"}") {
+			schema := openapi.Object{"type": "string", "minLength": 1}
+			if name == "port" {
+				schema = openapi.Object{"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
+			}
+			parameters = append(parameters, openapi.Object{"name": name, "in": "path", "required": true, "schema": schema})
+		}
+	}
+	for _, p := range r.query {
+		parameters = append(parameters, openapi.Object{"name": p.name, "in": "query", "description": p.about, "schema": p.schema()})
+	}
+	if r.body != nil {
+		parameters = append(parameters, openapi.Object{"name": "If-Match", "in": "header", "required": true,
+			"description": `The ETag that GET gave; "0" when nothing is stored yet.`, "schema": openapi.Object{"type": "string"}})
+		o["requestBody"] = openapi.Object{"required": true, "content": openapi.Object{"application/json": openapi.Object{"schema": schemas.OfBody(r.body)}}}
+	}
+	if len(parameters) > 0 {
+		o["parameters"] = parameters
+	}
+	return o
+}
+
+func (p param) schema() openapi.Object {
+	o := openapi.Object{"type": "string"}
+	if p.words != nil {
+		o["enum"] = p.words
+	}
+	if p.number {
+		o = openapi.Object{"type": "integer", "format": "int64", "minimum": p.min, "maximum": p.max}
+	}
+	if n, err := strconv.ParseInt(p.fallback, 10, 64); err == nil {
+		o["default"] = n
+	} else if p.fallback != "" {
+		o["default"] = p.fallback
+	}
+	return o
+}
+
+// means says what a status means where its name does not.
+var means = map[int]string{
+	400: "The body is not one JSON object, or the query cannot be read.",
+	401: "Nobody known: no token or session, or one that is not accepted.",
+	403: "The caller lacks the permission, the port is not theirs, or a page of another site sent the request.",
+	404: "There is no such port.",
+	412: "Somebody else changed the budget: the stored version is not that of If-Match.",
+	413: "The body is too large.",
+	415: "The body is not application/json.",
+	422: "A value breaks its rule; errors names each.",
+	428: "If-Match is missing.",
+	503: "The ledger, or what knows the callers, does not answer. Try again.",
+}
+
+func (r route) responses(schemas *openapi.Schemas) openapi.Object {
+	success := openapi.Object{"description": "Done.", "content": openapi.Object{}}
+	status := http.StatusOK
+	switch r.reply.(type) {
+	case nil:
+		status = http.StatusNoContent
+		delete(success, "content")
+	case csv:
+		success["content"] = openapi.Object{"text/csv": openapi.Object{"schema": openapi.Object{"type": "string"}}}
+	default:
+		success["content"] = openapi.Object{"application/json": openapi.Object{"schema": schemas.Of(r.reply)}}
+	}
+	if r.id == "getBudget" || r.id == "putBudget" {
+		success["headers"] = openapi.Object{"ETag": openapi.Object{"description": "The version, for If-Match.", "schema": openapi.Object{"type": "string"}}}
+	}
+	all := openapi.Object{fmt.Sprint(status): success}
+	for _, status := range slices.Concat([]int{401, 403, 503}, r.fails, r.mayBeInvalid()) {
+		all[fmt.Sprint(status)] = openapi.Object{"description": means[status],
+			"content": openapi.Object{"application/problem+json": openapi.Object{"schema": schemas.Of(web.Problem{})}}}
+	}
+	return all
+}
+
+func (r route) mayBeInvalid() []int {
+	if r.body != nil || len(r.query) > 0 || strings.Contains(r.path, "{") {
+		return []int{422}
+	}
+	return nil
+}

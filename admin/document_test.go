@@ -1,0 +1,33 @@
+package admin_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/tidegate/tidegate/admin"
+)
+
+var update = flag.Bool("update", false, "write api/openapi.json anew")
+
+const documentPath = "../api/openapi.json"
+
+func TestAPIDocument(t *testing.T) {
+	document, err := admin.Document()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		if err := os.WriteFile(documentPath, document, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	committed, err := os.ReadFile(documentPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(document, committed) {
+		t.Error("api/openapi.json is not what the routes say: run `go generate ./admin`")
+	}
+}

@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+type portsReply struct {
+	Ports []port `json:"ports" doc:"In the order of their ids."`
+	Next  string `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
+}
+
+// port is a tenant with what it has spent.
+type port struct {
+	PortID      string       `json:"port_id"`
+	Name        string       `json:"name" doc:"May be empty."`
+	CreatedAt   time.Time    `json:"created_at"`
+	Budget      storedBudget `json:"budget"`
+	UsedTokens  int64        `json:"used_tokens" doc:"In the current period of the budget."`
+	PeriodStart time.Time    `json:"period_start"`
+	ResetsAt    time.Time    `json:"resets_at"`
+	TotalTokens int64        `json:"total_tokens" doc:"Of all time."`
+	Requests    int64        `json:"requests" doc:"Of all time."`
+}
+
+type storedBudget struct {
+	settings
+	Version   int64      `json:"version" doc:"0: nothing is stored"`
+	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored"`
+	UpdatedBy string     `json:"updated_by"`
+}
+
+func (a *api) listPorts(c *call) error {
+	limit, _ := c.query.number("limit")
+	after := c.query["after"]
+	var found []ledger.Port
+	var err error
+	if c.caller.Ports == nil {
+		found, err = a.cfg.Ledger.Ports(c.Context(), after, int(limit)+1, c.now)
+	} else {
+		found, err = a.cfg.Ledger.NamedPorts(c.Context(), c.caller.Ports, after, int(limit)+1, c.now)
+	}
+	if err != nil {
+		return err
+	}
+	r := portsReply{Ports: []port{}}
+	if len(found) > int(limit) {
+		found = found[:limit]
+		r.Next = found[limit-1].PortID
+	}
+	for _, p := range found {
+		start, end := p.Budget.Period.Bounds(c.now)
+		r.Ports = append(r.Ports, port{
+			PortID: p.PortID, Name: p.Name, CreatedAt: p.CreatedAt, Budget: storedBudgetOf(p.Budget),
+			UsedTokens: p.UsedTokens, PeriodStart: start, ResetsAt: end, TotalTokens: p.TotalTokens, Requests: p.Requests,
+		})
+	}
+	return c.reply(r)
+}
+
+func storedBudgetOf(b events.Budget) storedBudget {
+	s := storedBudget{settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy}
+	if b.Version > 0 {
+		s.UpdatedAt = &b.UpdatedAt
+	}
+	return s
+}
+
+type auditReply struct {
+	Changes []change `json:"changes" doc:"Newest first."`
+	Next    string   `json:"next" doc:"What to give as before for the next page; empty: this was the last one."`
+}
+
+// change is an entry of the audit log, which outlives its port.
+type change struct {
+	ID        int64          `json:"id"`
+	PortID    string         `json:"port_id"`
+	Key       string         `json:"key" doc:"What was changed: ai.budget, or port.deleted."`
+	Version   int64          `json:"version"`
+	OldValue  jsontext.Value `json:"old_value" doc:"null: there was none"`
+	NewValue  jsontext.Value `json:"new_value" doc:"null: deleted"`
+	ChangedAt time.Time      `json:"changed_at"`
+	ChangedBy string         `json:"changed_by" doc:"Who: a name of their own choosing, and in parentheses what they proved."`
+}
+
+func (a *api) audit(c *call) error {
+	limit, _ := c.query.number("limit")
+	before, _ := c.query.number("before")
+	found, err := a.cfg.Ledger.Audit(c.Context(), c.port, before, int(limit)+1)
+	if err != nil {
+		return err
+	}
+	r := auditReply{Changes: []change{}}
+	if len(found) > int(limit) {
+		found = found[:limit]
+		r.Next = strconv.FormatInt(found[limit-1].ID, 10)
+	}
+	for _, f := range found {
+		r.Changes = append(r.Changes, change{f.ID, f.PortID, f.Key, f.Version, jsontext.Value(f.OldValue), jsontext.Value(f.NewValue), f.ChangedAt, f.ChangedBy})
+	}
+	return c.reply(r)
+}
+
+type deletedReply struct {
+	PortID      string `json:"port_id"`
+	DeletedRows int64  `json:"deleted_rows" doc:"Ledger rows that are gone."`
+}
+
+func (a *api) deletePort(c *call) error {
+	by := c.caller.Actor()
+	rows, err := a.cfg.Ledger.DeletePort(c.Context(), c.port, by)
+	if err != nil {
+		return err
+	}
+	if err := events.AnnounceDeleted(a.cfg.Conn, c.port); err != nil {
+		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a deleted port before they read it themselves",
+			slog.String("port_id", c.port), slog.Any("error", err))
+	}
+	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: port deleted", slog.String("port_id", c.port), slog.Int64("rows", rows), slog.String("by", by))
+	return c.reply(deletedReply{PortID: c.port, DeletedRows: rows})
+}
+
+type erasedReply struct {
+	ErasedRows int64 `json:"erased_rows" doc:"Ledger rows that named the user, and no longer do."`
+}
+
+func (a *api) eraseUser(c *call) error {
+	user := c.PathValue("user")
+	// A name that no event can carry is a mistake; the wire's own rule decides.
+	if err := (events.CheckRequest{PortID: "any", UserID: user}).Validate(); err != nil {
+		return err
+	}
+	rows, err := a.cfg.Ledger.EraseUser(c.Context(), user)
+	if err != nil {
+		return err
+	}
+	// Whom, the log must not remember either.
+	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: user erased", slog.Int64("rows", rows), slog.String("by", c.caller.Actor()))
+	return c.reply(erasedReply{ErasedRows: rows})
+}

@@ -1,0 +1,96 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// The ports' page is bounded so that its query stays short, the log's by what
+// people read.
+const (
+	maxPorts   = 500
+	maxChanges = 200
+)
+
+var (
+	by     = param{name: "by", words: []string{"feature", "model", "user", "day"}, fallback: "feature", about: "What to break the usage down by."}
+	period = param{name: "period", fallback: ledger.CurrentPeriod, about: "current or previous, of the port's budget, or a month like 2026-11."}
+	limit  = func(most int64, usual string) param {
+		return param{name: "limit", number: true, min: 1, max: most, fallback: usual, about: "How many at most."}
+	}
+	tokens = func(name, about string) param {
+		return param{name: name, number: true, max: maxCap, about: about}
+	}
+)
+
+const maxCap = 1<<53 - 1
+
+// What a handler may take that has millions of rows to change.
+const slowTimeout = 10 * time.Minute
+
+// routes is the whole API. Whoever adds one says here who may.
+var routes = []route{
+	{
+		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts,
+		id: "listPorts", summary: "List ports", about: "Every port that the caller may manage, with its budget and what it has spent.",
+		query: []param{{name: "after", about: "The next of the page before."}, limit(maxPorts, "100")},
+		reply: portsReply{}, handle: (*api).listPorts,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,
+		id: "getBudget", summary: "Read a port's budget", about: "The budget and what the port has used of it. A port without a budget has version 0.",
+		reply: budgetReply{}, handle: (*api).getBudget,
+	},
+	{
+		method: http.MethodPut, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,
+		id: "putBudget", summary: "Store a port's budget", about: "Stores the whole budget, and an entry in the audit log, if the stored version still is that of If-Match. A port that is not known yet is registered.",
+		body: settings{}, reply: budgetReply{}, fails: []int{400, 412, 413, 415, 428}, handle: (*api).putBudget,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/ai-budget/simulate", permission: Permission, reach: onePort,
+		id: "simulateBudget", summary: "Try a budget on past calls",
+		about: "What a budget would have made of the calls of a period: each is refused when the admitted calls of its period have reached the hard cap, or would exceed it together with the call.",
+		query: []param{
+			tokens("hard", "The hard cap; left out: none."), tokens("soft", "The soft cap, at most hard; left out: none."),
+			{name: "period", words: []string{"day", "week", "month"}, about: "How often the budget starts anew; left out: as stored."},
+			{name: "of", fallback: ledger.PreviousPeriod, about: "Whose calls: previous or current, of that period, or a month like 2026-10, widened to whole periods."},
+		},
+		reply: simulationReply{}, handle: (*api).simulate,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: Permission, reach: onePort,
+		id: "getUsage", summary: "Read a port's usage", query: []param{by, period},
+		reply: usageReply{}, handle: (*api).getUsage,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/ai-usage.csv", permission: Permission, reach: onePort,
+		id: "getUsageCSV", summary: "Download a port's usage", about: "As CSV with a header line. Keys that a spreadsheet would take for a formula get an apostrophe in front.",
+		query: []param{by, period}, reply: csv{}, handle: (*api).getUsageCSV,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/audit", permission: Permission, reach: onePort,
+		id: "listChanges", summary: "List a port's changes", about: "Who changed the budget, when, from what to what. The log outlives the port.",
+		query: []param{{name: "before", number: true, min: 1, max: maxCap, about: "The next of the page before."}, limit(maxChanges, "50")},
+		reply: auditReply{}, handle: (*api).audit,
+	},
+	{
+		method: http.MethodDelete, path: "/ports/{port}", permission: Permission, reach: onePort, timeout: slowTimeout,
+		id: "deletePort", summary: "Delete a port", about: "With its ledger rows, totals and budget; an entry in the audit log remains. Events of the port that arrive later register it again.",
+		reply: deletedReply{}, fails: []int{404}, handle: (*api).deletePort,
+	},
+	{
+		method: http.MethodDelete, path: "/users/{user}", permission: Permission, reach: everyPort, timeout: slowTimeout,
+		id: "eraseUser", summary: "Erase a user", about: "Takes the user's name off every ledger row, and off every event of theirs that comes later. The tokens stay counted. For callers that are not limited to some ports.",
+		reply: erasedReply{}, handle: (*api).eraseUser,
+	},
+	{
+		method: http.MethodGet, path: "/session", permission: Permission, reach: somePorts,
+		id: "getSession", summary: "Who am I?", reply: sessionReply{}, handle: (*api).getSession,
+	},
+	{
+		method: http.MethodPost, path: "/logout", permission: Permission, reach: somePorts,
+		id: "logout", summary: "Sign out", about: "Ends the browser's session, for good.", handle: (*api).logout,
+	},
+}

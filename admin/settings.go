@@ -1,0 +1,97 @@
+package admin
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"mime"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity/web"
+)
+
+// settings is what a PUT stores. Every field must be given: a cap that was left
+// out by mistake would be a cap that is gone.
+type settings struct {
+	Enabled       bool          `json:"enabled" doc:"Whether the caps bind. Usage is recorded either way."`
+	SoftCapTokens *int64        `json:"soft_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"From here on calls are allowed with a warning; null: no soft cap. At most hard_cap_tokens."`
+	HardCapTokens *int64        `json:"hard_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"Here calls are refused until the period ends; 0 refuses all, null: no hard cap."`
+	Period        events.Period `json:"period" doc:"How often the budget starts anew, in UTC; a week starts on Monday."`
+}
+
+// readSettings reads the body. Its error is a problem that names every field that
+// is wrong, not just the first.
+func readSettings(r *http.Request) (events.Budget, error) {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return events.Budget{}, refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
+			"send Content-Type: application/json; it was "+quoted(r.Header.Get("Content-Type")))
+	}
+	body, err := io.ReadAll(r.Body)
+	if tooLarge, ok := web.TooLarge(err); ok {
+		return events.Budget{}, &problem{tooLarge}
+	}
+	if err != nil {
+		return events.Budget{}, malformed(err)
+	}
+	var fields map[string]jsontext.Value
+	if err := json.Unmarshal(body, &fields); err != nil {
+		return events.Budget{}, malformed(err)
+	}
+	if fields == nil {
+		return events.Budget{}, malformed(fmt.Errorf("it is null"))
+	}
+	return settingsFrom(fields)
+}
+
+func malformed(err error) *problem {
+	return refusal(http.StatusBadRequest, "malformed-body", "The body cannot be read", "it must be one JSON object: "+err.Error())
+}
+
+func settingsFrom(fields map[string]jsontext.Value) (events.Budget, error) {
+	r := reader{fields: fields}
+	var b events.Budget
+	var enabled *bool // null must not pass for false
+	cap := fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(events.MaxCapTokens))
+	r.read("enabled", "must be true or false", &enabled, func() bool { return enabled != nil })
+	// Each cap alone obeys the contract; both together are checked below.
+	r.read("soft_cap_tokens", cap, &b.SoftCapTokens, func() bool {
+		return events.Budget{Period: events.PeriodMonth, SoftCapTokens: b.SoftCapTokens}.Validate() == nil
+	})
+	r.read("hard_cap_tokens", cap, &b.HardCapTokens, func() bool {
+		return events.Budget{Period: events.PeriodMonth, HardCapTokens: b.HardCapTokens}.Validate() == nil
+	})
+	r.read("period", "must be day, week or month", &b.Period, func() bool { return b.Period.Valid() })
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		r.wrong = append(r.wrong, web.FieldError{Field: shortened(name), Value: shortened(string(fields[name])),
+			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period"})
+	}
+	if r.wrong != nil {
+		return events.Budget{}, invalidFields(r.wrong)
+	}
+	b.Enabled = *enabled
+	return b, b.Validate()
+}
+
+// reader takes fields one by one and collects what is wrong with them.
+type reader struct {
+	fields map[string]jsontext.Value
+	wrong  []web.FieldError
+}
+
+func (r *reader) read(name, rule string, into any, valid func() bool) {
+	value, given := r.fields[name]
+	delete(r.fields, name)
+	switch {
+	case !given:
+		r.wrong = append(r.wrong, web.FieldError{Field: name, Rule: "is required: " + rule})
+	case json.Unmarshal(value, into) != nil || !valid():
+		r.wrong = append(r.wrong, web.FieldError{Field: name, Value: shortened(string(value)), Rule: rule})
+	}
+}

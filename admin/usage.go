@@ -1,0 +1,104 @@
+package admin
+
+import (
+	stdcsv "encoding/csv"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// usageReply is a port's usage in a period, broken down by one dimension.
+type usageReply struct {
+	PortID      string           `json:"port_id"`
+	Period      events.Period    `json:"period"`
+	PeriodStart time.Time        `json:"period_start"`
+	PeriodEnd   time.Time        `json:"period_end"`
+	UsedTokens  int64            `json:"used_tokens"`
+	Requests    int64            `json:"requests"`
+	Dimension   events.Dimension `json:"dimension"`
+	By          []share          `json:"by" doc:"Most tokens first; days in order, those without usage left out."`
+	AsOf        time.Time        `json:"as_of" doc:"Every commit up to then is counted."`
+}
+
+type share struct {
+	Key          string `json:"key" doc:"The feature, the model, the day like 2026-11-23, or the user: empty for calls of the system and of erased users."`
+	Requests     int64  `json:"requests"`
+	InputTokens  int64  `json:"input_tokens" doc:"Includes cached ones."`
+	OutputTokens int64  `json:"output_tokens" doc:"Includes reasoning."`
+	TotalTokens  int64  `json:"total_tokens"`
+}
+
+func (a *api) usage(c *call) (usageReply, error) {
+	period := events.PeriodMonth
+	if name := c.query["period"]; name == ledger.CurrentPeriod || name == ledger.PreviousPeriod {
+		b, err := a.cfg.Ledger.Budget(c.Context(), c.port)
+		if err != nil {
+			return usageReply{}, err
+		}
+		period = b.Period
+	}
+	p, err := ledger.ParseNamedPeriod("period", c.query["period"], period, c.now)
+	if err != nil {
+		return usageReply{}, err
+	}
+	by := events.Dimension(c.query["by"])
+	shares, err := a.cfg.Ledger.Shares(c.Context(), c.port, by, p.Start, p.End)
+	if err != nil {
+		return usageReply{}, err
+	}
+	r := usageReply{PortID: c.port, Period: p.Period, PeriodStart: p.Start, PeriodEnd: p.End, Dimension: by, By: make([]share, len(shares)), AsOf: c.now.UTC()}
+	for i, s := range shares {
+		r.By[i] = share(s)
+		r.UsedTokens += s.TotalTokens
+		r.Requests += s.Requests
+	}
+	return r, nil
+}
+
+func (a *api) getUsage(c *call) error {
+	r, err := a.usage(c)
+	if err != nil {
+		return err
+	}
+	return c.reply(r)
+}
+
+func (a *api) getUsageCSV(c *call) error {
+	r, err := a.usage(c)
+	if err != nil {
+		return err
+	}
+	h := c.w.Header()
+	h.Set("Content-Type", "text/csv; charset=utf-8; header=present")
+	h.Set("Content-Disposition", fmt.Sprintf(`attachment; filename="ai-usage-%s-by-%s-%s.csv"`, c.port, r.Dimension, r.PeriodStart.Format(time.DateOnly)))
+	if c.Method == http.MethodHead {
+		return nil
+	}
+	w := stdcsv.NewWriter(c.w)
+	w.UseCRLF = true // RFC 4180
+	_ = w.Write([]string{string(r.Dimension), "requests", "input_tokens", "output_tokens", "total_tokens"})
+	for _, s := range r.By {
+		_ = w.Write([]string{harmless(s.Key), number(s.Requests), number(s.InputTokens), number(s.OutputTokens), number(s.TotalTokens)})
+	}
+	w.Flush() // an error means that the client is gone: nobody to tell
+	return nil
+}
+
+func number(n int64) string { return strconv.FormatInt(n, 10) }
+
+// harmless keeps a spreadsheet from taking a key, which services choose, for a
+// formula: what begins like one gets an apostrophe in front. The wide forms are
+// what a Japanese or Chinese Excel takes for the same.
+func harmless(key string) string {
+	first, _ := utf8.DecodeRuneInString(key)
+	if key != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
+		return "'" + key
+	}
+	return key
+}
