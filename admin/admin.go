@@ -48,7 +48,9 @@ type api struct {
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.
-func New(cfg Config) (http.Handler, error) {
+func New(cfg Config) (http.Handler, error) { return newHandler(cfg, routes) }
+
+func newHandler(cfg Config, routes []route) (http.Handler, error) {
 	if cfg.Ledger == nil || cfg.Conn == nil || cfg.Auth == nil {
 		return nil, errors.New("admin: Ledger, Conn and Auth are required")
 	}

@@ -179,24 +179,24 @@ func TestInvalidBudgetsNameTheirFields(t *testing.T) {
 	w := newWorld(t)
 	const caps = "whole number from 0 to 9007199254740991, or null"
 	for body, want := range map[string][3]string{
-		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":-1,"period":"month"}`:                           {"hard_cap_tokens", "-1", caps},
-		`{"enabled":true,"soft_cap_tokens":-5,"hard_cap_tokens":null,"period":"month"}`:                           {"soft_cap_tokens", "-5", caps},
-		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":9007199254740992,"period":"month"}`:             {"hard_cap_tokens", "9007199254740992", caps},
-		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":99999999999999999999999,"period":"month"}`:      {"hard_cap_tokens", "99999999999999999999999", caps},
-		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":1.5,"period":"month"}`:                          {"hard_cap_tokens", "1.5", caps},
-		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":"1000","period":"month"}`:                       {"hard_cap_tokens", `"1000"`, caps},
-		`{"enabled":true,"soft_cap_tokens":301,"hard_cap_tokens":300,"period":"month"}`:                           {"soft_cap_tokens", "301", "at most hard_cap_tokens (300)"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"year"}`:                              {"period", `"year"`, "day, week or month"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":""}`:                                  {"period", `""`, "day, week or month"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":3}`:                                   {"period", "3", "day, week or month"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300}`:                                              {"period", "", "is required"},
-		`{"enabled":true,"soft_cap_tokens":1,"period":"month"}`:                                                   {"hard_cap_tokens", "", "is required: must be a whole number"},
-		`{"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                                            {"enabled", "", "is required"},
-		`{"enabled":null,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                             {"enabled", "null", "true or false"},
-		`{"enabled":"yes","soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                            {"enabled", `"yes"`, "true or false"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","hard_cap":5}`:                {"hard_cap", "5", "is no setting; there are: enabled"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","version":5}`:                 {"version", "5", "is no setting"},
-		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","Enabled":false}`:             {"Enabled", "false", "is no setting"},
+		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":-1,"period":"month"}`:                          {"hard_cap_tokens", "-1", caps},
+		`{"enabled":true,"soft_cap_tokens":-5,"hard_cap_tokens":null,"period":"month"}`:                          {"soft_cap_tokens", "-5", caps},
+		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":9007199254740992,"period":"month"}`:            {"hard_cap_tokens", "9007199254740992", caps},
+		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":99999999999999999999999,"period":"month"}`:     {"hard_cap_tokens", "99999999999999999999999", caps},
+		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":1.5,"period":"month"}`:                         {"hard_cap_tokens", "1.5", caps},
+		`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":"1000","period":"month"}`:                      {"hard_cap_tokens", `"1000"`, caps},
+		`{"enabled":true,"soft_cap_tokens":301,"hard_cap_tokens":300,"period":"month"}`:                          {"soft_cap_tokens", "301", "at most hard_cap_tokens (300)"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"year"}`:                             {"period", `"year"`, "day, week or month"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":""}`:                                 {"period", `""`, "day, week or month"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":3}`:                                  {"period", "3", "day, week or month"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300}`:                                             {"period", "", "is required"},
+		`{"enabled":true,"soft_cap_tokens":1,"period":"month"}`:                                                  {"hard_cap_tokens", "", "is required: must be a whole number"},
+		`{"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                                           {"enabled", "", "is required"},
+		`{"enabled":null,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                            {"enabled", "null", "true or false"},
+		`{"enabled":"yes","soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month"}`:                           {"enabled", `"yes"`, "true or false"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","hard_cap":5}`:               {"hard_cap", "5", "is no setting; there are: enabled"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","version":5}`:                {"version", "5", "is no setting"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","Enabled":false}`:            {"Enabled", "false", "is no setting"},
 		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"` + strings.Repeat("x", 999) + `"}`: {"period", `"` + strings.Repeat("x", 79) + "…", "day, week or month"},
 	} {
 		w.put(body, `"0"`).wantField(w, want[0], want[1], want[2])
@@ -272,7 +272,9 @@ func TestPeriodsAndHolds(t *testing.T) {
 	}
 	w.clock.set(time.Now())
 	hold := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 400}}
-	_, _, err := w.ledger.Reserve(t.Context(), hold, func(events.Budget, int64, int64, int64, time.Time) events.Verdict { return events.Verdict{Allowed: true} })
+	_, _, err := w.ledger.Reserve(t.Context(), hold, func(events.Budget, int64, int64, int64, time.Time) events.Verdict {
+		return events.Verdict{Allowed: true}
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -107,6 +106,7 @@ var means = map[int]string{
 	415: "The body is not application/json.",
 	422: "A value breaks its rule; errors names each.",
 	428: "If-Match is missing.",
+	500: "A bug, which is in the server's log.",
 	503: "The ledger, or what knows the callers, does not answer. Try again.",
 }
 
@@ -126,16 +126,15 @@ func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 		success["headers"] = openapi.Object{"ETag": openapi.Object{"description": "The version, for If-Match.", "schema": openapi.Object{"type": "string"}}}
 	}
 	all := openapi.Object{fmt.Sprint(status): success}
-	for _, status := range slices.Concat([]int{401, 403, 503}, r.fails, r.mayBeInvalid()) {
+	always := []int{400, 401, 403, 422, 500, 503}
+	if r.method == http.MethodGet {
+		all["303"] = openapi.Object{"description": "A browser that would rather have a page, and is not signed in, is sent to /login."}
+	} else {
+		always = append(always, 413)
+	}
+	for _, status := range append(always, r.fails...) {
 		all[fmt.Sprint(status)] = openapi.Object{"description": means[status],
 			"content": openapi.Object{"application/problem+json": openapi.Object{"schema": schemas.Of(web.Problem{})}}}
 	}
 	return all
-}
-
-func (r route) mayBeInvalid() []int {
-	if r.body != nil || len(r.query) > 0 || strings.Contains(r.path, "{") {
-		return []int{422}
-	}
-	return nil
 }

@@ -46,7 +46,7 @@ var routes = []route{
 	{
 		method: http.MethodPut, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,
 		id: "putBudget", summary: "Store a port's budget", about: "Stores the whole budget, and an entry in the audit log, if the stored version still is that of If-Match. A port that is not known yet is registered.",
-		body: settings{}, reply: budgetReply{}, fails: []int{400, 412, 413, 415, 428}, handle: (*api).putBudget,
+		body: settings{}, reply: budgetReply{}, fails: []int{412, 415, 428}, handle: (*api).putBudget,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-budget/simulate", permission: Permission, reach: onePort,

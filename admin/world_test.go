@@ -98,7 +98,11 @@ type logged struct {
 	text strings.Builder
 }
 
-func (l *logged) Write(b []byte) (int, error) { l.mu.Lock(); defer l.mu.Unlock(); return l.text.Write(b) }
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
 
 func (l *logged) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.text.String() }
 
@@ -175,6 +179,7 @@ func (w *world) do(r request) answer {
 	} else if a.StatusCode >= 400 {
 		w.Errorf("%s %s: status %d without a problem document: %s", r.method, r.path, a.StatusCode, body)
 	}
+	w.checkContract(a)
 	return a
 }
 
