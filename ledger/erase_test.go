@@ -70,6 +70,9 @@ func TestRedeliveryDuringAnErasure(t *testing.T) {
 	s.erase(t, "anna", 1)
 	exec(t, s.db, "update ai_usage_ledger set user_id = 'anna'")
 	wantFates(t, s.book(t, e), "duplicate")
+	// Somebody else's row stays somebody else's.
+	exec(t, s.db, "update ai_usage_ledger set user_id = 'ben'")
+	wantFates(t, s.book(t, e), "id_conflict")
 }
 
 // Users are erased while writers book for them. When both have ended no row has them.

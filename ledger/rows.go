@@ -72,7 +72,8 @@ type rowKey struct {
 // insertRows writes the pending rows that are not in the ledger yet. It returns
 // the indexes of those written and of those that were known.
 func (l *Ledger) insertRows(ctx context.Context, tx pgx.Tx, b *batch) (inserted, known []int, err error) {
-	rows, err := tx.Query(ctx, insertRowsSQL, l.columns(b, b.pending)...)
+	args, _ := l.columns(b, b.pending)
+	rows, err := tx.Query(ctx, insertRowsSQL, args...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ledger: insert %d rows: %w", len(b.pending), err)
 	}
@@ -102,7 +103,8 @@ func (l *Ledger) compareKnown(ctx context.Context, tx pgx.Tx, b *batch, known []
 	if len(known) == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, compareKnownSQL, l.columns(b, known)...)
+	args, named := l.columns(b, known)
+	rows, err := tx.Query(ctx, compareKnownSQL, append(args, named)...)
 	if err != nil {
 		return fmt.Errorf("ledger: compare %d known rows: %w", len(known), err)
 	}
@@ -123,8 +125,9 @@ func (l *Ledger) compareKnown(ctx context.Context, tx pgx.Tx, b *batch, known []
 	return nil
 }
 
-// columns lays entries out as one array per column, for unnest.
-func (l *Ledger) columns(b *batch, indexes []int) []any {
+// columns lays entries out as one array per column, for unnest. Beside them are
+// the users that the events name, erased or not.
+func (l *Ledger) columns(b *batch, indexes []int) (args []any, named []string) {
 	n := len(indexes)
 	at, ids := make([]time.Time, n), make([]uuid.UUID, n)
 	var ints [5][]int64
@@ -135,26 +138,25 @@ func (l *Ledger) columns(b *batch, indexes []int) []any {
 	for c := range texts {
 		texts[c] = make([]string, n)
 	}
-	erased := make([]bool, n)
+	named = make([]string, n)
 	for row, i := range indexes {
 		e := &b.entries[i]
 		u := &e.Usage
 		at[row], ids[row] = e.At, e.ID
-		user := l.userOf(u)
-		erased[row] = user != u.UserID
+		named[row] = u.UserID
 		for c, v := range [...]int64{u.InputTokens, u.OutputTokens, u.Details.CacheReadInputTokens, u.Details.CacheWriteInputTokens, u.Details.ReasoningOutputTokens} {
 			ints[c][row] = v
 		}
-		for c, v := range [...]string{u.PortID, u.Feature, u.Provider, u.Model, string(u.MeasuredBy), string(u.Status), user, u.RequestID, u.ResponseID} {
+		for c, v := range [...]string{u.PortID, u.Feature, u.Provider, u.Model, string(u.MeasuredBy), string(u.Status), l.userOf(u), u.RequestID, u.ResponseID} {
 			texts[c][row] = v
 		}
 	}
-	args := []any{at, ids}
+	args = []any{at, ids}
 	for _, c := range ints {
 		args = append(args, c)
 	}
 	for _, c := range texts {
 		args = append(args, c)
 	}
-	return append(args, erased)
+	return args, named
 }
