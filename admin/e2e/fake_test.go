@@ -90,7 +90,10 @@ func newFake(t testing.TB) *fake {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // also those that a test keeps waiting
+		server.Close()
+	})
 	f.URL = server.URL
 	return f
 }
@@ -209,7 +212,7 @@ func (f *fake) simulate(w http.ResponseWriter, r *http.Request) {
 			return 0, nil
 		}
 		before := int64(math.Ceil(float64(limit) / each))
-		return calls - before, from.Add(time.Duration(before) * 31 * 24 * time.Hour / calls)
+		return calls - before, from.Add(time.Duration(before) * (31 * 24 * time.Hour / calls))
 	}
 	refused, first := past("hard")
 	warned, firstWarned := past("soft")

@@ -2,6 +2,11 @@ package e2e
 
 import (
 	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
 	"time"
 
 	"github.com/tidegate/tidegate/events"
@@ -88,4 +93,59 @@ func (f *fake) harbour() {
 	f.add("marina-7", "Harbour North", 612_345, monthly(tokens(600_000), tokens(900_000)), monthly(tokens(800_000), tokens(900_000)), monthly(tokens(800_000), tokens(1_000_000))).held = 4_000
 	f.add("oldtown", "Old Town Slips", 41_200, events.Budget{SoftCapTokens: tokens(50_000), HardCapTokens: tokens(200_000), Period: events.PeriodMonth})
 	f.add("southdock", "South Dock", 871_002, monthly(tokens(800_000), tokens(1_200_000)))
+}
+
+// usedBy is what the shares of a port are when it has used so many tokens.
+func (f *fake) usedBy(used int64) map[events.Dimension][]events.Share {
+	return map[events.Dimension][]events.Share{events.ByDay: spread(used, f.now), events.ByFeature: split(used, "ocr", 0.6, "summary", 0.4)}
+}
+
+// port is a port as it is now.
+func (f *fake) port(id string) fakePort {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return *f.ports[id]
+}
+
+func (f *fake) requests() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.asked)
+}
+
+// askedSince are the requests after the first n.
+func (f *fake) askedSince(n int) []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.asked[n:])
+}
+
+// count is how many requests had this in their address.
+func (f *fake) count(part string) (n int) {
+	for _, asked := range f.askedSince(0) {
+		if strings.Contains(asked, part) {
+			n++
+		}
+	}
+	return n
+}
+
+// waitFor waits for a request with this in its address.
+func (f *fake) waitFor(t testing.TB, part string) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); f.count(part) == 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("nobody asked for %s", part)
+		}
+	}
+}
+
+func itoa(n int64) string { return strconv.FormatInt(n, 10) }
+
+// hold keeps a request waiting until go is closed, or the client gives up.
+func hold(r *http.Request, until <-chan struct{}) {
+	select {
+	case <-until:
+	case <-r.Context().Done():
+	}
 }

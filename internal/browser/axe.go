@@ -16,9 +16,9 @@ import (
 
 // The versions of the npm packages that the tests use, and their checksums.
 var (
-	//go:embed axe/package.json
+	//go:embed npm/package.json
 	packageJSON []byte
-	//go:embed axe/package-lock.json
+	//go:embed npm/package-lock.json
 	packageLock []byte
 )
 
@@ -26,12 +26,12 @@ var (
 // its best practices. Each violation fails the test, named with its elements.
 func (p *Page) Axe() {
 	p.t.Helper()
-	script, err := os.ReadFile(filepath.Join(nodeModules(p.t), "axe-core", "axe.min.js"))
+	script, err := os.ReadFile(filepath.Join(NodeModules(p.t), "axe-core", "axe.min.js"))
 	if err != nil {
 		p.t.Fatalf("browser: %v", err)
 	}
 	p.Do(string(script)) // through the debugger, which the page's policy does not bind
-	report := Eval[string](p, `axe.run(document, {resultTypes: ['violations']}).then((r) => JSON.stringify({
+	report := Eval[string](p, `axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then((r) => JSON.stringify({
 		passes: r.passes.length,
 		violations: r.violations.map((v) => ({id: v.id, help: v.help,
 			nodes: v.nodes.map((n) => n.target.flat().join(' >>> ') + ': ' + n.failureSummary)})),
@@ -57,9 +57,10 @@ func (p *Page) Axe() {
 	}
 }
 
-// nodeModules installs what axe/package-lock.json pins, once for each version of
-// that file, in the user's cache directory.
-func nodeModules(t testing.TB) string {
+// nodeModules installs what npm/package-lock.json pins, once for each version of
+// that file, in the user's cache directory, and
+// returns its node_modules.
+func NodeModules(t testing.TB) string {
 	t.Helper()
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -69,7 +70,7 @@ func nodeModules(t testing.TB) string {
 	dir := filepath.Join(cache, "tidegate-tools", "npm-"+hex.EncodeToString(sum[:6]))
 	modules, done := filepath.Join(dir, "node_modules"), filepath.Join(dir, "installed")
 	if err := install(dir, done); err != nil {
-		t.Fatalf("browser: install axe-core: %v", err)
+		t.Fatalf("browser: install axe-core and typescript: %v", err)
 	}
 	return modules
 }

@@ -178,3 +178,9 @@ func (p *Page) eventually(what string, ok func() (bool, string)) {
 		time.Sleep(40 * time.Millisecond)
 	}
 }
+
+// Fail fails the test and lets it go on.
+func (p *Page) Fail(format string, args ...any) {
+	p.t.Helper()
+	p.t.Errorf(format, args...)
+}

@@ -93,8 +93,10 @@ func (p *Page) Capture(file, selector string, scale float64) {
 	p.t.Helper()
 	box := `(() => {
 		const e = ` + fmt.Sprintf("%q", selector) + `;
-		const r = (e ? document.querySelector(e) : document.documentElement).getBoundingClientRect();
-		return [r.x + scrollX, r.y + scrollY, r.width, Math.max(r.height, e ? 0 : innerHeight)];
+		const all = document.documentElement;
+		if (!e) return [0, 0, all.clientWidth, Math.max(all.scrollHeight, innerHeight)];
+		const r = document.querySelector(e).getBoundingClientRect();
+		return [r.x + scrollX, r.y + scrollY, r.width, r.height];
 	})()`
 	r := Eval[[]float64](p, box)
 	ctx, cancel := p.in()

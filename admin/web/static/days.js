@@ -13,7 +13,6 @@ import {compact, tokens, utcDate, utcDay, utcLongDay, utcWeekday} from './format
  * @property {number | null} pace tokens a day that would just reach the hard cap
  */
 
-const HEIGHT = 168;
 const LEFT = 40;
 const TOP = 10;
 const BOTTOM = 22;
@@ -40,6 +39,7 @@ export class DaysChart {
   /** @type {Chart | null} */
   #chart = null;
   #width = 0;
+  #height = 0;
 
   /** @param {HTMLElement} plot @param {HTMLElement} readout @param {HTMLElement} table */
   constructor(plot, readout, table) {
@@ -47,9 +47,9 @@ export class DaysChart {
     this.readout = readout;
     this.table = table;
     this.resized = new ResizeObserver(([entry]) => {
-      const width = Math.round(entry.contentRect.width);
-      if (width === this.#width) return;
-      this.#width = width;
+      const width = Math.round(entry.contentRect.width), height = Math.round(entry.contentRect.height);
+      if (width === this.#width && height === this.#height) return;
+      [this.#width, this.#height] = [width, height];
       this.#draw();
     });
     plot.addEventListener('pointermove', (e) => this.#point(e));
@@ -67,7 +67,7 @@ export class DaysChart {
 
   #draw() {
     if (!this.#chart || this.#width < 60) return;
-    this.plot.replaceChildren(picture(this.#chart, this.#width));
+    this.plot.replaceChildren(picture(this.#chart, this.#width, this.#height));
     this.#rest();
   }
 
@@ -101,12 +101,12 @@ export class DaysChart {
   }
 }
 
-/** @param {Chart} chart @param {number} width */
-function picture({days, today, pace}, width) {
+/** @param {Chart} chart @param {number} width @param {number} height */
+function picture({days, today, pace}, width, height) {
   const most = Math.max(...days.map((d) => d.tokens), 1);
   const showPace = pace !== null && pace > 0 && pace <= most * 2;
   const top = niceCeiling(showPace ? Math.max(most, pace * 1.08) : most);
-  const floor = HEIGHT - BOTTOM;
+  const floor = height - BOTTOM;
   const y = (/** @type {number} */ n) => floor - (n / top) * (floor - TOP);
   const step = (width - LEFT) / days.length;
   const bar = Math.max(2, Math.min(36, step * 0.68));
@@ -127,7 +127,7 @@ function picture({days, today, pace}, width) {
       });
     }),
     ...labelled(days, width - LEFT).map((i) => svg('text', {
-      class: i === today ? 'now' : '', x: LEFT + (i + 0.5) * step, y: HEIGHT - 5, 'text-anchor': 'middle',
+      class: i === today ? 'now' : '', x: LEFT + (i + 0.5) * step, y: height - 5, 'text-anchor': 'middle',
       text: days.length <= 7 ? utcWeekday(days[i].date) : utcDate(days[i].date),
     })),
   ];
@@ -135,7 +135,7 @@ function picture({days, today, pace}, width) {
     parts.push(svg('g', {class: 'pace'}, svg('line', {x1: LEFT, x2: width, y1: y(pace), y2: y(pace)}),
       svg('text', {x: width - 2, y: y(pace) - 5, 'text-anchor': 'end', text: `even pace ${compact(pace)}`})));
   }
-  return svg('svg', {role: 'img', 'aria-labelledby': 'chart-title', 'aria-describedby': 'chart-desc', width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`}, ...parts);
+  return svg('svg', {role: 'img', 'aria-labelledby': 'chart-title', 'aria-describedby': 'chart-desc', width, height, viewBox: `0 0 ${width} ${height}`}, ...parts);
 }
 
 /** @param {Day[]} days @param {number} today */

@@ -32,7 +32,7 @@ export class Editor {
   constructor(form, target, on) {
     this.target = target;
     this.on = on;
-    this.form = new BudgetForm(form, {changed: () => this.#changed(), submit: () => this.#save()});
+    this.form = new BudgetForm(form, {changed: () => this.#typed(), submit: () => this.#save()});
     this.save = need(form, '.save');
     this.discard = need(form, '.discard');
     this.outcome = need(form, '.outcome');
@@ -40,6 +40,7 @@ export class Editor {
     this.conflict = new Conflict(need(form, '.conflict'), {useTheirs: () => this.#useTheirs(), overwrite: () => this.#overwrite()});
     this.discard.addEventListener('click', () => {
       if (this.#base) this.#fill(this.#theirs ?? this.#base);
+      this.#say('');
       this.form.inputs.soft.focus();
     });
   }
@@ -79,6 +80,12 @@ export class Editor {
     this.#changed();
   }
 
+  #typed() {
+    if (!this.#saving) this.#say('');
+    this.#changed();
+  }
+
+  /** Makes everything around the fields fit what they say. */
   #changed() {
     const {settings} = this.form.read();
     const {api, port} = this.target();
@@ -87,7 +94,6 @@ export class Editor {
     this.discard.hidden = !dirty || this.conflict.open;
     this.save.hidden = this.conflict.open;
     this.save.setAttribute('aria-disabled', String(!dirty || this.#saving));
-    if (dirty && !this.#saving) this.#say('');
     if (this.conflict.open && this.#theirs) this.conflict.show(this.#theirs, settings, {focus: false});
   }
 
@@ -137,7 +143,7 @@ export class Editor {
     if (e.status === 401) {
       return this.#say(['Not saved: your session has ended. ', h('a', {href: this.target().login, target: '_blank', rel: 'noopener', text: 'Sign in'}), ', then save again. What you typed stays here.'], 'failed');
     }
-    const homeless = this.form.complain(e.errors);
+    const homeless = this.form.refused(e.errors);
     const atInputs = e.errors.length > homeless.length;
     this.#say(atInputs ? 'Not saved' : `Not saved: ${e.message}`, 'failed');
     if (atInputs) this.form.focusProblem();

@@ -16,7 +16,9 @@ export class Facts {
   show(b, now) {
     say(need(this.root, '.used'), tokens(b.used_tokens));
     say(need(this.root, '.unit'), `tokens ${THIS[b.period]}`);
-    say(need(this.root, '.ratio'), ratio(b));
+    const [part, of] = ratio(b);
+    say(need(this.root, '.ratio b'), part);
+    say(need(this.root, '.ratio span'), of);
     this.#fact('left', b.remaining_tokens === null ? null : tokens(b.remaining_tokens));
     this.#fact('held', b.held_tokens > 0 ? tokens(b.held_tokens) : null);
     const known = b.projected_tokens !== null && b.projected_tokens !== undefined && b.used_tokens > 0;
@@ -42,14 +44,14 @@ export class Facts {
   }
 }
 
-/** @param {Budget} b */
+/** How much of the cap that matters is spent. @param {Budget} b @returns {[string, string]} */
 function ratio(b) {
   const {soft_cap_tokens: soft, hard_cap_tokens: hard, used_tokens: used} = b;
-  if (hard === null && soft === null) return 'No cap. Usage is recorded, nothing is refused.';
   const off = b.enabled ? '' : ' The caps are not enforced.';
-  if (hard === 0) return `The hard cap is 0: every call is refused.${off}`;
-  if (hard !== null) return `${percent(used / hard)} of the hard cap.${off}`;
-  return soft ? `${percent(used / soft)} of the soft cap.${off}` : `The soft cap is 0.${off}`;
+  if (hard === null && soft === null) return ['', 'No cap. Usage is recorded, nothing is refused.'];
+  if (hard === 0) return ['', `The hard cap is 0: every call is refused.${off}`];
+  if (hard !== null) return [percent(used / hard), ` of the hard cap.${off}`];
+  return soft ? [percent(used / soft), ` of the soft cap.${off}`] : ['', `The soft cap is 0: every call is warned of.${off}`];
 }
 
 /** What the projection means for the caps. @param {Budget} b @param {number} now */

@@ -12,16 +12,19 @@ const CAPS = /** @type {const} */ (['soft', 'hard']);
 export class BudgetForm {
   /** What the fields said when they were last filled, as typed. */
   #seeded = '';
+  /** What the server said about the fields as they are. @type {FieldProblem[]} */
+  #refused = [];
   /** @type {(Settings & {version?: number}) | null} */
   #base = null;
 
   /** @param {HTMLFormElement} form @param {{changed: () => void, submit: () => void}} on */
   constructor(form, on) {
     this.form = form;
-    this.enabled = need(form, '[name=enabled]');
+    this.enabled = this.#input('enabled');
     this.inputs = {soft: this.#input('soft'), hard: this.#input('hard')};
     form.addEventListener('input', (e) => {
       this.#enableFirstBudget(e.target);
+      this.#refused = [];
       this.#forgive();
       on.changed();
     });
@@ -47,6 +50,7 @@ export class BudgetForm {
     this.inputs.hard.value = s.hard_cap_tokens === null ? '' : tokens(s.hard_cap_tokens);
     for (const radio of this.#periods()) radio.checked = radio.value === s.period;
     this.#seeded = this.#raw();
+    this.#refused = [];
     this.complain([]);
   }
 
@@ -102,7 +106,17 @@ export class BudgetForm {
       const parsed = parseTokens(this.inputs[name].value);
       if ('value' in parsed) this.inputs[name].value = parsed.value === null ? '' : tokens(parsed.value);
     }
-    this.complain(this.read().problems);
+    this.complain([...this.read().problems, ...this.#refused]);
+  }
+
+  /**
+   * Shows what the server found wrong, until something else is typed.
+   * @param {FieldProblem[]} problems
+   * @returns {FieldProblem[]} those that belong to no input
+   */
+  refused(problems) {
+    this.#refused = problems;
+    return this.complain(problems);
   }
 
   /**

@@ -43,7 +43,7 @@ export function duration(ms) {
 const inUTC = (d, options) => new Intl.DateTimeFormat(undefined, {timeZone: 'UTC', ...options}).format(d);
 
 /** "1 Dec, 00:00 UTC". @param {Date} d */
-export const utcMoment = (d) => `${inUTC(d, {day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit'})} UTC`;
+export const utcMoment = (d) => `${inUTC(d, {day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23'})} UTC`;
 
 /** "30 Nov". @param {Date} d */
 export const utcDay = (d) => inUTC(d, {day: 'numeric', month: 'short'});
@@ -61,7 +61,7 @@ export const utcLongWeekday = (d) => inUTC(d, {weekday: 'long'});
 export const utcDate = (d) => inUTC(d, {day: 'numeric'});
 
 /** "14:05". @param {Date} d */
-export const utcTime = (d) => inUTC(d, {hour: '2-digit', minute: '2-digit'});
+export const utcTime = (d) => inUTC(d, {hour: '2-digit', minute: '2-digit', hourCycle: 'h23'});
 
 /** "November". @param {Date} d */
 export const utcMonth = (d) => inUTC(d, {month: 'long'});

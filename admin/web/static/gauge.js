@@ -9,6 +9,7 @@ import {compact, percent, tokens} from './format.js';
 export class Gauge {
   /** @param {HTMLElement} root */
   constructor(root) {
+    this.root = root;
     this.used = h('div', {class: 'used'});
     this.held = h('div', {class: 'held'});
     this.heading = h('div', {class: 'heading'});
@@ -26,12 +27,14 @@ export class Gauge {
     const {used_tokens: used, held_tokens: held, soft_cap_tokens: soft, hard_cap_tokens: hard} = b;
     const projected = b.projected_tokens ?? 0;
     const end = barEnd(b);
+    this.root.hidden = soft === null && hard === null; // a bar of nothing is always full
     const at = (/** @type {number} */ n) => Math.min(1, n / end);
     place(this.used, '--to', at(used));
     place(this.held, '--from', at(used));
     place(this.held, '--to', at(used + held));
     place(this.heading, '--to', at(Math.max(projected, used)));
     this.heading.classList.toggle('off', projected > end);
+    this.heading.classList.toggle('none', projected <= used);
     place(this.beyond, '--from', hard === null ? 1 : at(hard));
     setMark(this.soft, soft === null ? null : at(soft), soft, 'Soft cap');
     setMark(this.hard, hard === null ? null : at(hard), hard, 'Hard cap');

@@ -48,7 +48,7 @@ function show() {
   document.title = id ? `${ports.get(id)?.name || id} · Tidegate` : 'AI budgets · Tidegate';
   if (!id) return chosen.replaceChildren();
   const name = ports.get(id)?.name;
-  const next = h('ai-budget-card', {port: id, name: name || null, login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
+  const next = h(/** @type {'div'} */ ('ai-budget-card'), {port: id, name: name || null, login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
   next.addEventListener('budget-load', (e) => {
     const b = /** @type {CustomEvent<import('./api.js').Budget>} */ (e).detail;
     ports.update(b);

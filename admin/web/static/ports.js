@@ -125,7 +125,7 @@ export class PortList {
   /** @param {Port} p */
   #row(p) {
     const {cap, text, state, ratio} = spend(p);
-    const bar = h('span', {class: 'mini', 'data-state': state, 'aria-hidden': 'true'});
+    const bar = h('span', {class: 'mini', hidden: cap === null, 'data-state': state, 'aria-hidden': 'true'});
     place(bar, '--to', Math.min(1, ratio));
     return h('li', {}, h('a', {
       href: `/?port=${p.port_id}`, 'data-port': p.port_id, 'aria-current': p.port_id === this.#chosen ? 'true' : null,

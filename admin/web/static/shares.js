@@ -7,6 +7,9 @@ const FIRST = 6;
 export class Shares {
   #all = false;
   #shown = '';
+  /** @type {import('./api.js').Usage | null} */
+  #usage = null;
+  #by = '';
 
   /** @param {HTMLElement} list @param {HTMLButtonElement} more */
   constructor(list, more) {
@@ -22,20 +25,20 @@ export class Shares {
   show(usage, by) {
     const now = JSON.stringify([by, usage.by]);
     if (now === this.#shown) return;
-    if (this.by !== by) this.#all = false;
+    if (this.#by !== by) this.#all = false;
     this.#shown = now;
-    this.usage = usage;
-    this.by = by;
+    this.#usage = usage;
+    this.#by = by;
     this.#render();
   }
 
   #render() {
-    const rows = this.usage?.by ?? [];
+    const rows = this.#usage?.by ?? [];
     const total = rows.reduce((sum, r) => sum + r.total_tokens, 0) || 1;
     const widest = Math.max(1, ...rows.map((r) => r.total_tokens));
     const first = this.#all ? rows : rows.slice(0, rows.length === FIRST + 1 ? FIRST + 1 : FIRST);
     const rest = rows.slice(first.length);
-    const items = first.map((r) => item(r, r.total_tokens / total, r.total_tokens / widest, this.by === 'user'));
+    const items = first.map((r) => item(r, r.total_tokens / total, r.total_tokens / widest, this.#by === 'user'));
     this.list.replaceChildren(h('ul', {}, ...items));
     this.more.hidden = rows.length <= FIRST + 1;
     this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)} more, ${percent(rest.reduce((sum, r) => sum + r.total_tokens, 0) / total)} together`;

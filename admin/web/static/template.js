@@ -22,12 +22,12 @@ template.innerHTML = `
   <div class="body" hidden>
     <section class="spend" aria-label="Spend">
       <p class="figure"><span class="used"></span> <span class="unit"></span></p>
-      <p class="ratio"></p>
+      <p class="ratio"><b></b><span></span></p>
       <div class="gauge"></div>
       <dl class="facts">
         <div class="fact left"><dt>Left until the hard cap</dt><dd></dd></div>
         <div class="fact reset"><dt>Resets in</dt><dd></dd><dd class="note"></dd></div>
-        <div class="fact projected"><dt>Projected</dt><dd></dd><dd class="note"></dd></div>
+        <div class="fact projected"><dt>Projected by the reset</dt><dd></dd><dd class="note"></dd></div>
         <div class="fact held"><dt>Held for running calls</dt><dd></dd></div>
       </dl>
     </section>
