@@ -57,22 +57,17 @@ type client struct {
 func login(t *testing.T, s *server.Server, user, password string, opts ...nats.Option) *client {
 	t.Helper()
 	c := &client{}
-	closed := make(chan struct{})
 	opts = append(opts, nats.UserInfo(user, password),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			c.forbidden = append(c.forbidden, err.Error())
-		}),
-		nats.ClosedHandler(func(*nats.Conn) { close(closed) }))
+		}))
 	nc, err := nats.Connect(s.ClientURL(), opts...)
 	if err != nil {
 		t.Fatalf("%s: %v", user, err)
 	}
-	t.Cleanup(func() {
-		nc.Close()
-		<-closed
-	})
+	t.Cleanup(nc.Close)
 	c.Conn = nc
 	return c
 }

@@ -121,7 +121,7 @@ func keep(t testing.TB, pg *dev.Postgres, name string) {
 	if err := os.WriteFile(filepath.Join(env.dir, "kept"), []byte(t.Name()+"\n"), 0o600); err != nil {
 		t.Errorf("testenv: %v", err)
 	}
-	t.Logf("testenv: the test's database is kept for a day. To look at it, start its server\n\tgo run ./internal/testenv/serve %s\nand connect\n\tpsql '%s'",
+	t.Logf("testenv: the test's database is kept for a while. To look at it, start its server\n\tgo run ./internal/testenv/serve %s\nand connect\n\tpsql '%s'",
 		filepath.Join(env.dir, "postgres"), pg.DatabaseURL(name))
 }
 

@@ -8,11 +8,14 @@
 package testenv
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -85,22 +88,35 @@ func sharedDir(t testing.TB, name string) string {
 
 const (
 	dirPrefix = "tidegate-test-"
-	keepFor   = 24 * time.Hour // directories with a failed test's database
+	keepFor   = 24 * time.Hour // a failed test's database
+	keepMost  = 4              // of them, the newest
 )
 
-// sweep removes the directories of runs that were killed, and old kept ones.
+// sweep removes the directories of runs that were killed, and the kept ones that
+// are old or too many.
 func sweep() {
-	old, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*")) // the pattern is well formed
-	for _, dir := range old {
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), dirPrefix+"*")) // the pattern is well formed
+	age := map[string]time.Duration{}
+	for _, dir := range dirs {
 		info, err := os.Lstat(dir)
-		if err != nil || !info.IsDir() || int(info.Sys().(*syscall.Stat_t).Uid) != os.Geteuid() {
+		if err == nil && info.IsDir() && int(info.Sys().(*syscall.Stat_t).Uid) == os.Geteuid() {
+			age[dir] = time.Since(info.ModTime())
+		}
+	}
+	kept := 0
+	for _, dir := range slices.SortedFunc(maps.Keys(age), func(a, b string) int { return cmp.Compare(age[a], age[b]) }) {
+		if age[dir] < time.Minute { // its owner may not have marked it yet
 			continue
 		}
-		age := time.Since(info.ModTime())
-		if _, err := os.Stat(filepath.Join(dir, "kept")); err == nil && age < keepFor || age < time.Minute {
-			continue
+		if _, err := os.Stat(filepath.Join(dir, "kept")); err == nil {
+			if kept++; kept <= keepMost && age[dir] < keepFor {
+				continue
+			}
 		}
 		if f, err := holdDir(dir); err == nil {
+			if socket, err := os.Readlink(filepath.Join(dir, "postgres", "socket")); err == nil {
+				os.RemoveAll(socket) // dev keeps it elsewhere when the path is long
+			}
 			os.RemoveAll(dir)
 			f.Close()
 		}
