@@ -40,8 +40,22 @@ const (
 // Call is what a request's URL says about an AI call.
 type Call struct {
 	API      API
-	Provider string
+	Provider string // "" means whoever made the API: [OpenAI], [Anthropic], [Google] or [Bedrock]
 	Model    string // "" where only the body names it
+}
+
+// maker is the provider whose API it is.
+func (a API) maker() string {
+	switch a {
+	case Messages:
+		return Anthropic
+	case GenerateContent:
+		return Google
+	case Converse:
+		return Bedrock
+	default:
+		return OpenAI
+	}
 }
 
 // Detect tells an AI call from any other request: a POST whose path ends as a

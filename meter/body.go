@@ -111,20 +111,16 @@ func (m *bodyMeter) recheck() *RefusedError {
 		return stop
 	}
 
-	spent := c.estimate.input + output
-	beyond := spent
-	if c.reservation != "" {
-		beyond -= c.estimate.total()
-	}
-	if beyond <= 0 {
+	spent := min(c.estimate.input+output, events.MaxTokens)
+	if spent <= c.held {
 		return nil
 	}
-	verdict, answered := c.question(c.t.cfg.Gate.Check, c.ctx, min(beyond, events.MaxTokens))
-	if !answered || verdict.Allowed {
+	stop = c.check(c.t.cfg.Gate, spent-c.held)
+	if stop == nil || c.ctx.Err() != nil {
 		return nil
 	}
 	c.t.counters.refused.Add(1)
-	stop = &RefusedError{Port: c.port, EstimatedTokens: spent, Verdict: verdict, Streaming: true}
+	stop.EstimatedTokens, stop.Streaming = spent, true
 	m.mu.Lock()
 	m.stop = stop
 	m.mu.Unlock()

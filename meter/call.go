@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -28,6 +29,7 @@ type call struct {
 	port, user, feature string
 	estimate            estimate
 	reservation         string
+	held                int64       // tokens that the reservation holds
 	sent                atomic.Bool // the base transport has read the whole request
 	requestID           string
 }
@@ -109,58 +111,74 @@ func (b *sentBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ask asks the gate, and reserves if it can. refused is a refusal, err the end of
-// the caller's context.
+// ask asks the gate, or reserves. refused is a refusal, err the end of the
+// caller's context.
 func (c *call) ask() (refused *RefusedError, err error) {
-	gate := c.t.cfg.Gate
-	if gate == nil || !events.ValidPort(c.port) {
+	if !events.ValidPort(c.port) {
 		return nil, nil
 	}
-	ask := gate.Check
-	if r, ok := gate.(Reserver); ok {
-		ask = r.Reserve
+	switch cfg := &c.t.cfg; {
+	case cfg.Reserver != nil:
+		refused = c.reserve(cfg.Reserver)
+	case cfg.Gate != nil:
+		refused = c.check(cfg.Gate, c.estimate.total())
+	default:
+		return nil, nil
 	}
-	verdict, answered := c.question(ask, c.ctx, c.estimate.total())
-	c.reservation = verdict.ReservationID
-	if answered && !verdict.Allowed {
-		c.t.counters.refused.Add(1)
-		return &RefusedError{Port: c.port, EstimatedTokens: c.estimate.total(), Verdict: verdict}, nil
-	}
-	if isDone(c.ctx) {
+	if err := c.ctx.Err(); err != nil {
 		c.release()
-		return nil, c.ctx.Err()
+		return nil, err
 	}
-	return nil, nil
+	if refused != nil {
+		c.t.counters.refused.Add(1)
+	}
+	return refused, nil
 }
 
-type question func(context.Context, events.CheckRequest) (events.Verdict, error)
-
-// question puts one question to the gate. answered is false when it had no answer.
-func (c *call) question(ask question, ctx context.Context, tokens int64) (v events.Verdict, answered bool) {
+func (c *call) check(gate Gate, tokens int64) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
-		var err error
-		v, err = ask(ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens})
-		answered = err == nil || v.Reason != ""
-		if err != nil && !isDone(ctx) {
-			c.t.counters.gateErrors.Add(1)
-			c.t.log.gateErrors.Do(func() {
-				c.t.cfg.Logger.Warn("meter: the gate did not answer, calls are made", "port", c.port, "error", err)
-			})
-		}
+		v, err := gate.Check(c.ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens})
+		refused = c.verdict(v, err, tokens)
 	})
-	return v, answered
+	return refused
+}
+
+func (c *call) reserve(gate Reserver) (refused *RefusedError) {
+	c.t.guard("the gate", func() {
+		tokens := c.estimate.total()
+		r, err := gate.Reserve(c.ctx, events.ReserveRequest{
+			PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens,
+			TTLSeconds: int64(c.t.cfg.HoldTTL / time.Second),
+		})
+		refused = c.verdict(r.Verdict, err, tokens)
+		c.reservation, c.held = r.ReservationID, r.GrantedTokens
+	})
+	return refused
+}
+
+// verdict acts on v; an error beside it is only told.
+func (c *call) verdict(v events.Verdict, err error, tokens int64) *RefusedError {
+	if err != nil && c.ctx.Err() == nil {
+		c.t.counters.gateErrors.Add(1)
+		c.t.log.gateErrors.Do(func() {
+			c.t.cfg.Logger.Warn("meter: the gate did not answer", "port", c.port, "call made", v.Allowed, "error", err)
+		})
+	}
+	if v.Allowed {
+		return nil
+	}
+	return &RefusedError{Port: c.port, EstimatedTokens: tokens, Verdict: v, Err: err}
 }
 
 // release gives the hold back: the call spent nothing.
 func (c *call) release() {
-	releaser, ok := c.t.cfg.Gate.(Releaser)
-	if !ok || c.reservation == "" {
+	if c.reservation == "" {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), releaseTimeout)
 	defer cancel()
 	c.t.guard("the gate", func() {
-		if err := releaser.Release(ctx, c.port, c.reservation); err != nil {
+		if err := c.t.cfg.Reserver.Release(ctx, c.port, c.reservation); err != nil {
 			c.t.counters.gateErrors.Add(1)
 			c.t.log.gateErrors.Do(func() {
 				c.t.cfg.Logger.Warn("meter: a hold was not released, it will expire", "port", c.port, "reservation", c.reservation, "error", err)
@@ -172,7 +190,7 @@ func (c *call) release() {
 
 // failed handles an error instead of a response.
 func (c *call) failed(err error) {
-	if !c.sent.Load() || !isDone(c.ctx) && !isTimeout(err) {
+	if !c.sent.Load() || c.ctx.Err() == nil && !isTimeout(err) {
 		c.release()
 		return
 	}
@@ -197,7 +215,7 @@ func (c *call) record(read reading) {
 		return
 	}
 	u := events.Usage{
-		PortID: c.port, UserID: c.user, Feature: cmp.Or(c.feature, unnamedFeature),
+		PortID: c.port, UserID: c.user, Feature: c.feature,
 		Provider: c.Provider, Model: cmp.Or(read.model, c.estimate.model, unknownModel),
 		RequestID: c.requestID, ResponseID: read.responseID, ReservationID: c.reservation,
 		InputTokens: read.tokens.input, OutputTokens: read.tokens.output, Details: read.tokens.details,

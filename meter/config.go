@@ -3,6 +3,7 @@ package meter
 import (
 	"log/slog"
 	"net/http"
+	"time"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -31,20 +32,30 @@ type Config struct {
 	Recorder Recorder
 
 	// Gate is asked before each call and refuses it with a [RefusedError]. nil: every
-	// call is made. See also [Reserver] and [Releaser].
+	// call is made.
 	Gate Gate
 
-	// RecheckTokens asks the gate again during a stream, whenever so many more tokens
-	// than before are estimated to have come, and ends the stream with a
-	// [RefusedError] when the cap is reached. 0: never.
+	// Reserver, where it is set, is asked before each call instead of Gate, and holds
+	// what the call may cost, so that callers who ask at once cannot overrun the cap
+	// together. The hold is settled by the usage event, or released.
+	Reserver Reserver
+
+	// HoldTTL is how long a hold lives, at most an hour: longer than the longest call.
+	// 0 leaves that to the gate, whose default is 5 minutes.
+	HoldTTL time.Duration
+
+	// RecheckTokens asks Gate again during a stream, whenever so many more tokens are
+	// estimated to have come, and ends the stream with a [RefusedError] when what it
+	// spent, beyond its hold, fits the cap no longer. 0: never.
 	RecheckTokens int64
 
 	// UnboundedOutput is the output, in tokens, that the estimate of a request
 	// without a limit such as max_tokens contains, default 1,024.
 	UnboundedOutput int64
 
-	// Detect says which requests are AI calls, default [Detect]. A service whose
-	// paths are its own, or whose provider is another one, says so here.
+	// Detect says which requests are AI calls, default [Detect]. Give your own where
+	// paths differ from the providers', or a provider speaks another's API: one that
+	// returns Call{API: ChatCompletions, Provider: "mistral"}, true, say.
 	Detect func(*http.Request) (Call, bool)
 
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().

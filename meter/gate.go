@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,22 +11,18 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// Gate answers whether a port may spend. What it does when nobody can answer is
-// its own policy, expressed in the verdict: a call is refused by a verdict that
-// says so, never by an error.
+// Gate answers whether a port may spend; events.Client is one. Its verdict is
+// acted on whatever its error is, since that says what to do when nobody answers.
 type Gate interface {
 	Check(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
 }
 
-// Reserver is a [Gate] that can also hold the estimate. [Transport] then reserves
-// where it would check; the usage event names the hold, which settles it.
+// Reserver holds what a call may cost until the usage event names the hold;
+// events.Client is one, given a publisher.
 type Reserver interface {
-	Reserve(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
-}
-
-// Releaser is a [Gate] that gives a hold back. Transport calls it where nothing
-// was spent, and waits up to a second for it; without it holds expire by themselves.
-type Releaser interface {
+	Reserve(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error)
+	// Release gives a hold back where nothing was spent. Transport waits up to a
+	// second for it; a hold that could not be released expires by itself.
 	Release(ctx context.Context, port, reservationID string) error
 }
 
@@ -36,8 +33,12 @@ type RefusedError struct {
 	Port            string
 	EstimatedTokens int64
 	Verdict         events.Verdict
-	Streaming       bool // the reply was being received
+	Streaming       bool  // the reply was being received
+	Err             error // why the gate could not be asked, nil when the refusal is its own
 }
+
+// Unwrap returns Err.
+func (e *RefusedError) Unwrap() error { return e.Err }
 
 func (e *RefusedError) Error() string {
 	what := "call of about"
@@ -45,12 +46,15 @@ func (e *RefusedError) Error() string {
 		what = "stream stopped after about"
 	}
 	v := e.Verdict
-	s := fmt.Sprintf("meter: port %s: %s %d tokens refused: %s", e.Port, what, e.EstimatedTokens, v.Reason)
+	s := fmt.Sprintf("meter: port %s: %s %d tokens refused: %s", e.Port, what, e.EstimatedTokens, cmp.Or(v.Reason, events.ReasonGateUnavailable))
 	if v.HardCapTokens != nil {
 		s += fmt.Sprintf(" (%d used and %d held of %d)", v.UsedTokens, v.HeldTokens, *v.HardCapTokens)
 	}
 	if !v.ResetsAt.IsZero() {
 		s += ", the period rolls over at " + v.ResetsAt.UTC().Format(time.RFC3339)
+	}
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
 	}
 	return s
 }

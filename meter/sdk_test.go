@@ -3,6 +3,7 @@ package meter_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -256,11 +257,18 @@ func gemini(ctx context.Context, client *http.Client, url string) (*genai.Client
 func (s sdk) streamBody(n int) string { return strings.Join(s.events[:n], "\n\n") + "\n\n" }
 
 // metered is a client whose calls are metered into a fresh ledger.
-func metered(t *testing.T, gate meter.Gate) (*http.Client, *ledger, *meter.Transport) {
+func metered(t *testing.T, g *gate) (*http.Client, *ledger, *meter.Transport) {
 	l := new(ledger)
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	t.Cleanup(base.CloseIdleConnections)
-	transport := meter.NewTransport(meter.Config{Base: base, Port: "p1", User: "u1", Feature: "chat", Recorder: l, Gate: gate})
+	cfg := meter.Config{Base: base, Port: "p1", User: "u1", Feature: "chat", Recorder: l}
+	if g != nil {
+		cfg.Gate = g
+		if g.holds {
+			cfg.Reserver = g
+		}
+	}
+	transport := meter.NewTransport(cfg)
 	return &http.Client{Transport: transport}, l, transport
 }
 
@@ -410,12 +418,14 @@ func TestRefusedLeavesNothing(t *testing.T) {
 
 // gate answers from a script and writes down what it is asked.
 type gate struct {
-	refuseFrom int  // from the n-th question on, 0: never
-	holds      bool // reserve answers with reservation ids
-	err        error
+	refuseFrom int   // from the n-th question on, 0: never
+	holds      bool  // it is a Reserver, too
+	err        error // beside every verdict
+	closed     bool  // and then it refuses
 
 	mu       sync.Mutex
 	asked    []events.CheckRequest
+	ttl      int64 // of the last reserve
 	reserved int
 	released []string
 }
@@ -426,20 +436,21 @@ func (g *gate) Check(_ context.Context, r events.CheckRequest) (events.Verdict, 
 	g.asked = append(g.asked, r)
 	if g.refuseFrom > 0 && len(g.asked) >= g.refuseFrom {
 		hard := int64(1000)
-		return events.Verdict{Reason: events.ReasonHardCapReached, Enabled: true, HardCapTokens: &hard, UsedTokens: 1000}, nil
+		return events.Verdict{Reason: events.ReasonHardCapReached, Enabled: true, HardCapTokens: &hard, UsedTokens: 1000}, g.err
 	}
-	return events.Verdict{Allowed: g.err == nil}, g.err
+	return events.Verdict{Allowed: !g.closed}, g.err
 }
 
-func (g *gate) Reserve(ctx context.Context, r events.CheckRequest) (events.Verdict, error) {
-	v, err := g.Check(ctx, r)
+func (g *gate) Reserve(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error) {
+	v, err := g.Check(ctx, events.CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, EstimatedTokens: r.EstimatedTokens})
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.holds && v.Allowed {
+	g.ttl = r.TTLSeconds
+	if v.Allowed {
 		g.reserved++
-		v.ReservationID = "hold-" + string(rune('0'+g.reserved))
+		v.ReservationID, v.GrantedTokens = fmt.Sprintf("hold-%d", g.reserved), r.EstimatedTokens
 	}
-	return v, err
+	return &events.Reservation{Verdict: v}, err
 }
 
 func (g *gate) Release(_ context.Context, port, reservation string) error {
@@ -447,4 +458,19 @@ func (g *gate) Release(_ context.Context, port, reservation string) error {
 	defer g.mu.Unlock()
 	g.released = append(g.released, port+" "+reservation)
 	return nil
+}
+
+var (
+	_ meter.Gate     = (*events.Client)(nil)
+	_ meter.Reserver = (*events.Client)(nil)
+	_ meter.Recorder = (*events.Publisher)(nil)
+)
+
+// exampleProvider plays Anthropic for the examples.
+func exampleProvider() *httptest.Server {
+	return httptest.NewServer(says("application/json", sdks[2].reply))
+}
+
+func anthropicSays(ctx context.Context, client *http.Client, url string) {
+	sdks[2].call(ctx, client, url)
 }

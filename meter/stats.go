@@ -15,7 +15,7 @@ type Stats struct {
 	Unreadable   uint64 // replies whose usage made no sense; they are recorded as if it were not there
 	Unattributed uint64 // calls without a legal port: not recorded
 	Refused      uint64 // calls that the gate refused, and streams that it stopped
-	GateErrors   uint64 // questions to the gate that failed; the call was made
+	GateErrors   uint64 // questions to the gate that failed; its policy decided
 	Failures     uint64 // panics of the recorder, the gate, Detect or meter itself; the call was not harmed
 }
 

@@ -1,7 +1,7 @@
 package meter
 
 import (
-	"context"
+	"cmp"
 	"net/http"
 )
 
@@ -74,12 +74,13 @@ func (t *Transport) begin(req *http.Request) (c *call) {
 		if !ok || !detected.API.known() || req.Body == nil || req.Body == http.NoBody {
 			return
 		}
+		detected.Provider = cmp.Or(detected.Provider, detected.API.maker())
 		ctx := req.Context()
 		c = &call{
 			t: t, ctx: ctx, Call: detected,
 			port:    fromContext(ctx, portKey, t.cfg.Port),
 			user:    fromContext(ctx, userKey, t.cfg.User),
-			feature: fromContext(ctx, featureKey, t.cfg.Feature),
+			feature: cmp.Or(fromContext(ctx, featureKey, t.cfg.Feature), unnamedFeature),
 		}
 	})
 	return c
@@ -97,5 +98,3 @@ func (t *Transport) CloseIdleConnections() {
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
-
-func isDone(ctx context.Context) bool { return ctx.Err() != nil }

@@ -252,7 +252,7 @@ func TestHoldsAreSettledOrReleased(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l, g := new(ledger), &gate{holds: true}
-			transport := meter.NewTransport(meter.Config{Port: "p1", Recorder: l, Gate: g, Base: tt.base})
+			transport := meter.NewTransport(meter.Config{Port: "p1", Recorder: l, Reserver: g, HoldTTL: 90 * time.Second, Base: tt.base})
 			resp, err := transport.RoundTrip(httptest.NewRequest("POST", "https://h/v1/chat/completions", strings.NewReader(chatRequest)))
 			if err == nil {
 				io.Copy(io.Discard, resp.Body)
@@ -268,7 +268,10 @@ func TestHoldsAreSettledOrReleased(t *testing.T) {
 			if diff := cmp.Diff(tt.released, g.released); diff != "" {
 				t.Errorf("released: want (-), got (+):\n%s", diff)
 			}
-			want := events.CheckRequest{PortID: "p1", EstimatedTokens: 20 + 100}
+			want := events.CheckRequest{PortID: "p1", Feature: "unnamed", EstimatedTokens: 20 + 100}
+			if g.ttl != 90 {
+				t.Errorf("the hold lives %d s, want 90", g.ttl)
+			}
 			if diff := cmp.Diff([]events.CheckRequest{want}, g.asked); diff != "" {
 				t.Errorf("asked: want (-), got (+):\n%s", diff)
 			}
@@ -276,16 +279,64 @@ func TestHoldsAreSettledOrReleased(t *testing.T) {
 	}
 }
 
-// TestGateThatFails: an error is no refusal.
+// TestGateThatFails: whatever the error is, the verdict is acted on.
 func TestGateThatFails(t *testing.T) {
-	server := newStand(t, says("application/json", chatReply))
-	client, l, transport := metered(t, &gate{err: errors.New("bad request")})
-	resp := post(t, t.Context(), client, server.URL, chatRequest)
-	io.Copy(io.Discard, resp.Body)
-	resp.Body.Close()
-	if len(l.all()) != 1 || transport.Stats().GateErrors != 1 {
-		t.Errorf("recorded %d rows, stats %+v, want the call made and the error counted", len(l.all()), transport.Stats())
+	silent := errors.New("no gate answered")
+	for _, tt := range []struct {
+		name string
+		gate *gate
+		rows int
+	}{
+		{"fail open", &gate{err: silent}, 1},
+		{"fail closed", &gate{err: silent, closed: true}, 0},
+		{"fail open, reserving", &gate{err: silent, holds: true}, 1},
+		{"fail closed, reserving", &gate{err: silent, holds: true, closed: true}, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			server := newStand(t, says("application/json", chatReply))
+			client, l, transport := metered(t, tt.gate)
+			resp := post(t, t.Context(), client, server.URL, chatRequest)
+			_, err := io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			if len(l.all()) != tt.rows || server.requests.Load() != int64(tt.rows) || transport.Stats().GateErrors != 1 {
+				t.Errorf("%d rows, %d requests, stats %+v; want %d rows and one error counted", len(l.all()), server.requests.Load(), transport.Stats(), tt.rows)
+			}
+			if refused := errors.Is(err, silent); refused != tt.gate.closed {
+				t.Errorf("reading says %v", err)
+			}
+		})
 	}
+}
+
+// TestCancelledWhileAsking: the caller gave up; that is no refusal.
+func TestCancelledWhileAsking(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	g := &gate{holds: true}
+	asking := gateFunc(func(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error) {
+		cancel()
+		return g.Reserve(ctx, r)
+	})
+	transport := meter.NewTransport(meter.Config{Port: "p1", Reserver: struct {
+		gateFunc
+		releaser
+	}{asking, g}})
+	req := httptest.NewRequest("POST", "https://h/v1/chat/completions", strings.NewReader(chatRequest)).WithContext(ctx)
+	if _, err := transport.RoundTrip(req); !errors.Is(err, context.Canceled) {
+		t.Errorf("err = %v, want context.Canceled", err)
+	}
+	if diff := cmp.Diff([]string{"p1 hold-1"}, g.released); diff != "" {
+		t.Errorf("released: want (-), got (+):\n%s", diff)
+	}
+}
+
+type gateFunc func(context.Context, events.ReserveRequest) (*events.Reservation, error)
+
+func (f gateFunc) Reserve(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error) {
+	return f(ctx, r)
+}
+
+type releaser interface {
+	Release(ctx context.Context, port, reservationID string) error
 }
 
 func TestRefusedWithoutAnSDK(t *testing.T) {
@@ -334,7 +385,11 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 			l, g := new(ledger), &gate{refuseFrom: 3, holds: tt.holds}
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			defer base.CloseIdleConnections()
-			client := &http.Client{Transport: meter.NewTransport(meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, Gate: g, RecheckTokens: 80})}
+			cfg := meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, Gate: g, RecheckTokens: 80}
+			if tt.holds {
+				cfg.Reserver = g
+			}
+			client := &http.Client{Transport: meter.NewTransport(cfg)}
 			resp := post(t, t.Context(), client, server.URL, chatRequest)
 			defer resp.Body.Close()
 			// One event at a time, so that the questions come at known places.
