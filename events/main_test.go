@@ -153,6 +153,9 @@ func within(t testing.TB, d time.Duration) context.Context {
 
 func newPublisher(t testing.TB, nc *nats.Conn, cfg events.PublisherConfig) *events.Publisher {
 	t.Helper()
+	if cfg.AckTimeout == 0 {
+		cfg.AckTimeout = time.Minute // a busy machine is no reason to publish again
+	}
 	p, err := events.NewPublisher(nc, cfg)
 	if err != nil {
 		t.Fatal(err)

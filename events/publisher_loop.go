@@ -268,7 +268,7 @@ func (p *Publisher) pause(ctx context.Context, try int, cause error) {
 	end := time.NewTimer(longest/2 + rand.N(longest/2))
 	defer end.Stop()
 	connected := p.nc.IsConnected()
-	look := time.NewTicker(20 * time.Millisecond)
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
 		select {

@@ -154,7 +154,7 @@ func (p *Publisher) send(ctx context.Context, messages []*message, try int) (lef
 	}
 	lastError := p.nc.LastError()
 	if len(messages) > 1 && time.Now().UnixNano() >= p.singlesTil.Load() {
-		err := p.sendBatch(ctx, messages)
+		err := p.sendBatch(ctx, messages, lastError)
 		if err == nil {
 			p.count(func(s *Stats) { s.Published += uint64(len(messages)) })
 			return nil, nil
@@ -167,16 +167,58 @@ func (p *Publisher) send(ctx context.Context, messages []*message, try int) (lef
 }
 
 // sendBatch stores all of them or none, with one fsync.
-func (p *Publisher) sendBatch(ctx context.Context, messages []*message) error {
+func (p *Publisher) sendBatch(ctx context.Context, messages []*message, lastError error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
 	defer cancel()
+	ctx, done := p.whileAnswerable(ctx, messages, lastError)
+	defer done()
 	batch := make([]*nats.Msg, len(messages))
 	for i, m := range messages {
 		batch[i] = m.wire()
 	}
 	// No acknowledgement before the commit: that wait could not be cancelled.
 	_, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch, jetstreamext.BatchFlowControl{})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	return err
+}
+
+// lookEvery is how often a wait for JetStream looks for what comes without an
+// answer: a lost connection, a permission that is missing.
+const lookEvery = 20 * time.Millisecond
+
+// whileAnswerable cancels the context when no answer can come any more. Call done
+// afterwards: it waits for the goroutine that looks.
+func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, lastError error) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	reconnects := p.nc.Stats().Reconnects
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		look := time.NewTicker(lookEvery)
+		defer look.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-look.C:
+				switch {
+				case p.wasCut(reconnects):
+					cancel(nats.ErrDisconnected)
+				case p.forbidden(messages, lastError):
+					cancel(ErrNotPermitted)
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
+// wasCut reports whether the connection was lost since it had reconnected so many
+// times: answers to what was published before do not come any more.
+func (p *Publisher) wasCut(reconnects uint64) bool {
+	return !p.nc.IsConnected() || p.nc.Stats().Reconnects != reconnects
 }
 
 // singlesInstead decides whether a failed batch is worth trying one by one: yes

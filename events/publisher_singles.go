@@ -69,16 +69,17 @@ func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) e
 	}
 	timeout := time.NewTimer(p.cfg.AckTimeout)
 	defer timeout.Stop()
-	look := time.NewTicker(20 * time.Millisecond)
+	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for len(w.open) > 0 {
 		select {
 		case answer := <-answers:
 			if i, err := strconv.Atoi(strings.TrimPrefix(answer.Subject, inbox)); err == nil && w.open[i] {
 				w.settle(i, answer)
+				timeout.Reset(p.cfg.AckTimeout) // the others are on their way
 			}
 		case <-look.C: // for what comes without an answer
-			if !p.nc.IsConnected() || p.nc.Stats().Reconnects != reconnects {
+			if p.wasCut(reconnects) {
 				w.giveUp(nats.ErrDisconnected)
 			}
 			for i := range w.open {
