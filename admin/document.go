@@ -128,7 +128,8 @@ func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 	all := openapi.Object{fmt.Sprint(status): success}
 	always := []int{400, 401, 403, 422, 500, 503}
 	if r.method == http.MethodGet {
-		all["303"] = openapi.Object{"description": "A browser that would rather have a page, and is not signed in, is sent to /login."}
+		all["303"] = openapi.Object{"description": "A browser that would rather have a page, and is not signed in, is sent to /login.",
+			"content": openapi.Object{"text/html": openapi.Object{"schema": openapi.Object{"type": "string"}}}}
 	} else {
 		always = append(always, 413)
 	}

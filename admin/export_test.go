@@ -2,7 +2,9 @@ package admin
 
 import (
 	"net/http"
+	"slices"
 	"strings"
+	"time"
 )
 
 // Route is an operation as the tests walk them.
@@ -23,6 +25,15 @@ func Routes() (list []Route) {
 // At is the route's path for a port, and for some user.
 func (r Route) At(port string) string {
 	return strings.NewReplacer("{port}", port, "{user}", "u1").Replace(r.Path)
+}
+
+// NewWithTimeout is New with less patience.
+func NewWithTimeout(cfg Config, timeout time.Duration) (http.Handler, error) {
+	hasty := slices.Clone(routes)
+	for i := range hasty {
+		hasty[i].timeout = timeout
+	}
+	return newHandler(cfg, hasty)
 }
 
 // NewWithNakedRoute is New with a route that says nothing of who may.
