@@ -188,7 +188,7 @@ func cardRefused(t *testing.T, f *fake, p *browser.Page) {
 		t.Error("the field at fault is not marked, or has not the focus")
 	}
 	put(500, `{"title":"Internal error","status":500,"detail":"the ledger does not answer"}`)
-	p.See("Not saved: the ledger does not answer")
+	p.See("Not saved. The ledger does not answer.")
 	put(-1, "")
 	p.See("may or may not be stored")
 	looks(p, "not-saved")
@@ -326,7 +326,7 @@ func cardSignsOut(t *testing.T, f *fake, p *browser.Page) {
 		return 0, ""
 	})
 	p.Reload()
-	p.See("You may not manage this port.", `the caller may not manage port "marina-7"`, "South Dock")
+	p.See("You may not manage this port.", `The caller may not manage port "marina-7".`, "South Dock")
 	looks(p, "another-port")
 }
 

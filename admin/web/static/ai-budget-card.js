@@ -18,7 +18,7 @@ import {h, need, say} from './dom.js';
 import {Editor} from './editor.js';
 import {firstStep, publishCommand} from './empty.js';
 import {Facts, THIS} from './facts.js';
-import {localTime, utcMonth, utcMoment} from './format.js';
+import {localTime, sentence, utcMonth, utcMoment} from './format.js';
 import {Gauge, level} from './gauge.js';
 import {Poll} from './poll.js';
 import {Shares} from './shares.js';
@@ -216,10 +216,10 @@ export class BudgetCard extends HTMLElement {
     }
     if (e.status === 403) {
       this.#pulse('off', 'No access');
-      return this.#trouble('You may not manage this port.', e.message);
+      return this.#trouble('You may not manage this port.', sentence(e.message));
     }
     this.#pulse('off', 'Not live');
-    this.#trouble(e.title.replace(/\.?$/, '.'), `${e.message === e.title ? '' : e.message + '.'}${kept}`, this.#retry());
+    this.#trouble(sentence(e.title), `${e.message === e.title ? '' : sentence(e.message)}${kept}`, this.#retry());
   }
 
   #retry() {

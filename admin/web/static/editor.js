@@ -2,6 +2,7 @@ import {Problem} from './api.js';
 import {BackTest} from './back-test.js';
 import {Conflict} from './conflict.js';
 import {h, need, say} from './dom.js';
+import {sentence} from './format.js';
 import {BudgetForm, same} from './form.js';
 
 /**
@@ -145,7 +146,7 @@ export class Editor {
     }
     const homeless = this.form.refused(e.errors);
     const atInputs = e.errors.length > homeless.length;
-    this.#say(atInputs ? 'Not saved' : `Not saved: ${e.message}`, 'failed');
+    this.#say(atInputs ? 'Not saved' : `Not saved. ${sentence(e.message)}`, 'failed');
     if (atInputs) this.form.focusProblem();
   }
 

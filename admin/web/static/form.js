@@ -1,5 +1,5 @@
 import {need} from './dom.js';
-import {parseTokens, tokens} from './format.js';
+import {parseTokens, sentence, tokens} from './format.js';
 
 /**
  * @typedef {import('./api.js').Settings} Settings
@@ -162,10 +162,4 @@ export class BudgetForm {
 /** @param {Settings} a @param {Settings} b */
 export function same(a, b) {
   return a.enabled === b.enabled && a.soft_cap_tokens === b.soft_cap_tokens && a.hard_cap_tokens === b.hard_cap_tokens && a.period === b.period;
-}
-
-/** "must be whole" as "Must be whole." @param {string} rule */
-function sentence(rule) {
-  const text = rule.charAt(0).toUpperCase() + rule.slice(1);
-  return /[.!?]$/.test(text) ? text : text + '.';
 }

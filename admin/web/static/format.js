@@ -78,6 +78,12 @@ export function ordinal(n) {
   return n + suffix[/** @type {keyof typeof suffix} */ (new Intl.PluralRules('en', {type: 'ordinal'}).select(n))];
 }
 
+/** "must be whole" as "Must be whole." @param {string} text */
+export function sentence(text) {
+  const capital = text.charAt(0).toUpperCase() + text.slice(1);
+  return /[.!?:]$/.test(capital) || capital === '' ? capital : capital + '.';
+}
+
 const MAGNITUDES = /** @type {Record<string, number>} */ ({'': 1, k: 1e3, m: 1e6, g: 1e9, b: 1e9, t: 1e12});
 
 /** The characters this locale puts between thousands and before decimals. */

@@ -4,6 +4,7 @@ import {Api, Problem} from './api.js';
 import {AuditLog} from './audit.js';
 import {h, need, say} from './dom.js';
 import {firstStep} from './empty.js';
+import {sentence} from './format.js';
 import {Poll} from './poll.js';
 import {PortList} from './ports.js';
 
@@ -100,9 +101,9 @@ function explain(e) {
   }
   if (status === 403) {
     need(document, '.session').hidden = false;
-    return alone(h('h1', {text: 'You may not manage AI budgets'}), h('p', {text: /** @type {Problem} */ (e).message + '.'}), h('p', {}, 'Ask whoever runs Tidegate for the permission ', h('code', {text: 'admin.manage_settings'}), ', or sign out and sign in as somebody who has it.'));
+    return alone(h('h1', {text: 'You may not manage AI budgets'}), h('p', {text: sentence(/** @type {Problem} */ (e).message)}), h('p', {}, 'Ask whoever runs Tidegate for the permission ', h('code', {text: 'admin.manage_settings'}), ', or sign out and sign in as somebody who has it.'));
   }
-  if (e instanceof Problem) return alone(h('h1', {text: e.title}), h('p', {text: e.message}), again);
+  if (e instanceof Problem) return alone(h('h1', {text: e.title}), h('p', {text: sentence(e.message)}), again);
   console.warn(e);
   alone(h('h1', {text: 'The server cannot be reached'}), h('p', {text: 'Nothing is lost: usage goes on being recorded and checked. Try again in a moment.'}), again);
 }
