@@ -43,7 +43,7 @@ type system struct {
 type options struct {
 	ledger   ledger.Config
 	consumer func(*consumer.Config)
-	gates    int    // default 1
+	gates    int    // default 1; negative: none
 	timezone string // of the database
 	noRoles  bool
 }
@@ -92,7 +92,10 @@ func (s *system) run() {
 		return err == nil
 	})
 	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now})).Run)
-	for range max(o.gates, 1) {
+	if o.gates == 0 {
+		o.gates = 1
+	}
+	for range o.gates {
 		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now, MaxStale: -1}))
 		s.background(g.Run)
 		select {

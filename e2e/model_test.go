@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+)
+
+// The model of one port's budget: what reservations may do, as a sequence. The
+// checker looks for an order of the concurrent operations, within the time each
+// took, that the model allows.
+
+type opKind int
+
+const (
+	opReserve opKind = iota
+	opSettle
+	opRelease
+	opExpire
+)
+
+func (k opKind) String() string { return [...]string{"reserve", "settle", "release", "expire"}[k] }
+
+type operation struct {
+	port      string
+	kind      opKind
+	id        string // of the reservation
+	tokens    int64  // asked, or used
+	ok        bool   // of a reserve: allowed
+	call, ret int64  // Unix nanoseconds
+}
+
+// state is immutable: a step makes a new one.
+type state struct {
+	used  int64
+	holds []hold // sorted by id
+}
+
+type hold struct {
+	id     string
+	tokens int64
+}
+
+func (s state) held() (sum int64) {
+	for _, h := range s.holds {
+		sum += h.tokens
+	}
+	return sum
+}
+
+func (s state) find(id string) (int, bool) {
+	return slices.BinarySearchFunc(s.holds, id, func(h hold, id string) int { return strings.Compare(h.id, id) })
+}
+
+func (s state) without(id string) state {
+	i, ok := s.find(id)
+	if !ok {
+		return s
+	}
+	return state{s.used, slices.Delete(slices.Clone(s.holds), i, i+1)}
+}
+
+// step is the whole contract of reservations.
+func step(s state, op operation) (bool, state) {
+	switch op.kind {
+	case opReserve:
+		spent := s.used + s.held()
+		fits := spent < chaosCap && spent+op.tokens <= chaosCap
+		if op.ok != fits { // past the cap, or refused while budget was left
+			return false, s
+		}
+		if !op.ok {
+			return true, s
+		}
+		i, exists := s.find(op.id)
+		if exists { // an id is given out once
+			return false, s
+		}
+		return true, state{s.used, slices.Insert(slices.Clone(s.holds), i, hold{op.id, op.tokens})}
+	case opSettle: // whatever the id is worth, the tokens are spent
+		s = s.without(op.id)
+		return true, state{s.used + op.tokens, s.holds}
+	default:
+		return true, s.without(op.id)
+	}
+}
+
+var model = porcupine.Model{
+	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
+		byPort := map[string][]porcupine.Operation{}
+		for _, o := range history {
+			port := o.Input.(operation).port
+			byPort[port] = append(byPort[port], o)
+		}
+		for _, part := range byPort {
+			parts = append(parts, part)
+		}
+		return parts
+	},
+	Init: func() any { return state{} },
+	Step: func(s, in, _ any) (bool, any) {
+		ok, next := step(s.(state), in.(operation))
+		return ok, next
+	},
+	Equal: func(a, b any) bool {
+		x, y := a.(state), b.(state)
+		return x.used == y.used && slices.Equal(x.holds, y.holds)
+	},
+	DescribeOperation: func(in, _ any) string {
+		op := in.(operation)
+		return fmt.Sprintf("%s %d %v", op.kind, op.tokens, op.ok)
+	},
+}
+
+// check returns the ports whose history the model does not allow, and those for
+// which it found no answer in time.
+func (c *chaos) check() (illegal, undecided []string) {
+	byPort := map[string][]porcupine.Operation{}
+	for i, op := range c.history {
+		byPort[op.port] = append(byPort[op.port], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
+	}
+	for port, history := range byPort {
+		switch porcupine.CheckOperationsTimeout(model, history, 20*time.Second) {
+		case porcupine.Illegal:
+			illegal = append(illegal, fmt.Sprintf("%s, %d operations", port, len(history)))
+		case porcupine.Unknown:
+			undecided = append(undecided, port)
+		}
+	}
+	slices.Sort(illegal)
+	return illegal, undecided
+}
+
+func (c *chaos) mustBeLegal() {
+	c.t.Helper()
+	illegal, undecided := c.check()
+	if len(illegal) > 0 {
+		c.t.Errorf("seed %d: no order of these histories is allowed: %v", c.seed, illegal)
+	}
+	if len(undecided) > 0 {
+		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
+	}
+	if !c.verified() {
+		c.t.Errorf("seed %d: verify finds differences", c.seed)
+	}
+}
+
+func (c *chaos) tally() string {
+	counts := map[string]int{}
+	for _, op := range c.history {
+		name := op.kind.String()
+		if op.kind == opReserve && !op.ok {
+			name = "refused"
+		}
+		counts[name]++
+	}
+	return fmt.Sprint(counts)
+}
