@@ -41,6 +41,7 @@ func Start(t testing.TB) *Browser {
 		chromedp.Flag("disable-quic", true), // these two: no attempts to leave the machine
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("hide-scrollbars", true),
+		chromedp.Flag("lang", "en-US"),
 		chromedp.UserDataDir(t.TempDir()),
 	}, chromedp.DefaultExecAllocatorOptions[:]...)
 	alloc, free := chromedp.NewExecAllocator(context.Background(), options...)

@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/browser"
+)
+
+// TestSystem is a day of an operator, on the real thing: every number on the page was
+// booked from an event that went through NATS.
+func TestSystem(t *testing.T) {
+	s := newSystem(t)
+	now := time.Now().UTC()
+	lastMonth := time.Date(now.Year(), now.Month(), 1, 12, 0, 0, 0, time.UTC).AddDate(0, -1, 0)
+	for day := range 10 {
+		s.call("marina-7", lastMonth.AddDate(0, 0, day), 1000)
+	}
+	s.call("marina-7", now, 4_000)
+	s.call("marina-7", now, 2_000, func(u *events.Usage) { u.Feature, u.UserID, u.Model = "summary", "", "claude-haiku-4-5" })
+	s.call("southdock", now, 300)
+	s.booked("marina-7", 16_000)
+	url, link := s.door(operator)
+	p := browser.Start(t).Page(t)
+
+	// Logging in.
+	p.Open(url + "/?port=marina-7")
+	p.See("Sign in to see your ports", "tidegate login-link")
+	p.Open(link)
+	p.See("Ada Lovelace", "marina-7", "southdock")
+	p.Open(url + "/?port=marina-7")
+
+	// Real usage, also while one looks.
+	p.See("6,000 tokens this month", "No cap. Usage is recorded, nothing is refused.", "ocr 4,000", "summary 2,000", "67%")
+	p.Role("radio", "User").Click()
+	p.See("grace 4,000", "system or erased")
+	s.call("marina-7", time.Now(), 500)
+	p.See("6,500 tokens this month")
+
+	// Caps, tried on last month before they are stored.
+	p.Role("textbox", "Soft cap").Fill("7k")
+	p.Role("textbox", "Hard cap").Fill("8.5k")
+	p.See("With this cap, last month 2 of 10 calls would have been refused, from the 9th on. The soft cap would have warned from the 7th on.")
+	p.Type(kb.Enter)
+	p.See("Saved", "76% of the hard cap", "Caps enforced Soft cap 7,000 Hard cap 8,500 Period month Ada Lovelace")
+	if v := s.check("marina-7", 100); !v.Allowed || v.SoftCapWarning || *v.RemainingTokens != 2_000 {
+		t.Errorf("below the caps: %+v", v)
+	}
+	looks(p, "real")
+
+	// The soft cap, then the hard one: on the page and through NATS.
+	s.call("marina-7", time.Now(), 500)
+	p.See("7,000 tokens this month", "Soft cap reached.")
+	s.until("the gate warns", func() bool { v := s.check("marina-7", 100); return v.Allowed && v.SoftCapWarning })
+	s.call("marina-7", time.Now(), 1_500)
+	p.See("8,500 tokens this month", "Hard cap reached. New calls are refused")
+	s.until("the gate refuses", func() bool { v := s.check("marina-7", 1); return !v.Allowed && v.Reason == events.ReasonHardCapReached })
+	looks(p, "real-hard-cap")
+	p.Role("textbox", "Hard cap").Fill("9k")
+	p.Role("button", "Save").Click()
+	p.See("Saved", "Soft cap reached.")
+	s.until("the gate allows again", func() bool { return s.check("marina-7", 1).Allowed })
+	if v := s.check("marina-7", 501); v.Allowed || v.Reason != events.ReasonEstimateExceedsHardCap {
+		t.Errorf("an estimate above what is left: %+v", v)
+	}
+	twoTabs(s, p, url)
+
+	// Out, and the figures are gone with the session.
+	p.Role("button", "Sign out").Click()
+	p.See("Sign in")
+	p.Open(url + "/?port=marina-7")
+	p.See("Sign in to see your ports")
+	p.SeeNot("tokens this month")
+}
+
+// twoTabs changes one budget from two tabs.
+func twoTabs(s *system, p *browser.Page, url string) {
+	other := p.Tab()
+	other.Open(url + "/?port=marina-7")
+	other.See("Live")
+	p.Role("textbox", "Hard cap").Fill("10k")
+	other.Role("textbox", "Hard cap").Fill("20k")
+	other.Type(kb.Enter)
+	other.See("Saved")
+	p.Role("textbox", "Hard cap").Focus()
+	p.Type(kb.Enter) // 412, unless the tab has seen it coming
+	p.See("Ada Lovelace changed this budget", "Hard cap 20,000 10,000")
+	p.Screenshot("real-conflict")
+	p.Role("button", "Overwrite with mine").Click()
+	p.See("Saved", "Hard cap 20,000 became 10,000")
+	other.See("Hard cap 10,000") // it follows
+	b, err := s.ledger.Budget(s.Context(), "marina-7")
+	s.must(err)
+	if *b.HardCapTokens != 10_000 || b.Version != 4 || b.UpdatedBy != "Ada Lovelace (login-link:local)" {
+		s.Errorf("stored: %+v", b)
+	}
+}
+
+// Who may not, cannot; who may manage some ports sees those.
+func TestSystem_Permissions(t *testing.T) {
+	s := newSystem(t)
+	s.call("marina-7", time.Now(), 4_000)
+	s.call("southdock", time.Now(), 300)
+	s.booked("marina-7", 4_000)
+	s.booked("southdock", 300)
+	b := browser.Start(t)
+
+	visitor := b.Page(t)
+	url, link := s.door(identity.Caller{Subject: "v", Name: "Visitor", Permissions: []string{"expenses.scan"}})
+	visitor.Open(link)
+	visitor.See("You may not manage AI budgets", "admin.manage_settings")
+	visitor.SeeNot("marina-7")
+	visitor.Open(url + "/?port=marina-7")
+	visitor.See("You may not manage AI budgets")
+	visitor.SeeNot("4,000")
+
+	local := b.Page(t)
+	caller := operator
+	caller.Ports = []string{"southdock"}
+	url, link = s.door(caller)
+	local.Open(link)
+	local.See("southdock", "300 tokens this month")
+	local.SeeNot("marina-7")
+	local.Open(url + "/?port=marina-7")
+	local.See("You may not manage this port.")
+	local.SeeNot("4,000")
+}
