@@ -1,0 +1,121 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// TestThousandCallersNeverPassTheCap lets 1,000 callers reserve 37 tokens at a
+// time from three gate processes, which are killed at random, until a cap of a
+// million is spent.
+func TestThousandCallersNeverPassTheCap(t *testing.T) {
+	const (
+		callers  = 1_000
+		hardCap  = 1_000_000
+		estimate = 37
+	)
+	s := start(t, options{gates: -1, noRoles: true})
+	binary := testenv.Binary(t, "cmd/tidegate")
+	s.background(must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run)
+	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "gate,admin", "--log-level", "error"}
+	gates := make([]*process, 3)
+	for i := range gates {
+		gates[i] = spawn(t, binary, nil, args...)
+	}
+	for _, g := range gates {
+		g.awaitReady()
+	}
+	s.setBudget("p1", -1, hardCap, events.PeriodMonth)
+
+	var admitted, refusals atomic.Int64
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	defer cancel()
+	var group sync.WaitGroup
+	for caller := range callers {
+		group.Go(func() {
+			random := rand.New(rand.NewPCG(uint64(caller), 7))
+			client := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 3 * time.Second}))
+			for i := 0; ctx.Err() == nil; {
+				r, err := client.Reserve(ctx, events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: estimate, IdempotencyKey: fmt.Sprintf("%d-%d", caller, i)})
+				if err != nil { // a gate was killed: the same key finds the hold if there is one
+					time.Sleep(time.Duration(10+random.IntN(50)) * time.Millisecond)
+					continue
+				}
+				i++
+				if r.Allowed {
+					admitted.Add(1)
+					r.Settle(usage("p1", 31+random.Int64N(estimate-31+1)))
+					continue
+				}
+				refusals.Add(1)
+				if r.UsedTokens+r.HeldTokens+estimate <= hardCap {
+					t.Errorf("refused while %d + %d of %d were spent", r.UsedTokens, r.HeldTokens, int64(hardCap))
+				}
+				if r.HeldTokens == 0 {
+					return // nobody will give anything back
+				}
+				time.Sleep(time.Duration(20+random.IntN(100)) * time.Millisecond)
+			}
+		})
+	}
+	// Meanwhile: kill gates, and look at used + held in one snapshot, again and again.
+	watch, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	var most, looks, kills int64
+	watching.Go(func() {
+		for watch.Err() == nil {
+			var spent int64
+			err := s.db.QueryRow(watch, `select (select coalesce(sum(total_tokens), 0) from ai_usage_port_days where port_id = 'p1')
+				+ (select coalesce(sum(tokens), 0) from ai_budget_holds where port_id = 'p1' and expires_at > clock_timestamp())`).Scan(&spent)
+			if err == nil {
+				most, looks = max(most, spent), looks+1
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	})
+	watching.Go(func() {
+		random := rand.New(rand.NewPCG(1, 1))
+		for watch.Err() == nil {
+			time.Sleep(time.Duration(300+random.IntN(700)) * time.Millisecond)
+			i := random.IntN(len(gates))
+			gates[i].signal(syscall.SIGKILL)
+			gates[i].wait(5 * time.Second)
+			gates[i] = spawn(t, binary, nil, args...)
+			kills++
+		}
+	})
+	group.Wait()
+	stop()
+	watching.Wait()
+	if err := s.publisher.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("all calls are booked", func() bool { return int64(s.rows()) == admitted.Load() })
+	for _, g := range gates {
+		g.awaitReady()
+	}
+	used := s.booked("p1")
+	t.Logf("%d admitted, %d refusals, %d kills, %d looks, used + held at most %d, at the end %d used", admitted.Load(), refusals.Load(), kills, looks, most, used)
+	if most > hardCap || used > hardCap {
+		t.Errorf("used + held reached %d, at the end %d are used: past the cap of %d", most, used, int64(hardCap))
+	}
+	if used < hardCap*99/100 {
+		t.Errorf("only %d are used: callers were refused while budget was left", used)
+	}
+	if kills < 3 {
+		t.Errorf("only %d gates were killed: too few to mean anything", kills)
+	}
+	if !s.verified() {
+		t.Error("verify finds differences")
+	}
+}
