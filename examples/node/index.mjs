@@ -1,0 +1,35 @@
+// Publish an event, check, reserve, settle and release, each answer on a line:
+//
+//   npm ci
+//   NATS_URL=nats://127.0.0.1:4222 node index.mjs marina-7
+import { open } from "./tidegate.mjs";
+
+const port = process.argv[2] ?? "marina-7";
+const print = (step, answer) => console.log(JSON.stringify({ step, ...answer }));
+const call = { feature: "summary", user_id: "ada", provider: "openai", model: "gpt-5-mini" };
+
+const tidegate = await open(process.env.NATS_URL ?? "nats://127.0.0.1:4222", port);
+try {
+  // The least a service does: ask before the call, report after it.
+  const verdict = await tidegate.check({ feature: "summary", user_id: "ada", estimated_tokens: 2_000 });
+  print("check", verdict);
+  if (verdict.allowed) {
+    const id = await tidegate.report({ ...call, input_tokens: 1_400, output_tokens: 260 });
+    print("report", { id });
+  }
+
+  // Better: hold the tokens meanwhile, so that nobody else can spend them too.
+  const hold = await tidegate.reserve({ feature: "summary", user_id: "ada", estimated_tokens: 2_000 });
+  print("reserve", hold);
+  if (hold.allowed) {
+    const id = await tidegate.report({ ...call, reservation_id: hold.reservation_id, input_tokens: 1_300, output_tokens: 240 });
+    print("settle", { id });
+  }
+
+  // A call that is not made after all gives them back.
+  const unused = await tidegate.reserve({ feature: "ocr", estimated_tokens: 500 });
+  print("reserve", unused);
+  if (unused.allowed) print("release", await tidegate.release(unused.reservation_id));
+} finally {
+  await tidegate.close();
+}
