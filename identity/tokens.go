@@ -60,12 +60,20 @@ type TokenRequest struct {
 	CreatedBy   string    // who makes it
 }
 
+// ErrBadTokenRequest is what [Tokens.Create] says of a request that no token can be
+// made of: asking again will not help.
+var ErrBadTokenRequest = errors.New("identity: such a token cannot be made")
+
+type badTokenRequest struct{ error }
+
+func (badTokenRequest) Is(target error) bool { return target == ErrBadTokenRequest }
+
 // Create makes a token and returns it as its owner must keep it: it is shown now
 // and can never be shown again. Nothing is stored when an error is returned.
 func (t *Tokens) Create(ctx context.Context, req TokenRequest) (shown string, token Token, err error) {
 	now := time.Now().UTC()
 	if err := req.validate(now); err != nil {
-		return "", Token{}, err
+		return "", Token{}, badTokenRequest{err}
 	}
 	shown, id, hash := mintToken()
 	token = Token{

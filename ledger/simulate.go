@@ -22,14 +22,15 @@ var simulateRowsSQL string
 
 // Simulation is what a budget would have made of a port's calls.
 type Simulation struct {
-	From, To       time.Time // whole periods of the budget, [From, To)
-	Calls          int64
-	RefusedCalls   int64
-	RefusedTokens  int64
-	FirstRefusedAt time.Time // zero: none would have been refused
-	WarnedCalls    int64     // admitted with a soft cap warning
-	FirstWarnedAt  time.Time // zero: none would have been warned of
-	UsedTokens     int64     // of the calls that would have been admitted
+	From           time.Time `json:"from"` // whole periods of the budget, [From, To)
+	To             time.Time `json:"to"`
+	Calls          int64     `json:"calls"`
+	RefusedCalls   int64     `json:"refused_calls"`
+	RefusedTokens  int64     `json:"refused_tokens"`
+	FirstRefusedAt time.Time `json:"first_refused_at,omitzero"` // zero: none would have been refused
+	WarnedCalls    int64     `json:"warned_calls"`              // admitted with a soft cap warning
+	FirstWarnedAt  time.Time `json:"first_warned_at,omitzero"`  // zero: none would have been warned of
+	UsedTokens     int64     `json:"used_tokens"`               // of the calls that would have been admitted
 }
 
 // maxRowsAtOnce is how many calls are read one by one where their sum may do.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -23,8 +24,10 @@ import (
 type Config struct {
 	Conn   *nats.Conn     // required; stays the caller's
 	Ledger *ledger.Ledger // required
-	Logger *slog.Logger   // default slog.Default()
-	Now    func() time.Time
+	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
+	NewLink func(now time.Time) (path string, expires time.Time)
+	Logger  *slog.Logger     // default slog.Default()
+	Now     func() time.Time // default time.Now
 }
 
 // Service answers operators. Several may run: they share the requests.
@@ -32,6 +35,7 @@ type Service struct {
 	cfg        Config
 	log        *slog.Logger
 	quarantine quarantine.Store
+	tokens     *identity.Tokens
 	tasks      sync.WaitGroup
 	slots      chan struct{}
 }
@@ -57,7 +61,8 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js), slots: make(chan struct{}, atOnce)}, nil
+	return &Service{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js),
+		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger), slots: make(chan struct{}, atOnce)}, nil
 }
 
 // Run answers until ctx ends. It returns after the requests under way are
@@ -76,6 +81,11 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectQuarantineList:   handle(s.listQuarantine),
 		subjectQuarantineShow:   handle(s.showQuarantined),
 		subjectQuarantineReplay: handle(s.replayQuarantined),
+		subjectTokenCreate:      handle(s.createToken),
+		subjectTokenList:        handle(s.listTokens),
+		subjectTokenRevoke:      handle(s.revokeToken),
+		subjectLoginLink:        handle(s.loginLink),
+		subjectSimulate:         handle(s.simulate),
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, events.SubjectAdmin+"."), ".", "-")
 		limit := quickly
@@ -124,6 +134,7 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 var (
 	errBusy       = errors.New("too many operators' requests are under way: try again")
 	errBadRequest = errors.New("the request cannot be read")
+	errNoLinks    = errors.New("this installation has no login links: people sign in at the OIDC provider")
 )
 
 // handle decodes the request for f.
@@ -143,9 +154,9 @@ func (s *Service) fault(req micro.Request, err error) {
 	code := 503
 	var field *events.FieldError
 	switch {
-	case errors.As(err, &field), errors.Is(err, errBadRequest):
+	case errors.As(err, &field), errors.Is(err, errBadRequest), errors.Is(err, identity.ErrBadTokenRequest):
 		code = 400
-	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound):
+	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
 		code = 404
 	}
 	what := strings.Join(strings.Fields(err.Error()), " ") // a header is one line

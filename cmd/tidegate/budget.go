@@ -14,6 +14,8 @@ import (
 type budgetCmd struct {
 	Get budgetGetCmd `cmd:"" help:"Show a port's budget."`
 	Set budgetSetCmd `cmd:"" help:"Store a port's budget. What is not given stays as it is."`
+
+	Simulate budgetSimulateCmd `cmd:"" help:"Say what a budget would have done to the port's last period."`
 }
 
 type budgetGetCmd struct {

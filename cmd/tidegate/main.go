@@ -26,6 +26,8 @@ type cli struct {
 	Holds      holdsCmd      `cmd:"" help:"Show a port's reservations: live ones, and those whose usage was never reported."`
 	Port       portCmd       `cmd:"" help:"List or delete ports."`
 	User       userCmd       `cmd:"" help:"Erase a user from the ledger."`
+	Token      tokenCmd      `cmd:"" help:"API tokens of the admin page's HTTP API."`
+	LoginLink  loginLinkCmd  `cmd:"" help:"Print a one-time login link for the admin page."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`
 	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
 	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`

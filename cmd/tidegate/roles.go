@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sourcegraph/conc/pool"
 
-	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
@@ -78,6 +77,7 @@ func (s *system) startGate(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
+	s.gateReady = g.Ready()
 	s.checks.Add("gate", func(context.Context) error {
 		select {
 		case <-g.Ready():
@@ -90,22 +90,6 @@ func (s *system) startGate(group *pool.ContextPool) error {
 	return nil
 }
 
-func (s *system) startAdmin(group *pool.ContextPool) error {
-	nc, err := s.connectChecked("admin")
-	if err != nil {
-		return err
-	}
-	o, err := ops.New(ops.Config{Conn: nc, Ledger: s.ledger, Logger: s.log})
-	if err != nil {
-		return err
-	}
-	group.Go(func(ctx context.Context) error {
-		defer nc.Close()
-		return o.Run(ctx)
-	})
-	return nil
-}
-
 func (s *system) startDemo(group *pool.ContextPool) error {
 	nc, err := s.connect("demo")
 	if err != nil {
@@ -113,6 +97,11 @@ func (s *system) startDemo(group *pool.ContextPool) error {
 	}
 	group.Go(func(ctx context.Context) error {
 		defer nc.Close()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.gateReady:
+		}
 		return demo.Run(ctx, nc, s.log)
 	})
 	return nil
@@ -137,4 +126,7 @@ func (s *system) routes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", s.checks.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+	if s.page != nil {
+		mux.Handle("/", s.page)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -33,6 +34,8 @@ type runCmd struct {
 	Roles       []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
 	Demo        bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
+	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
+
 	RetentionMonths int           `help:"Months of ledger rows to keep beside the current one." default:"84" env:"TIDEGATE_RETENTION_MONTHS" placeholder:"N"`
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
@@ -52,6 +55,11 @@ type system struct {
 	ledger   *ledger.Ledger
 	metrics  *prometheus.Registry
 	checks   health.Checks
+
+	gateReady <-chan struct{}
+
+	page    http.Handler                                     // nil without the role admin
+	newLink func(time.Time) (path string, expires time.Time) // nil: there are no login links
 }
 
 // headroom is never touched, so it takes address space and no memory. It makes

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // screen says on one page what was started, where, and what to try.
@@ -25,6 +26,10 @@ func (s *system) screen(w io.Writer, addr string) {
 		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
 	} {
 		fmt.Fprintf(w, "  %-9s %s  %s\n", line[0], paint(accent, line[1]), paint(faint, line[2]))
+	}
+	if s.newLink != nil {
+		path, expires := s.newLink(time.Now())
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, "http://"+addr+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
 	// Copy and paste must work whatever port was chosen.
 	cli, nats := "tidegate", "nats"

@@ -1,0 +1,125 @@
+package ops
+
+import (
+	"context"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+const (
+	subjectTokenCreate = events.SubjectAdmin + ".tokens.create"
+	subjectTokenList   = events.SubjectAdmin + ".tokens.list"
+	subjectTokenRevoke = events.SubjectAdmin + ".tokens.revoke"
+	subjectLoginLink   = events.SubjectAdmin + ".login.link"
+	subjectSimulate    = events.SubjectAdmin + ".simulate"
+)
+
+// NewToken asks for an API token.
+type NewToken struct {
+	Name        string    `json:"name"`
+	Permissions []string  `json:"permissions"`
+	Ports       []string  `json:"ports"` // nil: every port
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`
+	CreatedBy   string    `json:"created_by"`
+}
+
+// CreatedToken is a token as its owner must keep it: Secret is shown this once.
+type CreatedToken struct {
+	Secret string         `json:"token"`
+	Token  identity.Token `json:"details"`
+}
+
+type tokenRevokeRequest struct {
+	ID string `json:"id"`
+	By string `json:"by"`
+}
+
+type tokensReply struct{ Tokens []identity.Token }
+
+// LoginLink signs one browser in, once, until ExpiresAt.
+type LoginLink struct {
+	Path      string    `json:"path"` // behind the address of the admin page
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+// SimulateRequest asks what a budget would have done to a port's last period.
+type SimulateRequest struct {
+	PortID        string        `json:"port_id"`
+	SoftCapTokens *int64        `json:"soft_cap_tokens"`
+	HardCapTokens *int64        `json:"hard_cap_tokens"`
+	Period        events.Period `json:"period"`
+}
+
+// CreateToken makes an API token.
+func (c *Client) CreateToken(ctx context.Context, r NewToken) (t CreatedToken, err error) {
+	err = c.ask(ctx, subjectTokenCreate, r, &t)
+	return t, err
+}
+
+// Tokens lists every API token, newest first, revoked ones too. Secrets are not stored.
+func (c *Client) Tokens(ctx context.Context) ([]identity.Token, error) {
+	var reply tokensReply
+	err := c.ask(ctx, subjectTokenList, struct{}{}, &reply)
+	return reply.Tokens, err
+}
+
+// RevokeToken ends a token for ever. Code 404: there is none.
+func (c *Client) RevokeToken(ctx context.Context, id, by string) error {
+	return c.ask(ctx, subjectTokenRevoke, tokenRevokeRequest{id, by}, &struct{}{})
+}
+
+// LoginLink mints a one-time login link. Code 404: this installation has none.
+func (c *Client) LoginLink(ctx context.Context) (l LoginLink, err error) {
+	err = c.ask(ctx, subjectLoginLink, struct{}{}, &l)
+	return l, err
+}
+
+// Simulate replays the port's previous period against a budget.
+func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s ledger.Simulation, err error) {
+	err = c.ask(ctx, subjectSimulate, r, &s)
+	return s, err
+}
+
+func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
+	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
+	return CreatedToken{secret, token}, err
+}
+
+func (s *Service) listTokens(ctx context.Context, _ struct{}) (any, error) {
+	tokens, err := s.tokens.List(ctx)
+	return tokensReply{tokens}, err
+}
+
+func (s *Service) revokeToken(ctx context.Context, r tokenRevokeRequest) (any, error) {
+	return struct{}{}, s.tokens.Revoke(ctx, r.ID, r.By)
+}
+
+func (s *Service) loginLink(context.Context, struct{}) (any, error) {
+	if s.cfg.NewLink == nil {
+		return nil, errNoLinks
+	}
+	path, expires := s.cfg.NewLink(s.cfg.Now())
+	return LoginLink{path, expires}, nil
+}
+
+func (s *Service) simulate(ctx context.Context, r SimulateRequest) (any, error) {
+	if r.Period == "" {
+		stored, err := s.cfg.Ledger.Budget(ctx, r.PortID)
+		if err != nil {
+			return nil, err
+		}
+		r.Period = stored.Period
+	}
+	b := events.Budget{Enabled: true, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period}
+	if err := b.Validate(); err != nil {
+		return nil, err
+	}
+	of, err := ledger.ParseNamedPeriod("of", "previous", r.Period, s.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Ledger.Simulate(ctx, r.PortID, b, of.Start, of.End)
+}
