@@ -25,7 +25,7 @@ var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
 // world is the admin API on a real ledger and a real nats-server.
 type world struct {
-	*testing.T
+	testing.TB
 	URL    string
 	ledger *ledger.Ledger
 	dbURL  string
@@ -38,10 +38,10 @@ type world struct {
 	all, onlyP1, noPermission, noPort string // API tokens
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	server := testenv.NATS(t)
-	w := &world{T: t, dbURL: testenv.Database(t), nats: testenv.Connect(t, server), clock: &clock{now: noon}, log: &logged{}}
+	w := &world{TB: t, dbURL: testenv.Database(t), nats: testenv.Connect(t, server), clock: &clock{now: noon}, log: &logged{}}
 	var err error
 	if w.ledger, err = ledger.Open(t.Context(), ledger.Config{URL: w.dbURL}); err != nil {
 		t.Fatal(err)
