@@ -77,7 +77,7 @@ func TestComposeStartsTheThreeServers(t *testing.T) {
 			}
 		}
 	}
-	for name, mount := range map[string]string{"nats": "/data", "postgres": "/var/lib/postgresql/data"} {
+	for name, mount := range map[string]string{"nats": "/data", "postgres": "/var/lib/postgresql/data", "tidegate": "/data"} {
 		if !slices.ContainsFunc(project.Services[name].Volumes, func(v types.ServiceVolumeConfig) bool {
 			return v.Type == types.VolumeTypeVolume && v.Target == mount
 		}) {
@@ -105,6 +105,7 @@ func TestComposeConfinesTidegate(t *testing.T) {
 		"TIDEGATE_NATS_URL":     "nats://tidegate:" + env["NATS_TIDEGATE_PASSWORD"] + "@nats:4222",
 		"TIDEGATE_DATABASE_URL": "postgres://tidegate:" + env["POSTGRES_PASSWORD"] + "@postgres:5432/tidegate?sslmode=disable",
 		"TIDEGATE_HTTP":         "0.0.0.0:8080",
+		"TIDEGATE_DATA":         "/data",
 	} {
 		if got := tidegate.Environment[name]; got == nil || *got != want {
 			t.Errorf("%s is %v, want %s", name, got, want)

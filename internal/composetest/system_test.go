@@ -1,0 +1,191 @@
+package composetest
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// The program as docker-compose.yml starts it, a service as user p1, an operator
+// as user admin: no permission that they need is missing.
+func TestTheWholeSystemWorksAsComposed(t *testing.T) {
+	s := serve(t)
+	binary := testenv.Binary(t, "cmd/tidegate") // takes its time
+	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+	defer stop()
+	start(t, ctx, binary, s)
+
+	operator := budgets(t, login(t, s, "admin", password(t, "admin")))
+	hard := int64(50_000)
+	if _, err := operator.Set(ctx, events.SetRequest{PortID: "p1", Enabled: true, HardCapTokens: &hard}); err != nil {
+		t.Fatalf("the operator cannot set a budget: %v", err)
+	}
+	p1 := port1(t, s)
+	service := budgets(t, p1)
+	if v, err := service.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 1}); err != nil || !v.Allowed {
+		t.Fatalf("a check of the service: %+v, %v", v, err)
+	}
+	publishTogether(t, ctx, p1)
+	if _, err := service.Usage(ctx, events.ReportRequest{PortID: "p1"}); err != nil {
+		t.Errorf("a report for the service: %v", err)
+	}
+	for {
+		v, err := service.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 1})
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("waiting for the port's cap to be reached: %+v, %v", v, err)
+		}
+		if !v.Allowed && v.UsedTokens == hard {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	quarantineAndReplay(t, ctx, p1, tidegate(t, s))
+}
+
+// start runs tidegate with the command and environment of docker-compose.yml and
+// returns when it is ready. At the end of the test it must stop as asked, have
+// been forbidden nothing and have written no file but into its volume.
+func start(t *testing.T, ctx context.Context, binary string, s *server.Server) {
+	t.Helper()
+	composed := loadExample(t).Services["tidegate"]
+	home := t.TempDir()
+	cmd := exec.Command(binary, composed.Command...)
+	cmd.Dir = home
+	http := freeAddr(t)
+	here := strings.NewReplacer("nats:4222", s.Addr().String(), "0.0.0.0:8080", http, "/data", t.TempDir())
+	for name, value := range composed.Environment {
+		cmd.Env = append(cmd.Env, name+"="+here.Replace(*value))
+	}
+	cmd.Env = append(cmd.Env, "TIDEGATE_DATABASE_URL="+testenv.Database(t))
+	var output bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &output, &output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		signalled := time.Now()
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+		if took := time.Since(signalled); took > time.Duration(*composed.StopGracePeriod) {
+			t.Errorf("it took %s to stop", took)
+		}
+		if text := strings.ToLower(output.String()); strings.Contains(text, "permission") {
+			t.Error("it was forbidden something")
+		}
+		if files, err := os.ReadDir(home); err != nil || len(files) > 0 {
+			t.Errorf("it wrote %v, %v, but only its volume is writable", files, err)
+		}
+		if t.Failed() {
+			t.Log("tidegate printed:\n" + output.String())
+		}
+	})
+	for !answers(ctx, "http://"+http+"/healthz") || !answers(ctx, "http://"+http+"/readyz") {
+		if ctx.Err() != nil {
+			t.Fatal("it does not become ready")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func answers(ctx context.Context, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+func budgets(t *testing.T, c *client) *events.Client {
+	t.Helper()
+	b, err := events.NewClient(c.Conn, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// publishTogether publishes 50,000 tokens of p1 in atomic batches.
+func publishTogether(t *testing.T, ctx context.Context, c *client) {
+	t.Helper()
+	p, err := events.NewPublisher(c.Conn, events.PublisherConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 500 {
+		p.Record(events.Usage{PortID: "p1", Feature: "ocr", Provider: "anthropic", Model: "claude", InputTokens: 100})
+	}
+	if err := p.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	c.wantNothingForbidden(t)
+}
+
+// quarantineAndReplay lets p1 publish nonsense and tidegate list and replay it.
+func quarantineAndReplay(t *testing.T, ctx context.Context, p1, server *client) {
+	t.Helper()
+	if _, err := p1.RequestWithContext(ctx, "ai.usage.p1", []byte("nonsense")); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(server.Conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := quarantine.Open(js)
+	for {
+		held, err := store.List(ctx, 0, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(held) == 1 {
+			if err := store.Replay(ctx, held[0].Sequence); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	server.wantNothingForbidden(t)
+}
+
+func (c *client) wantNothingForbidden(t *testing.T) {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.forbidden) > 0 {
+		t.Errorf("forbidden: %q", c.forbidden)
+	}
+}
