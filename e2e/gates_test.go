@@ -1,0 +1,214 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+func TestReplicasAgree(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: 3})
+	s.background(must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run) // a second one
+	for i := range 2_000 {
+		s.publisher.Record(usage(fmt.Sprintf("p%d", i%40), 3))
+	}
+	s.eventually("all are booked, once", func() bool { return s.rows() == 2_000 })
+	v, err := s.ops.Verify(t.Context())
+	if err != nil || !v.OK || v.Gates != 3 || v.Ports != 40 {
+		t.Errorf("verify: %+v, %v; want agreement of 3 gates over 40 ports", v, err)
+	}
+	// A budget reaches every gate, whichever stored it.
+	s.setBudget("p1", -1, 10, events.PeriodMonth)
+	for range 50 {
+		if v := s.check("p1", 0); v.Allowed {
+			time.Sleep(20 * time.Millisecond) // a gate may hear of it a moment later
+			if v := s.check("p1", 0); v.Allowed {
+				t.Fatal("a gate does not know the budget")
+			}
+		}
+	}
+}
+
+func TestAlertsAreSentOncePerCapAndPeriod(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: 3})
+	var mu sync.Mutex
+	var alerts []events.Alert
+	sub, err := s.nc.Subscribe("ai.alert.>", func(msg *nats.Msg) {
+		var a events.Alert
+		if json.Unmarshal(msg.Data, &a) == nil && msg.Subject == "ai.alert."+a.PortID {
+			mu.Lock()
+			defer mu.Unlock()
+			alerts = append(alerts, a)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = sub.Unsubscribe() }()
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(alerts)
+	}
+	s.setBudget("p1", 800, 1000, events.PeriodMonth)
+	s.spend("p1", 700, time.Time{})
+	s.spend("p1", 150, time.Time{})
+	s.eventually("the soft cap's alert", func() bool { return count() == 1 })
+	for range 5 {
+		s.spend("p1", 50, time.Time{})
+	}
+	s.eventually("the hard cap's alert", func() bool { return count() == 2 })
+	time.Sleep(300 * time.Millisecond) // a second one would have come by now
+	mu.Lock()
+	defer mu.Unlock()
+	if len(alerts) != 2 || alerts[0].Cap != "soft" || alerts[0].CapTokens != 800 || alerts[1].Cap != "hard" || alerts[1].CapTokens != 1000 || alerts[1].UsedTokens < 1000 {
+		t.Errorf("alerts %+v, want one for each cap", alerts)
+	}
+}
+
+// The commit that no notice tells of is found by the next heartbeat's number.
+func TestGateHealsFromMissedNotices(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 1000, events.PeriodMonth)
+	s.spend("p1", 10, time.Time{})
+	// Booked behind the consumer's back: no notice is published for it.
+	if _, err := s.db.Exec(t.Context(), "update ai_usage_port_days set total_tokens = 999 where port_id = 'p1'"); err != nil {
+		t.Fatal(err)
+	}
+	if v := s.check("p1", 0); v.UsedTokens != 10 {
+		t.Fatalf("%d used, want 10: nobody told the gate", v.UsedTokens)
+	}
+	// A consumer whose first notices the gate missed.
+	body := must(events.TotalsNotice{From: "another", Seq: 5, At: time.Now()}.Encode())
+	if err := s.nc.Publish(events.SubjectTotals, body); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the gate reads the totals again", func() bool { return s.check("p1", 0).UsedTokens == 999 })
+}
+
+func TestColdGateDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	hold := must(s.db.Begin(t.Context()))
+	if _, err := hold.Exec(t.Context(), "lock table system_settings in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	s.background(g.Run)
+	time.Sleep(300 * time.Millisecond)
+	if _, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1"}); !errors.Is(err, events.ErrUnavailable) {
+		t.Errorf("a gate that cannot load its totals answered: %v", err)
+	}
+	if err := hold.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("it answers once it has", func() bool {
+		_, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
+		return err == nil
+	})
+}
+
+func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	var c clock
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: time.Minute, Now: c.now}))
+	s.background(g.Run)
+	<-g.Ready()
+	s.setBudget("capped", -1, 1000, events.PeriodMonth)
+	s.setBudget("warned", 10, -1, events.PeriodMonth)
+	if v := s.check("capped", 1); !v.Allowed {
+		t.Fatalf("fresh: %+v", v)
+	}
+	c.set(time.Now().Add(2 * time.Minute)) // to this gate, all it knows is old now
+	if v := s.check("capped", 1); v.Allowed || v.Reason != events.ReasonGateStale {
+		t.Errorf("stale, with a hard cap: %+v, want gate_stale", v)
+	}
+	if v := s.check("warned", 1); !v.Allowed {
+		t.Errorf("stale, without a hard cap: %+v, want allowed", v)
+	}
+}
+
+// Whoever asks decides where the answer goes; the gate must not be made to write
+// into JetStream's API or a stream.
+func TestGateAnswersIntoInboxesOnly(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	for _, base := range []string{events.SubjectCheck, events.SubjectReserve, events.SubjectRelease, events.SubjectBudgetGet, events.SubjectBudgetSet, events.SubjectReport, "ai.admin.verify"} {
+		target := "victim." + strings.ReplaceAll(base, ".", "-")
+		sub := must(s.nc.SubscribeSync(target))
+		if err := s.nc.PublishRequest(base, target, []byte(`{"port_id":"p1","reservation_id":"x"}`)); err != nil {
+			t.Fatal(err)
+		}
+		if msg, err := sub.NextMsg(200 * time.Millisecond); err == nil {
+			t.Errorf("%s answered to %s: %q", base, target, msg.Data)
+		}
+	}
+}
+
+func TestFaultsHaveABody(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	for _, c := range []struct{ subject, body, code string }{
+		{"ai.budget.check.p1", `nonsense`, "400"},
+		{"ai.budget.check", `{}`, "400"},
+		{"ai.budget.check.p1", `{"port_id":"p2"}`, "400"},
+		{"ai.budget.check.p1", `{"estimated_tokens":-1}`, "400"},
+		{"ai.budget.reserve.p1", `{"estimated_tokens":1,"ttl_seconds":3601}`, "400"},
+		{"ai.budget.release.p1", `{}`, "400"},
+		{"ai.budget.set.p1", `{"enabled":true,"period":"year"}`, "400"},
+		{"ai.budget.set.p1", `{"enabled":true,"soft_cap_tokens":2,"hard_cap_tokens":1}`, "400"},
+		{"ai.budget.set.p1", `{"enabled":true,"if_version":7}`, "409"},
+		{"ai.budget.usage.p1", `{"by":"moon"}`, "400"},
+	} {
+		msg, err := s.nc.Request(c.subject, []byte(c.body), 5*time.Second)
+		if err != nil {
+			t.Errorf("%s %s: %v", c.subject, c.body, err)
+			continue
+		}
+		if code := msg.Header.Get("Nats-Service-Error-Code"); code != c.code || len(msg.Data) == 0 {
+			t.Errorf("%s %s: code %q, body %q; want %s and a body", c.subject, c.body, code, msg.Data, c.code)
+		}
+	}
+}
+
+func TestLossyStreamIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	_, err := s.js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: events.UsageStream, Subjects: []string{"ai.usage"}, Storage: jetstream.MemoryStorage,
+		Discard: jetstream.DiscardOld, MaxAge: time.Hour, Retention: jetstream.LimitsPolicy,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := must(consumer.New(consumer.Config{Conn: s.nc, Ledger: s.ledger}))
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	err = c.Run(ctx)
+	var lossy *consumer.LossyStreamError
+	if !errors.As(err, &lossy) {
+		t.Fatalf("Run: %v, want a LossyStreamError", err)
+	}
+	for _, want := range []string{"ai.usage.*", "storage", "discard", "max age", "deny purge"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not name %q", err, want)
+		}
+	}
+}

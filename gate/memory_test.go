@@ -1,0 +1,182 @@
+package gate
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+func notice(port string, day ledger.Day, tokens int64) events.TotalsNotice {
+	return events.TotalsNotice{Ports: []string{port}, Days: []int32{int32(day)}, Tokens: []int64{tokens}}
+}
+
+// Whatever the order and the repetition of notices, and whatever readings come
+// between them, the memory ends up with the largest total of every day.
+func TestMemoryConverges(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := newMemory()
+		now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
+		today := ledger.DayOf(now)
+		truth := map[string]map[ledger.Day]int64{} // what Postgres has
+		var told []events.TotalsNotice
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			port := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "port")
+			day := today - ledger.Day(rapid.IntRange(0, 40).Draw(t, "day"))
+			switch rapid.IntRange(0, 3).Draw(t, "what") {
+			case 0: // a commit, told at once
+				if truth[port] == nil {
+					truth[port] = map[ledger.Day]int64{}
+				}
+				truth[port][day] += rapid.Int64Range(0, 100).Draw(t, "tokens")
+				told = append(told, notice(port, day, truth[port][day]))
+				m.applyTotals(told[len(told)-1], oldestDay(now), true)
+			case 1: // an old notice again
+				if len(told) > 0 {
+					m.applyTotals(told[rapid.IntRange(0, len(told)-1).Draw(t, "old")], oldestDay(now), true)
+				}
+			case 2: // a commit whose notice is lost, and the reading that mends it
+				if truth[port] == nil {
+					truth[port] = map[ledger.Day]int64{}
+				}
+				truth[port][day]++
+				fallthrough
+			case 3:
+				readAll(m, truth, now)
+			}
+		}
+		readAll(m, truth, now)
+		for port, days := range truth {
+			for _, p := range periods {
+				start, end := p.Bounds(now)
+				var want int64
+				for day, tokens := range days {
+					if !day.Time().Before(start) && day.Time().Before(end) {
+						want += tokens
+					}
+				}
+				m.applyBudget(port, events.Budget{Period: p, Version: m.version(port) + 1})
+				if _, used, _, _ := m.lookup(port, now); used != want {
+					t.Fatalf("%s of %s: %d, want %d", p, port, used, want)
+				}
+			}
+		}
+	})
+}
+
+func (m *memory) version(port string) int64 {
+	l, _, _, _ := m.lookup(port, time.Now())
+	return l.version
+}
+
+func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time) {
+	m.beginReading()
+	for port := range maps.Keys(truth) {
+		var days []ledger.PortDay
+		for day := oldestDay(now); day <= ledger.DayOf(now); day++ {
+			if tokens, ok := truth[port][day]; ok {
+				days = append(days, ledger.PortDay{PortID: port, Day: day, TotalTokens: tokens})
+			}
+		}
+		if len(days) > 0 {
+			m.readDays(port, days)
+		}
+	}
+	m.endReading(now, oldestDay(now))
+}
+
+func TestMemoryForgetsWhatAReadingDoesNotFind(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	today := ledger.DayOf(now)
+	m := newMemory()
+	hard := int64(5)
+	m.applyBudget("gone", events.Budget{Enabled: true, HardCapTokens: &hard, Version: 3})
+	m.applyTotals(notice("gone", today, 100), today, true)
+	m.applyTotals(notice("deleted", today, 100), today, true)
+	m.applyTotals(notice("smaller", today, 100), today, true)
+
+	m.beginReading()
+	m.applyTotals(events.TotalsNotice{Deleted: []string{"deleted"}}, today, true)
+	m.readDays("deleted", []ledger.PortDay{{PortID: "deleted", Day: today, TotalTokens: 100}}) // the snapshot is older
+	m.readDays("smaller", []ledger.PortDay{{PortID: "smaller", Day: today, TotalTokens: 40}})  // deleted and made again
+	m.applyTotals(notice("during", today, 7), today, true)                                     // after the snapshot
+	m.endReading(now, today)
+
+	for port, want := range map[string]int64{"gone": 0, "deleted": 0, "smaller": 40, "during": 7} {
+		if _, used, _, _ := m.lookup(port, now); used != want {
+			t.Errorf("%s: %d used, want %d", port, used, want)
+		}
+	}
+	if l, _, _, _ := m.lookup("gone", now); l != unlimited {
+		t.Error("the budget of a port that is gone still binds")
+	}
+}
+
+func TestMemoryKeepsTheNewerBudget(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	m.applyBudget("p", events.Budget{Enabled: true, Version: 2})
+	m.applyBudget("p", events.Budget{Enabled: false, Version: 1})
+	if l, _, _, _ := m.lookup("p", time.Now()); !l.enabled || l.version != 2 {
+		t.Errorf("version %d, want 2", l.version)
+	}
+}
+
+func TestMemoryHolds(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	at := time.Now()
+	held := func() int64 {
+		_, _, held, _ := m.lookup("p", at)
+		return held
+	}
+	m.readHeld([]ledger.Standing{{PortID: "p", Held: 10, At: at}}, at)
+	m.tellHeld(ledger.Standing{PortID: "p", Held: 30, At: at.Add(2)})
+	m.tellHeld(ledger.Standing{PortID: "p", Held: 20, At: at.Add(1)}) // told late
+	if got := held(); got != 30 {
+		t.Errorf("held %d, want the later 30", got)
+	}
+	m.readHeld(nil, at.Add(1)) // a reading from before the last news
+	if got := held(); got != 30 {
+		t.Errorf("held %d, want the later 30", got)
+	}
+	m.readHeld(nil, at.Add(3))
+	if got := held(); got != 0 {
+		t.Errorf("held %d, want 0: all are settled", got)
+	}
+}
+
+func TestHearingNoticesGaps(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for _, c := range []struct {
+		name string
+		seqs []uint64
+		gap  bool
+	}{
+		{"from the first on", []uint64{1, 2, 3}, false},
+		{"one is missing", []uint64{1, 3}, true},
+		{"joined late", []uint64{7}, true},
+		{"repeated", []uint64{1, 1, 2, 2}, false},
+		{"late ones fill no gap", []uint64{1, 3, 2}, true},
+	} {
+		h := hearing{wake: make(chan struct{}, 1)}
+		complete := true
+		for _, seq := range c.seqs {
+			complete = h.complete(events.TotalsNotice{From: "c", Seq: seq}, now)
+		}
+		if complete == c.gap {
+			t.Errorf("%s: complete %v", c.name, complete)
+		}
+		h.beginReading()
+		if !h.complete(events.TotalsNotice{From: "c", Seq: c.seqs[len(c.seqs)-1] + 1}, now) && c.name != "late ones fill no gap" {
+			t.Errorf("%s: a reading did not forgive the gap", c.name)
+		}
+	}
+}
