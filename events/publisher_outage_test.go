@@ -163,18 +163,41 @@ func (c *cutter) answers(client, srv net.Conn) {
 func TestPublisher_WaitsForTheStream(t *testing.T) {
 	b := startBus(t)
 	nc := b.connect()
-	p := newPublisher(t, nc, events.PublisherConfig{})
+	log := &logBook{}
+	p := newPublisher(t, nc, events.PublisherConfig{Logger: log.logger()})
 	p.Record(call("p1", 0))
-	p.Record(call("p1", 1))
 	eventually(t, 5*time.Second, "it tries again", func() bool { return p.Stats().Retries > 0 })
+	p.Record(call("p1", 1))
 	if s := p.Stats(); s.Published != 0 {
 		t.Fatalf("acknowledged by nobody: %+v", s)
+	}
+	if got := log.all(); !strings.Contains(got, "no response from stream") {
+		t.Errorf("the log does not say what is missing:\n%s", got)
 	}
 	usageStream(t, nc)
 	if err := p.Flush(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	wantStored(t, nc, []string{"p1/req_000000", "p1/req_000001"})
+}
+
+// What nats.go would buffer while it reconnects would be sent besides our retries.
+func TestPublisher_KeepsOutOfTheReconnectBuffer(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	b.stop()
+	eventually(t, 5*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
+	p.Record(call("p1", 0))
+	eventually(t, 10*time.Second, "it tries again", func() bool { return p.Stats().Retries > 2 })
+	b.start()
+	if err := p.Flush(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if s := p.Stats(); s.Published != 1 || s.Duplicates != 0 {
+		t.Errorf("stats: %+v", s)
+	}
 }
 
 func TestPublisher_WaitsWhileTheStreamIsFull(t *testing.T) {
@@ -267,7 +290,7 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 	usageStream(t, admin)
 	log := &logBook{}
 	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x"), events.PortInbox("p1")),
-		events.PublisherConfig{Logger: log.logger(), AckTimeout: time.Second, BatchSize: 50})
+		events.PublisherConfig{Logger: log.logger(), BatchSize: 50})
 	var recorded []string
 	for i := range 60 {
 		for _, port := range []string{"p1", "p2"} {
@@ -309,7 +332,7 @@ func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {
 		}
 	})
 	usageStream(t, b.connect(nats.UserInfo("admin", "x")))
-	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x")), events.PublisherConfig{Buffer: 40, AckTimeout: time.Second})
+	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x")), events.PublisherConfig{Buffer: 40})
 	for round := range 5 {
 		for i := range 10 {
 			p.Record(call("p2", i))

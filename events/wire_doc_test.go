@@ -33,6 +33,16 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
 				err = r.Validate()
 			}
+		case events.SubjectReserve:
+			var r events.ReserveRequest
+			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
+				err = r.Validate()
+			}
+		case events.SubjectRelease:
+			var r events.ReleaseRequest
+			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
+				err = r.Validate()
+			}
 		case events.SubjectBudgetSet:
 			var r events.SetRequest
 			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
@@ -50,7 +60,7 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 			t.Errorf("%v\n%s", err, m[0])
 		}
 	}
-	for base, least := range map[string]int{events.SubjectUsage: 2, events.SubjectCheck: 1, events.SubjectBudgetGet: 1, events.SubjectBudgetSet: 1, events.SubjectReport: 1} {
+	for base, least := range map[string]int{events.SubjectUsage: 2, events.SubjectCheck: 1, events.SubjectReserve: 1, events.SubjectRelease: 1, events.SubjectBudgetGet: 1, events.SubjectBudgetSet: 1, events.SubjectReport: 1} {
 		if found[base] < least {
 			t.Errorf("%d examples of %s, want at least %d", found[base], base, least)
 		}
