@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
@@ -150,7 +151,11 @@ func TestApplyWaitsAndCanBeCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
 	go func() { result <- migrations.Apply(ctx, url) }()
+	deadline := time.Now().Add(20 * time.Second)
 	for waiting := 0; waiting == 0; {
+		if time.Now().After(deadline) {
+			t.Fatal("after 20 s it does not wait for the lock")
+		}
 		if err := other.QueryRow(t.Context(), "select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'advisory'").Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
