@@ -22,7 +22,8 @@ import (
 const (
 	pace         = time.Second      // between two calls of one port, on average
 	retryEvery   = time.Second      // while the gate does not answer
-	complainGap  = 30 * time.Second // between two log lines about that
+	patience     = 5 * time.Second  // until the log says so: at the start the gate is still loading
+	complainGap  = 30 * time.Second // between two log lines about it
 	flushTimeout = 5 * time.Second
 )
 
@@ -74,6 +75,7 @@ type service struct {
 	pace      time.Duration
 	log       *slog.Logger
 	told      map[answer]bool
+	since     time.Time // the gate does not answer; zero while it does
 	complain  rate.Sometimes
 }
 
@@ -98,6 +100,7 @@ func (s *service) hasBudget(ctx context.Context) bool {
 		_, err = s.budgets.Set(ctx, request)
 	}
 	if err == nil || errors.Is(err, events.ErrConflict) { // somebody else was faster
+		s.since = time.Time{}
 		return true
 	}
 	s.missing(ctx, err)
@@ -118,6 +121,7 @@ func (s *service) call(ctx context.Context) {
 		s.missing(ctx, err)
 		return
 	}
+	s.since = time.Time{}
 	s.tell(verdict)
 	if verdict.Allowed {
 		s.publisher.Record(j.do(s.port.id, user))
@@ -125,7 +129,10 @@ func (s *service) call(ctx context.Context) {
 }
 
 func (s *service) missing(ctx context.Context, err error) {
-	if ctx.Err() != nil {
+	if s.since.IsZero() {
+		s.since = time.Now()
+	}
+	if ctx.Err() != nil || time.Since(s.since) < patience {
 		return
 	}
 	s.complain.Do(func() { s.log.Warn("the demo waits for the budget gate", "error", err) })

@@ -1,6 +1,7 @@
 package demo_test
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"slices"
@@ -21,9 +22,14 @@ const quick = 4 * time.Millisecond // 250 times the demo's own pace
 // start runs the demo; stop ends it and fails the test if it lost anything.
 func start(t *testing.T, nc *nats.Conn) (stop func()) {
 	t.Helper()
+	return startLogging(t, nc, slog.New(slog.DiscardHandler))
+}
+
+func startLogging(t *testing.T, nc *nats.Conn, log *slog.Logger) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- demo.RunAt(ctx, nc, slog.New(slog.DiscardHandler), quick) }()
+	go func() { done <- demo.RunAt(ctx, nc, log, quick) }()
 	t.Cleanup(cancel)
 	return func() {
 		t.Helper()
@@ -213,16 +219,24 @@ func TestRun_WaitsForWhatIsAway(t *testing.T) {
 	stop()
 }
 
-// Without a gate nothing is spent, and the demo ends when it is told to.
+// Without a gate nothing is spent, the log says so once it is no mere start, and
+// the demo ends when it is told to.
 func TestRun_EndsWithoutAGate(t *testing.T) {
 	nc := connect(t, testenv.NATS(t).ClientURL())
 	sub, err := nc.SubscribeSync("ai.usage.>")
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop := start(t, nc)
-	time.Sleep(200 * time.Millisecond)
+	var log bytes.Buffer
+	began := time.Now()
+	stop := startLogging(t, nc, slog.New(slog.NewTextHandler(&log, nil)))
+	time.Sleep(7500 * time.Millisecond)
 	stop()
+	for _, port := range []string{demo.Roomy, demo.Warned, demo.Capped} {
+		if n := strings.Count(log.String(), `msg="the demo waits for the budget gate" port_id=`+port); n != 1 {
+			t.Errorf("in %s the log told %d times that %s waits, want once:\n%s", time.Since(began), n, port, log.String())
+		}
+	}
 	if n, _, err := sub.Pending(); err != nil || n != 0 {
 		t.Errorf("%d calls were reported, error %v", n, err)
 	}
