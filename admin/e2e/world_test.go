@@ -4,7 +4,6 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -139,8 +138,6 @@ func (f *fake) waitFor(t testing.TB, part string) {
 		}
 	}
 }
-
-func itoa(n int64) string { return strconv.FormatInt(n, 10) }
 
 // hold keeps a request waiting until go is closed, or the client gives up.
 func hold(r *http.Request, until <-chan struct{}) {

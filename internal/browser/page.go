@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -55,8 +56,18 @@ func open(t testing.TB, parent context.Context, in chromedp.ContextOption) *Page
 		reading.Wait()
 		cancel()
 	})
+	p.keepFocus()
 	p.Size(1280, 800)
 	return p
+}
+
+// keepFocus makes the tab behave as the one in front, whatever else is open.
+func (p *Page) keepFocus() {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	_, err := chromedp.Call(ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+	p.do("keep the focus", err)
 }
 
 // do fails the test when err is not nil.
@@ -125,17 +136,23 @@ func (p *Page) Locale(locale string) {
 	p.do("set the locale "+locale, err)
 }
 
-// AnswerDialogs makes the page's next questions (confirm, beforeunload) be
-// answered by the person with yes or no.
-func (p *Page) AnswerDialogs(yes bool) {
+// Dialogs says how the person answers the page's questions from now on (confirm,
+// beforeunload). At first it is yes.
+func (p *Page) Dialogs() (answer func(yes bool)) {
 	p.t.Helper()
+	var no atomic.Bool
+	var answering sync.WaitGroup
+	p.t.Cleanup(answering.Wait)
 	p.do("answer dialogs", chromedp.Listen(p.ctx, func(ev any) {
 		if _, ok := ev.(*page.EventJavascriptDialogOpening); ok {
-			go func() {
-				_, _ = chromedp.Call(p.ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: yes})
-			}()
+			answering.Go(func() { // a listener must not wait
+				ctx, cancel := p.in()
+				defer cancel()
+				_, _ = chromedp.Call(ctx, page.HandleJavaScriptDialog, page.HandleJavaScriptDialogParams{Accept: !no.Load()})
+			})
 		}
 	}))
+	return func(yes bool) { no.Store(!yes) }
 }
 
 // Eval runs a JavaScript expression, awaits it, and returns its value.

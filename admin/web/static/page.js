@@ -56,6 +56,7 @@ function show() {
     audit.follow(id, b.version);
   });
   chosen.replaceChildren(next);
+  if (!ports.get(id)) ports.find(id).then((p) => { if (p?.name) next.setAttribute('name', p.name); }, () => {}); // without its name it works too
 }
 
 /** @param {import('./api.js').Session} session */

@@ -84,6 +84,16 @@ export class PortList {
     return this.#ports.get(id);
   }
 
+  /**
+   * A port that may stand further down than the list has been read.
+   * @param {string} id
+   */
+  async find(id) {
+    while (!this.#ports.has(id) && !this.#complete && this.#ports.size < SEARCH_MOST) await this.#load(SEARCH_PAGE);
+    this.#draw();
+    return this.#ports.get(id);
+  }
+
   first() {
     return this.#ports.values().next().value;
   }

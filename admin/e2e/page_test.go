@@ -1,0 +1,140 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/tidegate/tidegate/internal/browser"
+)
+
+func TestPage(t *testing.T) {
+	b := browser.Start(t)
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *fake, *browser.Page)
+	}{
+		{"Ports", pagePorts},
+		{"No ports", pageNoPorts},
+		{"Unsaved", pageUnsaved},
+		{"Phone", pagePhone},
+		{"Formats", pageFormats},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, newFake(t), b.Page(t))
+		})
+	}
+}
+
+func pagePorts(t *testing.T, f *fake, p *browser.Page) {
+	for i := range 120 {
+		f.add(fmt.Sprintf("berth-%03d", i), fmt.Sprintf("Berth %d", i), int64(1000*i), monthly(nil, tokens(60_000)))
+	}
+	f.add("quay", "The Old Quay", 12)
+	p.Open(f.URL + "/")
+	p.See("Live", "50 so far", "Berth 49")
+	p.SeeNot("Berth 50")
+	p.Role("button", "Show more").Click()
+	p.See("100 so far", "Berth 99", "Hard cap reached")
+	search := p.Role("searchbox", "Search ports")
+	search.Fill("old q")
+	p.See("The Old Quay", "1 found")
+	p.SeeNot("Berth 1")
+	search.Fill("nothing like it")
+	p.See("No port matches “nothing like it”.")
+	search.Fill("BERTH-11")
+	p.See("10 found", "Berth 110")
+	p.Role("link", "Berth 112 112K · 187% Hard cap reached of 60,000").Click()
+	p.See("Berth 112 berth-112", "112,000 tokens this month")
+	if got, want := p.URL(), f.URL+"/?port=berth-112"; got != want {
+		t.Errorf("the address is %s, want %s", got, want)
+	}
+	looks(p, "ports")
+	p.Do("history.back()")
+	p.See("Berth 0 berth-000")
+	p.Do("history.forward()")
+	p.See("Berth 112 berth-112")
+	p.Reload()
+	p.See("Berth 112 berth-112") // beyond the first page of the list
+}
+
+func pageNoPorts(t *testing.T, f *fake, p *browser.Page) {
+	p.Open(f.URL + "/")
+	p.See("No port yet", "nats pub ai.usage.marina-7")
+	looks(p, "no-ports")
+	p.Role("button", "Copy the command").Click()
+	p.See("Copied")
+	f.add("marina-7", "", 1500)
+	p.See("marina-7", "1,500 tokens this month") // by itself
+}
+
+func pageUnsaved(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	answer := p.Dialogs()
+	p.Open(f.URL + "/?port=marina-7")
+	hard := p.Role("textbox", "Hard cap")
+	hard.Fill("2M")
+	answer(false)
+	p.Role("link", "South Dock 871K · 73% Soft cap reached of 1,200,000").Click()
+	if got := hard.Property("value"); got != "2,000,000" {
+		t.Errorf("whoever wants to keep an edit loses it: %q", got)
+	}
+	answer(true)
+	p.Role("link", "South Dock 871K · 73% Soft cap reached of 1,200,000").Click()
+	p.See("South Dock southdock")
+	if got := hard.Property("value"); got != "1,200,000" {
+		t.Errorf("the edit went along to another port: %q", got)
+	}
+	if b := f.port("marina-7").budget; *b.HardCapTokens != 1_000_000 {
+		t.Errorf("stored: %+v", b)
+	}
+}
+
+func pagePhone(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	p.Size(360, 740)
+	p.Open(f.URL + "/")
+	p.See("Brightwater Marina", "Hard cap reached")
+	p.SeeNot("tokens this month")
+	p.Screenshot("list")
+	p.Axe()
+	fits(p, "the list")
+	p.Role("link", "Brightwater Marina 1M · 104% Hard cap reached of 1,000,000").Click()
+	p.See("1,041,220 tokens this month")
+	p.SeeNot("East Quay")
+	p.Role("textbox", "Hard cap").Fill("1.2M")
+	p.Type(kb.Enter)
+	p.See("Saved", "Hard cap 1,200,000")
+	p.Role("link", "All ports").Click()
+	p.See("East Quay")
+	p.SeeNot("tokens this month")
+}
+
+// pageFormats runs the functions that people never see alone.
+func pageFormats(t *testing.T, f *fake, p *browser.Page) {
+	p.Open(f.URL + "/")
+	for expression, want := range map[string]string{
+		"duration(6.33 * 86400e3)": "6d 7h", "duration(3661e3)": "1h 1m", "duration(59e3)": "59s", "duration(61e3)": "1m 1s", "duration(-5)": "0s",
+		"percent(0)": "0%", "percent(0.0001)": "<1%", "percent(0.614)": "61%", "percent(0.9996)": "99.9%", "percent(1)": "100%", "percent(1.5)": "150%",
+		"compact(1234567)": "1.2M", "tokens(1234567)": "1,234,567", "ordinal(1)": "1st", "ordinal(22)": "22nd", "ordinal(13)": "13th", "ordinal(23)": "23rd",
+		"utcMoment(new Date('2026-12-01T00:00:00Z'))": "Dec 1, 00:00 UTC",
+		"parseTokens('0')":                            `{"value":0}`,
+		"parseTokens('.5k')":                          `{"problem":"is not a number of tokens: try 1.5M, 200k or 1,500,000"}`,
+		"parseTokens('0.5k')":                         `{"value":500}`,
+		"parseTokens('1,5M')":                         `{"value":1500000}`,
+		"parseTokens('1,500')":                        `{"value":1500}`,
+		"parseTokens('1.500')":                        `{"problem":"must be a whole number of tokens"}`,
+		"parseTokens('1,50,000')":                     `{"problem":"is not a number of tokens: try 1.5M, 200k or 1,500,000"}`,
+		"parseTokens('1.500.000,0')":                  `{"value":1500000}`,
+		"parseTokens('4.35k')":                        `{"value":4350}`,
+		"parseTokens('9007199254740991')":             `{"value":9007199254740991}`,
+		"parseTokens('9007.199254740991T')":           `{"value":9007199254740991}`,
+		"parseTokens('9007199254740992')":             `{"problem":"must be at most 9,007,199,254,740,991"}`,
+	} {
+		if got := browser.Eval[string](p, `import('/static/format.js').then((m) => { const v = m.`+expression+`; return typeof v === 'string' ? v : JSON.stringify(v) })`); got != want {
+			t.Errorf("%s is %s, want %s", expression, got, want)
+		}
+	}
+}
