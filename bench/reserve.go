@@ -2,10 +2,314 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/tidegate/tidegate/events"
 )
 
 type reserveCmd struct {
 	Ports int `default:"1000"`
 }
 
-func (c *reserveCmd) Run(ctx context.Context, r *report) error { return nil }
+var reserveRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
+
+// reserveBench is what all rounds share.
+type reserveBench struct {
+	cmd       *reserveCmd
+	s, echo   *system
+	db        *pgxpool.Pool
+	redis     *redis.Client
+	publisher *events.Publisher
+	settled   atomic.Int64
+}
+
+func (c *reserveCmd) Run(ctx context.Context, r *report) error {
+	b := &reserveBench{cmd: c}
+	stop, err := b.start(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
+		"`booked` counts until the last settlement is committed: the consumer works beside the callers.", digits(c.Ports)))
+	if err := b.perCallers(ctx, r); err != nil {
+		return err
+	}
+	if err := b.hotPort(ctx, r); err != nil {
+		return err
+	}
+	if err := b.besideIngest(ctx, r); err != nil {
+		return err
+	}
+	return b.yardsticks(ctx, r)
+}
+
+func (b *reserveBench) start(ctx context.Context) (stop func(), err error) {
+	var stops []func()
+	stop = func() {
+		for i := len(stops) - 1; i >= 0; i-- {
+			stops[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			stop()
+		}
+	}()
+	if b.s, err = newSystem(); err != nil {
+		return stop, err
+	}
+	stops = append(stops, b.s.remove)
+	if err = b.s.run(ctx); err != nil {
+		return stop, err
+	}
+	if b.db, err = pgxpool.New(ctx, b.s.database()); err != nil {
+		return stop, err
+	}
+	stops = append(stops, b.db.Close)
+	nc, err := b.s.connect()
+	if err != nil {
+		return stop, err
+	}
+	stops = append(stops, nc.Close)
+	if b.publisher, err = events.NewPublisher(nc, events.PublisherConfig{Buffer: 1 << 20, BatchSize: 1000}); err != nil {
+		return stop, err
+	}
+	stops = append(stops, func() { _ = b.publisher.Close(context.WithoutCancel(ctx)) })
+	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	if err != nil {
+		return stop, err
+	}
+	hard := int64(1 << 50)
+	for i := range b.cmd.Ports {
+		if _, err = client.Set(ctx, events.SetRequest{PortID: fmt.Sprintf("port-%04d", i), Enabled: true, HardCapTokens: &hard}); err != nil {
+			return stop, err
+		}
+	}
+	if b.echo, err = startEcho(480); err != nil {
+		return stop, err
+	}
+	stops = append(stops, b.echo.remove)
+	stopRedis, err := b.startRedis(ctx)
+	stops = append(stops, stopRedis)
+	return stop, err
+}
+
+// startRedis runs Debian's redis-server with its own defaults but no snapshots:
+// what it answered is lost with the process.
+func (b *reserveBench) startRedis(ctx context.Context) (func(), error) {
+	addr, err := freePort()
+	if err != nil {
+		return func() {}, err
+	}
+	cmd := exec.Command("redis-server", "--port", strings.TrimPrefix(addr, "127.0.0.1:"), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", b.s.dir)
+	if err := cmd.Start(); err != nil {
+		return func() {}, fmt.Errorf("the Redis yardstick: %w (apt-get install redis-server)", err)
+	}
+	b.redis = redis.NewClient(&redis.Options{Addr: addr, PoolSize: 64})
+	stop := func() {
+		_ = b.redis.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+	for range 100 {
+		if b.redis.Ping(ctx).Err() == nil {
+			return stop, nil
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	return stop, b.redis.Ping(ctx).Err()
+}
+
+// reserveAndSettle is one call.
+func (b *reserveBench) reserveAndSettle(nc *nats.Conn, port string) error {
+	msg, err := nc.Request(events.Subject(events.SubjectReserve, port), reserveRequest, 10*time.Second)
+	if err != nil {
+		return err
+	}
+	var v struct {
+		Allowed       bool   `json:"allowed"`
+		ReservationID string `json:"reservation_id"`
+	}
+	if err := json.Unmarshal(msg.Data, &v); err != nil || !v.Allowed {
+		return fmt.Errorf("reserve answered %s: %w", msg.Data, err)
+	}
+	b.publisher.Record(events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: 1500, OutputTokens: 400, ReservationID: v.ReservationID})
+	b.settled.Add(1)
+	return nil
+}
+
+func (b *reserveBench) port(caller, i int) string {
+	return fmt.Sprintf("port-%04d", (caller*7919+i)%b.cmd.Ports)
+}
+
+// drain waits until everything that was recorded is booked.
+func (b *reserveBench) drain(ctx context.Context) error {
+	if err := b.publisher.Flush(ctx); err != nil {
+		return err
+	}
+	for {
+		var booked, held int64
+		if err := b.db.QueryRow(ctx, "select (select coalesce(sum(requests), 0) from ai_usage_port_days)::bigint, (select count(*) from ai_budget_holds)").Scan(&booked, &held); err != nil {
+			return err
+		}
+		if booked >= b.settled.Load() {
+			if held > 0 {
+				return fmt.Errorf("everything is booked, but %d holds are left", held)
+			}
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
+	var rows [][]string
+	for _, n := range []int{1, 16, 64, 256} {
+		var rounds []pair
+		var sustained []float64
+		for range r.runs {
+			yard, err := callers(ctx, b.echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo.port", reserveRequest) })
+			if err != nil {
+				return err
+			}
+			before, begin := b.settled.Load(), time.Now()
+			ours, err := callers(ctx, b.s.nats, n, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+			if err != nil {
+				return err
+			}
+			if err := b.drain(ctx); err != nil {
+				return err
+			}
+			sustained = append(sustained, float64(b.settled.Load()-before)/time.Since(begin).Seconds())
+			rounds = append(rounds, pair{ours, yard})
+		}
+		m := summarize(rounds)
+		rows = append(rows, []string{fmt.Sprint(n), thousands(m.ours.perSecond), thousands(median(sustained)), thousands(m.yard.perSecond), times(m.throughput),
+			micros(m.ours.p50), micros(m.ours.p99), micros(m.yard.p99), times(m.p99)})
+	}
+	r.table([]string{"callers", "reserve/s", "booked/s", "echo/s", "throughput", "p50", "p99", "echo p99", "p99 ratio"}, rows)
+	return nil
+}
+
+func (b *reserveBench) hotPort(ctx context.Context, r *report) error {
+	var rounds []pair
+	for range r.runs {
+		spread, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		if err != nil {
+			return err
+		}
+		if err := b.drain(ctx); err != nil {
+			return err
+		}
+		hot, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, "port-0000") })
+		if err != nil {
+			return err
+		}
+		if err := b.drain(ctx); err != nil {
+			return err
+		}
+		rounds = append(rounds, pair{hot, spread})
+	}
+	m := summarize(rounds)
+	r.section("Reservations: one hot port", "64 callers, all on one port, against the same spread over all.")
+	r.table([]string{"", "reserve/s", "p50", "p99", "ratio"}, [][]string{
+		{"one port", thousands(m.ours.perSecond), micros(m.ours.p50), micros(m.ours.p99), times(m.throughput)},
+		{digits(b.cmd.Ports) + " ports", thousands(m.yard.perSecond), micros(m.yard.p50), micros(m.yard.p99), ""},
+	})
+	return nil
+}
+
+// besideIngest measures while the consumer has a backlog of half a million events.
+func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
+	var seen []rate
+	for range r.runs {
+		fill := &ingestCmd{Events: 500_000, Ports: b.cmd.Ports}
+		filled := make(chan error, 1)
+		go func() { filled <- fill.fill(ctx, b.s) }()
+		time.Sleep(time.Second)
+		b.settled.Add(500_000)
+		got, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		if err != nil {
+			return err
+		}
+		if err := <-filled; err != nil {
+			return err
+		}
+		if err := b.drain(ctx); err != nil {
+			return err
+		}
+		seen = append(seen, got)
+	}
+	pick := func(f func(rate) float64) float64 {
+		values := make([]float64, len(seen))
+		for i, s := range seen {
+			values[i] = f(s)
+		}
+		return median(values)
+	}
+	r.section("Reservations: while the consumer books at full speed", "64 callers, while half a million events are published and booked as fast as they go.")
+	r.table([]string{"reserve/s", "p50", "p99"}, [][]string{{thousands(pick(func(x rate) float64 { return x.perSecond })),
+		micros(time.Duration(pick(func(x rate) float64 { return float64(x.p50) }))), micros(time.Duration(pick(func(x rate) float64 { return float64(x.p99) })))}})
+	return nil
+}
+
+const luaReserve = `local used = tonumber(redis.call('get', KEYS[1]) or '0')
+if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return -1 end
+return redis.call('incrby', KEYS[1], ARGV[1])`
+
+// yardsticks are the two usual ways to keep a cap, and what ours costs Postgres.
+func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
+	_, err := b.db.Exec(ctx, `create table if not exists yardstick_caps (port_id text primary key, used bigint not null, cap bigint not null) with (fillfactor = 50);
+		insert into yardstick_caps select id, 0, 1::bigint << 50 from ports on conflict do nothing`)
+	if err != nil {
+		return err
+	}
+	const n = 64
+	pid := b.s.procs[0].Process.Pid
+	postgres := func() float64 { return cpuSeconds(pid) - cpuOf(pid) }
+	script := redis.NewScript(luaReserve)
+	type way struct {
+		name string
+		op   func(nc *nats.Conn, caller, i int) error
+	}
+	var rows [][]string
+	for _, w := range []way{
+		{"Tidegate reserve, without settling", func(nc *nats.Conn, caller, i int) error {
+			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), []byte(`{"estimated_tokens":2000,"ttl_seconds":1}`))
+		}},
+		{"one conditional UPDATE in Postgres", func(_ *nats.Conn, caller, i int) error {
+			_, err := b.db.Exec(ctx, "update yardstick_caps set used = used + 2000 where port_id = $1 and used + 2000 <= cap", b.port(caller, i))
+			return err
+		}},
+		{"Redis, Lua check and increment (not durable)", func(_ *nats.Conn, caller, i int) error {
+			return script.Run(ctx, b.redis, []string{b.port(caller, i)}, 2000, 1<<50).Err()
+		}},
+	} {
+		var got []float64
+		var p99, cpu []float64
+		for range r.runs {
+			before := postgres()
+			x, err := callers(ctx, b.s.nats, n, w.op)
+			if err != nil {
+				return err
+			}
+			got, p99 = append(got, x.perSecond), append(p99, float64(x.p99))
+			cpu = append(cpu, (postgres()-before)*1e6/(x.perSecond*(measureAt+warmUp).Seconds()))
+			time.Sleep(1500 * time.Millisecond) // holds of this round expire
+		}
+		rows = append(rows, []string{w.name, thousands(median(got)), micros(time.Duration(median(p99))), fmt.Sprintf("%.0f µs", median(cpu))})
+	}
+	r.section("Reservations: against the usual ways", fmt.Sprintf("%d callers over %s ports. A conditional UPDATE and a Redis counter hold nothing: a crash leaks what was taken, and Redis forgets.", n, digits(b.cmd.Ports)))
+	r.table([]string{"", "per second", "p99", "Postgres CPU each"}, rows)
+	return nil
+}

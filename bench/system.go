@@ -130,10 +130,13 @@ func (s *system) database() string {
 // cpuSeconds is the CPU that a process and those it started have used.
 func cpuSeconds(pid int) float64 {
 	total := cpuOf(pid)
-	children, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
-	for _, child := range strings.Fields(string(children)) {
-		if n, err := strconv.Atoi(child); err == nil {
-			total += cpuSeconds(n)
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, t := range threads {
+		children, _ := os.ReadFile(t)
+		for _, child := range strings.Fields(string(children)) {
+			if n, err := strconv.Atoi(child); err == nil {
+				total += cpuSeconds(n)
+			}
 		}
 	}
 	return total
