@@ -34,7 +34,7 @@ type Simulation struct {
 }
 
 // maxRowsAtOnce is how many calls are read one by one where their sum may do.
-const maxRowsAtOnce = 50_000
+const maxRowsAtOnce = 20_000
 
 // Simulate replays the port's calls in [from, to), in the order of created_at and
 // id, against b as if it had been in force, enabled or not. from and to are widened
@@ -115,24 +115,18 @@ func (s *simulator) run(ctx context.Context, period events.Period) error {
 // period plays the days of one period.
 func (s *simulator) period(ctx context.Context, days []simulatedDay) error {
 	s.begin()
-	ahead := 1
-	for len(days) > 0 {
-		d, n := days[0], 1
+	for _, d := range days {
 		switch {
 		case s.settle(d.calls, d.tokens):
-		case !s.refused:
+		case s.refused:
+			// After the day of the first refusal hardly a call still fits: find those
+			// among all that are left, in one reading.
+			return s.playRows(ctx, d.day.Time(), (days[len(days)-1].day + 1).Time())
+		default:
 			if err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens); err != nil {
 				return err
 			}
-		default:
-			// What still fits gets less and less: look further ahead each time.
-			n = min(ahead, len(days))
-			ahead *= 4
-			if err := s.playRows(ctx, d.day.Time(), (days[n-1].day + 1).Time()); err != nil {
-				return err
-			}
 		}
-		days = days[n:]
 	}
 	return nil
 }
