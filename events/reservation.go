@@ -31,7 +31,7 @@ type Reservation struct {
 func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, error) {
 	if c.publisher == nil {
 		err := errors.New("events: Reserve needs ClientConfig.Publisher, which reports what the call cost")
-		return &Reservation{Verdict: c.undecided(err), request: r, client: c}, err
+		return &Reservation{request: r, client: c}, err // refused whatever the policy: its usage would be lost
 	}
 	if r.Service == "" {
 		r.Service = c.service

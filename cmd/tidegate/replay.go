@@ -47,13 +47,25 @@ func (c *replayCmd) Run(ctx context.Context) error {
 	}
 	summary, err := replay.Run(ctx, publisher, replay.Config{File: c.File, Seed: c.Seed, Start: c.Start, Speed: c.Speed, Ports: c.Ports, Progress: progress})
 	if err != nil {
-		return err
+		return err // it says what was acknowledged, and how to go on
 	}
 	if c.JSON {
 		return printJSON(summary)
 	}
-	fmt.Printf("%s = %s acknowledged, %s input and %s output tokens, in %s (%s events/s)\n",
-		paint(bold, count(int64(summary.Published))+" published"), count(int64(summary.Acknowledged)),
-		count(summary.InputTokens), count(summary.OutputTokens), (time.Duration(summary.ElapsedSeconds * float64(time.Second))).Round(time.Millisecond), count(int64(summary.RowsPerSecond)))
+	printReplay(summary)
 	return nil
+}
+
+func printReplay(s replay.Summary) {
+	took := time.Duration(s.ElapsedSeconds * float64(time.Second)).Round(time.Millisecond)
+	fmt.Printf("%s = %s acknowledged, %s input and %s output tokens, in %s (%s events/s)\n",
+		paint(bold, count(int64(s.Published))+" published"), count(int64(s.Acknowledged)),
+		count(s.InputTokens), count(s.OutputTokens), took, count(int64(s.RowsPerSecond)))
+	rows := make([][]string, len(s.Ports))
+	for i, p := range s.Ports {
+		rows[i] = []string{p.PortID, count(int64(p.Rows)), count(p.InputTokens), count(p.OutputTokens)}
+	}
+	fmt.Println()
+	grid(os.Stdout, []string{"port", "calls", "input", "output"}, rows, 1, 2, 3)
+	fmt.Printf("\n%s\n", paint(faint, fmt.Sprintf("A trace names no ports, users, features or models: they were assigned by the seed.\nThe same events again: --seed %d --start %s", s.Seed, s.Start.UTC().Format(time.RFC3339Nano))))
 }
