@@ -31,8 +31,8 @@ nats: ## build bin/nats, the NATS command line client
 
 .PHONY: test
 test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
-	@scripts/deps.sh postgres psql cc chromium tesseract node
-	@go test -json -race -count=1 -timeout 5m $(ARGS) $(PKG) | go run ./scripts/testsum
+	@scripts/deps.sh postgres psql cc chromium tesseract node npm
+	@go test -json -race -count=1 -timeout 10m $(ARGS) $(PKG) | go run ./scripts/testsum
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
@@ -43,20 +43,21 @@ race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 p
 lint: ## gofmt, go vet and staticcheck find nothing
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	@go vet ./...
-	@go vet -tags acceptance,killpoint ./...
+	@go vet -tags acceptance ./acceptance/...
+	@go vet -tags killpoint ./internal/killpoint
 	@go run $(STATICCHECK) -tags acceptance ./...
 
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
-	@scripts/deps.sh postgres psql cc chromium tesseract node
+	@scripts/deps.sh postgres psql cc chromium tesseract node npm
 	@go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./acceptance/... | go run ./scripts/testsum
 
 .PHONY: chaos
 chaos: ## kill callers, gates and servers while they reserve (SEED=1 RUNS=20)
-	@scripts/deps.sh postgres cc
-	@CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run TestChaos -v $(ARGS) ./gate/...
+	@scripts/deps.sh postgres psql cc
+	@CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run 'TestChaos$$' -v $(ARGS) ./e2e/...
 
 .PHONY: bench
-bench: ## measure against the bars, into bench/results.md
-	@scripts/deps.sh postgres
-	@go run ./bench $(ARGS)
+bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)
+	@scripts/deps.sh postgres redis
+	@go run ./bench $(or $(ARGS),all)

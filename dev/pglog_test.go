@@ -9,12 +9,12 @@ import (
 func TestPGLogTellsWhatNobodyElseDoes(t *testing.T) {
 	for line, want := range map[string]string{
 		"checkpointer|ERROR:  could not write to file: No space left on device": "level=WARN",
-		"postmaster|WARNING:  odd":                                              "level=WARN",
-		"client backend|ERROR:  duplicate key value":                            "level=DEBUG",
-		"client backend|FATAL:  terminating connection":                         "level=DEBUG",
-		"client backend|PANIC:  could not write":                                "level=ERROR",
-		"postmaster|LOG:  starting":                                             "level=DEBUG",
-		"Segmentation fault":                                                    "level=DEBUG",
+		"postmaster|WARNING:  odd":                      "level=WARN",
+		"client backend|ERROR:  duplicate key value":    "level=DEBUG",
+		"client backend|FATAL:  terminating connection": "level=DEBUG",
+		"client backend|PANIC:  could not write":        "level=ERROR",
+		"postmaster|LOG:  starting":                     "level=DEBUG",
+		"Segmentation fault":                            "level=DEBUG",
 	} {
 		var out strings.Builder
 		l := newPGLog(slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))

@@ -3,7 +3,7 @@
 # packages, when it may (root, or sudo without a password). Elsewhere it says in
 # one line what to install. It prints nothing when all is there.
 #
-#   scripts/deps.sh postgres psql cc chromium tesseract node
+#   scripts/deps.sh postgres psql cc chromium tesseract node npm redis
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
@@ -14,8 +14,7 @@ have() {
 	postgres) has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ||
 		compgen -G '/opt/homebrew/opt/postgresql*/bin/postgres' >/dev/null ||
 		compgen -G '/usr/local/opt/postgresql*/bin/postgres' >/dev/null ;;
-	chromium) has chromium || has chromium-browser || has google-chrome ||
-		[ -x '/Applications/Google Chrome.app/Contents/MacOS/Google Chrome' ] ;;
+	redis) has redis-server ;;
 	*) has "$1" ;;
 	esac
 }
@@ -28,6 +27,8 @@ debian() {
 	chromium) echo chromium ;;
 	tesseract) echo tesseract-ocr ;;
 	node) echo nodejs ;;
+	npm) echo npm ;;
+	redis) echo redis-server ;;
 	esac
 }
 
@@ -35,16 +36,15 @@ homebrew() {
 	case $1 in
 	postgres | psql) echo postgresql@17 ;;
 	cc) echo gcc ;;
-	chromium) echo google-chrome ;;
-	tesseract) echo tesseract ;;
-	node) echo node ;;
+	node | npm) echo node ;;
+	*) echo "$1" ;;
 	esac
 }
 
 missing=()
 for name in "$@"; do
 	case $name in
-	postgres | psql | cc | chromium | tesseract | node) have "$name" || missing+=("$name") ;;
+	postgres | psql | cc | chromium | tesseract | node | npm | redis) have "$name" || missing+=("$name") ;;
 	*)
 		echo "scripts/deps.sh: unknown dependency: $name" >&2
 		exit 2
