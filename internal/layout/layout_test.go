@@ -1,0 +1,111 @@
+// Package layout keeps the packages in their order: imports point down only.
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tidegate/tidegate/"
+
+type listed struct {
+	ImportPath string
+	Imports    []string // without tests
+	Deps       []string // all of them, transitively
+}
+
+func list(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var packages []listed
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return packages
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages = append(packages, p)
+	}
+}
+
+// below says what a package of ours may import of ours, besides what stands below
+// it: a package and its own sub-packages are one.
+var below = map[string][]string{
+	"events":     {},
+	"migrations": {},
+	"identity":   {},
+	"meter":      {"events"},
+	"replay":     {"events"},
+	"demo":       {"events"},
+	"dev":        {},
+	"ledger":     {"events", "identity", "internal/killpoint"},
+	"consumer":   {"events", "ledger", "internal/killpoint"},
+	"gate":       {"events", "ledger", "internal/killpoint"},
+	"admin":      {"events", "ledger", "identity", "consumer/quarantine"},
+	"receipt":    {"events", "meter", "identity"},
+	"internal":   {"migrations", "dev"},
+}
+
+func TestImportsPointDown(t *testing.T) {
+	packages := list(t)
+	if len(packages) < 15 {
+		t.Fatalf("only %d packages were found", len(packages))
+	}
+	for _, p := range packages {
+		own := strings.TrimPrefix(p.ImportPath, module)
+		top, _, _ := strings.Cut(own, "/")
+		allowed, known := below[top]
+		if !known {
+			if !slices.Contains([]string{"cmd", "bench", "e2e", "acceptance", "scripts", "examples"}, top) {
+				t.Errorf("package %s is in no layer: name what it may import in layout_test.go", own)
+			}
+			continue
+		}
+		for _, imported := range p.Imports {
+			their, ours := strings.CutPrefix(imported, module)
+			if !ours || their == top || strings.HasPrefix(their, top+"/") {
+				continue
+			}
+			if !slices.ContainsFunc(allowed, func(a string) bool { return their == a || strings.HasPrefix(their, a+"/") }) {
+				t.Errorf("%s imports %s, which is not below it", own, their)
+			}
+		}
+	}
+}
+
+// TestReach checks what packages must never reach, however indirectly.
+func TestReach(t *testing.T) {
+	never := map[string][]string{
+		"github.com/jackc/pgx/v5":             {"events", "meter", "identity", "receipt", "replay", "demo", "cmd/receipt"},
+		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "admin", "identity", "meter", "receipt", "cmd"},
+		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "admin", "identity", "meter", "receipt", "replay", "demo", "cmd/receipt"},
+		"github.com/nats-io/nats.go":          {"identity", "migrations"},
+		module + "ledger":                     {"receipt", "cmd/receipt", "events", "meter", "identity"},
+		module + "dev":                        {"receipt", "cmd/receipt", "gate", "consumer", "admin"},
+		"github.com/prometheus/client_golang": {"events", "ledger", "identity"},
+		"github.com/danielgtaylor/huma/v2":    {"events", "ledger", "consumer", "gate"},
+	}
+	for _, p := range list(t) {
+		own := strings.TrimPrefix(p.ImportPath, module)
+		for reached, whom := range never {
+			if !slices.ContainsFunc(whom, func(w string) bool { return own == w || strings.HasPrefix(own, w+"/") }) {
+				continue
+			}
+			for _, dep := range p.Deps {
+				if dep == reached || strings.HasPrefix(dep, reached+"/") {
+					t.Errorf("%s reaches %s", own, dep)
+				}
+			}
+		}
+	}
+}
