@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -32,9 +33,9 @@ func (s *system) screen(w io.Writer, addr string) {
 		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, "http://"+addr+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
 	// Copy and paste must work whatever port was chosen.
-	cli, nats := "tidegate", "nats"
+	cli, nats := os.Args[0], "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
-		cli = "TIDEGATE_NATS_URL=" + s.natsURL + " tidegate"
+		cli = "TIDEGATE_NATS_URL=" + s.natsURL + " " + cli
 		nats = "nats -s " + s.natsURL
 	}
 	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
@@ -42,10 +43,10 @@ func (s *system) screen(w io.Writer, addr string) {
 		{cli + " budget set p1 --soft 800 --hard 1000", "give a port a budget"},
 		{nats + ` pub ai.usage.p1 '{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}'`, "report an AI call"},
 		{nats + ` req ai.budget.check.p1 '{"estimated_tokens":200}'`, "may p1 spend 200 more? (no: 900 of 1,000 are used)"},
-		{cli + " usage p1", "what p1 has spent, by feature"},
 	} {
 		fmt.Fprintf(w, "  %s\n  %s\n\n", paint(faint, "# "+line[1]), line[0])
 	}
+	fmt.Fprintf(w, "%s\n\n", paint(faint, "More: "+os.Args[0]+" --help. The nats command: https://github.com/nats-io/natscli, or make nats."))
 }
 
 // redactDSN hides the password of a connection string in URL form.
