@@ -69,7 +69,11 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 		return nil, err
 	}
 	go p.supervise()
-	if err := errors.Join(p.up(ctx), p.createDatabase(ctx)); err != nil {
+	err = p.up(ctx)
+	if err == nil {
+		err = p.createDatabase(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, p.Stop(context.WithoutCancel(ctx)))
 	}
 	return p, nil

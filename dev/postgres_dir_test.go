@@ -231,6 +231,29 @@ func TestPostgresInADeepDirectory(t *testing.T) {
 	}
 }
 
+func TestPostgresMovesWithItsDirectory(t *testing.T) {
+	t.Parallel()
+	near := filepath.Join(t.TempDir(), "near")
+	deep := filepath.Join(t.TempDir(), strings.Repeat("deep/", 25))
+	if err := os.MkdirAll(deep, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	far := filepath.Join(deep, "far")
+	started(t, near)
+	for _, move := range [][2]string{{near, far}, {far, near}} {
+		if err := os.Rename(move[0], move[1]); err != nil {
+			t.Fatal(err)
+		}
+		pg := startPostgres(t, move[1])
+		if n := query[int](t, pg.URL(), "SELECT n FROM letters"); n != 1 {
+			t.Errorf("in %s the table holds %d", move[1], n)
+		}
+		if err := pg.Stop(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Under root the data may lie where Postgres' user cannot go, like /root.
 func TestPostgresInADirectoryClosedToOthers(t *testing.T) {
 	t.Parallel()

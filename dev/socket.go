@@ -27,6 +27,7 @@ func (p *Postgres) prepareSocket() error {
 		p.socket = link
 		return p.owner.makeDir(link)
 	}
+	removeSocketDir(link) // there if the cluster was moved here from a shorter path
 	for _, tmp := range []string{os.TempDir(), "/tmp"} {
 		short, err := os.MkdirTemp(tmp, shortDirs) // 0700 and of a new name: nobody can have prepared it
 		if err != nil {
@@ -61,11 +62,15 @@ func (p *Postgres) removeShortSocket() {
 		return // a directory, or nothing
 	}
 	if strings.HasPrefix(filepath.Base(short), shortDirs) {
-		os.Remove(filepath.Join(short, socketName))
-		os.Remove(filepath.Join(short, socketName+".lock"))
-		os.Remove(short)
+		removeSocketDir(short)
 	}
 	os.Remove(link)
+}
+
+func removeSocketDir(dir string) {
+	os.Remove(filepath.Join(dir, socketName))
+	os.Remove(filepath.Join(dir, socketName+".lock"))
+	os.Remove(dir)
 }
 
 // URL is the address of the database, for pgx and for psql alike.
