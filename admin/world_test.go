@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -176,11 +177,22 @@ func (w *world) do(r request) answer {
 		if a.problem.Status != a.StatusCode || a.problem.Title == "" || a.problem.Detail == "" || a.problem.Type == "" {
 			w.Errorf("%s %s: an incomplete problem document: %s", r.method, r.path, body)
 		}
+		w.checkExplained(a.problem.Type)
 	} else if a.StatusCode >= 400 {
 		w.Errorf("%s %s: status %d without a problem document: %s", r.method, r.path, a.StatusCode, body)
 	}
 	w.checkContract(a)
 	return a
+}
+
+// checkExplained fails the test when the type of a problem leads nowhere.
+func (w *world) checkExplained(kind string) {
+	w.Helper()
+	page, heading, found := strings.Cut(strings.TrimPrefix(kind, "https://github.com/tidegate/tidegate/blob/main/"), "#")
+	text, err := os.ReadFile("../" + page)
+	if err != nil || !found || !strings.Contains(string(text), "\n### "+heading+"\n") {
+		w.Errorf("nothing explains the problem %s: %v", kind, err)
+	}
 }
 
 // get reads JSON as the caller who may do everything.
