@@ -85,6 +85,7 @@ func cardSaves(t *testing.T, f *fake, p *browser.Page) {
 func cardRefused(t *testing.T, f *fake, p *browser.Page) {
 	p.Open(f.URL + "/?port=marina-7")
 	hard, save := p.Role("textbox", "Hard cap"), p.Role("button", "Save")
+	typed := "2M"
 	put := func(status int, body string) {
 		f.breakWith(func(r *http.Request) (int, string) {
 			if r.Method == http.MethodPut {
@@ -92,7 +93,7 @@ func cardRefused(t *testing.T, f *fake, p *browser.Page) {
 			}
 			return 0, ""
 		})
-		hard.Fill("2M")
+		hard.Fill(typed)
 		save.Click()
 	}
 	put(422, `{"title":"The budget is not valid","status":422,"errors":[{"field":"hard_cap_tokens","value":2000000,"rule":"must be at most what the contract says"}]}`)
@@ -100,20 +101,37 @@ func cardRefused(t *testing.T, f *fake, p *browser.Page) {
 	if hard.Property("invalid") != "true" || hard.Property("focused") != "true" {
 		t.Error("the field at fault is not marked, or has not the focus")
 	}
+	p.Type(kb.Tab)
+	p.See("Must be at most what the contract says.") // until something else is typed
 	put(500, `{"title":"Internal error","status":500,"detail":"the ledger does not answer"}`)
 	p.See("Not saved. The ledger does not answer.")
 	put(-1, "")
 	p.See("may or may not be stored")
 	looks(p, "not-saved")
+
+	// It was stored, the answer got lost, and the browser sent it again.
+	f.breakWith(func(r *http.Request) (int, string) {
+		if r.Method != http.MethodPut {
+			return 0, ""
+		}
+		f.breakWith(nil)
+		f.store("marina-7", monthly(tokens(800_000), tokens(2_000_000)), "Ada Lovelace (login-link:local)")
+		return 412, `{"title":"The budget has changed","status":412}`
+	})
+	save.Click()
+	p.See("Saved")
+	p.SeeNot("changed this budget")
+
+	typed = "3M"
 	put(401, `{"title":"The session has ended","status":401}`)
 	p.See("your session has ended", "What you typed stays here")
-	if got := hard.Property("value"); got != "2,000,000" {
+	if got := hard.Property("value"); got != "3,000,000" {
 		t.Errorf("what was typed is gone: %q", got)
 	}
 	f.breakWith(nil)
 	save.Click()
 	p.See("Saved")
-	if b := f.port("marina-7").budget; *b.HardCapTokens != 2_000_000 {
+	if b := f.port("marina-7").budget; *b.HardCapTokens != 3_000_000 {
 		t.Errorf("stored: %+v", b)
 	}
 }

@@ -19,15 +19,15 @@ func cardLive(t *testing.T, f *fake, p *browser.Page) {
 	f.change("marina-7", func(fp *fakePort) { fp.shares = f.usedBy(1_000_000) })
 	p.See("1,000,000 tokens this month", "Hard cap reached.")
 
-	// Nobody looks: nobody asks.
+	// Nobody looks: nobody asks. Whoever looks again sees what is new.
 	p.Do(`Object.defineProperty(document, 'hidden', {value: true, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))`)
+	f.change("marina-7", func(fp *fakePort) { fp.shares = f.usedBy(1_100_000) })
 	time.Sleep(300 * time.Millisecond) // an answer under way
 	before := f.requests()
 	time.Sleep(2500 * time.Millisecond)
 	if n := f.requests() - before; n > 0 {
 		t.Errorf("a hidden page asked %d times", n)
 	}
-	f.change("marina-7", func(fp *fakePort) { fp.shares = f.usedBy(1_100_000) })
 	p.Do(`Object.defineProperty(document, 'hidden', {value: false, configurable: true}); document.dispatchEvent(new Event('visibilitychange'))`)
 	p.See("1,100,000 tokens this month")
 }
@@ -38,11 +38,6 @@ func cardOutage(t *testing.T, f *fake, p *browser.Page) {
 	f.breakWith(func(*http.Request) (int, string) { return -1, "" })
 	p.See("The server cannot be reached.", "These are the figures of", "612,345", "Offline")
 	looks(p, "offline")
-	before := f.requests()
-	time.Sleep(3 * time.Second)
-	if n := f.requests() - before; n > 8 {
-		t.Errorf("the page asked %d times in 3s of an outage: it does not back off", n)
-	}
 	p.Role("button", "Try now").Focus()
 	f.breakWith(nil)
 	p.Type(kb.Enter)

@@ -20,6 +20,7 @@ func TestPage(t *testing.T) {
 		{"Unsaved", pageUnsaved},
 		{"Phone", pagePhone},
 		{"Formats", pageFormats},
+		{"Polls", pagePolls},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -135,6 +136,32 @@ func pageFormats(t *testing.T, f *fake, p *browser.Page) {
 	} {
 		if got := browser.Eval[string](p, `import('/static/format.js').then((m) => { const v = m.`+expression+`; return typeof v === 'string' ? v : JSON.stringify(v) })`); got != want {
 			t.Errorf("%s is %s, want %s", expression, got, want)
+		}
+	}
+}
+
+// pagePolls counts the runs of a poll of 20 ms in 600 ms.
+func pagePolls(t *testing.T, f *fake, p *browser.Page) {
+	p.Open(f.URL + "/static/icon.svg")
+	for _, c := range []struct {
+		name, work  string
+		least, most int
+	}{
+		{"when all is well", "", 10, 30},
+		{"when it fails", "throw new Error('outage')", 3, 6}, // after 0, 40, 120, 280, 600 ms
+		{"when hidden after the third run", "if (runs === 3) { hidden = true; document.dispatchEvent(new Event('visibilitychange')) }", 3, 3},
+		{"when stopped by the third run", "if (runs === 3) poll.stop()", 3, 3},
+		{"when hurried in the second run", "if (runs === 2) { poll.now(); poll.now() } if (runs > 2) poll.stop()", 3, 3},
+	} {
+		runs := browser.Eval[int](p, `import('/static/poll.js').then(({Poll}) => new Promise((done) => {
+			let runs = 0, hidden = false;
+			Object.defineProperty(document, 'hidden', {get: () => hidden, configurable: true});
+			const poll = new Poll(async () => { runs++; `+c.work+` }, {every: 20});
+			poll.start();
+			setTimeout(() => { poll.stop(); done(runs); }, 600);
+		}))`)
+		if runs < c.least || runs > c.most {
+			t.Errorf("%s it ran %d times, want %d to %d", c.name, runs, c.least, c.most)
 		}
 	}
 }

@@ -196,11 +196,7 @@ export class BudgetCard extends HTMLElement {
   }
 
   #tick() {
-    const b = this.#budget;
-    if (!b || document.hidden) return;
-    const now = this.api.now();
-    this.facts.tick(b, now);
-    if (now >= Date.parse(b.resets_at) && this.poll.nextAt > Date.now() + EVERY_MS) this.poll.now();
+    if (this.#budget && !document.hidden) this.facts.tick(this.#budget, this.api.now());
   }
 
   /** @param {unknown} e */

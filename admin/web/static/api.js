@@ -12,8 +12,8 @@
  *
  * @typedef {object} Stored
  * @property {number} version 0: nothing stored yet
- * @property {string} [updated_at]
- * @property {string} [updated_by]
+ * @property {string | null} updated_at
+ * @property {string} updated_by
  *
  * @typedef {object} Spend
  * @property {string} port_id
@@ -64,6 +64,7 @@
  *
  * @typedef {object} Change
  * @property {number} id
+ * @property {string} key
  * @property {number} version
  * @property {Settings | null} old_value
  * @property {Settings | null} new_value
@@ -74,7 +75,7 @@
  * @property {string} name
  * @property {string[]} permissions
  * @property {string[] | null} ports
- * @property {string} expires_at
+ * @property {string | null} expires_at
  *
  * @typedef {{field: string, value?: unknown, rule: string}} FieldProblem
  */

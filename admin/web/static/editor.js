@@ -159,8 +159,11 @@ export class Editor {
     } catch {
       return this.#say('Not saved: somebody else changed this budget in the meantime.', 'failed');
     }
+    if (same(mine, theirs)) { // our own save, whose answer was lost
+      this.#fill(theirs);
+      return this.#say('Saved', 'saved');
+    }
     this.#say('');
-    if (same(mine, theirs)) return this.#fill(theirs); // our own save, whose answer was lost
     this.#theirs = theirs;
     this.conflict.show(theirs, mine, {focus: true});
   }

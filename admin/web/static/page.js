@@ -60,10 +60,9 @@ function show() {
 }
 
 /** @param {import('./api.js').Session} session */
-async function begin(session) {
+function begin(session) {
   say(need(document, '.session .name'), session.name);
   need(document, '.session').hidden = false;
-  await ports.refresh();
   signedIn.hidden = false;
   show();
   window.addEventListener('popstate', () => {
@@ -109,4 +108,4 @@ function explain(e) {
   alone(h('h1', {text: 'The server cannot be reached'}), h('p', {text: 'Nothing is lost: usage goes on being recorded and checked. Try again in a moment.'}), again);
 }
 
-api.session().then(begin).catch(explain);
+Promise.all([api.session(), ports.refresh()]).then(([session]) => begin(session)).catch(explain);

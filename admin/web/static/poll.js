@@ -6,8 +6,6 @@ export class Poll {
   #again = false;
   #failures = 0;
   #started = false;
-  /** When the next attempt begins, by Date.now(); 0: none is planned. */
-  nextAt = 0;
 
   /**
    * @param {(signal: AbortSignal) => Promise<void>} work rejects when it failed
@@ -54,7 +52,6 @@ export class Poll {
 
   #pause() {
     clearTimeout(this.#timer);
-    this.nextAt = 0;
   }
 
   async #run() {
@@ -75,7 +72,6 @@ export class Poll {
       return;
     }
     const pause = Math.min(this.every * 2 ** this.#failures, this.most);
-    this.nextAt = Date.now() + pause;
     this.#timer = setTimeout(() => this.#run(), pause);
   }
 }

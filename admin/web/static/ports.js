@@ -94,8 +94,13 @@ export class PortList {
     return this.#ports.get(id);
   }
 
+  /** The one at the top of the whole list. */
   first() {
-    return this.#ports.values().next().value;
+    return this.#sorted()[0];
+  }
+
+  #sorted() {
+    return [...this.#ports.values()].sort((a, b) => (a.port_id < b.port_id ? -1 : 1));
   }
 
   /** @param {string} id */
@@ -114,7 +119,7 @@ export class PortList {
   }
 
   #draw() {
-    const found = [...this.#ports.values()].filter((p) => this.#query === '' || p.port_id.toLowerCase().includes(this.#query) || p.name.toLowerCase().includes(this.#query));
+    const found = this.#sorted().filter((p) => this.#query === '' || p.port_id.toLowerCase().includes(this.#query) || p.name.toLowerCase().includes(this.#query));
     const shown = found.slice(0, this.#shown);
     const state = JSON.stringify([shown, this.#chosen, found.length, this.#complete, this.#query, this.#filling !== null]);
     if (state === this.#drawn) return;
