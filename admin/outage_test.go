@@ -123,3 +123,34 @@ func TestPostgresAway(t *testing.T) {
 		t.Errorf("afterwards: %+v", got)
 	}
 }
+
+// What takes long may: neither of the server's deadlines ends it.
+func TestSlowDeletion(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.usage("p1", noon)
+	handler, err := admin.New(admin.Config{Ledger: w.ledger, Conn: w.nats, Auth: &identity.Authenticator{Tokens: w.tokens}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(handler)
+	server.Config.ReadTimeout, server.Config.WriteTimeout = 300*time.Millisecond, 300*time.Millisecond
+	server.Start()
+	defer server.Close()
+	w.URL = server.URL
+
+	tx, err := w.connect().Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	released := time.AfterFunc(time.Second, func() { _ = tx.Rollback(context.Background()) })
+	defer released.Stop()
+	a := w.do(request{method: "DELETE", path: "/api/v1/ports/p1", token: w.all})
+	a.want(w, http.StatusOK)
+	if !strings.Contains(a.text, `"deleted_rows":1`) {
+		t.Errorf("the answer is %s", a.text)
+	}
+}

@@ -54,11 +54,9 @@ func shortened(text string) string {
 // refuse turns whatever went wrong into the answer. What the caller cannot mend is
 // logged, and told without its details.
 func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	if r.Context().Err() != nil {
-		return // the client has gone
-	}
 	p := problemOf(err)
-	if p.Status >= http.StatusInternalServerError {
+	gone := r.Context().Err() != nil // whoever asked; what failed for that is no news
+	if p.Status >= http.StatusInternalServerError && !gone {
 		a.log.LogAttrs(r.Context(), slog.LevelError, "admin: a request failed", slog.String("method", r.Method),
 			slog.String("pattern", r.Pattern), slog.Int("status", p.Status), slog.Any("error", err))
 	}
@@ -99,7 +97,7 @@ func isOutage(err error) bool {
 		return class == "08" || class == "53" || class == "57"
 	}
 	var network net.Error
-	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) ||
+	return errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) ||
 		errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
 }
 
