@@ -3,6 +3,7 @@ package gate
 import (
 	"math"
 	"time"
+	"unique"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -12,10 +13,10 @@ import (
 type limits struct {
 	enabled    bool
 	period     periodIndex
+	version    int32
 	soft, hard int64 // noCap if there is none
-	version    int64
 	updatedAt  int64 // microseconds since 1970
-	updatedBy  string
+	updatedBy  unique.Handle[string]
 }
 
 const noCap = -1
@@ -25,10 +26,10 @@ type periodIndex uint8
 var periods = [...]events.Period{events.PeriodDay, events.PeriodWeek, events.PeriodMonth}
 
 // unlimited binds a port that has no budget.
-var unlimited = &limits{period: 2, soft: noCap, hard: noCap}
+var unlimited = newLimits(events.Budget{Period: events.PeriodMonth})
 
 func newLimits(b events.Budget) *limits {
-	l := &limits{enabled: b.Enabled, period: 2, soft: noCap, hard: noCap, version: b.Version, updatedBy: b.UpdatedBy}
+	l := &limits{enabled: b.Enabled, period: 2, soft: noCap, hard: noCap, version: int32(b.Version), updatedBy: unique.Make(b.UpdatedBy)}
 	for i, p := range periods {
 		if p == b.Period {
 			l.period = periodIndex(i)
@@ -48,7 +49,7 @@ func newLimits(b events.Budget) *limits {
 
 func (l *limits) budget() events.Budget {
 	b := events.Budget{Enabled: l.enabled, Period: periods[l.period], SoftCapTokens: capOf(&l.soft), HardCapTokens: capOf(&l.hard),
-		Version: l.version, UpdatedBy: l.updatedBy}
+		Version: int64(l.version), UpdatedBy: l.updatedBy.Value()}
 	if l.updatedAt != 0 {
 		b.UpdatedAt = time.UnixMicro(l.updatedAt).UTC()
 	}

@@ -216,24 +216,13 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	g.hearing.beginReading()
 	g.memory.beginReading()
 	oldest := oldestDay(g.cfg.Now())
-	var days []ledger.PortDay // of one port: they come together
-	flush := func() {
-		if len(days) > 0 {
-			g.memory.readDays(days[0].PortID, days)
-			days = days[:0]
-		}
-	}
-	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(d ledger.PortDay) {
-		if len(days) > 0 && days[0].PortID != d.PortID {
-			flush()
-		}
-		days = append(days, d)
+	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
+		g.memory.readDays(days[0].PortID, days)
 	})
 	if err != nil {
 		g.memory.abandonReading()
 		return time.Since(began), err
 	}
-	flush()
 	g.memory.endReading(asOf, oldest)
 	g.considerAllAlerts(g.cfg.Now())
 	return time.Since(began), nil

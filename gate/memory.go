@@ -19,7 +19,7 @@ type memory struct {
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
-	round   uint32
+	round   uint8
 	deleted map[string]struct{} // while reading: ports that went after it began
 	reading bool
 
@@ -36,8 +36,9 @@ type port struct {
 	tokens []int64    // of the days from first on
 	first  ledger.Day // meaningless while tokens is empty
 	// The rounds in which the limits and the tokens were last read, and the one in
-	// which a notice last changed either.
-	limitsRead, tokensRead, changed uint32
+	// which a notice last changed either. One byte each: a round that looks like the
+	// one 256 before it makes a port stay as it is until the next.
+	limitsRead, tokensRead, changed uint8
 	alerted                         alerted
 }
 
@@ -184,7 +185,7 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate 
 func (m *memory) applyBudget(id string, b events.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p := m.port(id); p.limits.version < b.Version {
+	if p := m.port(id); int64(p.limits.version) < b.Version {
 		p.limits = newLimits(b)
 		p.changed = m.round
 	}
@@ -210,7 +211,7 @@ func (m *memory) readBudget(id string, b events.Budget) {
 	// What a notice told since the round began is newer than what the round
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
-	if p.changed != m.round || p.limits.version < b.Version {
+	if p.changed != m.round || int64(p.limits.version) < b.Version {
 		p.limits = newLimits(b)
 	}
 }

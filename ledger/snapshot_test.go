@@ -26,7 +26,7 @@ func TestSnapshot(t *testing.T) {
 	var days []ledger.PortDay
 	asOf, err := s.Snapshot(t.Context(), today-1,
 		func(port string, b events.Budget) { gotBudgets[port] = b },
-		func(d ledger.PortDay) { days = append(days, d) })
+		func(d []ledger.PortDay) { days = append(days, d...) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 			meanwhile = s.clock(t)
 			s.book(t, call("p1", noon), call("p2", noon))
 		},
-		func(d ledger.PortDay) { days = append(days, d) })
+		func(d []ledger.PortDay) { days = append(days, d...) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestSnapshotKeepsPortsTogether(t *testing.T) {
 	}
 	s.book(t, all...)
 	var ports []string
-	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d ledger.PortDay) { ports = append(ports, d.PortID) }); err != nil {
+	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d []ledger.PortDay) { ports = append(ports, d[0].PortID) }); err != nil {
 		t.Fatal(err)
 	}
 	if ports = slices.Compact(ports); len(ports) != 9 {
