@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,8 +147,14 @@ func TestSlowDeletion(t *testing.T) {
 	if _, err := tx.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
-	released := time.AfterFunc(time.Second, func() { _ = tx.Rollback(context.Background()) })
-	defer released.Stop()
+	var holding sync.WaitGroup
+	defer holding.Wait()
+	holding.Go(func() {
+		time.Sleep(time.Second)
+		if err := tx.Rollback(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
 	a := w.do(request{method: "DELETE", path: "/api/v1/ports/p1", token: w.all})
 	a.want(w, http.StatusOK)
 	if !strings.Contains(a.text, `"deleted_rows":1`) {
