@@ -104,7 +104,7 @@ export class DaysChart {
 /** @param {Chart} chart @param {number} width @param {number} height */
 function picture({days, today, pace}, width, height) {
   const most = Math.max(...days.map((d) => d.tokens), 1);
-  const showPace = pace !== null && pace > 0 && pace <= most * 2;
+  const showPace = pace !== null && pace >= most * 0.15 && pace <= most * 2; // elsewhere it tells nothing
   const top = niceCeiling(showPace ? Math.max(most, pace * 1.08) : most);
   const floor = height - BOTTOM;
   const y = (/** @type {number} */ n) => floor - (n / top) * (floor - TOP);
@@ -133,7 +133,7 @@ function picture({days, today, pace}, width, height) {
   ];
   if (showPace) {
     parts.push(svg('g', {class: 'pace'}, svg('line', {x1: LEFT, x2: width, y1: y(pace), y2: y(pace)}),
-      svg('text', {x: width - 2, y: y(pace) - 5, 'text-anchor': 'end', text: `even pace ${compact(pace)}`})));
+      svg('text', {x: width - 2, y: y(pace) - 5, 'text-anchor': 'end', text: `even pace ${compact(Math.round(pace))}`})));
   }
   return svg('svg', {role: 'img', 'aria-labelledby': 'chart-title', 'aria-describedby': 'chart-desc', width, height, viewBox: `0 0 ${width} ${height}`}, ...parts);
 }

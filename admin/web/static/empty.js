@@ -4,8 +4,9 @@ import {h, say} from './dom.js';
  * What to do when there is nothing to see yet: a command to copy.
  * @param {string} id of the title
  * @param {string} title @param {string} text @param {string} command
+ * @param {'h2' | 'h3'} [heading]
  */
-export function firstStep(id, title, text, command) {
+export function firstStep(id, title, text, command, heading = 'h3') {
   const code = h('code', {text: command});
   const done = h('span', {class: 'copied', role: 'status'});
   const copy = h('button', {type: 'button', class: 'quiet', text: 'Copy', 'aria-label': 'Copy the command', onclick: async () => {
@@ -19,9 +20,9 @@ export function firstStep(id, title, text, command) {
     setTimeout(() => say(done, ''), 4000);
   }});
   return [
-    h('h3', {id, text: title}),
+    h(heading, {id, text: title}),
     h('p', {text}),
-    h('div', {class: 'command'}, h('pre', {tabindex: 0, role: 'region', 'aria-label': 'Command'}, code), copy),
+    h('div', {class: 'command'}, h('pre', {}, code), copy),
     done,
   ];
 }

@@ -43,7 +43,7 @@ function show() {
     id = ports.first()?.port_id ?? '';
     if (id) history.replaceState(null, '', `/?port=${encodeURIComponent(id)}`);
   }
-  signedIn.dataset.view = id ? 'port' : 'list';
+  signedIn.dataset.view = id ? 'port' : ports.first() ? 'list' : 'empty';
   ports.mark(id);
   need(document, '.audit').hidden = true;
   document.title = id ? `${ports.get(id)?.name || id} · Tidegate` : 'AI budgets · Tidegate';
@@ -77,7 +77,7 @@ function begin(session) {
   });
   const poll = new Poll(async (signal) => {
     await ports.refresh(signal);
-    if (!portInURL() && wide.matches && ports.first()) show();
+    if (!portInURL() && ports.first() && (wide.matches || signedIn.dataset.view === 'empty')) show();
   }, {every: LIST_EVERY_MS});
   poll.start();
 }
