@@ -48,7 +48,8 @@ func (b *lockedBuffer) String() string {
 func spawn(t testing.TB, binary string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, http: testenv.FreeAddr(t), out: &lockedBuffer{}, done: make(chan struct{})}
-	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http}, args...)...)
+	// A later --data wins.
+	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http, "--data", filepath.Join(t.TempDir(), "data")}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -131,7 +132,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 // tellUsed answers an operator's verification.
 func (g *Gate) tellUsed(msg *nats.Msg) {
 	var req events.GateUsedRequest
-	if err := json.Unmarshal(msg.Data, &req); err != nil || !g.loaded() || !repliable(msg.Reply) {
+	if err := json.Unmarshal(msg.Data, &req); err != nil || !g.loaded() || !inbox.Allowed(msg.Reply) {
 		return
 	}
 	answer := events.GateUsed{Gate: g.id, Tokens: make([]int64, len(req.Ports))}

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -86,7 +87,7 @@ func (g *Gate) laneOf(port string) *lane {
 // reserve queues a reservation; its lane answers.
 func (g *Gate) reserve(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !repliable(req.Reply()) {
+		if !inbox.Allowed(req.Reply()) {
 			g.metrics.unrepliable.Inc()
 			return
 		}
@@ -110,7 +111,7 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 // release queues the end of a hold; its lane answers.
 func (g *Gate) release(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !repliable(req.Reply()) {
+		if !inbox.Allowed(req.Reply()) {
 			g.metrics.unrepliable.Inc()
 			return
 		}

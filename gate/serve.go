@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -54,17 +55,13 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 	return service, g.cfg.Conn.Flush()
 }
 
-// repliable guards against a requester that names somebody else's subject, such
-// as JetStream's API, as the place for the reply.
-func repliable(reply string) bool { return strings.HasPrefix(reply, "_INBOX.") }
-
 // buffers for replies: a check allocates next to nothing.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
 // fast answers from memory, on the connection's own goroutine.
 func (g *Gate) fast(base string, answer func(base string, req micro.Request, to []byte) ([]byte, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !repliable(req.Reply()) {
+		if !inbox.Allowed(req.Reply()) {
 			g.metrics.unrepliable.Inc()
 			return
 		}
@@ -86,7 +83,7 @@ func (g *Gate) fast(base string, answer func(base string, req micro.Request, to 
 // never wait.
 func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.Context, base string, req micro.Request) (any, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !repliable(req.Reply()) {
+		if !inbox.Allowed(req.Reply()) {
 			g.metrics.unrepliable.Inc()
 			return
 		}

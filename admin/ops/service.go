@@ -17,6 +17,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -106,7 +107,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
 		// Anybody who may ask could otherwise have the answer sent into JetStream's API.
-		if !strings.HasPrefix(req.Reply(), "_INBOX.") {
+		if !inbox.Allowed(req.Reply()) {
 			return
 		}
 		select {

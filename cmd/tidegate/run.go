@@ -97,7 +97,7 @@ func (c *runCmd) logger() *slog.Logger {
 	case c.LogFormat == "json":
 		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 	case isTerminal(os.Stderr):
-		return slog.New(tint.NewHandler(os.Stderr, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly}))
+		return slog.New(tint.NewTextHandler(os.Stderr, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly}))
 	default:
 		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 	}

@@ -20,7 +20,7 @@ func (s *system) screen(w io.Writer, addr string) {
 	}
 	fmt.Fprintf(w, "\n%s %s\n\n", paint(bold, "Tidegate"), paint(faint, version))
 	for _, line := range [][3]string{
-		{"NATS", s.natsURL, natsWhat},
+		{"NATS", redactDSN(s.natsURL), natsWhat},
 		{"Postgres", redactDSN(s.dbURL), postgresWhat},
 		{"HTTP", "http://" + addr, "/healthz  /readyz  /metrics"},
 		{"Data", s.cmd.Data, ""},
@@ -35,8 +35,8 @@ func (s *system) screen(w io.Writer, addr string) {
 	// Copy and paste must work whatever port was chosen.
 	cli, nats := os.Args[0], "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
-		cli = "TIDEGATE_NATS_URL=" + s.natsURL + " " + cli
-		nats = "nats -s " + s.natsURL
+		cli = "TIDEGATE_NATS_URL=" + redactDSN(s.natsURL) + " " + cli
+		nats = "nats -s " + redactDSN(s.natsURL)
 	}
 	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
 	for _, line := range [][2]string{

@@ -50,8 +50,8 @@ var below = map[string][]string{
 	"dev":        {},
 	"ledger":     {"events", "identity", "internal/killpoint"},
 	"consumer":   {"events", "ledger", "internal/killpoint"},
-	"gate":       {"events", "ledger", "internal/killpoint"},
-	"admin":      {"events", "ledger", "identity", "consumer/quarantine"},
+	"gate":       {"events", "ledger", "internal/killpoint", "internal/inbox"},
+	"admin":      {"events", "ledger", "identity", "consumer/quarantine", "internal/inbox"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev"},
 }
