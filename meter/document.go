@@ -110,7 +110,7 @@ func (d *document) slot(depth int) slot {
 		return d.shape.top[name]
 	}
 	member := d.scan.stack[d.base+1]
-	if member.key == keyNone || member.array != (depth == 3) {
+	if member.array != (depth == 3) {
 		return slotNone
 	}
 	return d.shape.within(member.key, name)

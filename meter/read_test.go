@@ -195,6 +195,8 @@ var replies = []struct {
 		endOfBody, figures{In: 4, Model: "gemini-x", By: provider, Status: "ok"}},
 	{"gemini stream", GenerateContent, "data: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"12\"}]}}],\"usageMetadata\":{\"promptTokenCount\":30,\"totalTokenCount\":41,\"thoughtsTokenCount\":11},\"modelVersion\":\"g\",\"responseId\":\"r1\"}\r\n\r\ndata: {\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"34\"}]}}],\"usageMetadata\":{\"trafficType\":\"ON_DEMAND\"}}\r\n\r\ndata: {\"candidates\":[{\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":30,\"candidatesTokenCount\":8,\"thoughtsTokenCount\":12,\"totalTokenCount\":50}}\r\n\r\n",
 		endOfBody, figures{In: 30, Out: 20, Reason: 12, Model: "g", ID: "r1", By: provider, Status: "ok", Text: 4}},
+	{"gemini stream, an error after text", GenerateContent, sseBody(`data: {"candidates":[{"content":{"parts":[{"text":"12"}]}}],"usageMetadata":{"promptTokenCount":30,"candidatesTokenCount":1},"responseId":"r1"}`, `data: {"error":{"code":503,"status":"UNAVAILABLE"}}`),
+		endOfBody, figures{In: 30, Out: 1, ID: "r1", By: partial, Status: "error", Text: 2}},
 	{"gemini stream as an array", GenerateContent, `[{"candidates":[{"content":{"parts":[{"text":"12"}]}}],"usageMetadata":{"promptTokenCount":30,"candidatesTokenCount":1}}
 ,
 {"candidates":[{"content":{"parts":[{"text":"34"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":30,"candidatesTokenCount":8},"modelVersion":"g","responseId":"r1"}
@@ -286,10 +288,13 @@ func TestReadConverseStream(t *testing.T) {
 	cut := strings.Join(converseEvents()[:2], "")
 	exception := cut + awsMessage(`{"message":"Too many requests"}`, ":exception-type", "throttlingException", ":message-type", "exception")
 	broken := cut + "\x00\x00\x00\x20 this is no prelude"
+	flipped := []byte(converseEvents()[4])
+	flipped[8] ^= 1 // in the prelude's CRC: its lengths cannot be trusted
 	for _, tt := range []struct {
 		name, body string
 		want       figures
 	}{
+		{"a prelude with a bit flipped", cut + string(flipped), figures{By: partial, Status: "partial", Text: 4}},
 		{"whole", whole, figures{In: 38, Out: 10, Read: 30, Write: 5, By: provider, Status: "ok", Text: 6}},
 		{"cut", cut, figures{By: partial, Status: "partial", Text: 4}},
 		{"an exception", exception, figures{By: partial, Status: "error", Text: 4}},

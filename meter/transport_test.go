@@ -76,6 +76,23 @@ func TestReadPartlyThenClosed(t *testing.T) {
 	}
 }
 
+// TestCutStreamCountsWhatCame: Anthropic's first event says that 2 tokens were
+// generated, and then the text says how many more.
+func TestCutStreamCountsWhatCame(t *testing.T) {
+	const begin = `data: {"type":"message_start","message":{"id":"msg_1","model":"claude-x","usage":{"input_tokens":7,"output_tokens":2}}}` + "\n\n"
+	text := `data: {"type":"content_block_delta","delta":{"type":"text_delta","text":"` + strings.Repeat("x", 400) + `"}}` + "\n\n"
+	server := newStand(t, stallsAfter("text/event-stream", begin+text))
+	client, l, _ := metered(t, nil)
+	resp, err := client.Post(server.URL+"/v1/messages", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.ReadFull(resp.Body, make([]byte, len(begin+text)))
+	resp.Body.Close()
+	wantRows(t, l, expect(events.Usage{Provider: "anthropic", Model: "claude-x", RequestID: "req_1", ResponseID: "msg_1", InputTokens: 7, OutputTokens: 100},
+		events.MeasuredByPartial, events.StatusPartial))
+}
+
 func TestNeverReadNorClosed(t *testing.T) {
 	server := newStand(t, says("application/json", chatReply))
 	client, l, _ := metered(t, nil)
@@ -363,7 +380,9 @@ func TestRefusedWithoutAnSDK(t *testing.T) {
 
 func TestStreamStopsAtTheHardCap(t *testing.T) {
 	forty := strings.Repeat("x", 160) // tokens
+	ended := make(chan struct{}, 2)
 	endless := func(w http.ResponseWriter, r *http.Request) {
+		defer func() { ended <- struct{}{} }()
 		w.Header().Set("Content-Type", "text/event-stream")
 		for r.Context().Err() == nil {
 			if _, err := io.WriteString(w, chatChunk(forty)); err != nil {
@@ -404,6 +423,11 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 			var refused *meter.RefusedError
 			if !errors.As(err, &refused) || !refused.Streaming {
 				t.Fatalf("err = %v, want a RefusedError while streaming", err)
+			}
+			select {
+			case <-ended: // although nobody has closed the body
+			case <-time.After(10 * time.Second):
+				t.Error("the provider goes on generating")
 			}
 			if _, again := resp.Body.Read(buf); !errors.Is(again, refused) {
 				t.Errorf("reading on says %v, want the same error", again)
