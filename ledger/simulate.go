@@ -104,7 +104,7 @@ func (s *simulator) run(ctx context.Context, period events.Period) error {
 		for n < len(days) && days[n].day.Time().Before(end) {
 			n++
 		}
-		if err := s.period(ctx, days[:n]); err != nil {
+		if err := s.period(ctx, days[:n], end); err != nil {
 			return err
 		}
 		days = days[n:]
@@ -112,44 +112,43 @@ func (s *simulator) run(ctx context.Context, period events.Period) error {
 	return nil
 }
 
-// period plays the days of one period.
-func (s *simulator) period(ctx context.Context, days []simulatedDay) error {
+// period plays the days of one period, which ends at end.
+func (s *simulator) period(ctx context.Context, days []simulatedDay, end time.Time) error {
 	s.begin()
 	for _, d := range days {
-		switch {
-		case s.settle(d.calls, d.tokens):
-		case s.refused:
-			// After the day of the first refusal hardly a call still fits: find those
-			// among all that are left, in one reading.
-			return s.playRows(ctx, d.day.Time(), (days[len(days)-1].day + 1).Time())
-		default:
-			if err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens); err != nil {
-				return err
-			}
+		if s.settle(d.calls, d.tokens) {
+			continue
+		}
+		reached, err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens)
+		if err != nil {
+			return err
+		}
+		if s.refused {
+			// Hardly a call still fits now: find those among all that are left, in one reading.
+			return s.playRows(ctx, reached, end)
 		}
 	}
 	return nil
 }
 
-// span plays [from, to), which holds that many calls and follows no refusal in its
-// period: by their sums as far as those decide, one by one where a cap is crossed.
-func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) error {
+// span plays [from, to), which holds that many calls, up to some while after the
+// first refusal: by their sums as far as those decide, one by one where a cap is
+// crossed. It returns how far it came.
+func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) (reached time.Time, err error) {
 	middle := from.Add(to.Sub(from) / 2).Truncate(time.Millisecond)
 	switch {
 	case s.settle(calls, tokens):
-		return nil
+		return to, nil
 	case calls <= s.atOnce, !middle.After(from):
-		return s.playRows(ctx, from, to)
+		return to, s.playRows(ctx, from, to)
 	}
 	firstCalls, firstTokens, err := s.sum(ctx, from, middle)
 	if err != nil {
-		return err
+		return from, err
 	}
-	if err := s.span(ctx, from, middle, firstCalls, firstTokens); err != nil {
-		return err
-	}
-	if s.refused {
-		return s.playRows(ctx, middle, to) // few still fit
+	reached, err = s.span(ctx, from, middle, firstCalls, firstTokens)
+	if err != nil || s.refused {
+		return reached, err
 	}
 	return s.span(ctx, middle, to, calls-firstCalls, tokens-firstTokens)
 }
@@ -195,8 +194,14 @@ func (s *simulator) sum(ctx context.Context, from, to time.Time) (calls, tokens 
 	return calls, tokens, err
 }
 
+// playRows plays the calls of [from, to) one by one, but for those that are too
+// large to be admitted whatever comes before them.
 func (s *simulator) playRows(ctx context.Context, from, to time.Time) error {
-	rows, err := s.tx.Query(ctx, simulateRowsSQL, s.port, from, to, s.limit())
+	limit := s.limit()
+	if limit == 0 {
+		return nil // not even a call of 0 tokens is admitted at the cap
+	}
+	rows, err := s.tx.Query(ctx, simulateRowsSQL, s.port, from, to, limit)
 	if err != nil {
 		return err
 	}

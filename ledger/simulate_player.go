@@ -53,7 +53,7 @@ func (p *player) limit() int64 {
 func (p *player) settle(calls, tokens int64) bool {
 	headroom := p.hard - p.used
 	switch {
-	case calls == 0, p.refused && headroom == 0:
+	case calls == 0:
 		return true
 	case tokens >= headroom: // at headroom itself, calls of 0 tokens may come too late
 		return false
