@@ -85,6 +85,7 @@ func TestWritersThatOverlap(t *testing.T) {
 		}
 	}
 	s.wantRows(t, all...)
+	s.wantNoDeadlocks(t)
 	// Who reads all answers knows the final totals: some answer carried each.
 	for _, d := range query[portDay](t, s.db, "select port_id, day::text, requests, total_tokens from ai_usage_port_days") {
 		day, err := time.Parse(time.DateOnly, d.Day)
@@ -121,4 +122,5 @@ func TestWritersOfTheSamePorts(t *testing.T) {
 	}
 	wg.Wait()
 	s.wantRows(t, all...)
+	s.wantNoDeadlocks(t)
 }

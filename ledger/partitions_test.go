@@ -86,6 +86,24 @@ func TestMonthsAndDaysAreUTC(t *testing.T) {
 			s.wantUsed(t, "p1", events.PeriodDay, turn.Add(-time.Nanosecond), 110)
 			s.wantUsed(t, "p1", events.PeriodDay, turn, 110)
 			s.wantUsed(t, "p1", events.PeriodWeek, turn, 220) // Monday the 30th to Sunday
+			for now, day := range map[time.Time]string{turn.Add(-time.Nanosecond): "2026-11-30", turn: "2026-12-01"} {
+				for by, key := range map[events.Dimension]string{events.ByDay: day, events.ByUser: "u1", events.ByFeature: "ocr"} {
+					r, err := s.Report(t.Context(), "p1", by, now)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if len(r.By) != 1 || r.By[0] != share(key, 1, 100, 10) {
+						t.Errorf("the report by %s at %s says %+v, want %s alone", by, now, r.By, key)
+					}
+				}
+				ports, err := s.Ports(t.Context(), "", 9, now)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(ports) != 1 || ports[0].UsedTokens != 110 || ports[0].Requests != 3 {
+					t.Errorf("the list of ports at %s says %+v", now, ports)
+				}
+			}
 			s.wantVerified(t)
 			wantFates(t, s.book(t, after, before, feb29), "duplicate", "duplicate", "duplicate")
 		})
