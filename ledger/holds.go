@@ -12,6 +12,9 @@ import (
 //go:embed sql/sweep_holds.sql
 var sweepHoldsSQL string
 
+//go:embed sql/standings.sql
+var standingsSQL string
+
 const (
 	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
 	// but the event that settles it may be on its way.
@@ -44,19 +47,14 @@ func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
 // Standings lists every port that has live holds in the current period of its
 // budget, and the moment, by the database's clock, at which that was so.
 func (l *Ledger) Standings(ctx context.Context) (list []Standing, at time.Time, err error) {
-	rows, err := l.reservePool.Query(ctx, `with clock as materialized (select clock_timestamp() as now)
-		select clock.now, coalesce(h.port_id, ''), coalesce(h.held, 0)::bigint from clock left join lateral (
-			select h.port_id, sum(h.tokens) as held from ai_budget_holds h
-			left join system_settings s on s.port_id = h.port_id and s.key = $1
-			where h.expires_at > clock.now and h.created_at >= date_trunc(coalesce(s.value->>'period', 'month'), clock.now, 'UTC')
-			group by h.port_id) h on true`, BudgetKey)
+	rows, err := l.reservePool.Query(ctx, standingsSQL, BudgetKey)
 	if err != nil {
 		return nil, at, fmt.Errorf("ledger: read holds: %w", err)
 	}
 	var s Standing
 	_, err = pgx.ForEachRow(rows, []any{&s.At, &s.PortID, &s.Held}, func() error {
 		at = s.At.UTC()
-		if s.PortID != "" {
+		if s.Held > 0 {
 			list = append(list, s)
 		}
 		return nil

@@ -1,14 +1,26 @@
 -- The state that reservations are decided by. The ports' locks were taken by the
 -- statement before: this one must see what the last holder of each lock committed.
-with clock as materialized (select clock_timestamp() as now)
-select e.port, s.value, coalesce(s.version, 0), clock.now,
+-- "offset 0" makes Postgres find a port's period once and not for each of its holds.
+with clock as materialized (
+    select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
+    from (select clock_timestamp() as now offset 0) c
+)
+select p.port, p.value, p.version, p.now,
     coalesce((select sum(d.total_tokens) from ai_usage_port_days d
-        where d.port_id = e.port and d.day >= (p.start at time zone 'UTC')::date
-          and d.day < (p.start at time zone 'UTC' + ('1 ' || p.period)::interval)::date), 0)::bigint as used,
+        where d.port_id = p.port and d.day >= p.first and d.day < p.past), 0)::bigint as used,
     coalesce((select sum(h.tokens) from ai_budget_holds h
-        where h.port_id = e.port and h.expires_at > clock.now and h.created_at >= p.start), 0)::bigint as held
-from clock
-cross join unnest($1::text[]) e(port)
-left join system_settings s on s.port_id = e.port and s.key = $2
-cross join lateral (select coalesce(s.value->>'period', 'month') as period) b
-cross join lateral (select b.period, date_trunc(b.period, clock.now, 'UTC') as start) p
+        where h.port_id = p.port and h.expires_at > p.now and h.created_at >= p.start), 0)::bigint as held
+from (
+    select b.*, (b.start at time zone 'UTC')::date as first,
+        (b.start at time zone 'UTC' + case b.period when 'day' then interval '1 day' when 'week' then interval '7 days' else interval '1 month' end)::date as past
+    from (
+        select e.port, s.value, coalesce(s.version, 0) as version, s.period, clock.now,
+            case s.period when 'day' then clock.day when 'week' then clock.week else clock.month end as start
+        from clock
+        cross join unnest($1::text[]) e(port)
+        left join lateral (select value, version, value->>'period' as period from system_settings
+            where port_id = e.port and key = $2 limit 1) s on true
+        offset 0
+    ) b
+    offset 0
+) p

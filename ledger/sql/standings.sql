@@ -1,0 +1,18 @@
+-- What every port's live holds add up to in the current period of its budget. The
+-- sums of all three periods come first: finding a budget costs more than adding up.
+with clock as materialized (
+    select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
+    from (select clock_timestamp() as now offset 0) c
+), held as materialized (
+    select h.port_id,
+        coalesce(sum(h.tokens) filter (where h.created_at >= clock.day), 0) as day,
+        coalesce(sum(h.tokens) filter (where h.created_at >= clock.week), 0) as week,
+        coalesce(sum(h.tokens) filter (where h.created_at >= clock.month), 0) as month
+    from clock join ai_budget_holds h on h.expires_at > clock.now
+    group by h.port_id
+)
+select clock.now, coalesce(held.port_id, ''),
+    coalesce(case s.value->>'period' when 'day' then held.day when 'week' then held.week else held.month end, 0)::bigint
+from clock
+left join held on true
+left join system_settings s on s.port_id = held.port_id and s.key = $1
