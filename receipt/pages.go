@@ -1,0 +1,5 @@
+package receipt
+
+import "net/http"
+
+func pages() http.Handler { return http.NotFoundHandler() }
