@@ -36,6 +36,10 @@ type Simulation struct {
 // maxRowsAtOnce is how many calls are read one by one where their sum may do.
 const maxRowsAtOnce = 20_000
 
+// partsOfSpan is how many parts a span with more calls is looked at in. Small parts
+// are read by index, and those after the crossing of the hard cap not at all.
+const partsOfSpan = 8
+
 // Simulate replays the port's calls in [from, to), in the order of created_at and
 // id, against b as if it had been in force, enabled or not. from and to are widened
 // to whole periods of b: the week of the 1st begins on its Monday.
@@ -132,25 +136,30 @@ func (s *simulator) period(ctx context.Context, days []simulatedDay, end time.Ti
 }
 
 // span plays [from, to), which holds that many calls, up to some while after the
-// first refusal: by their sums as far as those decide, one by one where a cap is
-// crossed. It returns how far it came.
+// first refusal: by the sums of its parts as far as those decide, one by one where
+// a cap is crossed. It returns how far it came.
 func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) (reached time.Time, err error) {
-	middle := from.Add(to.Sub(from) / 2).Truncate(time.Millisecond)
+	part := (to.Sub(from) / partsOfSpan).Truncate(time.Millisecond)
 	switch {
 	case s.settle(calls, tokens):
 		return to, nil
-	case calls <= s.atOnce, !middle.After(from):
+	case calls <= s.atOnce, part == 0:
 		return to, s.playRows(ctx, from, to)
 	}
-	firstCalls, firstTokens, err := s.sum(ctx, from, middle)
-	if err != nil {
-		return from, err
+	for from.Before(to) && !s.refused {
+		next := from.Add(part)
+		if next.After(to) {
+			next = to
+		}
+		partCalls, partTokens, err := s.sum(ctx, from, next)
+		if err != nil {
+			return from, err
+		}
+		if from, err = s.span(ctx, from, next, partCalls, partTokens); err != nil {
+			return from, err
+		}
 	}
-	reached, err = s.span(ctx, from, middle, firstCalls, firstTokens)
-	if err != nil || s.refused {
-		return reached, err
-	}
-	return s.span(ctx, middle, to, calls-firstCalls, tokens-firstTokens)
+	return from, nil
 }
 
 func (s *simulator) days(ctx context.Context) ([]simulatedDay, error) {
