@@ -15,6 +15,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -58,8 +59,9 @@ type Gate struct {
 	metrics   metrics
 
 	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
-	slow  chan struct{}
-	tasks sync.WaitGroup
+	slow   chan struct{}
+	tasks  sync.WaitGroup
+	intake intake.Intake // of tasks and lanes
 }
 
 const slowAtOnce = 16
@@ -146,7 +148,10 @@ func (g *Gate) serve(ctx context.Context) error {
 	}
 	close(g.ready)
 	<-ctx.Done()
-	err = service.Stop() // no new requests; those received are still answered
+	// No new requests. Those on their way to a handler are still answered: by it, or
+	// with a fault that sends the caller to another gate.
+	err = service.Stop()
+	g.intake.Close()
 	g.tasks.Wait()
 	stopLanes()
 	return err

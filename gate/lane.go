@@ -100,11 +100,7 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 			g.fault(req, err)
 			return
 		}
-		select {
-		case g.laneOf(port).reserves <- reserveTask{req, r, time.Now()}:
-		default:
-			g.fault(req, errBusy)
-		}
+		enqueue(g, req, g.laneOf(port).reserves, reserveTask{req, r, time.Now()})
 	}
 }
 
@@ -124,10 +120,24 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 			g.fault(req, err)
 			return
 		}
+		enqueue(g, req, g.laneOf(port).releases, releaseTask{req, ledger.Hold{PortID: port, ReservationID: r.ReservationID}})
+	}
+}
+
+// enqueue never waits: who finds no place is told to try again.
+func enqueue[T any](g *Gate, req micro.Request, queue chan<- T, task T) {
+	queued := false
+	open := g.intake.Take(func() {
 		select {
-		case g.laneOf(port).releases <- releaseTask{req, ledger.Hold{PortID: port, ReservationID: r.ReservationID}}:
+		case queue <- task:
+			queued = true
 		default:
-			g.fault(req, errBusy)
 		}
+	})
+	switch {
+	case !open:
+		g.fault(req, errStopping)
+	case !queued:
+		g.fault(req, errBusy)
 	}
 }

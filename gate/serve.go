@@ -93,19 +93,29 @@ func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.
 			g.fault(req, errBusy)
 			return
 		}
-		g.tasks.Go(func() {
-			defer func() { <-g.slow }()
-			ctx, cancel := context.WithTimeout(ctx, slowTimeout)
-			defer cancel()
-			reply, err := answer(ctx, base, req)
-			if err != nil {
-				g.fault(req, err)
-				return
-			}
-			if err := req.RespondJSON(reply); err != nil {
-				g.log.Debug("an answer cannot be sent", "error", err)
-			}
+		begun := g.intake.Take(func() {
+			g.tasks.Go(func() {
+				defer func() { <-g.slow }()
+				ctx, cancel := context.WithTimeout(ctx, slowTimeout)
+				defer cancel()
+				g.answerSlowly(ctx, base, req, answer)
+			})
 		})
+		if !begun {
+			<-g.slow
+			g.fault(req, errStopping)
+		}
+	}
+}
+
+func (g *Gate) answerSlowly(ctx context.Context, base string, req micro.Request, answer func(ctx context.Context, base string, req micro.Request) (any, error)) {
+	reply, err := answer(ctx, base, req)
+	if err != nil {
+		g.fault(req, err)
+		return
+	}
+	if err := req.RespondJSON(reply); err != nil {
+		g.log.Debug("an answer cannot be sent", "error", err)
 	}
 }
 
@@ -162,7 +172,10 @@ func (g *Gate) report(ctx context.Context, base string, req micro.Request) (any,
 	return g.cfg.Ledger.Report(ctx, port, r.By, g.cfg.Now())
 }
 
-var errBusy = errors.New("too many requests that need Postgres are under way: try again")
+var (
+	errBusy     = errors.New("too many requests that need Postgres are under way: try again")
+	errStopping = errors.New("this gate is stopping: try again, another one may answer")
+)
 
 // fault answers with a micro error: headers for machines, and a body, since an
 // empty message is never a reply.
@@ -175,7 +188,7 @@ func (g *Gate) fault(req micro.Request, err error) {
 		code, what = http.StatusBadRequest, err.Error()
 	case errors.Is(err, ledger.ErrConflict):
 		code, what = http.StatusConflict, err.Error()
-	case errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), errors.Is(err, errStopping):
 		what = err.Error()
 	}
 	body, _ := json.Marshal(map[string]any{"error": what, "code": code})

@@ -18,6 +18,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/inbox"
+	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -38,6 +39,7 @@ type Service struct {
 	quarantine quarantine.Store
 	tokens     *identity.Tokens
 	tasks      sync.WaitGroup
+	intake     intake.Intake // of tasks
 	slots      chan struct{}
 }
 
@@ -99,6 +101,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	err = service.Stop()
+	s.intake.Close()
 	s.tasks.Wait()
 	return err
 }
@@ -116,24 +119,35 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 			s.fault(req, errBusy)
 			return
 		}
-		s.tasks.Go(func() {
-			defer func() { <-s.slots }()
-			ctx, cancel := context.WithTimeout(ctx, limit)
-			defer cancel()
-			reply, err := answer(ctx, req.Data())
-			if err != nil {
-				s.fault(req, err)
-				return
-			}
-			if err := req.RespondJSON(reply); err != nil {
-				s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
-			}
+		begun := s.intake.Take(func() {
+			s.tasks.Go(func() {
+				defer func() { <-s.slots }()
+				ctx, cancel := context.WithTimeout(ctx, limit)
+				defer cancel()
+				s.answer(ctx, req, answer)
+			})
 		})
+		if !begun {
+			<-s.slots
+			s.fault(req, errStopping)
+		}
+	}
+}
+
+func (s *Service) answer(ctx context.Context, req micro.Request, answer func(context.Context, []byte) (any, error)) {
+	reply, err := answer(ctx, req.Data())
+	if err != nil {
+		s.fault(req, err)
+		return
+	}
+	if err := req.RespondJSON(reply); err != nil {
+		s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
 	}
 }
 
 var (
 	errBusy       = errors.New("too many operators' requests are under way: try again")
+	errStopping   = errors.New("this process is stopping: try again, another one may answer")
 	errBadRequest = errors.New("the request cannot be read")
 	errNoLinks    = errors.New("this installation has no login links: people sign in at the OIDC provider")
 )

@@ -50,8 +50,8 @@ var below = map[string][]string{
 	"dev":        {},
 	"ledger":     {"events", "identity", "internal/killpoint"},
 	"consumer":   {"events", "ledger", "internal/killpoint"},
-	"gate":       {"events", "ledger", "internal/killpoint", "internal/inbox"},
-	"admin":      {"events", "ledger", "identity", "consumer/quarantine", "internal/inbox"},
+	"gate":       {"events", "ledger", "internal/killpoint", "internal/inbox", "internal/intake"},
+	"admin":      {"events", "ledger", "identity", "consumer/quarantine", "internal/inbox", "internal/intake"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev"},
 }

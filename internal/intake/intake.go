@@ -1,0 +1,30 @@
+// Package intake ends the intake of a service: a NATS micro service that is
+// stopped goes on calling its handlers for what it had received.
+package intake
+
+import "sync"
+
+// Intake is open until it is closed. The zero value is open.
+type Intake struct {
+	mu     sync.RWMutex
+	closed bool
+}
+
+// Take runs take, which must not wait, and reports true, or reports false when the
+// intake is closed. No take is running, and none will, once Close has returned.
+func (i *Intake) Take(take func()) bool {
+	i.mu.RLock()
+	defer i.mu.RUnlock()
+	if i.closed {
+		return false
+	}
+	take()
+	return true
+}
+
+// Close ends the intake.
+func (i *Intake) Close() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.closed = true
+}
