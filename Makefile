@@ -17,13 +17,13 @@ help: ## list what there is
 
 .PHONY: build
 build: ## build bin/tidegate
-	@go build -o bin/tidegate ./cmd/tidegate
+	@go build -ldflags "-X main.version=$$(git describe --tags --always --dirty 2>/dev/null || echo dev)" -o bin/tidegate ./cmd/tidegate
 
 .PHONY: run
 run: ## start the whole system with demo traffic, data in ./data (ARGS="--http …")
-	@scripts/deps.sh postgres
+	@scripts/deps.sh postgres tesseract
 	@$(MAKE) --no-print-directory build
-	@exec bin/tidegate run --demo --data data $(ARGS)
+	@exec bin/tidegate run --demo --receipts 127.0.0.1:8081 --data data $(ARGS)
 
 .PHONY: nats
 nats: ## build bin/nats, the NATS command line client
@@ -60,4 +60,4 @@ chaos: ## kill callers, gates and servers while they reserve (SEED=1 RUNS=20)
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)
 	@scripts/deps.sh postgres redis
-	@go run ./bench $(or $(ARGS),all)
+	@go run ./bench $(or $(ARGS),--out bench/results.md all)

@@ -74,6 +74,7 @@ func (s *system) startAdmin(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
+	s.access = access
 	nc, err := s.connectChecked("admin")
 	if err != nil {
 		return err

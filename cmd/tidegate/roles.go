@@ -43,6 +43,11 @@ func (s *system) runRoles(ctx context.Context) error {
 	mux := http.NewServeMux()
 	s.routes(mux)
 	group.Go(func(ctx context.Context) error { return web.Serve(ctx, listener, mux) })
+	if s.cmd.Receipts != "" {
+		if err := s.startReceipts(group); err != nil {
+			return errors.Join(err, group.Wait())
+		}
+	}
 	if s.cmd.Demo {
 		if err := s.startDemo(group); err != nil {
 			return errors.Join(err, group.Wait())

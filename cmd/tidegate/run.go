@@ -32,6 +32,7 @@ type runCmd struct {
 	Replicas    int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
 	DatabaseURL string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
 	Roles       []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
+	Receipts    string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
 	Demo        bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
 	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
@@ -58,6 +59,9 @@ type system struct {
 
 	gateReady <-chan struct{}
 
+	access   *access // nil without the role admin
+	receipts string  // where the receipt scan is served; empty: nowhere
+
 	page    http.Handler                                     // nil without the role admin
 	newLink func(time.Time) (path string, expires time.Time) // nil: there are no login links
 }
@@ -71,6 +75,9 @@ func (c *runCmd) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(headroom)
 	if c.Demo && !c.has("gate") {
 		return errors.New("--demo needs the role gate, which answers its checks")
+	}
+	if c.Receipts != "" && !c.has("admin") {
+		return errors.New("--receipts needs the role admin, with which people sign in")
 	}
 	log := c.logger()
 	slog.SetDefault(log)

@@ -32,6 +32,9 @@ func (s *system) screen(w io.Writer, addr string) {
 		path, expires := s.newLink(time.Now())
 		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, "http://"+addr+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
+	if s.receipts != "" {
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, "http://"+s.receipts), paint(faint, "drop a receipt; the same sign-in holds"))
+	}
 	// Copy and paste must work whatever port was chosen.
 	cli, nats := os.Args[0], "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
