@@ -36,7 +36,7 @@ type world struct {
 	clock  *clock
 	log    *logged
 
-	all, onlyP1, noPermission, noPort string // API tokens
+	all, onlyP1, noPermission string // API tokens
 }
 
 func newWorld(t testing.TB) *world {

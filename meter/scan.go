@@ -66,9 +66,6 @@ func (s *scanner) reset() {
 
 func (s *scanner) done() bool { return s.state == scanDone }
 
-// idle reports whether not one byte of a document was seen yet.
-func (s *scanner) idle() bool { return s.state == scanValue && len(s.stack) == 0 }
-
 func (s *scanner) write(p []byte) {
 	s.from = 0
 	for i := 0; i < len(p); {
