@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -29,13 +28,21 @@ func newBatch(entries []Entry) *batch {
 	for i := range b.pending {
 		b.pending[i] = i
 	}
-	slices.SortStableFunc(b.pending, func(i, j int) int { return compareKeys(&entries[i], &entries[j]) })
+	slices.SortFunc(b.pending, func(i, j int) int {
+		if c := compareKeys(&entries[i], &entries[j]); c != 0 {
+			return c
+		}
+		return i - j // the first of an id stays the first
+	})
 	b.setRepeatsAside()
 	return b
 }
 
 func compareKeys(a, b *Entry) int {
-	return cmp.Or(strings.Compare(a.Usage.PortID, b.Usage.PortID), bytes.Compare(a.ID[:], b.ID[:]))
+	if c := strings.Compare(a.Usage.PortID, b.Usage.PortID); c != 0 {
+		return c
+	}
+	return bytes.Compare(a.ID[:], b.ID[:])
 }
 
 // setRepeatsAside keeps the first entry of each id: the others are compared with
@@ -87,40 +94,58 @@ func DayOf(t time.Time) Day {
 // Time returns the first moment of the day.
 func (d Day) Time() time.Time { return time.Unix(int64(d)*86400, 0).UTC() }
 
-type totalsKey struct {
+// totals is what entries add to one row of ai_usage_totals.
+type totals struct {
 	port, feature, provider, model string
 	day                            Day
-}
 
-type sums struct {
 	requests, input, output, cacheRead, cacheWrite, reasoning int64
 }
 
-// rollUp sums entries by the key of ai_usage_totals, in key order.
-func (b *batch) rollUp(indexes []int) (keys []totalsKey, rows map[totalsKey]*sums) {
-	rows = make(map[totalsKey]*sums, len(indexes))
-	for _, i := range indexes {
+// rollUp sums entries by the key of ai_usage_totals, in key order. indexes are in
+// the order of pending, so that only what shares a port and a day has to be sorted.
+func (b *batch) rollUp(indexes []int) []totals {
+	order := slices.Clone(indexes)
+	for start, end := 0, 0; start < len(order); start = end {
+		first := &b.entries[order[start]]
+		for end < len(order) && samePortDay(first, &b.entries[order[end]]) {
+			end++
+		}
+		slices.SortFunc(order[start:end], func(i, j int) int { return compareKinds(&b.entries[i].Usage, &b.entries[j].Usage) })
+	}
+	all := make([]totals, 0, len(order))
+	var last *Entry
+	for _, i := range order {
 		e := &b.entries[i]
 		u := &e.Usage
-		key := totalsKey{port: u.PortID, feature: u.Feature, provider: u.Provider, model: u.Model, day: DayOf(e.At)}
-		s := rows[key]
-		if s == nil {
-			s = new(sums)
-			rows[key] = s
-			keys = append(keys, key)
+		if last == nil || !samePortDay(last, e) || compareKinds(&last.Usage, u) != 0 {
+			all = append(all, totals{port: u.PortID, feature: u.Feature, provider: u.Provider, model: u.Model, day: DayOf(e.At)})
+			last = e
 		}
-		s.requests++
-		s.input += u.InputTokens
-		s.output += u.OutputTokens
-		s.cacheRead += u.Details.CacheReadInputTokens
-		s.cacheWrite += u.Details.CacheWriteInputTokens
-		s.reasoning += u.Details.ReasoningOutputTokens
+		t := &all[len(all)-1]
+		t.requests++
+		t.input += u.InputTokens
+		t.output += u.OutputTokens
+		t.cacheRead += u.Details.CacheReadInputTokens
+		t.cacheWrite += u.Details.CacheWriteInputTokens
+		t.reasoning += u.Details.ReasoningOutputTokens
 	}
-	slices.SortFunc(keys, func(a, b totalsKey) int {
-		return cmp.Or(strings.Compare(a.port, b.port), cmp.Compare(a.day, b.day), strings.Compare(a.feature, b.feature),
-			strings.Compare(a.provider, b.provider), strings.Compare(a.model, b.model))
-	})
-	return keys, rows
+	return all
+}
+
+func samePortDay(a, b *Entry) bool {
+	return a.Usage.PortID == b.Usage.PortID && DayOf(a.At) == DayOf(b.At)
+}
+
+// compareKinds orders calls of one port and day as the key of ai_usage_totals does.
+func compareKinds(a, b *events.Usage) int {
+	if c := strings.Compare(a.Feature, b.Feature); c != 0 {
+		return c
+	}
+	if c := strings.Compare(a.Provider, b.Provider); c != 0 {
+		return c
+	}
+	return strings.Compare(a.Model, b.Model)
 }
 
 // settles lists the holds that the entries end. A reservation id that is no

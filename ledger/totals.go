@@ -23,8 +23,8 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 	if len(indexes) == 0 {
 		return nil, nil
 	}
-	keys, rows := b.rollUp(indexes)
-	n := len(keys)
+	sums := b.rollUp(indexes)
+	n := len(sums)
 	var texts [4][]string
 	for c := range texts {
 		texts[c] = make([]string, n)
@@ -35,17 +35,17 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 	}
 	days := make([]int32, n)
 	var perDay []PortDay
-	for row, key := range keys {
-		s := rows[key]
-		days[row] = int32(key.day)
-		for c, v := range [...]string{key.port, key.feature, key.provider, key.model} {
+	for row := range sums {
+		s := &sums[row]
+		days[row] = int32(s.day)
+		for c, v := range [...]string{s.port, s.feature, s.provider, s.model} {
 			texts[c][row] = v
 		}
 		for c, v := range [...]int64{s.requests, s.input, s.output, s.cacheRead, s.cacheWrite, s.reasoning} {
 			ints[c][row] = v
 		}
-		if last := len(perDay) - 1; last < 0 || perDay[last].PortID != key.port || perDay[last].Day != key.day {
-			perDay = append(perDay, PortDay{PortID: key.port, Day: key.day})
+		if last := len(perDay) - 1; last < 0 || perDay[last].PortID != s.port || perDay[last].Day != s.day {
+			perDay = append(perDay, PortDay{PortID: s.port, Day: s.day})
 		}
 		d := &perDay[len(perDay)-1]
 		d.Requests += s.requests
