@@ -112,7 +112,7 @@ func (p *Provider) looks(ctx context.Context, command string, img image.Image) (
 	}
 	column, err := p.look(ctx, command, even, "4")
 	if err != nil {
-		return nil, err
+		return [][]text.Line{block}, nil // a page full of text, say: one look in time is better than none
 	}
 	return [][]text.Line{block, column}, nil
 }

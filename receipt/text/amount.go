@@ -99,7 +99,7 @@ func mostlyDigits(s string) bool {
 			all++
 		}
 	}
-	return 2*real > all
+	return 2*real >= all
 }
 
 var lookalikes = strings.NewReplacer("O", "0", "o", "0", "l", "1", "I", "1", "i", "1", "|", "1", "S", "5", "s", "5", "B", "8", "b", "6", "Z", "2", "z", "2")

@@ -5,8 +5,11 @@ import (
 	"strings"
 )
 
+// sdnBHD is the end of Malaysian companies' names, as OCR reads it too.
+const sdnBHD = `\bS[DOU]N[.,]?\s?BHD\b`
+
 // ringgit is told apart first: Malaysian receipts print "$" too.
-var ringgit = regexp.MustCompile(`\bMYR\b|\bRM\b|\bRM\s?[0-9]|SDN\.?\s?BHD`)
+var ringgit = regexp.MustCompile(`\bMYR\b|\bRM\b|\bRM\s?[0-9]|` + sdnBHD)
 
 // currencies by what is printed of them.
 var currencies = []struct {

@@ -17,13 +17,11 @@ var (
 
 // items finds what was bought: lines with an amount, before the first line that
 // sums up.
-func items(lines []Line) (all []receipt.Item) {
+func items(rows []row) (all []receipt.Item) {
 	above := "" // a description whose amount stands in the next line
-	for _, line := range lines {
-		s := line.String()
-		r, _ := roleOf(s)
+	for _, row := range rows {
+		s, r, prices := row.text, row.role, row.amounts
 		sum := r == total || r == subtotal || r == paid || r == change
-		prices := amounts(s)
 		switch {
 		case sum && len(all) > 0, len(all) == maxItems:
 			return all

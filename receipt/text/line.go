@@ -21,10 +21,21 @@ type Line struct {
 	text  string
 }
 
+// What a line and a receipt have at most. No till prints as much; a page made to
+// keep us busy does.
+const (
+	maxLineBytes = 400
+	maxLines     = 300
+)
+
 func newLine(words []Word) Line {
-	texts := make([]string, len(words))
+	texts, bytes := make([]string, 0, len(words)), 0
 	for i, w := range words {
-		texts[i] = w.Text
+		if bytes += len(w.Text) + 1; bytes > maxLineBytes {
+			words = words[:i]
+			break
+		}
+		texts = append(texts, w.Text)
 	}
 	return Line{Words: words, text: strings.Join(texts, " ")}
 }
@@ -80,8 +91,8 @@ func Rows(lines [][]Word) []Line {
 		words = slices.DeleteFunc(slices.Clone(words), func(w Word) bool {
 			return strings.TrimSpace(w.Text) == "" || w.W <= 0 || w.H <= 0
 		})
-		if len(words) > 0 {
-			rows = append(rows, newLine(words))
+		if l := newLine(words); len(l.Words) > 0 {
+			rows = append(rows, l)
 		}
 	}
 	slices.SortStableFunc(rows, func(a, b Line) int { return cmp.Compare(a.middle(), b.middle()) })

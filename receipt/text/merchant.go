@@ -1,6 +1,7 @@
 package text
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 )
@@ -83,8 +84,11 @@ func clean(s string) string {
 		}
 		fields = fields[:len(fields)-1]
 	}
-	return strings.Trim(strings.Join(fields, " "), " ,;:-_*|=~\"'")
+	return misread.ReplaceAllString(strings.Trim(strings.Join(fields, " "), " ,;:-_*|=~\"'"), "SDN BHD")
 }
+
+// misread is what OCR often makes of "SDN BHD".
+var misread = regexp.MustCompile(`\bS[OU]N[.,]? BHD\b\.?`)
 
 func hasLetters(s string, n int) bool {
 	for _, r := range s {

@@ -17,16 +17,18 @@ func Read(today time.Time, looks ...[]Line) receipt.Receipt {
 	days, sums := map[time.Time]int{}, map[receipt.Amount]int{}
 	bestName := 0
 	for _, lines := range looks {
+		lines = lines[:min(len(lines), maxLines)]
+		rows := parse(lines)
 		for day, score := range dates(lines, today) {
 			days[day] += score
 		}
-		for amount, score := range totals(lines) {
+		for amount, score := range totals(rows) {
 			sums[amount] += score
 		}
 		if name, score := merchant(lines); score > bestName {
 			r.Merchant, bestName = name, score
 		}
-		if bought := items(lines); len(bought) > len(r.Items) {
+		if bought := items(rows); len(bought) > len(r.Items) {
 			r.Items = bought
 		}
 		r.Currency = cmp.Or(r.Currency, currency(lines))
@@ -38,6 +40,23 @@ func Read(today time.Time, looks ...[]Line) receipt.Receipt {
 		r.Total = &amount
 	}
 	return r
+}
+
+// row is a line and what it says.
+type row struct {
+	text    string
+	role    role
+	weight  int // of a total: how clearly it is the one to pay
+	amounts []found
+}
+
+func parse(lines []Line) []row {
+	rows := make([]row, len(lines))
+	for i, l := range lines {
+		rows[i] = row{text: l.String(), amounts: amounts(l.String())}
+		rows[i].role, rows[i].weight = roleOf(l.String())
+	}
+	return rows
 }
 
 // best is the key with the highest score; among equals the greatest key.

@@ -28,16 +28,14 @@ type named struct {
 // totals scores the amounts that may have been to pay. Words propose amounts,
 // arithmetic between the amounts confirms or even proposes them: what was handed
 // over less the change, subtotal and tax, the rows of a tax summary.
-func totals(lines []Line) map[receipt.Amount]int {
-	s := collect(lines)
+func totals(rows []row) map[receipt.Amount]int {
+	s := collect(rows)
 	scores := map[receipt.Amount]int{}
 	for i, t := range s.totals {
 		scores[t.amount] = max(scores[t.amount], 40+t.weight+4*i/len(s.totals))
 	}
 	for _, a := range s.proposals() {
-		if a > 0 {
-			scores[a] += s.confirm(a)
-		}
+		scores[a] += s.confirm(a)
 	}
 	return scores
 }
@@ -46,14 +44,13 @@ func totals(lines []Line) map[receipt.Amount]int {
 const enough = 40
 
 // collect reads the amounts of each line, from top to bottom.
-func collect(lines []Line) (s sums) {
+func collect(rows []row) (s sums) {
 	summary := false // of the taxes: what it calls total is before them
-	for i, line := range lines {
-		r, weight := roleOf(line.String())
-		all := amounts(line.String())
-		summary = summary || isTaxSummary(line.String())
-		if len(all) == 0 && r != other && r != aside && i+1 < len(lines) && bare(lines[i+1]) {
-			all = amounts(lines[i+1].String()) // it stands below its name
+	for i, row := range rows {
+		r, weight, all := row.role, row.weight, row.amounts
+		summary = summary || isTaxSummary(row.text)
+		if len(all) == 0 && r != other && r != aside && i+1 < len(rows) && rows[i+1].bare() {
+			all = rows[i+1].amounts // it stands below its name
 			weight -= 5
 		}
 		if len(all) == 0 {
@@ -62,7 +59,7 @@ func collect(lines []Line) (s sums) {
 		last := all[len(all)-1].amount
 		if n := len(all); n >= 2 {
 			if net, tax := all[n-2].amount, all[n-1].amount; taxOf(net, tax) {
-				s.taxed = append(s.taxed, net+tax)
+				note(&s.taxed, net+tax)
 				summary = true
 			}
 		}
@@ -71,26 +68,29 @@ func collect(lines []Line) (s sums) {
 		}
 		switch r {
 		case total:
+			if last <= 0 {
+				continue
+			}
 			s.totals = append(s.totals, named{last, weight})
 		case subtotal:
-			s.subtotals = append(s.subtotals, last)
+			note(&s.subtotals, last)
 		case tax:
-			s.taxes = append(s.taxes, last)
+			note(&s.taxes, last)
 		case rounding:
-			s.roundings = append(s.roundings, last)
+			note(&s.roundings, last)
 		case paid:
-			s.paid = append(s.paid, last)
+			note(&s.paid, last)
 		case change:
-			s.change = append(s.change, abs(last))
+			note(&s.change, abs(last))
 		}
 		if r == change || r == rounding {
 			continue
 		}
-		for _, f := range all {
+		for _, f := range all[:min(len(all), maxAmounts-len(s.all))] {
 			s.all = append(s.all, f.amount)
 		}
 	}
-	if bought := items(lines); len(bought) > 1 {
+	if bought := items(rows); len(bought) > 1 {
 		for _, item := range bought {
 			s.bought += *item.Amount
 		}
@@ -98,21 +98,31 @@ func collect(lines []Line) (s sums) {
 	return s
 }
 
+// maxAmounts is how many amounts are compared with each other.
+const maxAmounts = 1000
+
+// note keeps an amount that some line calls so. Receipts have one or two of each
+// kind; the bound keeps the sums over pairs of them small.
+func note(kind *[]receipt.Amount, a receipt.Amount) {
+	if len(*kind) < 20 {
+		*kind = append(*kind, a)
+	}
+}
+
 func isTaxSummary(s string) bool {
 	w := letters(s)
 	return hasAnyWord(w, "SUMMARY") || hasAnyWord(w, "TAX") && hasAnyWord(w, "CODE")
 }
 
-// bare reports whether a line is an amount and hardly anything else.
-func bare(l Line) bool {
-	r, _ := roleOf(l.String())
+// bare reports whether a row is an amount and hardly anything else.
+func (r row) bare() bool {
 	n := 0
-	for _, c := range l.String() {
-		if c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z' {
+	for i := range len(r.text) {
+		if isLetter(r.text[i]) {
 			n++
 		}
 	}
-	return r == other && n <= 4
+	return r.role == other && n <= 4
 }
 
 // taxOf reports whether one amount can be the tax on the other.
@@ -139,7 +149,8 @@ func (s sums) proposals() []receipt.Amount {
 		}
 	}
 	slices.Sort(proposed)
-	return slices.Compact(proposed)
+	first, _ := slices.BinarySearch(proposed, 1) // nobody prints a receipt over nothing
+	return slices.Compact(proposed[first:])
 }
 
 // confirm says how much speaks for an amount beside its name.
