@@ -1,15 +1,20 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/migrations"
 )
 
 func TestSnapshot(t *testing.T) {
@@ -74,26 +79,6 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 	}
 }
 
-// A port's days come together, whatever the database's collation makes of the order.
-func TestSnapshotKeepsPortsTogether(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	var all []ledger.Entry
-	for _, port := range []string{"a", "B", "b", "A", "a-b", "a_b", "ab", "a1", "A1"} {
-		for d := range 3 {
-			all = append(all, call(port, noon.AddDate(0, 0, -d)))
-		}
-	}
-	s.book(t, all...)
-	var ports []string
-	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d []ledger.PortDay) { ports = append(ports, d[0].PortID) }); err != nil {
-		t.Fatal(err)
-	}
-	if ports = slices.Compact(ports); len(ports) != 9 {
-		t.Errorf("the ports come in the order %v", ports)
-	}
-}
-
 func TestOpenSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, url := range []string{"postgres://127.0.0.1:1/none?connect_timeout=1", "no url"} {
@@ -113,4 +98,71 @@ func TestOpenSaysWhatIsWrong(t *testing.T) {
 	if _, err := s.Book(t.Context(), []ledger.Entry{call("p1", noon)}); err == nil || errors.Is(err, ledger.ErrUnknownPort) {
 		t.Errorf("a closed ledger books: %v", err)
 	}
+}
+
+// In a database whose language sorts a before B, everything is in Go's order all
+// the same: pages of ports, snapshots, and the order in which rows are locked.
+func TestOrderIsTheSameInEveryLanguage(t *testing.T) {
+	t.Parallel()
+	s := openStore(t, englishDatabase(t))
+	want := []string{"-", "A", "A1", "B", "_", "a", "a-b", "a1", "a_b", "ab", "b"}
+	var all []ledger.Entry
+	for _, port := range want {
+		for d := range 2 {
+			all = append(all, call(port, noon.AddDate(0, 0, -d)))
+		}
+	}
+	s.book(t, all...)
+	var inSnapshot, inPages []string
+	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d []ledger.PortDay) { inSnapshot = append(inSnapshot, d[0].PortID) }); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(inSnapshot, want) {
+		t.Errorf("the order of the snapshot is %v", inSnapshot)
+	}
+	for after := ""; len(inPages) < 2*len(want); after = inPages[len(inPages)-1] {
+		page, err := s.Ports(t.Context(), after, 3, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		for _, p := range page {
+			inPages = append(inPages, p.PortID)
+		}
+	}
+	if !slices.Equal(inPages, want) {
+		t.Errorf("the order of the pages is %v", inPages)
+	}
+	if one[bool](t, s.db, `select 'B' < 'a'`) {
+		t.Error("the database sorts bytewise: this test shows nothing")
+	}
+	s.wantVerified(t)
+}
+
+// englishDatabase is migrated like testenv's, in a language with an order of its own.
+func englishDatabase(t testing.TB) string {
+	t.Helper()
+	ctx := context.Background()
+	base := testenv.EmptyDatabase(t)
+	conn, err := pgx.Connect(ctx, base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := conn.Config().Database + "_english"
+	if _, err := conn.Exec(ctx, "create database "+name+" locale_provider icu icu_locale 'en-US' template template0"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := conn.Exec(ctx, "drop database "+name+" with (force)"); err != nil {
+			t.Error(err)
+		}
+		conn.Close(ctx)
+	})
+	url := strings.Replace(base, "/"+conn.Config().Database+"?", "/"+name+"?", 1)
+	if err := migrations.Apply(ctx, url); err != nil {
+		t.Fatal(err)
+	}
+	return url
 }

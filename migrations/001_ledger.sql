@@ -1,7 +1,10 @@
 -- The ledger, its two rollups, and the settings that hold budgets.
 
+-- Keys are compared byte by byte (collate "C"): in a database of a human language
+-- the same rows cost Postgres a quarter more, and its order is not Go's.
+
 create table ports (
-    id         text primary key check (id ~ '^[A-Za-z0-9_-]{1,64}$'),
+    id         text collate "C" primary key check (id ~ '^[A-Za-z0-9_-]{1,64}$'),
     name       text not null default '',
     created_at timestamptz not null default now()
 );
@@ -19,10 +22,10 @@ create table ai_usage_ledger (
     cache_read_input_tokens  bigint      not null default 0,
     cache_write_input_tokens bigint      not null default 0,
     reasoning_output_tokens  bigint      not null default 0,
-    port_id                  text        not null,
-    feature                  text        not null,
-    provider                 text        not null,
-    model                    text        not null,
+    port_id                  text        collate "C" not null,
+    feature                  text        collate "C" not null,
+    provider                 text        collate "C" not null,
+    model                    text        collate "C" not null,
     measured_by              text        not null default 'provider',
     status                   text        not null default 'ok',
     user_id                  text,
@@ -37,11 +40,11 @@ create index idx_ai_usage_port_feature_created on ai_usage_ledger (port_id, feat
 -- What reports and verification read. Changed only together with the ledger.
 -- Days are UTC days. The free space keeps every update on its own page (HOT).
 create table ai_usage_totals (
-    port_id                  text   not null references ports on delete cascade,
+    port_id                  text   collate "C" not null references ports on delete cascade,
     day                      date   not null,
-    feature                  text   not null,
-    provider                 text   not null,
-    model                    text   not null,
+    feature                  text   collate "C" not null,
+    provider                 text   collate "C" not null,
+    model                    text   collate "C" not null,
     requests                 bigint not null,
     input_tokens             bigint not null,
     output_tokens            bigint not null,
@@ -55,7 +58,7 @@ create table ai_usage_totals (
 -- What budgets read: a port's tokens per day, at most 31 rows a period. Its rows are
 -- what consumers send to gates, absolute, so that a lost or repeated message does no harm.
 create table ai_usage_port_days (
-    port_id      text   not null references ports on delete cascade,
+    port_id      text   collate "C" not null references ports on delete cascade,
     day          date   not null,
     requests     bigint not null,
     total_tokens bigint not null,
@@ -63,8 +66,8 @@ create table ai_usage_port_days (
 ) with (fillfactor = 70);
 
 create table system_settings (
-    port_id    text        not null references ports on delete cascade,
-    key        text        not null,
+    port_id    text        collate "C" not null references ports on delete cascade,
+    key        text        collate "C" not null,
     value      jsonb       not null,
     version    bigint      not null,
     updated_at timestamptz not null default now(),
@@ -75,7 +78,7 @@ create table system_settings (
 -- Who changed what, for ever: no foreign key, it outlives the port.
 create table system_settings_audit (
     id         bigint generated always as identity primary key,
-    port_id    text        not null,
+    port_id    text        collate "C" not null,
     key        text        not null,
     version    bigint      not null,
     old_value  jsonb,
@@ -93,7 +96,7 @@ create table ai_erased_users (
 
 -- One row per alert that was sent, so that each is sent once, whichever gate notices.
 create table ai_alerts (
-    port_id      text        not null references ports on delete cascade,
+    port_id      text        collate "C" not null references ports on delete cascade,
     period       text        not null,
     period_start timestamptz not null,
     cap          text        not null check (cap in ('soft', 'hard')),
