@@ -1,0 +1,306 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/migrations"
+	"github.com/tidegate/tidegate/receipt"
+	"github.com/tidegate/tidegate/receipt/anthropic"
+	"github.com/tidegate/tidegate/receipt/openai"
+	"github.com/tidegate/tidegate/receipt/receipttest"
+	"github.com/tidegate/tidegate/receipt/tesseract"
+)
+
+// scanner is a receipt service beside a running system.
+type scanner struct {
+	*system
+	stand  *receipttest.Stand
+	login  *identity.Login
+	url    string
+	token  string
+	cookie string // of a session, used instead of the token
+}
+
+// scanReply is what a scan answers.
+type scanReply struct {
+	status         int
+	text           string
+	Source, Reason string
+	Receipt        *struct {
+		Merchant, Date, Currency string
+		Total                    float64
+	}
+	Usage *struct {
+		Provider, Model string
+		InputTokens     int64  `json:"input_tokens"`
+		OutputTokens    int64  `json:"output_tokens"`
+		TotalTokens     int64  `json:"total_tokens"`
+		RequestID       string `json:"request_id"`
+		ResponseID      string `json:"response_id"`
+	}
+	SoftCapWarning *struct {
+		UsedTokens int64 `json:"used_tokens"`
+	} `json:"soft_cap_warning"`
+	ResetsAt time.Time `json:"resets_at"`
+}
+
+// scanner serves receipts with the provider, which is told where its stand listens.
+func (s *system) scanner(policy events.Policy, provider func(url string) receipt.Provider) *scanner {
+	t := s.t
+	t.Helper()
+	c := &scanner{system: s, stand: &receipttest.Stand{}}
+	stand := httptest.NewServer(c.stand)
+	t.Cleanup(stand.Close)
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	tokens := identity.NewTokens(s.ledger, nil)
+	sessions := must(identity.NewSessions(identity.SessionConfig{Key: must(identity.LoadKey(filepath.Join(t.TempDir(), "session.key")))}))
+	ada := &identity.Caller{Subject: "ada", Permissions: []string{receipt.Permission}}
+	c.login = must(identity.NewLogin(identity.LoginConfig{Sessions: sessions, LinkCaller: ada}))
+	shown, _, err := tokens.Create(t.Context(), identity.TokenRequest{Name: "scanner", Permissions: []string{receipt.Permission}, CreatedBy: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.token = shown
+	handler := must(receipt.New(receipt.Config{
+		Gate:     must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: policy, Publisher: s.publisher, Service: "receipt"})),
+		Recorder: s.publisher, Auth: &identity.Authenticator{Tokens: tokens, Sessions: sessions}, Login: c.login, Provider: provider(stand.URL), Transport: transport,
+	}))
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	c.url = server.URL
+	return c
+}
+
+func (c *scanner) scan(port string, picture []byte) (r scanReply) {
+	c.t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	part := must(form.CreateFormFile("image", "receipt.jpg"))
+	_, _ = part.Write(picture)
+	_ = form.Close()
+	req := must(http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.url+"/api/v1/ports/"+port+"/scan-receipt", &body))
+	req.Header.Set("Content-Type", form.FormDataContentType())
+	if c.cookie != "" {
+		req.Header.Set("Cookie", c.cookie)
+	} else {
+		req.Header.Set("Authorization", "Bearer "+c.token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text := must(io.ReadAll(resp.Body))
+	if err := json.Unmarshal(text, &r); err != nil {
+		c.t.Fatalf("%d %s: %v", resp.StatusCode, text, err)
+	}
+	r.status, r.text = resp.StatusCode, string(text)
+	return r
+}
+
+// signIn opens a login link: API tokens are in Postgres, sessions are not.
+func (c *scanner) signIn() {
+	c.t.Helper()
+	path, _ := c.login.NewLink(time.Now())
+	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	resp, err := client.Get(c.url + path)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	resp.Body.Close()
+	for _, cookie := range resp.Cookies() {
+		if cookie.Name == identity.CookieName {
+			c.cookie = cookie.Name + "=" + cookie.Value
+		}
+	}
+	if c.cookie == "" {
+		c.t.Fatalf("the login link gave no session: %s %v", resp.Status, resp.Header)
+	}
+}
+
+// drawn is a photo of a receipt.
+func drawn(t testing.TB) []byte {
+	return receipttest.JPEG(t, receipttest.Draw(t, receipttest.Groceries, 26))
+}
+
+var scanProviders = map[string]func(url string) receipt.Provider{
+	"openai": func(url string) receipt.Provider {
+		return openai.New(openai.Config{APIKey: "key", BaseURL: url + "/v1"})
+	},
+	"anthropic": func(url string) receipt.Provider { return anthropic.New(anthropic.Config{APIKey: "key", BaseURL: url}) },
+}
+
+func TestScanRecordsWhatTheProviderSays(t *testing.T) {
+	t.Parallel()
+	for name, provider := range scanProviders {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, options{})
+			s.setBudget("p1", -1, 100_000, events.PeriodMonth)
+			c := s.scanner(events.FailClosed, provider)
+			r := c.scan("p1", drawn(t))
+			if r.Source != "ai" || r.Receipt.Total != 103.9 || r.SoftCapWarning != nil || r.Usage.TotalTokens != receipttest.TotalTokens {
+				t.Fatalf("%s", r.text)
+			}
+			s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens && s.verified() })
+			var feature, provider, model, request, response, user, measured string
+			var input, output int64
+			if err := s.db.QueryRow(t.Context(), "select feature, provider, model, request_id, response_id, user_id, measured_by::text, input_tokens, output_tokens from ai_usage_ledger").
+				Scan(&feature, &provider, &model, &request, &response, &user, &measured, &input, &output); err != nil {
+				t.Fatal(err)
+			}
+			if feature != "ocr" || provider != name || model != r.Usage.Model || request != r.Usage.RequestID || response != r.Usage.ResponseID || request == "" || user == "" || input != r.Usage.InputTokens || output != r.Usage.OutputTokens {
+				t.Errorf("booked %s %s %s %s %s %s %s %d %d, the answer says %+v", feature, provider, model, request, response, user, measured, input, output, *r.Usage)
+			}
+			// The hold is settled: what is left is the cap less what was really spent.
+			if v := s.check("p1", 0); v.UsedTokens != receipttest.TotalTokens || v.HeldTokens != 0 {
+				t.Errorf("afterwards %d are used and %d held", v.UsedTokens, v.HeldTokens)
+			}
+		})
+	}
+}
+
+func TestScanIsBlockedAtTheCap(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	c := s.scanner(events.FailClosed, scanProviders["anthropic"])
+	s.setBudget("spent", -1, 1000, events.PeriodMonth)
+	s.spend("spent", 1000, time.Time{})
+	s.setBudget("nearly", -1, 3000, events.PeriodMonth) // less is left than a reading may cost
+	s.spend("nearly", 1000, time.Time{})
+	for _, port := range []string{"spent", "nearly"} {
+		r := c.scan(port, drawn(t))
+		if r.status != 200 || r.Source != "manual" || r.Reason != "budget-exceeded" || r.Receipt != nil || r.Usage != nil || r.SoftCapWarning != nil || !r.ResetsAt.After(time.Now()) {
+			t.Errorf("%s: %d %s", port, r.status, r.text)
+		}
+	}
+	if n := len(c.stand.Requests()); n != 0 {
+		t.Errorf("%d requests went to the provider", n)
+	}
+	if n := s.rows(); n != 2 {
+		t.Errorf("%d rows are booked, want the two that were spent before", n)
+	}
+	// Another port is not concerned.
+	if r := c.scan("other", drawn(t)); r.Source != "ai" {
+		t.Errorf("another port: %s", r.text)
+	}
+}
+
+func TestScanWarnsAtTheSoftCap(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	c := s.scanner(events.FailClosed, scanProviders["openai"])
+	s.setBudget("p1", 800, 100_000, events.PeriodMonth)
+	s.spend("p1", 900, time.Time{})
+	if r := c.scan("p1", drawn(t)); r.Source != "ai" || r.SoftCapWarning == nil || r.SoftCapWarning.UsedTokens != 900 {
+		t.Errorf("%s", r.text)
+	}
+}
+
+func TestScanOfNonsenseIsPaidFor(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	c := s.scanner(events.FailClosed, scanProviders["openai"])
+	c.stand.Text = "I would rather talk about something else."
+	if r := c.scan("p1", drawn(t)); r.Source != "manual" || r.Reason != "unreadable-reply" || r.Usage.TotalTokens != receipttest.TotalTokens {
+		t.Errorf("%s", r.text)
+	}
+	s.eventually("it is booked all the same", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+}
+
+// Drawn here, read by the real tesseract, counted in the real ledger.
+func TestScanWithTesseract(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	c := s.scanner(events.FailClosed, func(string) receipt.Provider { return tesseract.New(tesseract.Config{}) })
+	s.setBudget("p1", 500, 1000, events.PeriodMonth)
+	r := c.scan("p1", drawn(t))
+	if r.Source != "ai" || r.Receipt.Merchant != "HARBOUR SUPPLY SDN BHD" || r.Receipt.Date != "2025-03-14" || r.Receipt.Total != 103.9 || r.Receipt.Currency != "MYR" || r.Usage.TotalTokens != 0 {
+		t.Fatalf("%s\nThe test needs tesseract. On Debian: apt-get install -y tesseract-ocr", r.text)
+	}
+	s.eventually("the reading is booked", func() bool { return s.rows() == 1 })
+	var provider, model string
+	if err := s.db.QueryRow(t.Context(), "select provider, model from ai_usage_ledger where total_tokens = 0 and feature = 'ocr'").Scan(&provider, &model); err != nil || provider != "tesseract" || model != r.Usage.Model {
+		t.Errorf("booked as %s %s, %v", provider, model, err)
+	}
+	// It costs nothing, but the cap holds for it too.
+	s.spend("p1", 1000, time.Time{})
+	if r := c.scan("p1", drawn(t)); r.Source != "manual" || r.Reason != "budget-exceeded" {
+		t.Errorf("at the cap: %s", r.text)
+	}
+}
+
+// Postgres stops: the gate still knows what was used, so the scan goes on, and what
+// it cost is booked when Postgres is back.
+func TestScanWithoutPostgres(t *testing.T) {
+	t.Parallel()
+	pg := testenv.PrivatePostgres(t)
+	if err := migrations.Apply(t.Context(), pg.URL()); err != nil {
+		t.Fatal(err)
+	}
+	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), clock: &clock{}}
+	s.nc = testenv.Connect(t, s.nats)
+	s.js = must(jetstream.New(s.nc))
+	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))
+	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
+	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 5 * time.Second}))
+	s.ledger = must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
+	t.Cleanup(s.ledger.Close)
+	s.db = must(pgxpool.New(t.Context(), s.url))
+	t.Cleanup(s.db.Close)
+	s.run()
+	s.setBudget("p1", 100_000, 200_000, events.PeriodMonth)
+	s.setBudget("spent", -1, 0, events.PeriodMonth)
+	c := s.scanner(events.FailClosed, scanProviders["anthropic"])
+	c.signIn()
+	if err := pg.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.scan("p1", drawn(t)); r.status != 200 || r.Source != "ai" || r.Receipt.Total != 103.9 || r.Usage.TotalTokens != receipttest.TotalTokens {
+		t.Errorf("without Postgres: %d %s", r.status, r.text)
+	}
+	if r := c.scan("spent", drawn(t)); r.Source != "manual" || r.Reason != "budget-exceeded" {
+		t.Errorf("without Postgres, at the cap: %s", r.text)
+	}
+	if err := pg.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the reading is booked", func() bool {
+		var tokens int64
+		err := s.db.QueryRow(t.Context(), "select coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = 'p1'").Scan(&tokens)
+		return err == nil && tokens == receipttest.TotalTokens
+	})
+}
+
+// No gate runs: the policy decides, and what is spent is booked once there is
+// somebody to book it.
+func TestScanWithoutAGate(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	if r := s.scanner(events.FailClosed, scanProviders["openai"]).scan("p1", drawn(t)); r.status != 200 || r.Source != "manual" || r.Reason != "gate-unavailable" {
+		t.Errorf("fail closed: %d %s", r.status, r.text)
+	}
+	if r := s.scanner(events.FailOpen, scanProviders["openai"]).scan("p1", drawn(t)); r.Source != "ai" {
+		t.Errorf("fail open: %s", r.text)
+	}
+	s.run()
+	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+}
