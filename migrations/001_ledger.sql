@@ -1,7 +1,7 @@
 -- The ledger, its two rollups, and the settings that hold budgets.
 
 -- Keys are compared byte by byte (collate "C"): in a database of a human language
--- the same rows cost Postgres a quarter more, and its order is not Go's.
+-- the same rows cost Postgres a fifth more, and its order is not Go's.
 
 create table ports (
     id         text collate "C" primary key check (id ~ '^[A-Za-z0-9_-]{1,64}$'),
