@@ -32,8 +32,9 @@ type Config struct {
 	Conn   *nats.Conn // required; the consumer does not close it
 	Ledger Ledger     // required
 
-	// BatchSize is how many events are fetched at once, at most. Default 20,000: the
-	// more events share a transaction, the more of them share a totals row.
+	// BatchSize is how many events are fetched at once, at most; 64 MiB of payload
+	// end a batch too. Default 50,000: the more events share a transaction, the more
+	// of them share a totals row. Only a backlog makes batches that large.
 	BatchSize int
 	// BatchWait is how long a batch waits for more events after its first one.
 	// Default 25 ms. It is most of the time from publish to booked on a quiet system.

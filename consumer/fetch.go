@@ -18,6 +18,8 @@ import (
 const (
 	idleWait    = time.Second // how long one pull waits for a first event; also the longest wait to stop
 	decodeChunk = 256         // messages decoded by one task
+	pullSize    = 5_000       // messages asked for at once
+	batchBytes  = 64 << 20    // a batch with that much payload is full
 )
 
 // delivery is a message and what came of decoding it.
@@ -32,11 +34,17 @@ type delivery struct {
 func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, queues []chan []delivery) {
 	wait := newBackoff()
 	for ctx.Err() == nil {
-		msgs, err := c.fetch(durable)
-		if len(msgs) > 0 {
+		in := newIntake(len(queues), c.cfg.Ledger.Oldest(c.cfg.Now()))
+		err := c.fetch(durable, in)
+		if n := in.finish(); n > 0 {
 			killpoint.Here("after-fetch")
-			c.inFlight.add(msgs)
-			c.share(msgs, queues)
+			c.metrics.batchSize.Observe(float64(n))
+			for i, part := range in.parts {
+				if len(part) > 0 {
+					c.inFlight.add(part)
+					queues[i] <- part
+				}
+			}
 			wait = newBackoff()
 		}
 		if err == nil {
@@ -52,60 +60,93 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 	}
 }
 
-// fetch returns one batch. With nothing to do it waits for the first event in
-// the server; only then does it gather others for BatchWait. It is never cut
-// short: what the server has sent would wait for its redelivery.
-func (c *Consumer) fetch(durable jetstream.Consumer) ([]jetstream.Msg, error) {
-	first, err := c.pull(durable, 1, idleWait, nil)
-	if len(first) == 0 {
-		return nil, err
+// fetch takes in one batch: whatever waits in the stream, up to BatchSize. With
+// nothing to do it waits in the server for a first event, and when few came it
+// waits BatchWait for others to share their transaction. It is never cut short:
+// what the server has sent would wait for its redelivery.
+func (c *Consumer) fetch(durable jetstream.Consumer, in *intake) error {
+	batch, err := durable.Fetch(1, jetstream.FetchMaxWait(idleWait))
+	if err := in.takeAll(batch, err); err != nil || in.n == 0 {
+		return err
 	}
-	return c.pull(durable, c.cfg.BatchSize-1, c.cfg.BatchWait, first)
-}
-
-func (c *Consumer) pull(durable jetstream.Consumer, n int, wait time.Duration, msgs []jetstream.Msg) ([]jetstream.Msg, error) {
-	if n == 0 {
-		return msgs, nil
-	}
-	batch, err := durable.Fetch(n, jetstream.FetchMaxWait(wait))
-	if err != nil {
-		return msgs, err
-	}
-	for msg := range batch.Messages() {
-		msgs = append(msgs, msg)
-	}
-	return msgs, batch.Error()
-}
-
-// share decodes a batch in parallel and hands each writer the events of its
-// ports, in the order of the stream.
-func (c *Consumer) share(msgs []jetstream.Msg, queues []chan []delivery) {
-	c.metrics.batchSize.Observe(float64(len(msgs)))
-	oldest := c.cfg.Ledger.Oldest(c.cfg.Now())
-	parts := make([][]delivery, len(queues))
-	ordered := stream.New().WithMaxGoroutines(runtime.GOMAXPROCS(0))
-	for len(msgs) > 0 {
-		chunk := msgs[:min(decodeChunk, len(msgs))]
-		msgs = msgs[len(chunk):]
-		ordered.Go(func() stream.Callback {
-			decoded := make([]delivery, len(chunk))
-			for i, msg := range chunk {
-				decoded[i] = decode(msg, oldest)
-			}
-			return func() {
-				for _, d := range decoded {
-					w := writerOf(d.entry.Usage.PortID, len(parts))
-					parts[w] = append(parts[w], d)
-				}
-			}
-		})
-	}
-	ordered.Wait()
-	for i, part := range parts {
-		if len(part) > 0 {
-			queues[i] <- part
+	for room := c.room(in); room > 0; room = c.room(in) {
+		before := in.n
+		batch, err := durable.FetchNoWait(room)
+		if err := in.takeAll(batch, err); err != nil {
+			return err
+		}
+		if in.n-before < room { // that was all for now
+			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(c.cfg.BatchWait))
+			return in.takeAll(batch, err)
 		}
 	}
+	return nil
+}
+
+// room is how many messages to pull next: few enough at a time that a batch of
+// very large ones ends before it takes too much memory.
+func (c *Consumer) room(in *intake) int {
+	if in.bytes >= batchBytes {
+		return 0
+	}
+	return min(c.cfg.BatchSize-in.n, pullSize)
+}
+
+// intake decodes a batch while it arrives, in parallel, and shares it out among
+// the writers by port, in the order of the stream.
+type intake struct {
+	oldest  time.Time
+	ordered *stream.Stream
+	chunk   []jetstream.Msg
+	n       int          // messages taken in
+	bytes   int          // of their payloads
+	parts   [][]delivery // for each writer
+}
+
+func newIntake(writers int, oldest time.Time) *intake {
+	return &intake{oldest: oldest, ordered: stream.New().WithMaxGoroutines(runtime.GOMAXPROCS(0)), parts: make([][]delivery, writers)}
+}
+
+// takeAll takes in a pull's messages as they come. err is that of the pull.
+func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
+	if err != nil {
+		return err
+	}
+	for msg := range batch.Messages() {
+		in.n++
+		in.bytes += len(msg.Data())
+		in.chunk = append(in.chunk, msg)
+		if len(in.chunk) == decodeChunk {
+			in.decodeChunk()
+		}
+	}
+	return batch.Error()
+}
+
+func (in *intake) decodeChunk() {
+	chunk := in.chunk
+	in.chunk = nil
+	in.ordered.Go(func() stream.Callback {
+		decoded := make([]delivery, len(chunk))
+		for i, msg := range chunk {
+			decoded[i] = decode(msg, in.oldest)
+		}
+		return func() {
+			for _, d := range decoded {
+				w := writerOf(d.entry.Usage.PortID, len(in.parts))
+				in.parts[w] = append(in.parts[w], d)
+			}
+		}
+	})
+}
+
+// finish waits for the decoding and returns how many messages there are.
+func (in *intake) finish() int {
+	if len(in.chunk) > 0 {
+		in.decodeChunk()
+	}
+	in.ordered.Wait()
+	return in.n
 }
 
 func writerOf(port string, writers int) int {

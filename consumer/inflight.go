@@ -4,34 +4,28 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 )
 
-// inFlight knows every message that was fetched and not settled yet, and keeps
-// the server from delivering it to somebody else meanwhile.
+// inFlight knows every part of a batch that was fetched and not settled yet, and
+// keeps the server from delivering it to somebody else meanwhile.
 type inFlight struct {
-	mu   sync.Mutex
-	msgs map[jetstream.Msg]struct{}
+	mu    sync.Mutex
+	parts map[*delivery][]delivery // by its first message
 }
 
-func (f *inFlight) add(msgs []jetstream.Msg) {
+func (f *inFlight) add(part []delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.msgs == nil {
-		f.msgs = make(map[jetstream.Msg]struct{}, len(msgs))
+	if f.parts == nil {
+		f.parts = map[*delivery][]delivery{}
 	}
-	for _, m := range msgs {
-		f.msgs[m] = struct{}{}
-	}
+	f.parts[&part[0]] = part
 }
 
-func (f *inFlight) remove(msgs []jetstream.Msg) {
+func (f *inFlight) remove(part []delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, m := range msgs {
-		delete(f.msgs, m)
-	}
+	delete(f.parts, &part[0])
 }
 
 // keepAlive tells the server about work in progress until ctx ends. In normal
@@ -45,8 +39,10 @@ func (f *inFlight) keepAlive(ctx context.Context, every time.Duration) {
 			return
 		case <-tick.C:
 			f.mu.Lock()
-			for m := range f.msgs {
-				_ = m.InProgress() // on failure the message is delivered again and recognised
+			for _, part := range f.parts {
+				for i := range part {
+					_ = part[i].msg.InProgress() // on failure, or if it is settled, no harm: its id is known
+				}
 			}
 			f.mu.Unlock()
 		}

@@ -71,31 +71,30 @@ func (c *Consumer) bookUntilDone(ctx context.Context, entries []ledger.Entry) (l
 // settleAll gives every message of a part its fate. outcomes is nil when nothing
 // is known to be committed.
 func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
-	msgs := make([]jetstream.Msg, len(part))
-	for i := range part {
-		msgs[i] = part[i].msg
-	}
-	defer c.inFlight.remove(msgs)
+	defer c.inFlight.remove(part)
 	if outcomes == nil {
-		for _, msg := range msgs {
-			c.settle(msg, handBack, "")
+		for i := range part {
+			c.settle(part[i].msg, handBack, "")
 		}
 		return
 	}
 	c.quarantineAll(ctx, part, outcomes)
-	for i, msg := range msgs {
-		if i == len(msgs)/2 {
+	booked, duplicates := 0, 0
+	for i := range part {
+		if i == len(part)/2 {
 			killpoint.Here("during-ack")
 		}
 		switch outcomes[i].Fate {
 		case ledger.Booked:
-			c.metrics.booked.Inc()
-			c.settle(msg, accept, "")
+			booked++
+			c.settle(part[i].msg, accept, "")
 		case ledger.Duplicate:
-			c.metrics.duplicates.Inc()
-			c.settle(msg, accept, "")
+			duplicates++
+			c.settle(part[i].msg, accept, "")
 		}
 	}
+	c.metrics.booked.Add(float64(booked))
+	c.metrics.duplicates.Add(float64(duplicates))
 }
 
 // quarantineAll copies the rejected events to the quarantine stream and lets go

@@ -108,10 +108,11 @@ func Arrival(msg jetstream.Msg) (events.Arrival, error) {
 }
 
 func replayedArrival(h nats.Header) (events.Arrival, bool) {
-	if len(h) == 0 {
+	values := h[headerReplaySequence]
+	if len(values) == 0 { // as good as always
 		return events.Arrival{}, false
 	}
-	sequence, err := strconv.ParseUint(h.Get(headerReplaySequence), 10, 64)
+	sequence, err := strconv.ParseUint(values[0], 10, 64)
 	if err != nil {
 		return events.Arrival{}, false
 	}
