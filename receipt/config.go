@@ -18,6 +18,7 @@ import (
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/web"
 	"github.com/tidegate/tidegate/meter"
+	page "github.com/tidegate/tidegate/receipt/web"
 )
 
 // Permission is what a caller must hold for the port that a receipt is scanned for.
@@ -110,7 +111,7 @@ func New(cfg Config) (http.Handler, error) {
 	mux.Handle("/api/v1/ports/{port}/scan-receipt", cfg.Auth.Require(Permission, port, http.HandlerFunc(wrongMethod)))
 	mux.Handle("GET /api/v1/session", cfg.Auth.RequireSomePort(Permission, http.HandlerFunc(s.session)))
 	mux.Handle("/api/", cfg.Auth.RequireSomePort(Permission, http.HandlerFunc(unknownRoute)))
-	mux.Handle("/", pages())
+	mux.Handle("/", page.Handler())
 	if cfg.Login != nil {
 		login := cfg.Login.Handler()
 		mux.Handle("/login", login)

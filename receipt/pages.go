@@ -1,5 +1,0 @@
-package receipt
-
-import "net/http"
-
-func pages() http.Handler { return http.NotFoundHandler() }
