@@ -76,7 +76,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		return nil, err
 	}
 	reservePool, err := connect(ctx, cfg.URL, reserveConns, map[string]string{
-		"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"})
+		"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s",
+		"plan_cache_mode": "force_generic_plan"}) // planning a reservation again would cost more than making it
 	if err != nil {
 		pool.Close()
 		return nil, err
