@@ -8,7 +8,11 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"syscall"
 	"testing"
 	"time"
 
@@ -120,6 +124,12 @@ func (c *scanner) scan(port string, picture []byte) (r scanReply) {
 func (c *scanner) signIn() {
 	c.t.Helper()
 	path, _ := c.login.NewLink(time.Now())
+	c.open(path)
+}
+
+// open opens a login link and keeps the session.
+func (c *scanner) open(path string) {
+	c.t.Helper()
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Get(c.url + path)
 	if err != nil {
@@ -303,4 +313,70 @@ func TestScanWithoutAGate(t *testing.T) {
 	}
 	s.run()
 	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+}
+
+// TestReceiptCommand is the service as a process of its own, which knows nothing but
+// the address of NATS: it signs in by the link it prints, scans, and when it is told
+// to stop, answers the scan in flight and reports what that cost.
+func TestReceiptCommand(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	c := &scanner{system: s, stand: &receipttest.Stand{}}
+	arrived := make(chan struct{})
+	c.stand.Then = func(n int, _ http.ResponseWriter, r *http.Request) bool {
+		if n == 2 { // the second takes its time
+			close(arrived)
+			<-r.Context().Done()
+		}
+		return n == 2
+	}
+	stand := httptest.NewServer(c.stand)
+	t.Cleanup(stand.Close)
+	addr := testenv.FreeAddr(t)
+	c.url = "http://" + addr
+	cmd := exec.Command(testenv.Binary(t, "cmd/receipt"), "--http", addr, "--nats-url", s.nats.ClientURL(), "--data", t.TempDir(), "--provider", "claude", "--base-url", stand.URL)
+	cmd.Env = append(os.Environ(), "ANTHROPIC_API_KEY=key")
+	out := &lockedBuffer{}
+	cmd.Stdout, cmd.Stderr = out, out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		if t.Failed() {
+			t.Logf("its output:\n%s", out)
+		}
+	})
+	t.Cleanup(http.DefaultClient.CloseIdleConnections)
+	for _, path := range []string{"/readyz", "/healthz", "/"} {
+		s.eventually(path+" answers 200", func() bool {
+			resp, err := http.Get(c.url + path)
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == http.StatusOK
+		})
+	}
+	link := regexp.MustCompile(`/login\?code=\S+`).FindString(out.String())
+	c.open(link)
+	if r := c.scan("p1", drawn(t)); r.Source != "ai" || r.Receipt.Total != 103.9 {
+		t.Fatalf("%s", r.text)
+	}
+	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+
+	second := make(chan scanReply, 1)
+	go func() { second <- c.scan("p2", drawn(t)) }()
+	<-arrived
+	_ = cmd.Process.Signal(syscall.SIGTERM)
+	r := <-second
+	if r.status != 200 || r.Source != "manual" || r.Reason != "provider-unavailable" || r.Usage == nil || r.Usage.InputTokens == 0 {
+		t.Errorf("in flight at the stop: %d %s", r.status, r.text)
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	s.eventually("what the provider had read is booked", func() bool { return r.Usage != nil && s.booked("p2") == r.Usage.TotalTokens })
 }

@@ -5,8 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/tidegate/tidegate/events"
@@ -115,7 +115,7 @@ func reasonFor(v events.Verdict, read Receipt, err error) (Reason, string) {
 	}
 	switch {
 	case !v.Allowed && (v.Reason == events.ReasonHardCapReached || v.Reason == events.ReasonEstimateExceedsHardCap):
-		return BudgetExceeded, "The AI budget of this port is used up until " + v.ResetsAt.UTC().Format("2 January 2006, 15:04") + " UTC."
+		return BudgetExceeded, "The AI budget of this port is used up until " + v.ResetsAt.UTC().Format(dayAndTime) + " UTC."
 	case !v.Allowed:
 		return GateUnavailable, "Nobody can say right now whether this port may use AI."
 	case errors.Is(err, ErrNotConfigured):
@@ -133,14 +133,25 @@ func reasonFor(v events.Verdict, read Receipt, err error) (Reason, string) {
 }
 
 func softCapMessage(v events.Verdict) string {
-	s := fmt.Sprintf("This port has used %d tokens of its AI budget", v.UsedTokens)
+	s := "This port has used " + grouped(v.UsedTokens) + " tokens of its AI budget"
 	if v.SoftCapTokens != nil {
-		s += fmt.Sprintf("; its soft cap is %d", *v.SoftCapTokens)
+		s += "; its soft cap is " + grouped(*v.SoftCapTokens)
 	}
 	if v.HardCapTokens != nil {
-		s += fmt.Sprintf(", and at %d receipts have to be typed until %s UTC", *v.HardCapTokens, v.ResetsAt.UTC().Format("2 January 2006, 15:04"))
+		s += ", and at " + grouped(*v.HardCapTokens) + " receipts have to be typed until " + v.ResetsAt.UTC().Format(dayAndTime) + " UTC"
 	}
 	return s + "."
+}
+
+const dayAndTime = "2 January 2006, 15:04"
+
+// grouped is n, which is not negative, with its thousands apart.
+func grouped(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }
 
 // usage sums what was spent; nil when nothing was.

@@ -183,13 +183,13 @@ func TestReceiptPage(t *testing.T) {
 			s.verdict = events.Verdict{Allowed: true, SoftCapWarning: true, Enabled: true, Period: "month", UsedTokens: 900, SoftCapTokens: &soft, HardCapTokens: &hard, ResetsAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
 		})
 		choose(t, p, "image/jpeg", photo)
-		p.See("Soft cap reached. This port has used 900 tokens of its AI budget; its soft cap is 800", "Before it, the port had used 900 of 1,000,000 tokens.")
+		p.See("Soft cap reached. This port has used 900 tokens of its AI budget; its soft cap is 800, and at 1,000,000 receipts have to be typed until 1 December 2026, 00:00 UTC.", "Before it, the port had used 900 of 1,000,000 tokens.")
 		looks(p, "soft-cap")
 
 		// And with the hard cap reached: nothing is read, everything can be typed.
 		s.set(func() { s.verdict.Allowed, s.verdict.Reason = false, events.ReasonHardCapReached })
 		choose(t, p, "image/jpeg", photo)
-		p.See("Please type this receipt", "AI budget used up.", "1 December 2026, 00:00 UTC")
+		p.See("Please type this receipt", "AI budget used up.", "1 December 2026, 00:00 UTC", "The port has used 900 of 1,000,000 tokens.", "The photo goes to stand-in")
 		p.SeeNot("Soft cap reached.", "Read by")
 		for _, field := range []string{"merchant", "date", "total", "currency"} {
 			value(t, p, field, "")

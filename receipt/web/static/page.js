@@ -117,7 +117,7 @@ function spent({usage, budget}) {
   }
   if (budget) {
     const of = budget.hard_cap_tokens === null ? '' : ` of ${count.format(budget.hard_cap_tokens)}`;
-    parts.push(`Before it, the port had used ${count.format(budget.used_tokens)}${of} tokens.`);
+    parts.push(`${usage ? 'Before it, the port had' : 'The port has'} used ${count.format(budget.used_tokens)}${of} tokens.`);
   }
   return parts.join(' ');
 }
@@ -157,6 +157,9 @@ async function begin() {
     need(document, '.session').hidden = false;
     maxBytes = s.max_bytes;
     need(document, '.limits').textContent = `JPEG, PNG or WebP, up to ${Math.floor(s.max_bytes / 2 ** 20)} MiB`;
+    need(document, '.fate').textContent = s.provider && s.provider !== 'tesseract'
+      ? `Nothing is stored here. The photo goes to ${s.provider}, which reads it.`
+      : 'Nothing is stored here: the photo is read on this server and forgotten.';
     need(document, '#ports').replaceChildren(...(s.ports ?? []).map((id) => h('option', {value: id})));
     port.value ||= new URLSearchParams(location.search).get('port') ?? (s.ports?.length === 1 ? s.ports[0] : localStorage.getItem('port') ?? '');
     main.hidden = false;
