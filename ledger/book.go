@@ -94,7 +94,7 @@ func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error)
 }
 
 // BookTx is like [Ledger.Book] within the caller's transaction, which must be
-// READ COMMITTED. Outcomes hold once it commits. An error leaves the transaction
+// READ COMMITTED; it sets plan_cache_mode for the rest of it. Outcomes hold once it commits. An error leaves the transaction
 // unusable; nothing is retried and no bad entry is singled out.
 func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Booking, error) {
 	b := newBatch(entries)
