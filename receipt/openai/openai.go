@@ -21,7 +21,7 @@ import (
 )
 
 // DefaultModel reads pictures and costs little.
-const DefaultModel = sdk.ChatModelGPT5Mini
+const DefaultModel = sdk.ChatModelGPT5_4Mini
 
 // maxEdge is beyond what the API looks at: it shrinks larger pictures itself.
 const maxEdge = 2048
