@@ -67,6 +67,7 @@ type Consumer struct {
 	inFlight inFlight
 	notices  notices
 	metrics  metrics
+	ready    chan struct{} // closed once streams, durable and partitions exist
 }
 
 // New returns a consumer. It does not talk to the network.
@@ -90,7 +91,7 @@ func New(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer)}
+	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), ready: make(chan struct{})}
 	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: cfg.Now}
 	return c, nil
 }
@@ -102,6 +103,9 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
+// Ready is closed once the consumer books: its streams exist.
+func (c *Consumer) Ready() <-chan struct{} { return c.ready }
+
 // Run books until ctx ends. It returns after every fetched event is booked and
 // acknowledged, quarantined, or handed back to the stream. It returns an error at
 // once when a stream could lose events ([*LossyStreamError]); it rides out
@@ -111,6 +115,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err != nil || durable == nil {
 		return err
 	}
+	close(c.ready)
 	// Writers outlive ctx: they finish what was fetched.
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()

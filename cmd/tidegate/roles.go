@@ -66,6 +66,7 @@ func (s *system) startConsumer(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
+	s.checks.Add("consumer", ready(c.Ready(), "streams and partitions are not there yet"))
 	group.Go(func(ctx context.Context) error {
 		defer nc.Close()
 		return c.Run(ctx)
@@ -83,14 +84,7 @@ func (s *system) startGate(group *pool.ContextPool) error {
 		return err
 	}
 	s.gateReady = g.Ready()
-	s.checks.Add("gate", func(context.Context) error {
-		select {
-		case <-g.Ready():
-			return nil
-		default:
-			return errors.New("totals are not loaded yet")
-		}
-	})
+	s.checks.Add("gate", ready(g.Ready(), "totals are not loaded yet"))
 	group.Go(g.Run)
 	return nil
 }
@@ -110,6 +104,18 @@ func (s *system) startDemo(group *pool.ContextPool) error {
 		return demo.Run(ctx, nc, s.log)
 	})
 	return nil
+}
+
+// ready is a check that fails until c is closed.
+func ready(c <-chan struct{}, otherwise string) func(context.Context) error {
+	return func(context.Context) error {
+		select {
+		case <-c:
+			return nil
+		default:
+			return errors.New(otherwise)
+		}
+	}
 }
 
 // connectChecked makes a role's connection and reports its state in /readyz.
