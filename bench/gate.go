@@ -21,7 +21,7 @@ type gateCmd struct {
 var checkRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
 
 func (c *gateCmd) Run(ctx context.Context, r *report) error {
-	r.section("Gate: check against a bare echo", "Server and responder share a process (as by default), the callers are in another, over up to four connections. The echo gets the same request and answers as many bytes. "+digits(c.Ports)+" ports with budgets; rounds alternate.")
+	r.section("Gate: check against a bare echo", "Server and responder share a process (as by default), the callers are in another, over up to four connections. The echo gets the same request, on as many subjects, and answers as many bytes. "+digits(c.Ports)+" ports with budgets; rounds alternate.")
 	s, err := newSystem()
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (c *gateCmd) Run(ctx context.Context, r *report) error {
 	for _, n := range []int{1, 16, 64, 256} {
 		var rounds []pair
 		for range r.runs {
-			yard, err := callers(ctx, echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo.port", checkRequest) })
+			yard, err := callers(ctx, echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, c.echo(caller, i), checkRequest) })
 			if err != nil {
 				return err
 			}
@@ -72,6 +72,11 @@ func (c *gateCmd) Run(ctx context.Context, r *report) error {
 
 func (c *gateCmd) subject(caller, i int) string {
 	return fmt.Sprintf("%s.port-%04d", events.SubjectCheck, (caller*7919+i)%c.Ports)
+}
+
+// echo spreads over as many subjects: NATS remembers the routes of a few hundred.
+func (c *gateCmd) echo(caller, i int) string {
+	return fmt.Sprintf("echo.port-%04d", (caller*7919+i)%c.Ports)
 }
 
 func ask(nc *nats.Conn, subject string, body []byte) error {

@@ -178,7 +178,7 @@ func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 		var rounds []pair
 		var sustained []float64
 		for range r.runs {
-			yard, err := callers(ctx, b.echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo.port", reserveRequest) })
+			yard, err := callers(ctx, b.echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo."+b.port(caller, i), reserveRequest) })
 			if err != nil {
 				return err
 			}
