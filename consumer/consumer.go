@@ -207,14 +207,22 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		found, err := c.cfg.Ledger.SweepHolds(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.log.Warn("expired holds cannot be removed, trying again", "error", err)
-		}
-		for _, u := range found {
-			c.metrics.unsettled.Add(float64(u.Holds))
-			c.metrics.unsettledTokens.Add(float64(u.Tokens))
-			c.log.Warn("calls were allowed and never reported", "port_id", u.PortID, "holds", u.Holds, "tokens", u.Tokens)
+		for more := true; more && ctx.Err() == nil; {
+			found, err := c.cfg.Ledger.SweepHolds(ctx)
+			if err != nil && ctx.Err() == nil {
+				c.log.Warn("expired holds cannot be removed, trying again", "error", err)
+			}
+			more = c.countUnsettled(found) >= ledger.SweepBatch
 		}
 	}
+}
+
+func (c *Consumer) countUnsettled(found []ledger.Unsettled) (holds int64) {
+	for _, u := range found {
+		holds += u.Holds
+		c.metrics.unsettled.Add(float64(u.Holds))
+		c.metrics.unsettledTokens.Add(float64(u.Tokens))
+		c.log.Warn("calls were allowed and never reported", "port_id", u.PortID, "holds", u.Holds, "tokens", u.Tokens)
+	}
+	return holds
 }

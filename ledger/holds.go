@@ -19,7 +19,8 @@ const (
 	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
 	// but the event that settles it may be on its way.
 	sweepGrace = 10 * time.Second
-	sweepBatch = 5_000
+	// SweepBatch is how many holds one sweep removes at most.
+	SweepBatch = 5_000
 )
 
 // Unsettled is what a sweep found in one port: calls that were allowed and whose
@@ -31,9 +32,9 @@ type Unsettled struct {
 }
 
 // SweepHolds removes holds that have expired and counts them as unsettled, at
-// most 5,000 a call. An expired hold binds nobody even before it is swept.
+// most [SweepBatch] a call. An expired hold binds nobody even before it is swept.
 func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
-	rows, err := l.pool.Query(ctx, sweepHoldsSQL, sweepGrace, sweepBatch)
+	rows, err := l.pool.Query(ctx, sweepHoldsSQL, sweepGrace, SweepBatch)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: sweep holds: %w", err)
 	}
