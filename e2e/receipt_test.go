@@ -369,7 +369,10 @@ func TestReceiptCommand(t *testing.T) {
 	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
 
 	second := make(chan scanReply, 1)
-	go func() { second <- c.scan("p2", drawn(t)) }()
+	go func() {
+		defer close(second) // also when the scan fails the test
+		second <- c.scan("p2", drawn(t))
+	}()
 	<-arrived
 	_ = cmd.Process.Signal(syscall.SIGTERM)
 	r := <-second

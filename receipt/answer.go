@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/meter"
 )
 
 // Reason is why a receipt has to be typed, a stable word for machines.
@@ -107,12 +106,9 @@ func (j *job) outcome(read Receipt, err error) answer {
 	return a
 }
 
-// reasonFor is the reason to type, "" when there is none.
+// reasonFor is the reason to type, "" when there is none. A verdict that refuses is
+// the reason whatever the provider made of it.
 func reasonFor(v events.Verdict, read Receipt, err error) (Reason, string) {
-	var refused *meter.RefusedError
-	if errors.As(err, &refused) {
-		v, err = refused.Verdict, nil
-	}
 	switch {
 	case !v.Allowed && (v.Reason == events.ReasonHardCapReached || v.Reason == events.ReasonEstimateExceedsHardCap):
 		return BudgetExceeded, "The AI budget of this port is used up until " + v.ResetsAt.UTC().Format(dayAndTime) + " UTC."

@@ -213,6 +213,18 @@ func TestChecksWhenNothingCanBeHeld(t *testing.T) {
 		})
 }
 
+// No gate answers and the policy is to go on: asking it again for each call would
+// only add its timeout.
+func TestAGateThatIsDownIsAskedOnce(t *testing.T) {
+	down := fmt.Errorf("asking: %w", events.ErrUnavailable)
+	each(t, func() *gate { return &gate{verdict: events.Verdict{Allowed: true}, checkErr: down, holdErr: down} }, simple, nil,
+		func(t *testing.T, w *world, s *receipttest.Stand, _ string) {
+			if r := w.scan("p1"); r.Source != "ai" || len(w.gate.asked) != 1 || len(w.book.all()) != 1 {
+				t.Errorf("the gate was asked %q, recorded %+v: %s", w.gate.asked, w.book.all(), r.text)
+			}
+		})
+}
+
 func TestProvidersWithoutAKey(t *testing.T) {
 	t.Setenv("OPENAI_API_KEY", "")
 	for name, provider := range map[string]receipt.Provider{"openai": openai.New(openai.Config{}), "anthropic": anthropic.New(anthropic.Config{})} {

@@ -174,7 +174,10 @@ func TestStoppingAnswersScansInFlight(t *testing.T) {
 	go func() { served <- web.Serve(ctx, listener, handler) }()
 	w.url = "http://" + listener.Addr().String()
 	answered := make(chan reply, 1)
-	go func() { answered <- w.scan("p1") }()
+	go func() {
+		defer close(answered) // also when the scan fails the test
+		answered <- w.scan("p1")
+	}()
 	<-began
 	stop()
 	if r := <-answered; r.status != 200 || r.Source != "manual" || r.Reason != "provider-unavailable" || r.Usage["input_tokens"] != 7.0 {
@@ -196,7 +199,10 @@ func TestBusy(t *testing.T) {
 		})
 	})
 	first := make(chan reply, 1)
-	go func() { first <- w.scan("p1") }()
+	go func() {
+		defer close(first)
+		first <- w.scan("p1")
+	}()
 	<-began
 	if r := w.scan("p1"); r.status != 503 || r.header.Get("Retry-After") != "5" || !strings.HasSuffix(r.Type, "#busy") {
 		t.Errorf("%d %s", r.status, r.text)

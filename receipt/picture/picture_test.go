@@ -207,6 +207,22 @@ func TestShrinksLargePictures(t *testing.T) {
 	}
 }
 
+func TestShrinkingKeepsWhatThereIs(t *testing.T) {
+	for _, size := range []image.Point{{6100, 4000}, {3001, 10}, {9500, 2}, {1, 7000}} {
+		file, err := picture.Open(receipttest.JPEG(t, corner(size.X, size.Y)), 40*million)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img, err := file.Decode()
+		if err != nil || max(img.Rect.Dx(), img.Rect.Dy()) != 3000 || min(img.Rect.Dx(), img.Rect.Dy()) < 1 {
+			t.Errorf("%v became %v, %v", size, img.Rect, err)
+		}
+		if size.X > 3001 && size.Y > 2 && dark(img) != [4]bool{true, false, false, false} {
+			t.Errorf("%v: dark at %v", size, dark(img))
+		}
+	}
+}
+
 func TestJPEGSaysNothingOfWhereItWasTaken(t *testing.T) {
 	file := withOrientation(receipttest.JPEG(t, corner(60, 40)), 6, binary.BigEndian, "MM")
 	out, err := picture.JPEG(decode(t, file), 2048)

@@ -92,8 +92,12 @@ func (p *Provider) Read(ctx context.Context, _ *http.Client, img image.Image) (r
 }
 
 // narrow is the width that small pictures are enlarged to: tesseract reads letters
-// best that are 20 to 30 pixels high, and a till prints some 40 in a row.
-const narrow = 1000
+// best that are 20 to 30 pixels high, and a till prints some 40 in a row. More than
+// three times enlarged, there is nothing to read on them.
+const (
+	narrow      = 1000
+	mostEnlarge = 3.0
+)
 
 // flattenRadius is a few letters.
 const flattenRadius = 40
@@ -108,7 +112,7 @@ func (p *Provider) looks(ctx context.Context, command string, img image.Image) (
 	}
 	even := picture.Flatten(gray, flattenRadius)
 	if w := gray.Rect.Dx(); w < narrow {
-		even = picture.Scale(even, float64(narrow)/float64(w))
+		even = picture.Scale(even, min(mostEnlarge, float64(narrow)/float64(w)))
 	}
 	column, err := p.look(ctx, command, even, "4")
 	if err != nil {
