@@ -109,9 +109,6 @@ const eraseLock = 0x71de6a7f
 func (l *Ledger) loadErased(ctx context.Context, tx pgx.Tx) error {
 	var count int
 	var send pgx.Batch
-	// A booking's statements take arrays: Postgres would plan them anew each time, at
-	// more than a small batch costs.
-	send.Queue("set local plan_cache_mode = force_generic_plan")
 	send.Queue("select pg_advisory_xact_lock_shared($1)", eraseLock)
 	send.Queue("select count(*) from ai_erased_users").QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {

@@ -81,12 +81,12 @@ func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error)
 		return Booking{}, err
 	}
 	if !l.expectDuplicates.Load() {
-		err := l.inTx(ctx, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, b) })
+		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, b) })
 		if sqlState(err) != codeUniqueViolation {
 			return b.booking, err
 		}
 	}
-	err := l.inTx(ctx, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, b) })
+	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, b) })
 	if err == nil {
 		l.expectDuplicates.Store(b.known > 0)
 	}
@@ -94,8 +94,9 @@ func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error)
 }
 
 // BookTx is like [Ledger.Book] within the caller's transaction, which must be
-// READ COMMITTED; it sets plan_cache_mode for the rest of it. Outcomes hold once it commits. An error leaves the transaction
-// unusable; nothing is retried and no bad entry is singled out.
+// READ COMMITTED and must not have inserted one of the ports itself. Outcomes hold
+// once it commits. An error leaves the transaction unusable; nothing is retried and
+// no bad entry is singled out.
 func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Booking, error) {
 	b := newBatch(entries)
 	if err := l.admit(ctx, b); err != nil {

@@ -33,7 +33,8 @@ type Config struct {
 	// KnownPortsOnly quarantines events of ports that nobody registered. By
 	// default a port is registered by its first event or budget.
 	KnownPortsOnly bool
-	// MaxConns bounds the connections. Default 10.
+	// MaxConns bounds the connections for reports, budgets and operators. Default 10.
+	// Bookings and reservations have 4 each of their own.
 	MaxConns int32
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
@@ -42,6 +43,7 @@ type Config struct {
 // Ledger is safe for concurrent use. Any number of processes may open the same database.
 type Ledger struct {
 	pool        *pgxpool.Pool
+	bookPool    *pgxpool.Pool // for Book
 	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
 	cfg         Config
 	log         *slog.Logger
@@ -70,32 +72,48 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
+	l := &Ledger{cfg: cfg, log: cfg.Logger}
 	// A process that was stopped inside a transaction must not hold its locks for long.
-	pool, err := connect(ctx, cfg.URL, cfg.MaxConns, map[string]string{"idle_in_transaction_session_timeout": "10s"})
-	if err != nil {
-		return nil, err
+	patient := map[string]string{"idle_in_transaction_session_timeout": "10s"}
+	hasty := map[string]string{"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"}
+	for _, p := range []struct {
+		pool     **pgxpool.Pool
+		conns    int32
+		settings []map[string]string
+	}{
+		{&l.pool, cfg.MaxConns, []map[string]string{patient}},
+		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
+		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
+	} {
+		var err error
+		if *p.pool, err = connect(ctx, cfg.URL, p.conns, p.settings...); err != nil {
+			l.Close()
+			return nil, err
+		}
 	}
-	reservePool, err := connect(ctx, cfg.URL, reserveConns, map[string]string{
-		"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s",
-		"plan_cache_mode": "force_generic_plan"}) // planning a reservation again would cost more than making it
-	if err != nil {
-		pool.Close()
-		return nil, err
-	}
-	l := &Ledger{pool: pool, reservePool: reservePool, cfg: cfg, log: cfg.Logger}
 	l.forget()
-	if err := pool.Ping(ctx); err != nil {
+	if err := l.pool.Ping(ctx); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	return l, nil
 }
 
-// reserveConns is how many transactions may reserve at once in this process.
-const reserveConns = 4
+// How many transactions may book, and reserve, at once in this process.
+const (
+	bookConns    = 4
+	reserveConns = 4
+)
+
+// keyed is for statements that look up, by primary key, whatever arrays they are
+// given. Postgres would plan them anew for each array, at more than a small batch
+// costs; and a plan that is kept must not be one that was good while the tables
+// were empty, which is to read them whole.
+var keyed = map[string]string{"plan_cache_mode": "force_generic_plan",
+	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
 // connect makes a pool, which connects when it is first used.
-func connect(ctx context.Context, url string, conns int32, settings map[string]string) (*pgxpool.Pool, error) {
+func connect(ctx context.Context, url string, conns int32, settings ...map[string]string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: database URL: %w", err)
@@ -103,7 +121,9 @@ func connect(ctx context.Context, url string, conns int32, settings map[string]s
 	pc.MaxConns = conns
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
 	pc.ConnConfig.RuntimeParams["application_name"] = "tidegate"
-	maps.Copy(pc.ConnConfig.RuntimeParams, settings)
+	for _, s := range settings {
+		maps.Copy(pc.ConnConfig.RuntimeParams, s)
+	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -113,8 +133,11 @@ func connect(ctx context.Context, url string, conns int32, settings map[string]s
 
 // Close waits for running calls and closes the connections.
 func (l *Ledger) Close() {
-	l.reservePool.Close()
-	l.pool.Close()
+	for _, pool := range []*pgxpool.Pool{l.reservePool, l.bookPool, l.pool} {
+		if pool != nil { // nil: Open failed before
+			pool.Close()
+		}
+	}
 }
 
 // Ping reports whether the database answers.

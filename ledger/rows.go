@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -104,7 +105,10 @@ func (l *Ledger) compareKnown(ctx context.Context, tx pgx.Tx, b *batch, known []
 		return nil
 	}
 	args, named := l.columns(b, known)
-	rows, err := tx.Query(ctx, compareKnownSQL, append(args, named)...)
+	// Planned anew each time: two indexes begin with the port, and on an empty ledger
+	// they look alike.
+	args = slices.Concat([]any{pgx.QueryExecModeCacheDescribe}, args, []any{named})
+	rows, err := tx.Query(ctx, compareKnownSQL, args...)
 	if err != nil {
 		return fmt.Errorf("ledger: compare %d known rows: %w", len(known), err)
 	}

@@ -1,0 +1,88 @@
+package ledger_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// A process that starts on an empty database keeps its plans while the tables grow.
+// They must look rows up by key, then as before: what is read must not depend on
+// how much there is.
+func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	l := open(t, s.url)
+	at := noon
+	batch := func(n int) (entries []ledger.Entry) {
+		for range n {
+			at = at.Add(time.Millisecond)
+			e := call("p1", at)
+			e.Usage.ReservationID = events.NewUUIDv7(noon).String()
+			entries = append(entries, e)
+		}
+		return entries
+	}
+	first := batch(100)
+	use := func() {
+		for range 8 { // every connection of the pools, and more often than Postgres waits for a generic plan
+			if _, err := l.Book(t.Context(), first); err != nil { // known but for the first time
+				t.Fatal(err)
+			}
+			if _, err := l.Book(t.Context(), batch(100)); err != nil {
+				t.Fatal(err)
+			}
+			if _, _, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
+				func(events.Budget, int64, int64, int64, time.Time) events.Verdict { return events.Verdict{} }); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := l.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	use()
+	// Fill the tables, without letting Postgres know by an analyze.
+	for _, sql := range []string{
+		`alter table ai_budget_holds set (autovacuum_enabled = off)`,
+		`insert into ai_usage_ledger (created_at, id, port_id, feature, provider, model)
+			select (select max(created_at) from ai_usage_ledger) + interval '1 hour' + n * interval '1 ms', gen_random_uuid(), 'p' || n % 2 + 1, 'f', 'p', 'm' from generate_series(1, 60000) n`,
+		`insert into ai_budget_holds (port_id, id, tokens, created_at, expires_at)
+			select 'p' || n % 50 + 2, gen_random_uuid(), 1, now(), now() + interval '1 hour' from generate_series(1, 60000) n`,
+	} {
+		if _, err := s.db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := s.read(t)
+	use()
+	l.Close() // its sessions tell what they read when they end
+	time.Sleep(100 * time.Millisecond)
+	if read := s.read(t) - before; read > 30_000 {
+		t.Errorf("16 batches of 100 and 8 reservations read %d rows of tables that hold 120,000 others: some statement reads them all", read)
+	}
+}
+
+// read is how many rows and index entries of the two big tables were ever read.
+func (s store) read(t testing.TB) (n int64) {
+	t.Helper()
+	conn, err := s.db.Acquire(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	for _, sql := range []string{"select pg_stat_force_next_flush()", "select pg_stat_clear_snapshot()"} {
+		if _, err := conn.Exec(context.Background(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	err = conn.QueryRow(context.Background(), `select (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables where relname ~ '^ai_(usage_ledger|budget_holds)')
+		+ (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where relname ~ '^ai_(usage_ledger|budget_holds)')`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
