@@ -87,41 +87,39 @@ func (g *Gate) laneOf(port string) *lane {
 // reserve queues a reservation; its lane answers.
 func (g *Gate) reserve(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !inbox.Allowed(req.Reply()) {
-			g.metrics.unrepliable.Inc()
-			return
-		}
 		var r events.ReserveRequest
-		port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
-		if err == nil {
-			err = r.Validate()
+		if g.accept(base, req, &r, func() error { return r.Validate() }) {
+			enqueue(g, req, g.laneOf(r.PortID).reserves, reserveTask{req, r, time.Now()})
 		}
-		if err != nil {
-			g.fault(req, err)
-			return
-		}
-		enqueue(g, req, g.laneOf(port).reserves, reserveTask{req, r, time.Now()})
 	}
 }
 
 // release queues the end of a hold; its lane answers.
 func (g *Gate) release(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !inbox.Allowed(req.Reply()) {
-			g.metrics.unrepliable.Inc()
-			return
-		}
 		var r events.ReleaseRequest
-		port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
-		if err == nil {
-			err = r.Validate()
+		if g.accept(base, req, &r, func() error { return r.Validate() }) {
+			enqueue(g, req, g.laneOf(r.PortID).releases, releaseTask{req, ledger.Hold{PortID: r.PortID, ReservationID: r.ReservationID}})
 		}
-		if err != nil {
-			g.fault(req, err)
-			return
-		}
-		enqueue(g, req, g.laneOf(port).releases, releaseTask{req, ledger.Hold{PortID: port, ReservationID: r.ReservationID}})
 	}
+}
+
+// accept decodes a request that a lane is to answer. It reports false, having
+// answered with a fault where an answer can go, when there is nothing to do.
+func (g *Gate) accept(base string, req micro.Request, into any, validate func() error) bool {
+	if !inbox.Allowed(req.Reply()) {
+		g.metrics.unrepliable.Inc()
+		return false
+	}
+	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), into)
+	if err == nil {
+		err = validate()
+	}
+	if err != nil {
+		g.fault(req, err)
+		return false
+	}
+	return true
 }
 
 // enqueue never waits: who finds no place is told to try again.
