@@ -36,12 +36,6 @@ type Config struct {
 	// end a batch too. Default 50,000: the more events share a transaction, the more
 	// of them share a totals row. Only a backlog makes batches that large.
 	BatchSize int
-	// BatchWait is how long a batch waits for more events after its first one.
-	// Default 25 ms. It is most of the time from publish to booked on a quiet system.
-	BatchWait time.Duration
-	// Writers is how many transactions book at the same time. Events are shared
-	// out by port, so that two of them never wait for the same totals. Default 2.
-	Writers int
 	// AckWait is how long events wait for another consumer when the one that had
 	// fetched them died. All replicas must have the same. Default 10 s.
 	AckWait time.Duration
@@ -76,8 +70,6 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, errors.New("consumer: Conn and Ledger are required")
 	}
 	setDefault(&cfg.BatchSize, defaultBatch)
-	setDefault(&cfg.BatchWait, 25*time.Millisecond)
-	setDefault(&cfg.Writers, 2)
 	setDefault(&cfg.AckWait, 10*time.Second)
 	setDefault(&cfg.Replicas, 1)
 	setDefault(&cfg.DrainTimeout, 8*time.Second)
@@ -122,7 +114,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.DrainTimeout, stop) })()
 
 	group := pool.New()
-	queues := make([]chan []delivery, c.cfg.Writers)
+	queues := make([]chan []delivery, writers)
 	for i := range queues {
 		queues[i] = make(chan []delivery, 1)
 		group.Go(func() { c.write(drain, i, queues[i]) })

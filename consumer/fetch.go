@@ -16,6 +16,13 @@ import (
 )
 
 const (
+	// writers is how many transactions book at the same time. Events are shared out by
+	// port, so that two of them never wait for the same totals.
+	writers = 2
+	// batchWait is how long a small batch waits for more events after its first one:
+	// most of the time from publish to booked on a quiet system.
+	batchWait = 25 * time.Millisecond
+
 	idleWait    = time.Second // how long one pull waits for a first event; also the longest wait to stop
 	decodeChunk = 256         // messages decoded by one task
 	pullSize    = 5_000       // messages asked for at once
@@ -62,7 +69,7 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 
 // fetch takes in one batch: whatever waits in the stream, up to BatchSize. With
 // nothing to do it waits in the server for a first event, and when few came it
-// waits BatchWait for others to share their transaction. It is never cut short:
+// waits batchWait for others to share their transaction. It is never cut short:
 // what the server has sent would wait for its redelivery.
 func (c *Consumer) fetch(durable jetstream.Consumer, in *intake) error {
 	batch, err := durable.Fetch(1, jetstream.FetchMaxWait(idleWait))
@@ -76,7 +83,7 @@ func (c *Consumer) fetch(durable jetstream.Consumer, in *intake) error {
 			return err
 		}
 		if in.n-before < room { // that was all for now
-			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(c.cfg.BatchWait))
+			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(batchWait))
 			return in.takeAll(batch, err)
 		}
 	}

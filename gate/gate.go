@@ -27,9 +27,6 @@ type Config struct {
 	// Ledger is where totals and budgets are read and budgets are stored. Required.
 	Ledger *ledger.Ledger
 
-	// ResyncEvery is how often the gate reads all totals again even if it missed
-	// nothing. Default 1 minute; it waits at least 20 times as long as a reading takes.
-	ResyncEvery time.Duration
 	// MaxStale is how old the gate's knowledge may be before it refuses, with
 	// gate_stale, ports that have a hard cap. It grows old when neither Postgres nor
 	// a consumer can be heard. Default 5 minutes; negative: never refuse for that.
@@ -73,9 +70,6 @@ func New(cfg Config) (*Gate, error) {
 	}
 	if cfg.ReserveTimeout == 0 {
 		cfg.ReserveTimeout = time.Second
-	}
-	if cfg.ResyncEvery == 0 {
-		cfg.ResyncEvery = time.Minute
 	}
 	if cfg.MaxStale == 0 {
 		cfg.MaxStale = 5 * time.Minute

@@ -14,6 +14,10 @@ import (
 	"github.com/tidegate/tidegate/ledger"
 )
 
+// resyncEvery is how often the gate reads all totals again even if it missed
+// nothing; it waits at least 20 times as long as a reading takes.
+const resyncEvery = time.Minute
+
 // silence is how long no consumer may be heard before the gate looks for itself.
 const silence = 5 * time.Second
 
@@ -191,7 +195,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			now := g.cfg.Now()
 			since := now.Sub(lastRead)
 			switch {
-			case since > max(g.cfg.ResyncEvery, 20*took):
+			case since > max(resyncEvery, 20*took):
 				cause = "periodic"
 			case g.hearing.silent(now) && since > max(silence, 20*took):
 				cause = "silence"

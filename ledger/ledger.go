@@ -33,9 +33,6 @@ type Config struct {
 	// KnownPortsOnly quarantines events of ports that nobody registered. By
 	// default a port is registered by its first event or budget.
 	KnownPortsOnly bool
-	// MaxConns bounds the connections for reports, budgets and operators. Default 10.
-	// Bookings and reservations have 4 each of their own.
-	MaxConns int32
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -66,9 +63,6 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.RetentionMonths < 2 {
 		return nil, fmt.Errorf("ledger: retention of %d months: must be at least 2", cfg.RetentionMonths)
 	}
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = 10
-	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
@@ -81,7 +75,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		conns    int32
 		settings []map[string]string
 	}{
-		{&l.pool, cfg.MaxConns, []map[string]string{patient}},
+		{&l.pool, otherConns, []map[string]string{patient}},
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
 	} {
@@ -99,10 +93,11 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	return l, nil
 }
 
-// How many transactions may book, and reserve, at once in this process.
+// How many transactions may be under way at once in this process.
 const (
 	bookConns    = 4
 	reserveConns = 4
+	otherConns   = 10 // reports, budgets, operators
 )
 
 // keyed is for statements that look up, by primary key, whatever arrays they are
