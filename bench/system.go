@@ -49,18 +49,24 @@ func newSystem() (*system, error) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
-	natsPort, err1 := freePort()
-	httpPort, err2 := freePort()
-	return &system{dir: dir, nats: "nats://" + natsPort, http: httpPort}, errors.Join(err1, err2)
+	ports, err := freePorts(2)
+	if err != nil {
+		return nil, err
+	}
+	return &system{dir: dir, nats: "nats://" + ports[0], http: ports[1]}, nil
 }
 
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// freePorts returns addresses that differ: all are taken before the first is let go.
+func freePorts(n int) (addrs []string, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		addrs = append(addrs, l.Addr().String())
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return addrs, nil
 }
 
 // run starts tidegate with embedded servers and waits until it is ready.
