@@ -58,6 +58,10 @@ func (a *api) putBudget(c *call) error {
 		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a budget before they read it themselves",
 			slog.String("port_id", c.port), slog.Any("error", err))
 	}
+	if err := a.cfg.Ledger.AwaitLeases(c.Context(), c.port, b); err != nil {
+		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: reservations may go by the old budget for a second",
+			slog.String("port_id", c.port), slog.Any("error", err))
+	}
 	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))
 	return a.replyBudget(c, b)
 }

@@ -272,7 +272,7 @@ func TestPeriodsAndHolds(t *testing.T) {
 	}
 	w.clock.set(time.Now())
 	hold := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 400}}
-	_, _, err := w.ledger.Reserve(t.Context(), hold, func(events.Budget, int64, int64, int64, time.Time) events.Verdict {
+	_, err := w.ledger.Reserve(t.Context(), hold, nil, func(events.Budget, int64, int64, int64, time.Time) events.Verdict {
 		return events.Verdict{Allowed: true}
 	})
 	if err != nil {

@@ -47,6 +47,9 @@ type HoldsNotice struct {
 	Ports  []string `json:"ports"`
 	Tokens []int64  `json:"tokens"`
 	At     []int64  `json:"at"`
+	// Recall names ports of which a reservation would be refused for what gates have
+	// leased: they give back what they have not made into holds.
+	Recall []string `json:"recall,omitempty"`
 }
 
 // BudgetNotice tells the gates that a port's budget was stored, on ai.budget.changed.

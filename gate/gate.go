@@ -50,7 +50,8 @@ type Gate struct {
 	memory    *memory
 	hearing   hearing
 	alerts    chan ledger.Alert
-	lanes     []*lane       // reservations on their way to Postgres
+	leases    *leases       // what reservations are made from in memory
+	lanes     []*lane       // the others, on their way to Postgres
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	metrics   metrics
@@ -81,7 +82,7 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Now = time.Now
 	}
 	g := &Gate{
-		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(),
+		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(),
 		alerts: make(chan ledger.Alert, 1024),
 		ready:  make(chan struct{}),
 		slow:   make(chan struct{}, slowAtOnce),
@@ -118,6 +119,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	if err == nil {
 		group.Go(func() { g.keepInSync(background) })
 		group.Go(func() { g.followHolds(background) })
+		group.Go(func() { g.endSlices(background) })
 		err = g.serve(ctx)
 	}
 	stop()
@@ -148,6 +150,7 @@ func (g *Gate) serve(ctx context.Context) error {
 	g.intake.Close()
 	g.tasks.Wait()
 	stopLanes()
+	g.returnSlices(context.WithoutCancel(ctx))
 	return err
 }
 
@@ -170,6 +173,7 @@ func (g *Gate) drain() {
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.cfg.Now()
 	l, used, held, asOf := g.memory.lookup(port, now)
+	held = max(held-g.leases.slack(port), 0)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {

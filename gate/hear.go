@@ -66,6 +66,9 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
 	}
+	for _, port := range n.Deleted {
+		g.leases.recall(port, now, 0)
+	}
 }
 
 // complete notes a notice and reports whether none is missing before it.
@@ -130,6 +133,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
+	g.leases.recall(n.PortID, time.Now(), 0) // they were granted under the old one
 	g.considerAlert(n.PortID, g.cfg.Now())
 }
 

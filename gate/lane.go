@@ -22,7 +22,7 @@ type lane struct {
 }
 
 type reserveTask struct {
-	req     micro.Request
+	req     micro.Request // nil: nobody asks; get a slice for the request's port
 	request events.ReserveRequest
 	at      time.Time // when it arrived
 }
@@ -84,11 +84,19 @@ func (g *Gate) laneOf(port string) *lane {
 	return g.lanes[h.Sum32()%uint32(len(g.lanes))]
 }
 
-// reserve queues a reservation; its lane answers.
+// reserve answers from a slice, or queues the reservation and its lane answers.
 func (g *Gate) reserve(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
 		var r events.ReserveRequest
-		if g.accept(base, req, &r, func() error { return r.Validate() }) {
+		if !g.accept(base, req, &r, func() error { return r.Validate() }) {
+			return
+		}
+		if v, ok := g.reserveHere(&r); ok {
+			g.metrics.fromSlices.Inc()
+			buf := buffers.Get().(*[]byte)
+			*buf = g.answer(reserveTask{req: req, request: r}, &v, *buf)
+			buffers.Put(buf)
+		} else {
 			enqueue(g, req, g.laneOf(r.PortID).reserves, reserveTask{req, r, time.Now()})
 		}
 	}

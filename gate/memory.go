@@ -55,6 +55,16 @@ func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, 
 	return l, used, held, asOf
 }
 
+// version is that of the port's budget, 0 if it has none.
+func (m *memory) version(id string) int64 {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if p, ok := m.ports[id]; ok {
+		return int64(p.limits.version)
+	}
+	return 0
+}
+
 // age is the time up to which everything is remembered, totals and holds. The
 // caller holds the lock.
 func (m *memory) age() time.Time {

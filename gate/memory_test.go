@@ -69,11 +69,6 @@ func TestMemoryConverges(t *testing.T) {
 	})
 }
 
-func (m *memory) version(port string) int64 {
-	l, _, _, _ := m.lookup(port, time.Now())
-	return int64(l.version)
-}
-
 func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time) {
 	m.beginReading()
 	for port := range maps.Keys(truth) {

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,27 +22,35 @@ func decideStored(b events.Budget, used, held, estimate int64, now time.Time) ev
 	return decide(newLimits(b), used, held, estimate, now)
 }
 
-// reserveAll decides waiting reservations in one transaction and answers each.
-// Callers that have been waiting for longer than ReserveTimeout have given up:
-// holding tokens for them would only keep others from spending.
+// reserveAll decides waiting reservations in one transaction, which also gets
+// slices for ports in demand, and answers each. Callers that have been waiting for
+// longer than ReserveTimeout have given up: holding tokens for them would only keep
+// others from spending.
 func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 	live := tasks[:0]
 	requests := make([]events.ReserveRequest, 0, len(tasks))
+	ports := make([]string, 0, len(tasks))
 	for _, t := range tasks {
+		if t.req == nil {
+			ports = append(ports, t.request.PortID)
+			continue
+		}
 		if time.Since(t.at) > g.cfg.ReserveTimeout {
 			g.fault(t.req, errBusy)
 			continue
 		}
 		live = append(live, t)
-		requests = append(requests, t.request)
+		requests, ports = append(requests, t.request), append(ports, t.request.PortID)
 	}
-	if len(live) == 0 {
+	slices.Sort(ports)
+	start := time.Now()
+	wants := g.leases.wants(slices.Compact(ports), start)
+	if len(live)+len(wants) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
 	defer cancel()
-	start := time.Now()
-	verdicts, standings, err := g.cfg.Ledger.Reserve(ctx, requests, decideStored)
+	reserved, err := g.cfg.Ledger.Reserve(ctx, requests, wants, decideStored)
 	g.metrics.reserveSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		g.log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(live), "error", err)
@@ -51,15 +60,45 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 		return
 	}
 	killpoint.Here("reserve-answer")
+	g.tellHolds(reserved.Standings)
+	g.leases.install(reserved.Slices, start, g.memory.version)
+	g.metrics.granted.Add(float64(len(reserved.Slices)))
+	g.answerAll(live, reserved)
+}
+
+// answerAll sends verdicts, except for those that would refuse what another gate may
+// give back.
+func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 	var body []byte
-	for i, t := range live {
-		g.metrics.countReserve(&verdicts[i], t.request.EstimatedTokens)
-		body = verdicts[i].AppendJSON(body[:0])
-		if err := t.req.Respond(body); err != nil {
-			g.log.Debug("an answer cannot be sent", "error", err)
+	var again []reserveTask
+	var ports []string
+	for i, t := range tasks {
+		if r.Leased[i] && time.Since(t.at) < recallFor {
+			again, ports = append(again, t), append(ports, t.request.PortID)
+			continue
+		}
+		body = g.answer(t, &r.Verdicts[i], body)
+	}
+	if len(again) == 0 {
+		return
+	}
+	slices.Sort(ports)
+	if !g.recall(slices.Compact(ports), again) { // this gate is stopping
+		for i, t := range tasks {
+			if r.Leased[i] {
+				body = g.answer(t, &r.Verdicts[i], body)
+			}
 		}
 	}
-	g.tellHolds(standings)
+}
+
+func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
+	g.metrics.countReserve(v, t.request.EstimatedTokens)
+	buf = v.AppendJSON(buf[:0])
+	if err := t.req.Respond(buf); err != nil {
+		g.log.Debug("an answer cannot be sent", "error", err)
+	}
+	return buf
 }
 
 // tellHolds lets this gate and all others count the holds in their checks.
@@ -69,8 +108,12 @@ func (g *Gate) tellHolds(standings []ledger.Standing) {
 		g.memory.tellHeld(s)
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
+	g.publishHolds(n)
+}
+
+func (g *Gate) publishHolds(n events.HoldsNotice) {
 	if body, err := json.Marshal(n); err == nil {
-		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading
+		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading, or the next recall
 	}
 }
 
@@ -81,6 +124,9 @@ func (g *Gate) hearHolds(msg *nats.Msg) {
 	}
 	for i, port := range n.Ports {
 		g.memory.tellHeld(ledger.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()})
+	}
+	for _, port := range n.Recall {
+		g.leases.recall(port, time.Now(), barFor)
 	}
 }
 

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -148,17 +146,12 @@ func compareKinds(a, b *events.Usage) int {
 	return strings.Compare(a.Model, b.Model)
 }
 
-// settles lists the holds that the entries end. A reservation id that is no
-// UUID was never given out.
-func (b *batch) settles(indexes []int) (ports []string, ids []uuid.UUID) {
+// settles lists the holds that the entries end.
+func (b *batch) settles(indexes []int) (e endings) {
 	for _, i := range indexes {
-		u := &b.entries[i].Usage
-		if u.ReservationID == "" {
-			continue
-		}
-		if id, err := uuid.Parse(u.ReservationID); err == nil {
-			ports, ids = append(ports, u.PortID), append(ids, id)
+		if u := &b.entries[i].Usage; u.ReservationID != "" {
+			e.add(Hold{u.PortID, u.ReservationID})
 		}
 	}
-	return ports, ids
+	return e
 }

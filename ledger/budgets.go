@@ -78,9 +78,10 @@ func (l *Ledger) SetBudget(ctx context.Context, port string, b events.Budget, if
 		if err != nil {
 			return err
 		}
-		err = tx.QueryRow(ctx, `insert into system_settings (port_id, key, value, version, updated_by) values ($1, $2, $3, $4, $5)
+		err = tx.QueryRow(ctx, `insert into system_settings (port_id, key, value, version, updated_at, updated_by)
+			values ($1, $2, $3, $4, clock_timestamp(), $5) -- not now(): that was before the lock
 			on conflict (port_id, key) do update set value = excluded.value, version = excluded.version,
-				updated_at = now(), updated_by = excluded.updated_by
+				updated_at = excluded.updated_at, updated_by = excluded.updated_by
 			returning updated_at`, port, BudgetKey, value, b.Version, b.UpdatedBy).Scan(&b.UpdatedAt)
 		if err != nil {
 			return err

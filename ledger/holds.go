@@ -12,6 +12,9 @@ import (
 //go:embed sql/sweep_holds.sql
 var sweepHoldsSQL string
 
+//go:embed sql/live_holds.sql
+var liveHoldsSQL string
+
 //go:embed sql/standings.sql
 var standingsSQL string
 
@@ -19,8 +22,9 @@ const (
 	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
 	// but the event that settles it may be on its way.
 	sweepGrace = 10 * time.Second
-	// SweepBatch is how many holds one sweep removes at most.
-	SweepBatch = 5_000
+	// SweepBatch is how many holds of their own one sweep removes at most.
+	SweepBatch  = 5_000
+	sweepSlices = 500 // and slices, each with all its holds
 )
 
 // Unsettled is what a sweep found in one port: calls that were allowed and whose
@@ -34,13 +38,20 @@ type Unsettled struct {
 // SweepHolds removes holds that have expired and counts them as unsettled, at
 // most [SweepBatch] a call. An expired hold binds nobody even before it is swept.
 func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
-	rows, err := l.pool.Query(ctx, sweepHoldsSQL, sweepGrace, SweepBatch)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: sweep holds: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+	var found []Unsettled
+	for _, s := range []struct {
+		sql   string
+		limit int
+	}{{sweepHoldsSQL, SweepBatch}, {sweepSlicesSQL, sweepSlices}} {
+		rows, err := l.pool.Query(ctx, s.sql, sweepGrace, s.limit)
+		if err != nil {
+			return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+		}
+		some, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
+		if err != nil {
+			return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+		}
+		found = append(found, some...)
 	}
 	return found, nil
 }
@@ -73,7 +84,8 @@ type HoldReport struct {
 	Unsettled []UnsettledGroup `json:"unsettled"` // by day, service and feature, newest day first
 }
 
-// HoldGroup sums live holds.
+// HoldGroup sums live holds. What is leased to a gate and not yet sealed has a
+// service in parentheses and no number of holds.
 type HoldGroup struct {
 	Service     string    `json:"service"`
 	Feature     string    `json:"feature"`
@@ -82,7 +94,8 @@ type HoldGroup struct {
 	NextExpires time.Time `json:"next_expires_at"`
 }
 
-// UnsettledGroup sums holds that expired without a usage event.
+// UnsettledGroup sums holds that expired without a usage event. What a gate had
+// leased when it was killed has a service in parentheses and no number of holds.
 type UnsettledGroup struct {
 	Day     string `json:"day"`
 	Service string `json:"service"`
@@ -94,8 +107,7 @@ type UnsettledGroup struct {
 // Holds reports a port's live holds, and its unsettled ones of the last 31 days.
 func (l *Ledger) Holds(ctx context.Context, port string) (HoldReport, error) {
 	r := HoldReport{PortID: port, Live: []HoldGroup{}, Unsettled: []UnsettledGroup{}}
-	rows, err := l.pool.Query(ctx, `select service, feature, count(*), sum(tokens)::bigint, min(expires_at) from ai_budget_holds
-		where port_id = $1 and expires_at > clock_timestamp() group by 1, 2 order by 4 desc, 1, 2`, port)
+	rows, err := l.pool.Query(ctx, liveHoldsSQL, port)
 	if err == nil {
 		r.Live, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
 	}

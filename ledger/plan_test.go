@@ -35,7 +35,7 @@ func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
 			if _, err := l.Book(t.Context(), batch(100)); err != nil {
 				t.Fatal(err)
 			}
-			if _, _, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
+			if _, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}}, nil,
 				func(events.Budget, int64, int64, int64, time.Time) events.Verdict { return events.Verdict{} }); err != nil {
 				t.Fatal(err)
 			}

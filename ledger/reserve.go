@@ -38,40 +38,51 @@ type Standing struct {
 	At     time.Time
 }
 
+// Reserved is what a call to [Ledger.Reserve] did.
+type Reserved struct {
+	Verdicts  []events.Verdict // one for each request, in their order
+	Leased    []bool           // for each: it was refused, and gates may have tokens of its port to spare
+	Standings []Standing       // what each port's holds add up to now
+	Slices    []Slice          // what was granted of the wants
+}
+
 // Reserve decides requests in the order given and makes a hold for each that is
 // allowed, all in one transaction that has their ports to itself: used, held and
-// cap are compared as they are, whatever other gates do. It returns one verdict
-// a request, and what each port's holds add up to now.
+// cap are compared as they are, whatever other gates do. Then it grants what it can
+// of the wants, at most one for a port and lifetime.
 //
 // With an error nothing may be assumed: the connection may have broken during
-// the commit. Then a hold may exist that nobody knows; it expires.
-func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, decide Decide) ([]events.Verdict, []Standing, error) {
+// the commit. Then a hold or a slice may exist that nobody knows; it expires.
+func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, wants []Want, decide Decide) (*Reserved, error) {
 	if !l.cfg.KnownPortsOnly {
 		if err := l.registerUnseen(ctx, requests); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	conn, err := l.reservePool.Acquire(ctx)
 	if err != nil {
-		return nil, nil, fmt.Errorf("ledger: reserve: %w", err)
+		return nil, fmt.Errorf("ledger: reserve: %w", err)
 	}
 	defer conn.Release()
-	verdicts, standings, err := reserveOn(ctx, conn, requests, decide)
+	reserved, err := reserveOn(ctx, conn, requests, wants, decide)
 	if err != nil {
 		// A connection left inside a transaction is closed, which ends it.
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			_ = conn.Conn().Close(context.WithoutCancel(ctx))
 		}
-		return nil, nil, fmt.Errorf("ledger: reserve: %w", err)
+		return nil, fmt.Errorf("ledger: reserve: %w", err)
 	}
-	return verdicts, standings, nil
+	return reserved, nil
 }
 
 // reserveOn takes two round trips: lock and read, then write and commit.
-func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, decide Decide) ([]events.Verdict, []Standing, error) {
-	ports := make([]string, 0, len(requests))
+func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want, decide Decide) (*Reserved, error) {
+	ports := make([]string, 0, len(requests)+len(wants))
 	for i := range requests {
 		ports = append(ports, requests[i].PortID)
+	}
+	for i := range wants {
+		ports = append(ports, wants[i].PortID)
 	}
 	slices.Sort(ports)
 	ports = slices.Compact(ports)
@@ -81,30 +92,37 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 	read.Queue("begin")
 	read.Queue("select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k", lockKeys(ports))
 	r.queueKnown(&read, requests)
-	read.Queue(reserveReadSQL, ports, BudgetKey).Query(r.scanStates)
+	read.Queue(reserveReadSQL, ports, BudgetKey, leaseGrace).Query(r.scanStates)
 	if err := conn.SendBatch(ctx, &read).Close(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	killpoint.Here("reserve-locked")
-	verdicts := make([]events.Verdict, len(requests))
+	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
-		verdicts[i] = r.decide(&requests[i], decide)
+		done.Verdicts[i] = r.decide(&requests[i], decide)
+		done.Leased[i] = !done.Verdicts[i].Allowed && r.states[requests[i].PortID].leased
+	}
+	for i := range wants {
+		r.grant(&wants[i])
 	}
 	var write pgx.Batch
 	if len(r.rows.ids) > 0 {
 		write.Queue(reserveInsertSQL, r.rows.ports, r.rows.ids, r.rows.tokens, r.rows.created, r.rows.expires, r.rows.services, r.rows.features, r.rows.keys)
 	}
+	if g := &r.grants; len(g.ids) > 0 {
+		write.Queue(grantSlicesSQL, g.ports, g.ids, g.tokens, g.bytes, g.secrets, g.created, g.until, g.expires)
+	}
 	write.Queue("commit")
 	if err := conn.SendBatch(ctx, &write).Close(); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	killpoint.Here("reserve-committed")
-	standings := make([]Standing, 0, len(ports))
+	done.Slices = r.slices
 	for _, port := range ports {
 		s := r.states[port]
-		standings = append(standings, Standing{PortID: port, Held: s.held, At: s.now})
+		done.Standings = append(done.Standings, Standing{PortID: port, Held: s.held, At: s.now})
 	}
-	return verdicts, standings, nil
+	return done, nil
 }
 
 // reserving is the working state of one call.
@@ -112,12 +130,15 @@ type reserving struct {
 	states map[string]*portState
 	known  map[keyOf]events.Verdict // holds made by earlier tries: only id, tokens and expiry are set
 	rows   holdRows
+	slices []Slice
+	grants sliceRows
 }
 
 type portState struct {
 	budget     events.Budget
 	used, held int64
 	now        time.Time
+	leased     bool // some gate may have tokens of this port to spare
 }
 
 type keyOf struct{ port, key string }
@@ -208,7 +229,7 @@ func (r *reserving) scanStates(rows pgx.Rows) error {
 	var port string
 	var value []byte
 	var s portState
-	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held, &s.leased}, func() error {
 		state := s
 		state.now = s.now.UTC()
 		if state.budget.Version == 0 {
@@ -266,36 +287,27 @@ type Hold struct {
 // that is unknown, foreign, settled or already given back frees nothing.
 func (l *Ledger) Release(ctx context.Context, holds []Hold) (released []bool, err error) {
 	released = make([]bool, len(holds))
-	var ports []string
-	var ids []uuid.UUID
-	for _, h := range holds {
+	var e endings
+	for i, h := range holds {
 		if id, err := uuid.Parse(h.ReservationID); err == nil {
-			ports, ids = append(ports, h.PortID), append(ids, id)
+			holds[i].ReservationID = id.String() // however it was written
 		}
+		e.add(holds[i])
 	}
-	rows, err := l.reservePool.Query(ctx, deleteHoldsSQL, ports, ids)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: release: %w", err)
-	}
-	gone := map[rowKey]bool{}
-	var k rowKey
-	_, err = pgx.ForEachRow(rows, []any{&k.port, &k.id}, func() error {
-		gone[k] = true
-		return nil
+	err = pgx.BeginFunc(ctx, l.reservePool, func(tx pgx.Tx) error {
+		var send pgx.Batch
+		e.queue(&send)
+		if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+			return err
+		}
+		return e.closeInSlices(ctx, tx)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: release: %w", err)
 	}
 	for i, h := range holds {
-		id, err := uuid.Parse(h.ReservationID)
-		key := rowKey{h.PortID, id}
-		released[i] = err == nil && gone[key]
-		delete(gone, key) // named twice at once: given back once
+		released[i] = e.ended[h]
+		delete(e.ended, h) // named twice at once: given back once
 	}
 	return released, nil
 }
-
-// deleteHoldsSQL ends holds, each once: whoever names one again, or another
-// port's, finds none. It is how both a booking and a release do it.
-const deleteHoldsSQL = `delete from ai_budget_holds h using (select * from unnest($1::text[], $2::uuid[]) e(port, id) order by 1, 2) e
-	where h.port_id = e.port and h.id = e.id returning h.port_id, h.id`

@@ -60,13 +60,12 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 		return err
 	})
 	// In the same transaction, so that a hold's tokens turn into used ones at once.
-	if ports, ids := b.settles(indexes); len(ids) > 0 {
-		send.Queue(deleteHoldsSQL, ports, ids)
-	}
+	ended := b.settles(indexes)
+	ended.queue(&send)
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 		return nil, fmt.Errorf("ledger: add to totals: %w", err)
 	}
-	return perDay, nil
+	return perDay, ended.closeInSlices(ctx, tx)
 }
 
 // readDays returns the totals of every port and day in the batch, as this

@@ -1,6 +1,7 @@
 -- The state that reservations are decided by. The ports' locks were taken by the
 -- statement before: this one must see what the last holder of each lock committed.
 -- "offset 0" makes Postgres find a port's period once and not for each of its holds.
+-- leased: a gate may have tokens of the port to spare, or had until $3 ago.
 with clock as materialized (
     select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
     from (select clock_timestamp() as now offset 0) c
@@ -8,8 +9,10 @@ with clock as materialized (
 select p.port, p.value, p.version, p.now,
     coalesce((select sum(d.total_tokens) from ai_usage_port_days d
         where d.port_id = p.port and d.day >= p.first and d.day < p.past), 0)::bigint as used,
-    coalesce((select sum(h.tokens) from ai_budget_holds h
-        where h.port_id = p.port and h.expires_at > p.now and h.created_at >= p.start), 0)::bigint as held
+    (coalesce((select sum(h.tokens) from ai_budget_holds h
+        where h.port_id = p.port and h.expires_at > p.now and h.created_at >= p.start), 0)
+        + coalesce(sliced.tokens, 0))::bigint as held,
+    coalesce(sliced.leased, false)
 from (
     select b.*, (b.start at time zone 'UTC')::date as first,
         (b.start at time zone 'UTC' + case b.period when 'day' then interval '1 day' when 'week' then interval '7 days' else interval '1 month' end)::date as past
@@ -24,3 +27,8 @@ from (
     ) b
     offset 0
 ) p
+left join lateral (
+    select sum(s.tokens - s.closed_tokens) as tokens, bool_or(s.holds is null and s.leased_until > p.now - $3::interval) as leased
+    from ai_budget_slices s
+    where s.port_id = p.port and s.expires_at > p.now and s.created_at >= p.start
+) sliced on true

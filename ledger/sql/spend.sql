@@ -3,6 +3,6 @@
 select
     (select coalesce(sum(total_tokens), 0)::bigint from ai_usage_port_days
         where port_id = $1 and day >= ($2::timestamptz at time zone 'UTC')::date and day < ($3::timestamptz at time zone 'UTC')::date),
-    (select coalesce(sum(tokens), 0)::bigint from ai_budget_holds
+    (select coalesce(sum(tokens), 0)::bigint from ai_held_tokens
         where port_id = $1 and created_at >= $2 and created_at < $3 and expires_at > now()),
     now()

@@ -8,7 +8,7 @@ with clock as materialized (
         coalesce(sum(h.tokens) filter (where h.created_at >= clock.day), 0) as day,
         coalesce(sum(h.tokens) filter (where h.created_at >= clock.week), 0) as week,
         coalesce(sum(h.tokens) filter (where h.created_at >= clock.month), 0) as month
-    from clock join ai_budget_holds h on h.expires_at > clock.now
+    from clock join ai_held_tokens h on h.expires_at > clock.now
     group by h.port_id
 )
 select clock.now, coalesce(held.port_id, ''),

@@ -1,0 +1,127 @@
+package gate
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+const (
+	tidyEvery = 250 * time.Millisecond
+	// recallFor is how long a reservation waits, before it is refused, for what gates
+	// have leased of its port; recallPause is how often it looks.
+	recallFor   = 400 * time.Millisecond
+	recallPause = 5 * time.Millisecond
+	sealAtOnce  = 500 // slices in one statement
+)
+
+// reserveHere answers from a slice that this gate has leased, if there is one.
+func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool) {
+	if r.IdempotencyKey != "" {
+		return v, false // another gate may get the retry: only Postgres can know
+	}
+	now := g.cfg.Now()
+	l, used, held, asOf := g.memory.lookup(r.PortID, now)
+	h, ok, more := g.leases.take(r, int64(l.version), time.Now())
+	if more {
+		g.askForSlice(r.PortID)
+	}
+	if !ok {
+		return v, false
+	}
+	held = max(held-h.slack, r.EstimatedTokens)
+	v = decide(l, used, held-r.EstimatedTokens, r.EstimatedTokens, now)
+	v.Allowed, v.Reason, v.AsOf = true, "", asOf // the tokens were granted: memory only tells how the port stands
+	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id, r.EstimatedTokens, h.expires
+	v.HeldTokens = held
+	if v.HardCapTokens != nil {
+		left := max(*v.HardCapTokens-used-held, 0)
+		v.RemainingTokens = &left
+	}
+	return v, true
+}
+
+// askForSlice has the port's lane get the next slice before this one is used up.
+func (g *Gate) askForSlice(port string) {
+	g.intake.Take(func() {
+		select {
+		case g.laneOf(port).reserves <- reserveTask{request: events.ReserveRequest{PortID: port}, at: time.Now()}:
+		default: // the lane is full: its requests will ask
+		}
+	})
+}
+
+// recall asks all gates to give back what they have leased of ports, and has the
+// tasks, which would be refused, decided again in a moment. It reports false if that
+// is not to be.
+func (g *Gate) recall(ports []string, tasks []reserveTask) bool {
+	for _, port := range ports {
+		g.leases.recall(port, time.Now(), barFor)
+	}
+	g.publishHolds(events.HoldsNotice{Recall: ports})
+	return g.intake.Take(func() {
+		g.tasks.Go(func() {
+			time.Sleep(recallPause)
+			for _, t := range tasks {
+				enqueue(g, t.req, g.laneOf(t.request.PortID).reserves, t)
+			}
+		})
+	})
+}
+
+// endSlices gives back what is left of slices, until ctx ends.
+func (g *Gate) endSlices(ctx context.Context) {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-g.leases.urgent:
+		}
+		if left := g.sealSlices(ctx); left {
+			time.Sleep(recallPause) // a booking is busy with one that somebody waits for
+			g.leases.hurry()
+		}
+	}
+}
+
+// sealSlices reports whether somebody waits for one that could not be sealed now.
+func (g *Gate) sealSlices(ctx context.Context) (left bool) {
+	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
+	defer cancel()
+	finish, seal := g.leases.tidy(time.Now())
+	done := map[uuid.UUID]bool{}
+	defer func() { g.leases.ended(done, time.Now()) }()
+	for _, step := range []struct {
+		list []ledger.Sealed
+		do   func(context.Context, []ledger.Sealed) ([]uuid.UUID, error)
+	}{{finish, g.cfg.Ledger.FinishSlices}, {seal, g.cfg.Ledger.SealSlices}} {
+		rest := slices.DeleteFunc(step.list, func(s ledger.Sealed) bool { return done[s.ID] })
+		for some := range slices.Chunk(rest, sealAtOnce) {
+			ids, err := step.do(ctx, some)
+			if err != nil {
+				g.log.Debug("slices cannot be sealed, trying again", "error", err)
+				return false // later, then: Postgres is away or slow
+			}
+			for _, id := range ids {
+				done[id] = true
+			}
+		}
+	}
+	return slices.ContainsFunc(seal, func(s ledger.Sealed) bool { return !done[s.ID] })
+}
+
+// returnSlices gives everything back, as far as Postgres lets it within a moment.
+func (g *Gate) returnSlices(ctx context.Context) {
+	g.leases.close(time.Now())
+	for end := time.Now().Add(g.cfg.ReserveTimeout); g.sealSlices(ctx) && time.Now().Before(end); {
+		time.Sleep(recallPause)
+	}
+}
