@@ -17,12 +17,14 @@ import (
 
 // TestThousandCallersNeverPassTheCap lets 1,000 callers reserve 37 tokens at a
 // time from three gate processes, which are killed at random, until a cap of a
-// million is spent.
+// million is spent. Half of them name a key and ask until they are answered; the
+// others are served from slices and give up on what nobody answers.
 func TestThousandCallersNeverPassTheCap(t *testing.T) {
 	const (
 		callers  = 1_000
 		hardCap  = 1_000_000
 		estimate = 37
+		ttl      = 4 // seconds until what a killed gate had leased can be used
 	)
 	s := start(t, options{gates: -1, noRoles: true})
 	binary := testenv.Binary(t, "cmd/tidegate")
@@ -46,8 +48,12 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 			random := rand.New(rand.NewPCG(uint64(caller), 7))
 			client := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 3 * time.Second}))
 			for i := 0; ctx.Err() == nil; {
-				r, err := client.Reserve(ctx, events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: estimate, IdempotencyKey: fmt.Sprintf("%d-%d", caller, i)})
-				if err != nil { // a gate was killed: the same key finds the hold if there is one
+				q := events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: estimate, TTLSeconds: ttl}
+				if caller%2 == 0 {
+					q.IdempotencyKey = fmt.Sprintf("%d-%d", caller, i)
+				}
+				r, err := client.Reserve(ctx, q)
+				if err != nil { // a gate was killed: the same key finds the hold if there is one; without a key it expires
 					time.Sleep(time.Duration(10+random.IntN(50)) * time.Millisecond)
 					continue
 				}
@@ -64,7 +70,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 				if r.HeldTokens == 0 {
 					return // nobody will give anything back
 				}
-				time.Sleep(time.Duration(20+random.IntN(100)) * time.Millisecond)
+				time.Sleep(time.Duration(100+random.IntN(400)) * time.Millisecond)
 			}
 		})
 	}
@@ -76,7 +82,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 		for watch.Err() == nil {
 			var spent int64
 			err := s.db.QueryRow(watch, `select (select coalesce(sum(total_tokens), 0) from ai_usage_port_days where port_id = 'p1')
-				+ (select coalesce(sum(tokens), 0) from ai_budget_holds where port_id = 'p1' and expires_at > clock_timestamp())`).Scan(&spent)
+				+ (select coalesce(sum(tokens), 0) from ai_held_tokens where port_id = 'p1' and expires_at > clock_timestamp())`).Scan(&spent)
 			if err == nil {
 				most, looks = max(most, spent), looks+1
 			}

@@ -3,13 +3,16 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
@@ -21,14 +24,17 @@ const (
 	chaosGates   = 3
 	chaosCallers = 64
 	chaosPorts   = 16
-	chaosCap     = 300
-	chaosFor     = 1500 * time.Millisecond
+	chaosFor     = 2 * time.Second
 )
+
+// chaosCap is a port's hard cap: one that is too small for slices, one that is
+// reached while slices are about, and one that is not reached.
+func chaosCap(port string) int64 { return [...]int64{30, 120, 150, 1000}[portNumber(port)%4] }
 
 // TestChaos runs 64 callers that reserve, settle (some twice, some with another
 // port's reservation), release and forget against three gates of which one or
-// the other is torn down and whose database sessions are killed, and checks each
-// history against the model in model_test.go. `make chaos SEED=… RUNS=…` runs more.
+// the other is cut off or stopped and whose database sessions are killed, and checks
+// each history against the model in model_test.go. `make chaos SEED=… RUNS=…` runs more.
 func TestChaos(t *testing.T) {
 	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 4)
 	for i := range runs {
@@ -41,8 +47,8 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// TestChaosFindsPlantedBugs plants five bugs, each as a side effect in the
-// database, and wants the checker to object to each.
+// TestChaosFindsPlantedBugs plants bugs, each as a side effect in the database, and
+// wants the checker to object to each.
 func TestChaosFindsPlantedBugs(t *testing.T) {
 	for bug := range plants {
 		t.Run(bug, func(t *testing.T) {
@@ -76,14 +82,21 @@ func envInt(t *testing.T, name string, otherwise int) int {
 var plants = map[string]string{
 	"expire early": `create function plant() returns trigger language plpgsql as $$ begin
 		new.expires_at := new.created_at + interval '30 milliseconds'; return new; end $$;
-		create trigger plant before insert on ai_budget_holds for each row execute function plant()`,
+		create trigger plant before insert on ai_budget_holds for each row execute function plant();
+		create trigger plant before insert on ai_budget_slices for each row execute function plant()`,
 	"hold not counted": `create function plant() returns trigger language plpgsql as $$ begin
 		new.tokens := 0; return new; end $$;
 		create trigger plant before insert on ai_budget_holds for each row execute function plant()`,
+	"slice not counted": `create function plant() returns trigger language plpgsql as $$ begin
+		new.tokens := 0; return new; end $$;
+		create trigger plant before insert on ai_budget_slices for each row execute function plant()`,
 	"settle twice": `create function plant() returns trigger language plpgsql as $$ begin
 		delete from ai_budget_holds where (port_id, id) in (select port_id, id from ai_budget_holds where port_id = old.port_id limit 1 for update skip locked);
 		return null; end $$;
 		create trigger plant after delete on ai_budget_holds for each row when (pg_trigger_depth() = 0) execute function plant()`,
+	"settle twice in a slice": `create function plant() returns trigger language plpgsql as $$ begin
+		new.closed_tokens := new.closed_tokens + (new.closed_tokens - old.closed_tokens); return new; end $$;
+		create trigger plant before update on ai_budget_slices for each row execute function plant()`,
 	"foreign id accepted": "", // done where the foreign event is recorded
 	"crash forgets holds": "", // done where the gate is torn down
 }
@@ -94,14 +107,17 @@ type chaos struct {
 	bug    string
 	random *rand.Rand
 
-	mu      sync.Mutex
-	history []operation
-	gates   []*mortal
+	mu       sync.Mutex
+	history  []operation
+	unknown  map[string]operation     // reserves without an answer, by the service they named
+	unbooked map[string]chan struct{} // recorded events
+	gates    []*mortal
 }
 
-// mortal is a gate that can be torn down at any moment.
+// mortal is a gate that can be cut off at any moment.
 type mortal struct {
 	conn   *nats.Conn
+	cable  *cable // to Postgres
 	ledger *ledger.Ledger
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -109,16 +125,13 @@ type mortal struct {
 
 func newChaos(t *testing.T, seed int, bug string) *chaos {
 	s := start(t, options{gates: -1})
-	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1))}
+	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
 	for range chaosGates {
 		c.gates = append(c.gates, c.birth())
 	}
-	s.eventually("a gate answers", func() bool {
-		_, err := s.client.Get(t.Context(), "p")
-		return err == nil
-	})
+	c.awaitGate()
 	for p := range chaosPorts {
-		s.setBudget(chaosPort(p), -1, chaosCap, events.PeriodMonth)
+		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), events.PeriodMonth)
 	}
 	if sql := plants[bug]; sql != "" {
 		if _, err := s.db.Exec(t.Context(), sql); err != nil {
@@ -132,19 +145,27 @@ func chaosPort(p int) string { return fmt.Sprintf("port-%d", p) }
 
 func (c *chaos) birth() *mortal {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), ledger: must(ledger.Open(ctx, ledger.Config{URL: c.url})), cancel: cancel, done: make(chan struct{})}
+	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
+	m.ledger = must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
 	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond}))
 	go func() {
 		defer close(m.done)
 		_ = g.Run(ctx)
 		m.ledger.Close()
+		m.cable.cut()
 	}()
 	return m
 }
 
-// death cuts the gate off in the middle of whatever it does.
+// death cuts the gate off in the middle of whatever it does: what it knew is lost.
 func (m *mortal) death() {
 	m.conn.Close()
+	m.cable.cut()
+	m.stop()
+}
+
+// stop lets the gate finish what it does.
+func (m *mortal) stop() {
 	m.cancel()
 	<-m.done
 }
@@ -153,30 +174,47 @@ func (m *mortal) death() {
 func (c *chaos) run() {
 	ctx, cancel := context.WithTimeout(c.t.Context(), chaosFor)
 	defer cancel()
-	var group sync.WaitGroup
+	watch, stop := context.WithCancel(c.t.Context())
+	var group, watcher sync.WaitGroup
+	watcher.Go(func() { c.watchLedger(watch) })
 	for caller := range chaosCallers {
 		group.Go(func() { c.caller(ctx, caller) })
 	}
 	group.Go(func() { c.calamities(ctx) })
 	group.Wait()
-	for _, g := range c.gates[1:] {
-		g.death()
+	stop()
+	watcher.Wait()
+	for _, g := range c.gates {
+		g.stop()
 	}
-	c.t.Cleanup(c.gates[0].death) // verification asks one
+	c.findUnknown()
+	c.findStranded()
+	c.t.Cleanup(c.birth().stop) // verification asks one
+	c.awaitGate()
+}
+
+func (c *chaos) awaitGate() {
+	c.eventually("a gate answers", func() bool {
+		_, err := c.client.Get(c.t.Context(), "p")
+		return err == nil
+	})
 }
 
 func (c *chaos) calamities(ctx context.Context) {
 	for ctx.Err() == nil {
-		time.Sleep(time.Duration(100+c.random.IntN(200)) * time.Millisecond)
-		switch c.random.IntN(3) {
+		time.Sleep(time.Duration(150+c.random.IntN(250)) * time.Millisecond)
+		switch i := c.random.IntN(len(c.gates)); c.random.IntN(4) {
 		case 0, 1:
-			i := c.random.IntN(len(c.gates))
 			c.gates[i].death()
 			if c.bug == "crash forgets holds" {
 				c.exec("delete from ai_budget_holds")
+				c.exec("delete from ai_budget_slices")
 			}
 			c.gates[i] = c.birth()
 		case 2:
+			c.gates[i].stop()
+			c.gates[i] = c.birth()
+		case 3:
 			c.exec(`select pg_terminate_backend(pid) from pg_stat_activity
 				where datname = current_database() and application_name = 'tidegate' order by random() limit 2`)
 		}
@@ -194,13 +232,24 @@ func (c *chaos) caller(ctx context.Context, n int) {
 	random := rand.New(rand.NewPCG(uint64(c.seed), uint64(n)+100))
 	client := must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: c.publisher, Timeout: 300 * time.Millisecond}))
 	for i := 0; ctx.Err() == nil; i++ {
-		port := chaosPort(random.IntN(chaosPorts))
-		r := c.reserve(client, port, int64(1+random.IntN(60)), 1+random.Int64N(2)*59, fmt.Sprintf("%d-%d", n, i))
-		if !r.Allowed {
-			time.Sleep(time.Duration(random.IntN(40)) * time.Millisecond)
+		port := chaosPort(n % chaosPorts) // four callers each: what more do at once, the checker cannot order in time
+		q := events.ReserveRequest{PortID: port, Feature: "ocr", Service: fmt.Sprintf("caller %d-%d", n, i),
+			EstimatedTokens: 1 + random.Int64N(5), TTLSeconds: 60}
+		if random.IntN(8) == 0 {
+			q.TTLSeconds = 1
+		}
+		if random.IntN(8) == 0 {
+			q.IdempotencyKey = fmt.Sprintf("%d-%d", n, i)
+		}
+		r := c.reserve(client, q)
+		if r == nil {
 			continue
 		}
-		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		if !r.Allowed {
+			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+			continue
+		}
+		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
 		actual := random.Int64N(r.GrantedTokens + 1)
 		switch random.IntN(8) {
 		case 0: // forgets: the hold expires
@@ -224,17 +273,27 @@ func portNumber(port string) int {
 	return n
 }
 
-// reserve asks until somebody answers. Its key makes the tries one request.
-func (c *chaos) reserve(client *events.Client, port string, tokens, ttl int64, key string) *events.Reservation {
+// reserve asks until somebody answers, if a key makes the tries one request, and
+// once otherwise; nil: nobody answered.
+func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.Reservation {
 	begin := time.Now()
+	op := operation{port: q.PortID, kind: opReserve, tokens: q.EstimatedTokens}
 	for {
-		r, err := client.Reserve(context.Background(), events.ReserveRequest{PortID: port, Feature: "ocr", EstimatedTokens: tokens, TTLSeconds: ttl, IdempotencyKey: key})
+		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
-			c.record(begin, operation{port: port, kind: opReserve, tokens: tokens, id: r.ReservationID, ok: r.Allowed})
+			op.id, op.ok = r.ReservationID, r.Allowed
+			c.record(begin, op)
 			if r.Allowed {
-				c.recordExpiry(port, r.ReservationID, r.ExpiresAt)
+				c.recordExpiry(q.PortID, r.ReservationID, r.ExpiresAt)
 			}
 			return r
+		}
+		if q.IdempotencyKey == "" {
+			c.mu.Lock()
+			op.call = begin.UnixNano()
+			c.unknown[q.Service] = op
+			c.mu.Unlock()
+			return nil
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
@@ -253,18 +312,40 @@ func (c *chaos) settle(port, reservation string, tokens int64) {
 	begin := time.Now()
 	u := usage(port, tokens)
 	u.ID, u.ReservationID = events.NewUUIDv7(begin).String(), reservation
+	booked := make(chan struct{})
+	c.mu.Lock()
+	c.unbooked[u.ID] = booked
+	c.mu.Unlock()
 	c.publisher.Record(u)
-	c.eventually("a call is booked", func() bool {
-		var n int
-		err := c.db.QueryRow(context.Background(), "select count(*) from ai_usage_ledger where port_id = $1 and id = $2", port, u.ID).Scan(&n)
-		return err == nil && n == 1
-	})
+	<-booked
 	c.record(begin, operation{port: port, kind: opSettle, id: reservation, tokens: tokens})
+}
+
+// watchLedger tells the callers that wait in settle, until ctx ends.
+func (c *chaos) watchLedger(ctx context.Context) {
+	for ctx.Err() == nil {
+		c.mu.Lock()
+		ids := slices.Collect(maps.Keys(c.unbooked))
+		c.mu.Unlock()
+		rows, _ := c.db.Query(ctx, "select id::text from ai_usage_ledger where id = any($1::uuid[])", ids)
+		booked, _ := pgx.CollectRows(rows, pgx.RowTo[string]) // in vain while its session is killed
+		c.mu.Lock()
+		for _, id := range booked {
+			close(c.unbooked[id])
+			delete(c.unbooked, id)
+		}
+		c.mu.Unlock()
+		time.Sleep(2 * time.Millisecond)
+	}
 }
 
 func (c *chaos) settleForeign(port, reservation string, tokens int64) {
 	c.settle(port, reservation, tokens)
 	if c.bug == "foreign id accepted" {
+		if slice, ok := sliceOf(reservation); ok {
+			c.exec("update ai_budget_slices set closed_tokens = tokens where id = '" + slice.String() + "'")
+			return
+		}
 		c.exec("delete from ai_budget_holds where id = '" + reservation + "'")
 	}
 }

@@ -173,7 +173,7 @@ func (c *aiCall) serve(s *system, t *testing.T, w http.ResponseWriter, r *http.R
 	sent, _ := io.Copy(io.Discard, r.Body)
 	c.sent.Store(sent)
 	n, holds, held := c.requests.Add(1), int64(0), int64(0)
-	if err := s.db.QueryRow(r.Context(), "select count(*), coalesce(sum(tokens), 0)::bigint from ai_budget_holds where port_id = $1", c.port).Scan(&holds, &held); err != nil || holds != 1 || held <= maxTokens || held > maxTokens+100 {
+	if err := s.db.QueryRow(r.Context(), "select count(*), coalesce(sum(tokens), 0)::bigint from ai_held_tokens where port_id = $1", c.port).Scan(&holds, &held); err != nil || holds != 1 || held <= maxTokens || held > maxTokens+100 {
 		t.Errorf("request %d: %d holds of %d tokens, %v; want one of little more than %d", n, holds, held, err, maxTokens)
 	}
 	w.Header().Set("X-Request-Id", fmt.Sprintf("req_%d", n)) // OpenAI's name for it
@@ -290,7 +290,7 @@ func (s *system) mustHoldExactly(calls []*aiCall) {
 		s.t.Errorf("the ledger: want (-), got (+):\n%s", diff)
 	}
 	var holds, unsettled int
-	if err := s.db.QueryRow(s.t.Context(), "select (select count(*) from ai_budget_holds), (select count(*) from ai_unsettled_holds)").Scan(&holds, &unsettled); err != nil || holds+unsettled > 0 {
+	if err := s.db.QueryRow(s.t.Context(), "select (select count(*) from ai_held_tokens where tokens > 0), (select count(*) from ai_unsettled_holds)").Scan(&holds, &unsettled); err != nil || holds+unsettled > 0 {
 		s.t.Errorf("%d holds are left, %d expired unsettled, %v", holds, unsettled, err)
 	}
 	if q := s.quarantined(); len(q) > 0 || !s.verified() {

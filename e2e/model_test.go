@@ -68,7 +68,8 @@ func step(s state, op operation) (bool, state) {
 	switch op.kind {
 	case opReserve:
 		spent := s.used + s.held()
-		fits := spent < chaosCap && spent+op.tokens <= chaosCap
+		hard := chaosCap(op.port)
+		fits := spent < hard && spent+op.tokens <= hard
 		if op.ok != fits { // past the cap, or refused while budget was left
 			return false, s
 		}
@@ -154,6 +155,9 @@ func (c *chaos) tally() string {
 		name := op.kind.String()
 		if op.kind == opReserve && !op.ok {
 			name = "refused"
+		}
+		if _, sliced := sliceOf(op.id); sliced && op.kind == opReserve {
+			name = "reserve from a slice"
 		}
 		counts[name]++
 	}

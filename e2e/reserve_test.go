@@ -244,7 +244,7 @@ func TestStoppedGateBlocksNobody(t *testing.T) {
 		t.Errorf("used + held reached %d, past the cap of 1,000", granted)
 	}
 	var spent int64
-	if err := s.db.QueryRow(t.Context(), "select coalesce(sum(tokens), 0)::bigint from ai_budget_holds where expires_at > clock_timestamp()").Scan(&spent); err != nil || spent > 1000 {
+	if err := s.db.QueryRow(t.Context(), "select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where expires_at > clock_timestamp()").Scan(&spent); err != nil || spent > 1000 {
 		t.Errorf("%d held, %v", spent, err)
 	}
 }

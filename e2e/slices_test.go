@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// heat asks for holds of a port until every gate of the system has a slice of it, and
+// releases them. It returns how many tokens gates have to spare.
+func (s *system) heat(port string, gates int) (slack int64) {
+	s.t.Helper()
+	s.eventually("every gate has a slice of "+port, func() bool {
+		var held []*events.Reservation
+		for range 10 {
+			r := s.reserve(events.ReserveRequest{PortID: port, Feature: "ocr", EstimatedTokens: 10})
+			if !r.Allowed {
+				s.t.Fatalf("heating %s: %+v", port, r.Verdict)
+			}
+			held = append(held, r)
+		}
+		for _, r := range held {
+			if err := r.Release(s.t.Context()); err != nil {
+				s.t.Fatal(err)
+			}
+		}
+		var slices int
+		err := s.db.QueryRow(s.t.Context(), "select count(*), coalesce(sum(tokens - closed_tokens), 0)::bigint from ai_budget_slices where port_id = $1 and holds is null", port).Scan(&slices, &slack)
+		return err == nil && slices >= gates
+	})
+	return slack
+}
+
+func (s *system) held(port string) (held int64) {
+	s.t.Helper()
+	err := s.db.QueryRow(context.Background(), "select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where port_id = $1 and expires_at > clock_timestamp()", port).Scan(&held)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return held
+}
+
+// What gates have to spare is theirs to use, not a reason to refuse.
+func TestNothingIsRefusedForWhatGatesHaveToSpare(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: 3})
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	slack := s.heat("p1", 3)
+	if slack < 300 {
+		t.Fatalf("the gates have %d tokens to spare: too few for this test", slack)
+	}
+	a := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10_000})
+	if !a.Allowed || a.HeldTokens != 10_000 || *a.RemainingTokens != 0 {
+		t.Errorf("everything, while gates had %d to spare: %+v, want allowed", slack, a.Verdict)
+	}
+	if b := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 1}); b.Allowed {
+		t.Errorf("one more: %+v, want refused", b.Verdict)
+	}
+}
+
+// Whoever has stored a lower cap may rely on it from then on, whichever gate is asked.
+func TestALowerCapBindsOnceItIsStored(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: 3})
+	s.setBudget("p1", -1, 100_000, events.PeriodMonth)
+	var stored atomic.Bool
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			for range 300 {
+				after := stored.Load()
+				r, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 10})
+				if err == nil && r.Allowed && after {
+					t.Errorf("granted after the cap was set to nothing: %+v", r.Verdict)
+					return
+				}
+			}
+		})
+	}
+	s.heat("p1", 3)
+	begin := time.Now()
+	s.setBudget("p1", -1, 0, events.PeriodMonth)
+	stored.Store(true)
+	if took := time.Since(begin); took > 900*time.Millisecond {
+		t.Errorf("storing the cap took %s: some gate did not give its slice back", took)
+	}
+	group.Wait()
+}
+
+// A gate that stops gives back what it has to spare, and keeps what it has held.
+func TestAStoppedGateGivesItsSlicesBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	ctx, stop := context.WithCancel(t.Context())
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	var group sync.WaitGroup
+	group.Go(func() { _ = g.Run(ctx) })
+	<-g.Ready()
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	s.heat("p1", 1)
+	a := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: 10})
+	if _, sliced := sliceOf(a.ReservationID); !sliced {
+		t.Fatalf("%q is not of a slice", a.ReservationID)
+	}
+	stop()
+	group.Wait()
+	if held := s.held("p1"); held != 10 {
+		t.Errorf("%d held after the gate has stopped, want 10", held)
+	}
+	r := must(s.ledger.Holds(t.Context(), "p1"))
+	if len(r.Live) != 1 || r.Live[0].Holds != 1 || r.Live[0].Tokens != 10 || r.Live[0].Service != "test" || r.Live[0].Feature != "ocr" {
+		t.Errorf("holds: %+v, want the one of test for ocr", r.Live)
+	}
+	a.Settle(events.Usage{Provider: "openai", Model: "m", InputTokens: 7})
+	s.eventually("the hold turned into use", func() bool { return s.booked("p1") == 7 && s.held("p1") == 0 })
+}
+
+// What a killed gate had leased is held until it expires, and no longer.
+func TestAKilledGatesSlicesExpire(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "gate")
+	p.awaitReady()
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	var last *events.Reservation
+	s.eventually("a hold is made from a slice", func() bool {
+		last = s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10, TTLSeconds: 2})
+		_, sliced := sliceOf(last.ReservationID)
+		return sliced
+	})
+	p.signal(syscall.SIGKILL)
+	p.wait(5 * time.Second)
+	if left := time.Until(last.ExpiresAt); left < 1500*time.Millisecond || left > 2250*time.Millisecond {
+		t.Errorf("a hold for 2 s expires in %s; want at most an eighth more", left)
+	}
+	if held := s.held("p1"); held < 20 {
+		t.Errorf("%d held after the kill: holds were lost", held)
+	}
+	time.Sleep(time.Until(last.ExpiresAt) + 20*time.Millisecond)
+	if held := s.held("p1"); held != 0 {
+		t.Errorf("%d held after the expiry", held)
+	}
+	if released := must(s.ledger.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: last.ReservationID}})); !released[0] {
+		t.Log("its slice is swept already")
+	}
+	if held := s.held("p1"); held != 0 {
+		t.Errorf("%d held after a late release", held)
+	}
+}
+
+// A hot port is served while nobody waits for Postgres; every hold counts in checks.
+func TestChecksCountHoldsOfSlicesExactly(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", 5_000, 10_000, events.PeriodMonth)
+	s.heat("p1", 1)
+	var held []*events.Reservation
+	var sliced int
+	for i := range 40 {
+		r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10})
+		if _, ok := sliceOf(r.ReservationID); ok {
+			sliced++
+		}
+		if want := int64(10 * (i + 1)); !r.Allowed || r.GrantedTokens != 10 || r.HeldTokens < want || *r.RemainingTokens > 10_000-want {
+			t.Fatalf("hold %d: %+v", i, r.Verdict)
+		}
+		held = append(held, r)
+	}
+	if sliced < 30 {
+		t.Errorf("only %d of 40 holds were made from slices", sliced)
+	}
+	s.eventually("a check counts them, and nothing else", func() bool { return s.check("p1", 0).HeldTokens == 400 })
+	for _, r := range held {
+		r.Settle(events.Usage{Provider: "openai", Model: "m", InputTokens: 4})
+	}
+	s.eventually("all are settled", func() bool {
+		v := s.check("p1", 0)
+		return v.UsedTokens == 160 && v.HeldTokens == 0
+	})
+	s.eventually("the slices are gone", func() bool { return s.held("p1") == 0 })
+	if !s.verified() {
+		t.Error("verify finds differences")
+	}
+}
