@@ -22,7 +22,7 @@ type budgetReply struct {
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
 
 	UsedTokens      int64     `json:"used_tokens" doc:"Booked in this period."`
-	HeldTokens      int64     `json:"held_tokens" doc:"Reserved by calls under way."`
+	HeldTokens      int64     `json:"held_tokens" doc:"Reserved by calls under way, or leased to gates for the next ones."`
 	RemainingTokens *int64    `json:"remaining_tokens" doc:"Hard cap - used - held, never below 0; null without a hard cap."`
 	ProjectedTokens *int64    `json:"projected_tokens" doc:"What the period will have used at its end, if it goes on as it went so far; null in its first hundredth."`
 	SoftCapReached  bool      `json:"soft_cap_reached" doc:"Used + held are at the soft cap or above, and the budget is enabled."`
@@ -59,7 +59,7 @@ func (a *api) putBudget(c *call) error {
 			slog.String("port_id", c.port), slog.Any("error", err))
 	}
 	if err := a.cfg.Ledger.AwaitLeases(c.Context(), c.port, b); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: reservations may go by the old budget for a second",
+		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: a gate that does not answer may go by the old budget for some seconds",
 			slog.String("port_id", c.port), slog.Any("error", err))
 	}
 	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))

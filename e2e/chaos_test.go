@@ -147,7 +147,7 @@ func (c *chaos) birth() *mortal {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
 	m.ledger = must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
-	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond}))
+	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, SliceFrom: 1}))
 	go func() {
 		defer close(m.done)
 		_ = g.Run(ctx)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"syscall"
 	"testing"
@@ -164,31 +165,55 @@ func TestReserveWithoutPostgresFailsAtOnceAndTyped(t *testing.T) {
 	publisher := must(events.NewPublisher(nc, events.PublisherConfig{}))
 	defer func() { _ = publisher.Close(t.Context()) }()
 	for policy, allowed := range map[events.Policy]bool{events.FailOpen: true, events.FailClosed: false} {
+		cold, hot := fmt.Sprintf("cold-%d", policy), fmt.Sprintf("hot-%d", policy)
 		client := must(events.NewClient(nc, events.ClientConfig{WhenUnavailable: policy, Publisher: publisher, Timeout: 10 * time.Second}))
-		if r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 1}); err != nil || !r.Allowed {
-			t.Fatalf("before: %v, %v", r, err)
+		reserved := func(port string) *events.Reservation { // also through connections that the last kill broke
+			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+				r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: port, EstimatedTokens: 1, TTLSeconds: 8})
+				if err == nil && r.Allowed {
+					return r
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("with Postgres: %v", err)
+				}
+			}
 		}
+		reserved(cold)
+		sliced := false
+		for !sliced {
+			_, sliced = sliceOf(reserved(hot).ReservationID)
+		}
+		leased := time.Now()
 		if err := pg.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		begin := time.Now()
-		r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 1})
+		r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: cold, EstimatedTokens: 1})
 		if took := time.Since(begin); !errors.Is(err, events.ErrUnavailable) || r.Allowed != allowed || took > 3*time.Second {
 			t.Errorf("without Postgres: %v after %s, allowed %v; want ErrUnavailable soon, and allowed %v by policy", err, took, r.Allowed, allowed)
 		}
-		if v, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"}); err != nil || !v.Allowed {
+		if v, err := client.Check(t.Context(), events.CheckRequest{PortID: cold}); err != nil || !v.Allowed {
 			t.Errorf("check without Postgres: %+v, %v; want an answer from memory", v, err)
+		}
+		// A port that is asked often is served until the gate's lease ends, an eighth of
+		// the holds' lifetime after it began.
+		for {
+			r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: hot, EstimatedTokens: 1, TTLSeconds: 8})
+			if errors.Is(err, events.ErrUnavailable) {
+				if r.Allowed != allowed {
+					t.Errorf("without Postgres: allowed %v, want %v by policy", r.Allowed, allowed)
+				}
+				break
+			}
+			if err != nil || time.Since(leased) > 3*time.Second {
+				t.Fatalf("%v after the lease began: %+v, %v; want ErrUnavailable", time.Since(leased), r, err)
+			}
+			time.Sleep(20 * time.Millisecond)
 		}
 		if err := pg.Restart(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-			if r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 1}); err == nil && r.Allowed {
-				break
-			} else if time.Now().After(deadline) {
-				t.Fatalf("Postgres is back, but: %v", err)
-			}
-		}
+		reserved(cold)
 	}
 }
 

@@ -34,6 +34,10 @@ type Config struct {
 	// ReserveTimeout is how long Postgres may take over a reservation before the
 	// caller gets a fault (503) and its own policy decides. Default 1 s.
 	ReserveTimeout time.Duration
+	// SliceFrom is how many reservations of a port within a second make the gate lease a
+	// slice of the port's headroom, from which it makes holds without asking Postgres.
+	// Default 4; negative: never.
+	SliceFrom int
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -72,6 +76,9 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.ReserveTimeout == 0 {
 		cfg.ReserveTimeout = time.Second
 	}
+	if cfg.SliceFrom == 0 {
+		cfg.SliceFrom = 4
+	}
 	if cfg.MaxStale == 0 {
 		cfg.MaxStale = 5 * time.Minute
 	}
@@ -82,7 +89,7 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Now = time.Now
 	}
 	g := &Gate{
-		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(),
+		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
 		alerts: make(chan ledger.Alert, 1024),
 		ready:  make(chan struct{}),
 		slow:   make(chan struct{}, slowAtOnce),

@@ -36,7 +36,9 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	}
 	held = max(held-h.slack, r.EstimatedTokens)
 	v = decide(l, used, held-r.EstimatedTokens, r.EstimatedTokens, now)
-	v.Allowed, v.Reason, v.AsOf = true, "", asOf // the tokens were granted: memory only tells how the port stands
+	// The tokens were granted: memory only tells how the port stands.
+	v.Allowed, v.Reason, v.AsOf = true, "", asOf
+	v.SoftCapWarning = l.enabled && l.soft != noCap && saturatingAdd(used, held) >= l.soft
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id, r.EstimatedTokens, h.expires
 	v.HeldTokens = held
 	if v.HardCapTokens != nil {
@@ -56,10 +58,16 @@ func (g *Gate) askForSlice(port string) {
 	})
 }
 
-// recall asks all gates to give back what they have leased of ports, and has the
-// tasks, which would be refused, decided again in a moment. It reports false if that
-// is not to be.
-func (g *Gate) recall(ports []string, tasks []reserveTask) bool {
+// recall asks all gates to give back what they have leased of the tasks' ports, and
+// has the tasks, which would be refused, decided again in a moment. It reports false
+// if that is not to be.
+func (g *Gate) recall(tasks []reserveTask) bool {
+	var ports []string
+	for _, t := range tasks {
+		ports = append(ports, t.request.PortID)
+	}
+	slices.Sort(ports)
+	ports = slices.Compact(ports)
 	for _, port := range ports {
 		g.leases.recall(port, time.Now(), barFor)
 	}
@@ -85,37 +93,39 @@ func (g *Gate) endSlices(ctx context.Context) {
 		case <-tick.C:
 		case <-g.leases.urgent:
 		}
-		if left := g.sealSlices(ctx); left {
-			time.Sleep(recallPause) // a booking is busy with one that somebody waits for
+		if g.sealSlices(ctx) { // a booking is busy with one that somebody waits for
+			time.Sleep(recallPause)
 			g.leases.hurry()
 		}
 	}
 }
 
-// sealSlices reports whether somebody waits for one that could not be sealed now.
+// sealSlices reports whether one is left that somebody waits for and that could not
+// be sealed now.
 func (g *Gate) sealSlices(ctx context.Context) (left bool) {
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
 	defer cancel()
 	finish, seal := g.leases.tidy(time.Now())
 	done := map[uuid.UUID]bool{}
-	defer func() { g.leases.ended(done, time.Now()) }()
-	for _, step := range []struct {
-		list []ledger.Sealed
-		do   func(context.Context, []ledger.Sealed) ([]uuid.UUID, error)
-	}{{finish, g.cfg.Ledger.FinishSlices}, {seal, g.cfg.Ledger.SealSlices}} {
-		rest := slices.DeleteFunc(step.list, func(s ledger.Sealed) bool { return done[s.ID] })
-		for some := range slices.Chunk(rest, sealAtOnce) {
-			ids, err := step.do(ctx, some)
+	end := func(list []ledger.Sealed, how func(context.Context, []ledger.Sealed) ([]uuid.UUID, error)) error {
+		for some := range slices.Chunk(list, sealAtOnce) {
+			ids, err := how(ctx, some)
 			if err != nil {
 				g.log.Debug("slices cannot be sealed, trying again", "error", err)
-				return false // later, then: Postgres is away or slow
+				return err
 			}
 			for _, id := range ids {
 				done[id] = true
 			}
 		}
+		return nil
 	}
-	return slices.ContainsFunc(seal, func(s ledger.Sealed) bool { return !done[s.ID] })
+	err := end(seal, g.cfg.Ledger.SealSlices)
+	if err == nil {
+		err = end(finish, g.cfg.Ledger.FinishSlices)
+	}
+	urgent := g.leases.ended(done, time.Now())
+	return urgent && err == nil // with an error: later, Postgres is away or slow
 }
 
 // returnSlices gives everything back, as far as Postgres lets it within a moment.

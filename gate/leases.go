@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -17,8 +18,9 @@ const (
 	sliceFor = time.Second
 	// hotHolds in that time make a port worth a slice. Others are decided in Postgres,
 	// one by one.
-	hotHolds = 2
-	idleFor  = 2 * time.Second // then a slice is given back
+	hotHolds    = 2
+	idleFor     = 2 * time.Second  // then a slice is given back
+	forgetAfter = 10 * time.Second // then a port's demand is
 	// barFor keeps a port that was recalled from being leased again at once: whoever
 	// recalled it has to get its turn.
 	barFor = time.Second
@@ -27,7 +29,8 @@ const (
 	// without writing its holds down.
 	sealAfter = 500 * time.Millisecond
 	minHolds  = 32
-	lookEvery = time.Second
+	doubtFor  = 6 * time.Second // longer than Postgres lets a reservation's statement run
+	askAgain  = 250 * time.Millisecond
 )
 
 // leaseOf is for how long holds of a lifetime are made from one slice. They all
@@ -38,27 +41,29 @@ func leaseOf(ttl time.Duration) time.Duration { return min(maxLease, ttl/8) }
 // from them without asking anybody. Nothing comes back to a slice: a hold that ends is between
 // the ledger and whoever ends it.
 type leases struct {
+	hot    int // requests in sliceFor that make a port worth a slice; negative: none is
 	mu     sync.Mutex
 	closed bool
 	ports  map[string]*slicedPort
 	ending []*slice      // no holds are made from them any more; not sealed yet
+	given  []giving      // back, but Postgres was not read since
 	urgent chan struct{} // somebody waits for one of those
-	looked time.Time     // at all ports, for idle ones
 }
 
 type slicedPort struct {
 	lines  []*line   // one for each lifetime that is asked for
 	barred time.Time // until then nothing is leased
-	slack  int64     // tokens of its slices that are not holds
+	slack  int64     // tokens of its slices that are not holds, as far as readings of what is held count them
 }
 
 // line is the demand for holds of one lifetime, and the slice that serves it.
 type line struct {
 	ttl         time.Duration
 	since       time.Time
-	now, before demand // since then, and in the time before
-	slice       *slice // nil: none
-	asked       bool   // for the next one
+	now, before demand    // since then, and in the time before
+	slice       *slice    // nil: none
+	asked       bool      // for the next one
+	notBefore   time.Time // the time to ask again, when none was granted
 }
 
 type demand struct {
@@ -77,8 +82,20 @@ type slice struct {
 	urgent  bool
 }
 
-func newLeases() *leases {
-	return &leases{ports: map[string]*slicedPort{}, urgent: make(chan struct{}, 1)}
+// over: the lease has ended, also by the wall clock, since the other one stands still
+// while the machine is suspended.
+func (c *slice) over(now time.Time) bool {
+	return !now.Before(c.until) || !now.Round(0).Before(c.until.Round(0))
+}
+
+type giving struct {
+	port   string
+	tokens int64
+	at     time.Time
+}
+
+func newLeases(hot int) *leases {
+	return &leases{hot: hot, ports: map[string]*slicedPort{}, urgent: make(chan struct{}, 1)}
 }
 
 // hold is what take made.
@@ -103,11 +120,12 @@ func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h
 	if c == nil {
 		return h, false, false
 	}
-	if !now.Before(c.until) || c.Version < version {
-		s.retire(l, now, c.Version < version)
+	if c.over(now) || c.Version < version {
+		s.retire(l, now, true)
 		return h, false, false
 	}
-	if c.left < max(r.EstimatedTokens, 1) || len(c.sealed.Holds) == c.Holds {
+	// A hold of nothing is Postgres's: by its tokens nobody could tell that it has ended.
+	if r.EstimatedTokens == 0 || c.left < r.EstimatedTokens || len(c.sealed.Holds) == c.Holds {
 		return h, false, false
 	}
 	n := len(c.sealed.Holds)
@@ -121,7 +139,7 @@ func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h
 	c.sealed.Tokens += r.EstimatedTokens
 	c.left, c.used = c.left-r.EstimatedTokens, now
 	p.slack -= r.EstimatedTokens
-	if more = !l.asked && l.wanting(now); more {
+	if more = !l.asked && s.wanting(l, now); more {
 		l.asked = true
 	}
 	return hold{c.HoldID(n, r.EstimatedTokens), c.Expires, p.slack}, true, more
@@ -159,14 +177,17 @@ func (l *line) count(tokens int64, now time.Time) {
 }
 
 // peak is the most that was asked for lately.
-func (l *line) peak() demand {
+func (l *line) peak(now time.Time) demand {
+	if now.Sub(l.since) >= 2*sliceFor {
+		return demand{}
+	}
 	return demand{max(l.now.holds, l.before.holds), max(l.now.tokens, l.before.tokens)}
 }
 
 // wanting: the line is in demand, and three quarters of its slice are used up, of
 // its tokens, its holds or its time.
-func (l *line) wanting(now time.Time) bool {
-	if l.peak().holds < hotHolds || l.peak().tokens == 0 {
+func (s *leases) wanting(l *line, now time.Time) bool {
+	if peak := l.peak(now); s.hot < 0 || peak.holds < s.hot || peak.tokens == 0 || now.Before(l.notBefore) {
 		return false
 	}
 	c := l.slice
@@ -187,12 +208,13 @@ func (s *leases) wants(ports []string, now time.Time) (list []ledger.Want) {
 		}
 		for _, l := range p.lines {
 			l.asked = false
-			if !l.wanting(now) {
+			if !s.wanting(l, now) {
 				continue
 			}
-			peak := l.peak()
+			l.notBefore = now.Add(askAgain)
+			peak := l.peak(now)
 			each := peak.tokens/int64(peak.holds) + 1
-			holds := max(4*peak.holds, minHolds)
+			holds := min(max(4*peak.holds, minHolds), ledger.MaxSliceHolds)
 			list = append(list, ledger.Want{
 				PortID: id, TTL: l.ttl, Lease: leaseOf(l.ttl), Tokens: each * int64(holds), Least: 4 * each, Holds: holds,
 			})
@@ -214,7 +236,7 @@ func (s *leases) install(granted []ledger.Slice, asked time.Time, current func(p
 		p.slack += g.Tokens
 		l := p.line(g.TTL, asked)
 		s.retire(l, asked, false)
-		l.slice = c
+		l.slice, l.notBefore = c, time.Time{}
 		if s.closed || asked.Before(p.barred) || g.Version < current(g.PortID) {
 			s.retire(l, asked, true) // recalled before it came
 		}
@@ -247,19 +269,18 @@ func (s *leases) hurry() {
 func (s *leases) recall(port string, now time.Time, bar time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p := s.ports[port]
-	if p == nil && bar > 0 {
-		p = s.port(port)
+	if bar > 0 {
+		if p := s.port(port); p.barred.Before(now.Add(bar)) {
+			p.barred = now.Add(bar)
+		}
 	}
-	if p == nil {
-		return
-	}
-	p.barred = now.Add(bar)
-	for _, l := range p.lines {
-		s.retire(l, now, true)
+	if p := s.ports[port]; p != nil {
+		for _, l := range p.lines {
+			s.retire(l, now, true)
+		}
 	}
 	for _, c := range s.ending {
-		if c.PortID == port && !c.urgent {
+		if c.PortID == port && !c.urgent && !c.retired.After(now) { // see doubt
 			c.urgent = true
 			s.hurry()
 		}
@@ -275,6 +296,9 @@ func (s *leases) close(now time.Time) {
 		for _, l := range p.lines {
 			s.retire(l, now, true)
 		}
+	}
+	for _, c := range s.ending {
+		c.urgent = true
 	}
 }
 
@@ -292,14 +316,11 @@ func (s *leases) slack(port string) int64 {
 func (s *leases) tidy(now time.Time) (finish, seal []ledger.Sealed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now.Sub(s.looked) >= lookEvery {
-		s.looked = now
-		s.retireIdle(now)
-	}
+	s.retireIdle(now)
 	for _, c := range s.ending {
 		switch since := now.Sub(c.retired); {
 		case c.urgent || since >= sealAfter:
-			finish, seal = append(finish, c.sealed), append(seal, c.sealed)
+			seal = append(seal, c.sealed)
 		case since >= sealAfter/2:
 			finish = append(finish, c.sealed)
 		}
@@ -307,38 +328,66 @@ func (s *leases) tidy(now time.Time) (finish, seal []ledger.Sealed) {
 	return finish, seal
 }
 
-// retireIdle retires slices that are idle or over, and forgets ports that nobody
-// asks for.
+// retireIdle retires slices whose lease has ended or that nobody uses, and forgets
+// ports and lifetimes that nobody asks for.
 func (s *leases) retireIdle(now time.Time) {
 	for id, p := range s.ports {
-		idle := p.slack == 0 && now.After(p.barred)
-		for _, l := range p.lines {
-			if c := l.slice; c != nil && (!now.Before(c.until) || now.Sub(c.used) > idleFor) {
-				s.retire(l, now, false)
+		p.lines = slices.DeleteFunc(p.lines, func(l *line) bool {
+			if c := l.slice; c != nil && (c.over(now) || now.Sub(c.used) > idleFor) {
+				s.retire(l, now, c.over(now))
 			}
-			idle = idle && l.slice == nil && now.Sub(l.since) > 10*time.Second
-		}
-		if idle {
+			return l.slice == nil && now.Sub(l.since) > forgetAfter
+		})
+		if len(p.lines) == 0 && p.slack == 0 && now.After(p.barred) {
 			delete(s.ports, id)
 		}
 	}
 }
 
+// doubt takes over slices of which nobody knows whether they were granted: no holds
+// are made from them, and they are given back once the commit cannot come any more.
+func (s *leases) doubt(maybe []ledger.Slice, now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range maybe {
+		g := &maybe[i]
+		s.ending = append(s.ending, &slice{Slice: *g, until: now.Add(g.Until.Sub(g.Created)), retired: now.Add(doubtFor),
+			sealed: ledger.Sealed{PortID: g.PortID, ID: g.ID}})
+	}
+}
+
 // ended forgets slices that the ledger has sealed or removed, and those that have
-// expired: what it could not be told of them is of no account any more.
-func (s *leases) ended(done map[uuid.UUID]bool, now time.Time) {
+// expired: what it could not be told of them is of no account any more. It reports
+// whether one is left that somebody waits for.
+func (s *leases) ended(done map[uuid.UUID]bool, now time.Time) (urgent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	kept := s.ending[:0]
 	for _, c := range s.ending {
 		if !done[c.ID] && now.Before(c.until.Add(c.TTL)) {
 			kept = append(kept, c)
+			urgent = urgent || c.urgent
 			continue
 		}
-		if p := s.ports[c.PortID]; p != nil {
-			p.slack -= c.left
-		}
+		s.given = append(s.given, giving{c.PortID, c.left, now})
 	}
 	clear(s.ending[len(kept):])
 	s.ending = kept
+	return urgent
+}
+
+// read tells that what is held was read from Postgres, at the given time or later, of
+// the ports that of covers: what was given back before is not among it any more.
+func (s *leases) read(begun time.Time, of func(port string) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.given = slices.DeleteFunc(s.given, func(g giving) bool {
+		if !g.at.Before(begun) || !of(g.port) {
+			return false
+		}
+		if p := s.ports[g.port]; p != nil {
+			p.slack -= g.tokens
+		}
+		return true
+	})
 }

@@ -54,13 +54,16 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 	g.metrics.reserveSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		g.log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(live), "error", err)
+		if reserved != nil {
+			g.leases.doubt(reserved.Slices, time.Now())
+		}
 		for _, t := range live {
 			g.fault(t.req, err)
 		}
 		return
 	}
 	killpoint.Here("reserve-answer")
-	g.tellHolds(reserved.Standings)
+	g.tellHolds(reserved.Standings, start)
 	g.leases.install(reserved.Slices, start, g.memory.version)
 	g.metrics.granted.Add(float64(len(reserved.Slices)))
 	g.answerAll(live, reserved)
@@ -71,23 +74,17 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 	var body []byte
 	var again []reserveTask
-	var ports []string
+	var refusals []*events.Verdict
 	for i, t := range tasks {
 		if r.Leased[i] && time.Since(t.at) < recallFor {
-			again, ports = append(again, t), append(ports, t.request.PortID)
+			again, refusals = append(again, t), append(refusals, &r.Verdicts[i])
 			continue
 		}
 		body = g.answer(t, &r.Verdicts[i], body)
 	}
-	if len(again) == 0 {
-		return
-	}
-	slices.Sort(ports)
-	if !g.recall(slices.Compact(ports), again) { // this gate is stopping
-		for i, t := range tasks {
-			if r.Leased[i] {
-				body = g.answer(t, &r.Verdicts[i], body)
-			}
+	if len(again) > 0 && !g.recall(again) { // this gate is stopping
+		for i, t := range again {
+			body = g.answer(t, refusals[i], body)
 		}
 	}
 }
@@ -102,12 +99,15 @@ func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 }
 
 // tellHolds lets this gate and all others count the holds in their checks.
-func (g *Gate) tellHolds(standings []ledger.Standing) {
+func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
 	n := events.HoldsNotice{}
+	ports := make(map[string]bool, len(standings))
 	for _, s := range standings {
 		g.memory.tellHeld(s)
+		ports[s.PortID] = true
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
+	g.leases.read(read, func(port string) bool { return ports[port] })
 	g.publishHolds(n)
 }
 
@@ -166,10 +166,12 @@ func (g *Gate) followHolds(ctx context.Context) {
 func (g *Gate) readHolds(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	begun := time.Now()
 	list, at, err := g.cfg.Ledger.Standings(ctx)
 	if err != nil {
 		return err
 	}
 	g.memory.readHeld(list, at)
+	g.leases.read(begun, func(string) bool { return true })
 	return nil
 }

@@ -161,7 +161,7 @@ func (g *Gate) set(ctx context.Context, base string, req micro.Request) (any, er
 	g.memory.applyBudget(port, b)
 	_ = events.AnnounceBudget(g.cfg.Conn, port, b) // lost: the next reading finds it
 	if err := g.cfg.Ledger.AwaitLeases(ctx, port, b); err != nil {
-		g.log.Warn("a budget is stored; reservations may go by the old one for a second", "port_id", port, "error", err)
+		g.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
 	}
 	return b, nil
 }

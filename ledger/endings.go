@@ -15,13 +15,11 @@ var lockSlicesSQL string
 //go:embed sql/close_in_slices.sql
 var closeInSlicesSQL string
 
-// deleteHoldsSQL ends holds, each once: whoever names one again, or another
-// port's, finds none. It is how both a booking and a release do it.
-const deleteHoldsSQL = `delete from ai_budget_holds h using (select * from unnest($1::text[], $2::uuid[]) e(port, id) order by 1, 2) e
-	where h.port_id = e.port and h.id = e.id returning h.port_id, h.id`
+//go:embed sql/delete_holds.sql
+var deleteHoldsSQL string
 
-const deleteSlicesSQL = `delete from ai_budget_slices s using unnest($1::text[], $2::uuid[]) e(port, id)
-	where s.port_id = e.port and s.id = e.id`
+//go:embed sql/delete_slices.sql
+var deleteSlicesSQL string
 
 // endings are holds that a transaction ends, as their ids were given by whoever
 // had them: unknown, foreign, forged and used ones end nothing.

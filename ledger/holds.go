@@ -24,7 +24,7 @@ const (
 	sweepGrace = 10 * time.Second
 	// SweepBatch is how many holds of their own one sweep removes at most.
 	SweepBatch  = 5_000
-	sweepSlices = 500 // and slices, each with all its holds
+	sweepSlices = 5_000 // and slices, each with all its holds
 )
 
 // Unsettled is what a sweep found in one port: calls that were allowed and whose
@@ -37,6 +37,7 @@ type Unsettled struct {
 
 // SweepHolds removes holds that have expired and counts them as unsettled, at
 // most [SweepBatch] a call. An expired hold binds nobody even before it is swept.
+// What it removed before an error is returned beside it.
 func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
 	var found []Unsettled
 	for _, s := range []struct {
@@ -45,11 +46,11 @@ func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
 	}{{sweepHoldsSQL, SweepBatch}, {sweepSlicesSQL, sweepSlices}} {
 		rows, err := l.pool.Query(ctx, s.sql, sweepGrace, s.limit)
 		if err != nil {
-			return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+			return found, fmt.Errorf("ledger: sweep holds: %w", err)
 		}
 		some, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
 		if err != nil {
-			return nil, fmt.Errorf("ledger: sweep holds: %w", err)
+			return found, fmt.Errorf("ledger: sweep holds: %w", err)
 		}
 		found = append(found, some...)
 	}

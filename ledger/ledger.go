@@ -96,7 +96,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 // How many transactions may be under way at once in this process.
 const (
 	bookConns    = 4
-	reserveConns = 4
+	reserveConns = 8  // lanes, releases, the gate's readings and its slices
 	otherConns   = 10 // reports, budgets, operators
 )
 

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -17,11 +19,15 @@ func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
 	s := newStore(t)
 	l := open(t, s.url)
 	at := noon
+	granted := &lease{}
 	batch := func(n int) (entries []ledger.Entry) {
-		for range n {
+		for i := range n {
 			at = at.Add(time.Millisecond)
 			e := call("p1", at)
 			e.Usage.ReservationID = events.NewUUIDv7(noon).String()
+			if i%2 == 1 {
+				e.Usage.ReservationID = granted.hold("web", "ocr", 1)
+			}
 			entries = append(entries, e)
 		}
 		return entries
@@ -29,18 +35,27 @@ func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
 	first := batch(100)
 	use := func() {
 		for range 8 { // every connection of the pools, and more often than Postgres waits for a generic plan
+			r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
+				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 })}, byCap)
+			if err != nil {
+				t.Fatal(err)
+			}
+			granted = &lease{r.Slices[0], ledger.Sealed{PortID: "p1", ID: r.Slices[0].ID}}
 			if _, err := l.Book(t.Context(), first); err != nil { // known but for the first time
 				t.Fatal(err)
 			}
 			if _, err := l.Book(t.Context(), batch(100)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}}, nil,
-				func(events.Budget, int64, int64, int64, time.Time) events.Verdict { return events.Verdict{} }); err != nil {
+			if _, err := l.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()},
+				{PortID: "p1", ReservationID: granted.hold("web", "ocr", 1)}}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()}}); err != nil {
-				t.Fatal(err)
+			granted.hold("web", "ocr", 1) // and this one stays
+			for _, end := range []func(context.Context, []ledger.Sealed) ([]uuid.UUID, error){l.FinishSlices, l.SealSlices} {
+				if _, err := end(t.Context(), []ledger.Sealed{granted.made}); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 	}
@@ -48,10 +63,13 @@ func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
 	// Fill the tables, without letting Postgres know by an analyze.
 	for _, sql := range []string{
 		`alter table ai_budget_holds set (autovacuum_enabled = off)`,
+		`alter table ai_budget_slices set (autovacuum_enabled = off)`,
 		`insert into ai_usage_ledger (created_at, id, port_id, feature, provider, model)
 			select (select max(created_at) from ai_usage_ledger) + interval '1 hour' + n * interval '1 ms', gen_random_uuid(), 'p' || n % 2 + 1, 'f', 'p', 'm' from generate_series(1, 60000) n`,
 		`insert into ai_budget_holds (port_id, id, tokens, created_at, expires_at)
 			select 'p' || n % 50 + 2, gen_random_uuid(), 1, now(), now() + interval '1 hour' from generate_series(1, 60000) n`,
+		`insert into ai_budget_slices (port_id, id, tokens, closed, secret, created_at, leased_until, expires_at)
+			select 'p' || n % 50 + 2, gen_random_uuid(), 1, '\x00', '\x00', now(), now(), now() + interval '1 hour' from generate_series(1, 60000) n`,
 	} {
 		if _, err := s.db.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
@@ -62,11 +80,11 @@ func TestPlansMadeOnEmptyTablesStayKeyed(t *testing.T) {
 	l.Close() // its sessions tell what they read when they end
 	time.Sleep(100 * time.Millisecond)
 	if read := s.read(t) - before; read > 30_000 {
-		t.Errorf("16 batches of 100 and 8 reservations read %d rows of tables that hold 120,000 others: some statement reads them all", read)
+		t.Errorf("16 batches of 100 and 8 slices read %d rows of tables that hold 180,000 others: some statement reads them all", read)
 	}
 }
 
-// read is how many rows and index entries of the two big tables were ever read.
+// read is how many rows and index entries of the three big tables were ever read.
 func (s store) read(t testing.TB) (n int64) {
 	t.Helper()
 	conn, err := s.db.Acquire(context.Background())
@@ -79,8 +97,8 @@ func (s store) read(t testing.TB) (n int64) {
 			t.Fatal(err)
 		}
 	}
-	err = conn.QueryRow(context.Background(), `select (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables where relname ~ '^ai_(usage_ledger|budget_holds)')
-		+ (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where relname ~ '^ai_(usage_ledger|budget_holds)')`).Scan(&n)
+	err = conn.QueryRow(context.Background(), `select (select coalesce(sum(seq_tup_read), 0) from pg_stat_user_tables where relname ~ '^ai_(usage_ledger|budget_(holds|slices))')
+		+ (select coalesce(sum(idx_tup_read), 0) from pg_stat_user_indexes where relname ~ '^ai_(usage_ledger|budget_(holds|slices))')`).Scan(&n)
 	if err != nil {
 		t.Fatal(err)
 	}

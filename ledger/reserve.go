@@ -52,7 +52,8 @@ type Reserved struct {
 // of the wants, at most one for a port and lifetime.
 //
 // With an error nothing may be assumed: the connection may have broken during
-// the commit. Then a hold or a slice may exist that nobody knows; it expires.
+// the commit. Then a hold may exist that nobody knows; it expires. Slices that may
+// exist are returned beside the error.
 func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, wants []Want, decide Decide) (*Reserved, error) {
 	if !l.cfg.KnownPortsOnly {
 		if err := l.registerUnseen(ctx, requests); err != nil {
@@ -70,7 +71,7 @@ func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, 
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			_ = conn.Conn().Close(context.WithoutCancel(ctx))
 		}
-		return nil, fmt.Errorf("ledger: reserve: %w", err)
+		return reserved, fmt.Errorf("ledger: reserve: %w", err)
 	}
 	return reserved, nil
 }
@@ -100,7 +101,7 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
 		done.Verdicts[i] = r.decide(&requests[i], decide)
-		done.Leased[i] = !done.Verdicts[i].Allowed && r.states[requests[i].PortID].leased
+		done.Leased[i] = !done.Verdicts[i].Allowed && r.mayFit(&requests[i], decide)
 	}
 	for i := range wants {
 		r.grant(&wants[i])
@@ -113,11 +114,11 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 		write.Queue(grantSlicesSQL, g.ports, g.ids, g.tokens, g.bytes, g.secrets, g.created, g.until, g.expires)
 	}
 	write.Queue("commit")
+	done.Slices = r.slices
 	if err := conn.SendBatch(ctx, &write).Close(); err != nil {
-		return nil, err
+		return &Reserved{Slices: r.slices}, err
 	}
 	killpoint.Here("reserve-committed")
-	done.Slices = r.slices
 	for _, port := range ports {
 		s := r.states[port]
 		done.Standings = append(done.Standings, Standing{PortID: port, Held: s.held, At: s.now})
@@ -138,7 +139,7 @@ type portState struct {
 	budget     events.Budget
 	used, held int64
 	now        time.Time
-	leased     bool // some gate may have tokens of this port to spare
+	leased     int64 // of held: the most that gates may have to spare
 }
 
 type keyOf struct{ port, key string }
@@ -176,6 +177,13 @@ func (r *reserving) decide(q *events.ReserveRequest, decide Decide) events.Verdi
 		r.known[keyOf{q.PortID, q.IdempotencyKey}] = v
 	}
 	return v
+}
+
+// mayFit tells whether a request that was refused would be allowed if gates gave back
+// what they have leased.
+func (r *reserving) mayFit(q *events.ReserveRequest, decide Decide) bool {
+	s := r.states[q.PortID]
+	return s.leased > 0 && (q.AcceptLess || decide(s.budget, s.used, s.held-s.leased, q.EstimatedTokens, s.now).Allowed)
 }
 
 // granted completes the verdict of an allowed request: the state includes its hold.

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,8 +18,8 @@ import (
 //go:embed sql/grant_slices.sql
 var grantSlicesSQL string
 
-//go:embed sql/finish_slices.sql
-var finishSlicesSQL string
+//go:embed sql/lock_free_slices.sql
+var lockFreeSlicesSQL string
 
 //go:embed sql/seal_slices.sql
 var sealSlicesSQL string
@@ -63,7 +64,7 @@ const sliceShare = 8
 
 // leaseGrace is how long after the end of a lease its gate may take to seal the
 // slice. One that is still open then has lost its gate.
-const leaseGrace = 250 * time.Millisecond
+const leaseGrace = time.Second
 
 type sliceRows struct {
 	ports                   []string
@@ -124,51 +125,85 @@ type SlicedHold struct {
 // FinishSlices removes those slices of which every hold has ended, and returns
 // them. It passes over those that a booking is busy with.
 func (l *Ledger) FinishSlices(ctx context.Context, list []Sealed) ([]uuid.UUID, error) {
-	ports, ids, tokens := sealedKeys(list)
-	return l.sliceIDs(ctx, "finish", finishSlicesSQL, ports, ids, tokens)
+	return l.endSlices(ctx, list, false)
 }
 
 // SealSlices gives back what has not become a hold, and writes down what has, so
-// that it can be listed. It returns those that it sealed or that are gone; it passes
-// over those that a booking is busy with.
+// that it can be listed. It returns those that it sealed or removed, or that are gone;
+// it passes over those that a booking is busy with.
 func (l *Ledger) SealSlices(ctx context.Context, list []Sealed) ([]uuid.UUID, error) {
-	ports, ids, tokens := sealedKeys(list)
-	holds := make([]string, len(list))
+	return l.endSlices(ctx, list, true)
+}
+
+func (l *Ledger) endSlices(ctx context.Context, list []Sealed, seal bool) (done []uuid.UUID, err error) {
+	byKey := make(map[rowKey]*Sealed, len(list))
+	var all, finished, sealed struct {
+		ports  []string
+		ids    []uuid.UUID
+		tokens []int64
+		holds  []string
+	}
 	for i := range list {
-		var stored struct {
-			Labels [][2]string `json:"labels"`
-			Holds  [][2]int64  `json:"holds"`
-		}
-		stored.Labels, stored.Holds = list[i].Labels, make([][2]int64, len(list[i].Holds))
-		for n, h := range list[i].Holds {
-			stored.Holds[n] = [2]int64{int64(h.Label), h.Tokens}
-		}
-		body, err := json.Marshal(stored)
+		s := &list[i]
+		byKey[rowKey{s.PortID, s.ID}] = s
+		all.ports, all.ids = append(all.ports, s.PortID), append(all.ids, s.ID)
+	}
+	err = pgx.BeginFunc(ctx, l.reservePool, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, lockFreeSlicesSQL, all.ports, all.ids)
 		if err != nil {
-			return nil, fmt.Errorf("ledger: seal slices: %w", err)
+			return err
 		}
-		holds[i] = string(body)
+		var k rowKey
+		var closed *int64
+		var gone bool
+		_, err = pgx.ForEachRow(rows, []any{&k.port, &k.id, &closed, &gone}, func() error {
+			s := byKey[k]
+			switch {
+			case gone:
+				done = append(done, k.id)
+			case closed == nil: // somebody is busy with it
+			case *closed == s.Tokens:
+				finished.ports, finished.ids = append(finished.ports, k.port), append(finished.ids, k.id)
+			case seal:
+				holds, err := s.encode()
+				if err != nil {
+					return err
+				}
+				sealed.ports, sealed.ids = append(sealed.ports, k.port), append(sealed.ids, k.id)
+				sealed.tokens, sealed.holds = append(sealed.tokens, s.Tokens), append(sealed.holds, holds)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		var send pgx.Batch
+		if len(finished.ids) > 0 {
+			send.Queue(deleteSlicesSQL, finished.ports, finished.ids)
+		}
+		if len(sealed.ids) > 0 {
+			send.Queue(sealSlicesSQL, sealed.ports, sealed.ids, sealed.tokens, sealed.holds)
+		}
+		return tx.SendBatch(ctx, &send).Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: seal slices: %w", err)
 	}
-	return l.sliceIDs(ctx, "seal", sealSlicesSQL, ports, ids, tokens, holds)
+	return slices.Concat(done, finished.ids, sealed.ids), nil
 }
 
-func sealedKeys(list []Sealed) (ports []string, ids []uuid.UUID, tokens []int64) {
-	for i := range list {
-		ports, ids, tokens = append(ports, list[i].PortID), append(ids, list[i].ID), append(tokens, list[i].Tokens)
+// encode lists the holds as the column of that name has them.
+func (s *Sealed) encode() (string, error) {
+	var stored struct {
+		Labels [][2]string `json:"labels"`
+		Holds  [][2]int64  `json:"holds"`
 	}
-	return ports, ids, tokens
-}
-
-func (l *Ledger) sliceIDs(ctx context.Context, what, sql string, args ...any) ([]uuid.UUID, error) {
-	rows, err := l.reservePool.Query(ctx, sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %s slices: %w", what, err)
+	stored.Labels, stored.Holds = s.Labels, make([][2]int64, len(s.Holds))
+	for n, h := range s.Holds {
+		stored.Holds[n] = [2]int64{int64(h.Label), h.Tokens}
 	}
-	done, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %s slices: %w", what, err)
-	}
-	return done, nil
+	body, err := json.Marshal(stored)
+	return string(body), err
 }
 
 // AwaitLeases returns once no gate makes holds of the port by a budget older than b:

@@ -32,6 +32,7 @@ create view ai_held_tokens as
 create or replace function delete_port_holds() returns trigger language plpgsql as $$
 begin
     delete from ai_budget_holds where port_id = old.id;
+    perform from ai_budget_slices where port_id = old.id order by id for update; -- as bookings lock them
     delete from ai_budget_slices where port_id = old.id;
     return null;
 end $$;

@@ -79,7 +79,7 @@ func (s *system) startGate(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return err
 	}

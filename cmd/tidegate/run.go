@@ -40,6 +40,7 @@ type runCmd struct {
 	RetentionMonths int           `help:"Months of ledger rows to keep beside the current one." default:"84" env:"TIDEGATE_RETENTION_MONTHS" placeholder:"N"`
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
+	SliceFrom       int           `help:"Reservations of a port within a second that make a gate lease a slice of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
 	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"10s" env:"TIDEGATE_ACK_WAIT"`
 	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`
@@ -114,6 +115,11 @@ func (c *runCmd) logger() *slog.Logger {
 func (s *system) start(ctx context.Context) (err error) {
 	c := s.cmd
 	if s.natsURL = c.NatsURL; s.natsURL == "" {
+		// JetStream syncs every batch to disk, in calls that keep a processor of Go's
+		// waiting: with as many as there are cores, the gate would wait with them.
+		if os.Getenv("GOMAXPROCS") == "" {
+			runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
+		}
 		s.nats, err = dev.StartNATS(dev.NATSConfig{Dir: filepath.Join(c.Data, "nats"), Addr: c.NatsAddr, Logger: s.log})
 		if err != nil {
 			return err

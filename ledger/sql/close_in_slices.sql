@@ -1,4 +1,7 @@
--- The rows are locked by this transaction: the new states are absolute.
-update ai_budget_slices s set closed_tokens = e.closed_tokens, closed = e.closed
+-- The rows exist and are locked by this transaction: their new states are absolute, and
+-- nothing is ever inserted. An upsert looks its rows up by key, whatever Postgres
+-- believes of the table's size; an update that joins may not.
+insert into ai_budget_slices as s (port_id, id, closed_tokens, closed, tokens, secret, created_at, leased_until, expires_at)
+select port, id, closed_tokens, closed, 0, '', now(), now(), now()
 from unnest($1::text[], $2::uuid[], $3::bigint[], $4::bytea[]) e(port, id, closed_tokens, closed)
-where s.port_id = e.port and s.id = e.id
+on conflict (port_id, id) do update set closed_tokens = excluded.closed_tokens, closed = excluded.closed

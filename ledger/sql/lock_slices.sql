@@ -1,6 +1,10 @@
 -- In the order of the keys: two transactions that end holds of the same slices wait
--- for each other in the same order.
-select s.port_id, s.id, s.secret, s.tokens, s.closed_tokens, s.closed, s.holds is not null
+-- for each other in the same order. Lateral, with "offset 0": whatever Postgres believes
+-- of the table's size, it looks up one slice after the other.
+select s.*
 from (select * from unnest($1::text[], $2::uuid[]) e(port, id) order by 1, 2) e
-join ai_budget_slices s on s.port_id = e.port and s.id = e.id
-for update of s
+cross join lateral (
+    select port_id, id, secret, tokens, closed_tokens, closed, holds is not null
+    from ai_budget_slices where port_id = e.port and id = e.id
+    offset 0 for update
+) s

@@ -1,7 +1,7 @@
 -- The state that reservations are decided by. The ports' locks were taken by the
 -- statement before: this one must see what the last holder of each lock committed.
 -- "offset 0" makes Postgres find a port's period once and not for each of its holds.
--- leased: a gate may have tokens of the port to spare, or had until $3 ago.
+-- leased: what gates may have of the port to spare, or had until $3 ago.
 with clock as materialized (
     select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
     from (select clock_timestamp() as now offset 0) c
@@ -12,7 +12,7 @@ select p.port, p.value, p.version, p.now,
     (coalesce((select sum(h.tokens) from ai_budget_holds h
         where h.port_id = p.port and h.expires_at > p.now and h.created_at >= p.start), 0)
         + coalesce(sliced.tokens, 0))::bigint as held,
-    coalesce(sliced.leased, false)
+    coalesce(sliced.leased, 0)::bigint
 from (
     select b.*, (b.start at time zone 'UTC')::date as first,
         (b.start at time zone 'UTC' + case b.period when 'day' then interval '1 day' when 'week' then interval '7 days' else interval '1 month' end)::date as past
@@ -28,7 +28,8 @@ from (
     offset 0
 ) p
 left join lateral (
-    select sum(s.tokens - s.closed_tokens) as tokens, bool_or(s.holds is null and s.leased_until > p.now - $3::interval) as leased
+    select sum(s.tokens - s.closed_tokens) as tokens, 
+        sum(s.tokens - s.closed_tokens) filter (where s.holds is null and s.leased_until > p.now - $3::interval) as leased
     from ai_budget_slices s
     where s.port_id = p.port and s.expires_at > p.now and s.created_at >= p.start
 ) sliced on true

@@ -1,0 +1,601 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/google/uuid"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// lease is a slice with what its gate has made of it.
+type lease struct {
+	ledger.Slice
+	made ledger.Sealed
+}
+
+// hold makes one more hold. Like the ledger, it leaves it to the caller to stay
+// within the slice.
+func (l *lease) hold(service, feature string, tokens int64) (id string) {
+	label := [2]string{service, feature}
+	at := slices.Index(l.made.Labels, label)
+	if at < 0 {
+		at, l.made.Labels = len(l.made.Labels), append(l.made.Labels, label)
+	}
+	id = l.HoldID(len(l.made.Holds), tokens)
+	l.made.Holds = append(l.made.Holds, ledger.SlicedHold{Label: at, Tokens: tokens})
+	l.made.Tokens += tokens
+	return id
+}
+
+// ask is a want of 1,000 tokens.
+func ask(port string, change ...func(*ledger.Want)) ledger.Want {
+	w := ledger.Want{PortID: port, TTL: time.Minute, Lease: time.Second, Tokens: 1000, Least: 1, Holds: 40}
+	for _, c := range change {
+		c(&w)
+	}
+	return w
+}
+
+// byCap knows hard caps and nothing else.
+func byCap(b events.Budget, used, held, estimate int64, _ time.Time) events.Verdict {
+	v := events.Verdict{Allowed: true, UsedTokens: used, HeldTokens: held}
+	if b.Enabled && b.HardCapTokens != nil {
+		v.HardCapTokens, v.Allowed = b.HardCapTokens, used+held+estimate <= *b.HardCapTokens
+	}
+	return v
+}
+
+// onlyTell refuses everything, so that asking changes nothing.
+func onlyTell(_ events.Budget, used, held, _ int64, _ time.Time) events.Verdict {
+	return events.Verdict{UsedTokens: used, HeldTokens: held}
+}
+
+func (s store) reserve(t testing.TB, requests []events.ReserveRequest, wants ...ledger.Want) *ledger.Reserved {
+	t.Helper()
+	r, err := s.Reserve(t.Context(), requests, wants, byCap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (s store) lease(t testing.TB, w ledger.Want) *lease {
+	t.Helper()
+	granted := s.reserve(t, nil, w).Slices
+	if len(granted) != 1 {
+		t.Fatalf("%d slices granted, want one", len(granted))
+	}
+	return &lease{granted[0], ledger.Sealed{PortID: w.PortID, ID: granted[0].ID}}
+}
+
+// capped gives a port a hard cap.
+func (s store) capped(t testing.TB, port string, hard int64) events.Budget {
+	t.Helper()
+	return s.set(t, port, events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodMonth}, nil)
+}
+
+// settling is an event of 110 tokens, of now, that names a reservation.
+func settling(port, id string) ledger.Entry {
+	return call(port, time.Now(), func(u *events.Usage) { u.ReservationID = id })
+}
+
+func (s store) release(t testing.TB, port string, ids ...string) []bool {
+	t.Helper()
+	holds := make([]ledger.Hold, len(ids))
+	for i, id := range ids {
+		holds[i] = ledger.Hold{PortID: port, ReservationID: id}
+	}
+	released, err := s.Release(t.Context(), holds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return released
+}
+
+func (s store) seal(t testing.TB, leases ...*lease) []uuid.UUID {
+	t.Helper()
+	ids, err := s.SealSlices(t.Context(), madeOf(leases))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func (s store) finish(t testing.TB, leases ...*lease) []uuid.UUID {
+	t.Helper()
+	ids, err := s.FinishSlices(t.Context(), madeOf(leases))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func madeOf(leases []*lease) (made []ledger.Sealed) {
+	for _, l := range leases {
+		made = append(made, l.made)
+	}
+	return made
+}
+
+var inAnyOrder = cmpopts.SortSlices(func(a, b uuid.UUID) bool { return a.String() < b.String() })
+
+// wantIDs compares which slices a call returned, in whatever order.
+func wantIDs(t testing.TB, what string, got []uuid.UUID, leases ...*lease) {
+	t.Helper()
+	var want []uuid.UUID
+	for _, l := range leases {
+		want = append(want, l.ID)
+	}
+	if diff := cmp.Diff(want, got, inAnyOrder, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
+
+// wantStands checks that everybody who asks hears the same of a port.
+func (s store) wantStands(t testing.TB, port string, used, held int64) {
+	t.Helper()
+	want := map[string]int64{"used, by Reserve": used, "held, by Reserve": held, "held, by its standing": held, "held, by Standings": held,
+		"used, by Spend": used, "held, by Spend": held, "held, by Holds": held, "held, by the view": held}
+	got := map[string]int64{}
+	r, err := s.Reserve(t.Context(), []events.ReserveRequest{{PortID: port, EstimatedTokens: 1}}, nil, onlyTell)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got["used, by Reserve"], got["held, by Reserve"], got["held, by its standing"] = r.Verdicts[0].UsedTokens, r.Verdicts[0].HeldTokens, r.Standings[0].Held
+	list, _, err := s.Standings(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got["held, by Standings"] = 0 // a port without holds is not listed
+	for _, st := range list {
+		if st.PortID == port {
+			got["held, by Standings"] += st.Held
+		}
+	}
+	start, end := events.PeriodMonth.Bounds(time.Now())
+	spend, err := s.Spend(t.Context(), port, start, end)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got["used, by Spend"], got["held, by Spend"] = spend.UsedTokens, spend.HeldTokens
+	got["held, by Holds"] = 0
+	for _, g := range s.live(t, port) {
+		got["held, by Holds"] += g.Tokens
+	}
+	got["held, by the view"] = one[int64](t, s.db, "select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where port_id = $1 and expires_at > clock_timestamp()", port)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", port, diff)
+	}
+}
+
+func (s store) live(t testing.TB, port string) []ledger.HoldGroup {
+	t.Helper()
+	r, err := s.Holds(t.Context(), port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Live
+}
+
+// wantSlices counts what is left in the table: rows that are of no use cost every reader.
+func (s store) wantSlices(t testing.TB, want int) {
+	t.Helper()
+	if n := one[int](t, s.db, "select count(*)::int from ai_budget_slices"); n != want {
+		t.Errorf("%d slices are left, want %d", n, want)
+	}
+}
+
+func TestAGrantIsAnEighthOfWhatIsLeft(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	hard := func(n int64) *events.Budget {
+		return &events.Budget{Enabled: true, HardCapTokens: &n, Period: events.PeriodMonth}
+	}
+	for port, c := range map[string]struct {
+		budget     *events.Budget
+		used, held int64
+		least      int64
+		want       int64 // 0: none
+	}{
+		"no-budget":       {nil, 50, 50, 1, 1000},
+		"disabled":        {&events.Budget{HardCapTokens: tokens(8), Period: events.PeriodMonth}, 50, 50, 1, 1000},
+		"no-cap":          {&events.Budget{Enabled: true, SoftCapTokens: tokens(8), Period: events.PeriodMonth}, 50, 50, 1, 1000},
+		"an-eighth":       {hard(4000), 100, 300, 1, 450},
+		"rounded-down":    {hard(807), 0, 0, 1, 100},
+		"what-is-wanted":  {hard(100_000), 100, 300, 1, 1000},
+		"just-the-least":  {hard(1200), 200, 200, 100, 100},
+		"below-the-least": {hard(1199), 200, 200, 100, 0},
+		"seven-left":      {hard(407), 200, 200, 1, 0},
+		"cap-used-up":     {hard(400), 400, 0, 1, 0},
+		"cap-held":        {hard(400), 0, 400, 1, 0},
+		"cap-passed":      {hard(400), 4000, 300, 1, 0},
+		"cap-of-0":        {hard(0), 0, 0, 1, 0},
+	} {
+		if c.used > 0 {
+			s.book(t, call(port, time.Now(), func(u *events.Usage) {
+				u.InputTokens, u.OutputTokens, u.Details = c.used, 0, events.Details{}
+			}))
+		}
+		if c.held > 0 {
+			s.reserve(t, []events.ReserveRequest{{PortID: port, EstimatedTokens: c.held}})
+		}
+		if c.budget != nil {
+			s.set(t, port, *c.budget, nil)
+		}
+		granted := s.reserve(t, nil, ask(port, func(w *ledger.Want) { w.Least = c.least })).Slices
+		var got int64
+		for _, g := range granted {
+			got += g.Tokens
+		}
+		if n := min(c.want, 1); got != c.want || int64(len(granted)) != n {
+			t.Errorf("%s: %d slices of %d tokens, want %d of %d", port, len(granted), got, n, c.want)
+		}
+		s.wantStands(t, port, c.used, c.held+c.want)
+	}
+}
+
+// What one call decides and grants it counts at once, requests before wants.
+func TestAGrantCountsAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	b := s.capped(t, "p1", 1000)
+	s.capped(t, "p2", 1000)
+	longer := func(w *ledger.Want) { w.TTL, w.Holds = time.Hour, 2*ledger.MaxSliceHolds }
+	r := s.reserve(t, []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 200}, {PortID: "p2", EstimatedTokens: 1000}},
+		ask("p1"), ask("p2"), ask("p3"), ask("p1", longer))
+	if !r.Verdicts[0].Allowed || !r.Verdicts[1].Allowed {
+		t.Fatalf("verdicts %+v", r.Verdicts)
+	}
+	type brief struct {
+		Port    string
+		Tokens  int64
+		Holds   int
+		TTL     time.Duration
+		Version int64
+	}
+	var got []brief
+	for _, g := range r.Slices {
+		got = append(got, brief{g.PortID, g.Tokens, g.Holds, g.TTL, g.Version})
+		if g.Created != r.Standings[0].At.UTC() || g.Until.Sub(g.Created) > time.Second || g.Expires.Sub(g.Until) != g.TTL {
+			t.Errorf("a slice of %s, granted at %s: created %s, leased until %s, expires %s", g.TTL, r.Standings[0].At, g.Created, g.Until, g.Expires)
+		}
+	}
+	want := []brief{
+		{"p1", 100, 40, time.Minute, b.Version}, // of 800
+		{"p3", 1000, 40, time.Minute, 0},
+		{"p1", 87, ledger.MaxSliceHolds, time.Hour, b.Version}, // of 700
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("granted (-want +got):\n%s", diff)
+	}
+	held := map[string]int64{}
+	for _, st := range r.Standings {
+		held[st.PortID] = st.Held
+	}
+	if diff := cmp.Diff(map[string]int64{"p1": 387, "p2": 1000, "p3": 1000}, held); diff != "" {
+		t.Errorf("standings (-want +got):\n%s", diff)
+	}
+	s.wantStands(t, "p1", 0, 387)
+	s.wantStands(t, "p2", 0, 1000)
+	s.wantStands(t, "p3", 0, 1000)
+
+	full := s.reserve(t, []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 613}, {PortID: "p1", EstimatedTokens: 1}})
+	if !full.Verdicts[0].Allowed || full.Verdicts[1].Allowed {
+		t.Errorf("with 613 tokens left, 613 and then 1 are answered %+v", full.Verdicts)
+	}
+}
+
+// Gates that ask at the same moment get what they would get one after the other.
+func TestGrantsToManyGates(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.capped(t, "p1", 10_000)
+	gates := []*ledger.Ledger{s.Ledger, open(t, s.url), open(t, s.url)}
+	var mu sync.Mutex
+	var got []int64
+	var wg sync.WaitGroup
+	for i := range 40 {
+		wg.Go(func() {
+			r, err := gates[i%len(gates)].Reserve(t.Context(), nil, []ledger.Want{ask("p1", func(w *ledger.Want) { w.Tokens = 5000 })}, byCap)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, g := range r.Slices {
+				got = append(got, g.Tokens)
+			}
+		})
+	}
+	wg.Wait()
+	var want []int64
+	left := int64(10_000)
+	for range 40 {
+		if left/8 > 0 {
+			want = append(want, left/8)
+			left -= left / 8
+		}
+	}
+	slices.SortFunc(got, func(a, b int64) int { return int(b - a) })
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("slices (-one after the other +together):\n%s", diff)
+	}
+	s.wantStands(t, "p1", 0, 10_000-left)
+}
+
+// Whoever is refused is told whether a gate may have tokens to give back.
+func TestLeasedIsWhatGatesMayGiveBack(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.capped(t, "p1", 1000)
+	ask750 := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 750}}
+	leased := func(what string, want bool) {
+		t.Helper()
+		if r := s.reserve(t, ask750); r.Verdicts[0].Allowed || r.Leased[0] != want {
+			t.Errorf("%s: allowed %t, leased %t, want %t", what, r.Verdicts[0].Allowed, r.Leased[0], want)
+		}
+	}
+	s.reserve(t, []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 200}})
+	l := s.lease(t, ask("p1")) // of 100 tokens: given back, they would do
+	leased("a slice", true)
+	if r := s.reserve(t, []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1}}); !r.Verdicts[0].Allowed || r.Leased[0] {
+		t.Errorf("what is allowed need not be given back: %+v", r)
+	}
+	for ago, want := range map[time.Duration]bool{20 * time.Millisecond: true, 1200 * time.Millisecond: false} {
+		until := one[time.Time](t, s.db, "update ai_budget_slices set leased_until = clock_timestamp() - $1::interval returning leased_until", ago)
+		r := s.reserve(t, ask750)
+		over := r.Standings[0].At.Sub(until)
+		if r.Leased[0] != want && (!want || over < 200*time.Millisecond) { // its gate has a moment to seal it
+			t.Errorf("a lease that ended %s ago: leased %t, want %t", over, r.Leased[0], want)
+		}
+	}
+	exec(t, s.db, "update ai_budget_slices set leased_until = clock_timestamp() + interval '1 minute'")
+	l.hold("web", "ocr", 100)
+	wantIDs(t, "sealed", s.seal(t, l), l)
+	leased("a sealed slice", false)
+}
+
+func TestSealingGivesBackWhatIsNoHold(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	l := s.lease(t, ask("p1"))
+	odd := `we"b\ 🌊`
+	a, b, c, d := l.hold("web", "ocr", 100), l.hold(odd, "ocr", 30), l.hold("web", "ocr", 70), l.hold("job", "", 20)
+	if !s.release(t, "p1", c)[0] {
+		t.Fatal("not released")
+	}
+	wantLive := func(what string, want ...ledger.HoldGroup) {
+		t.Helper()
+		for i := range want {
+			want[i].NextExpires = l.Expires
+		}
+		if diff := cmp.Diff(want, s.live(t, "p1"), cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("live holds, %s (-want +got):\n%s", what, diff)
+		}
+	}
+	wantLive("while it is leased", ledger.HoldGroup{Service: "(leased to a gate)", Tokens: 930})
+	s.wantStands(t, "p1", 0, 930)
+	for range 2 { // the answer to the first may be lost
+		wantIDs(t, "sealed", s.seal(t, l), l)
+		wantLive("once it is sealed", ledger.HoldGroup{Service: "web", Feature: "ocr", Holds: 1, Tokens: 100},
+			ledger.HoldGroup{Service: odd, Feature: "ocr", Holds: 1, Tokens: 30}, ledger.HoldGroup{Service: "job", Holds: 1, Tokens: 20})
+		s.wantStands(t, "p1", 0, 150)
+	}
+	s.book(t, settling("p1", a))
+	if s.release(t, "p1", c)[0] {
+		t.Error("released twice, before and after the seal")
+	}
+	wantIDs(t, "sealed", s.seal(t, l), l)
+	wantLive("one hold fewer", ledger.HoldGroup{Service: odd, Feature: "ocr", Holds: 1, Tokens: 30}, ledger.HoldGroup{Service: "job", Holds: 1, Tokens: 20})
+	s.wantStands(t, "p1", 110, 50)
+	s.book(t, settling("p1", b))
+	s.wantSlices(t, 1)
+	s.book(t, settling("p1", d))
+	s.wantSlices(t, 0)
+	wantLive("all ended")
+	s.wantStands(t, "p1", 330, 0)
+	wantIDs(t, "sealed when it is gone", s.seal(t, l), l)
+	s.wantSlices(t, 0)
+}
+
+func TestFinishRemovesSlicesWhoseHoldsHaveEnded(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var all []*lease
+	for range 4 {
+		all = append(all, s.lease(t, ask("p1")))
+	}
+	ended, half, unused, live := all[0], all[1], all[2], all[3]
+	s.book(t, settling("p1", ended.hold("web", "ocr", 100)), settling("p1", ended.hold("web", "ocr", 200)), settling("p1", half.hold("web", "ocr", 100)))
+	half.hold("web", "ocr", 200)
+	live.hold("web", "ocr", 300)
+	s.wantStands(t, "p1", 330, 700+900+1000+1000)
+	wantIDs(t, "finished", s.finish(t, all...), ended, unused)
+	s.wantSlices(t, 2)
+	s.wantStands(t, "p1", 330, 1900)
+	wantIDs(t, "finished again", s.finish(t, half, live))
+	s.wantStands(t, "p1", 330, 1900)
+}
+
+// No gate waits for a booking: what that is busy with can be sealed afterwards.
+func TestSealingPassesOverWhatABookingHas(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	busy, free, over := s.lease(t, ask("p1")), s.lease(t, ask("p1")), s.lease(t, ask("p1"))
+	id, ended := busy.hold("web", "ocr", 100), over.hold("web", "ocr", 100)
+	busy.hold("web", "ocr", 50)
+	s.release(t, "p1", ended)
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := s.BookTx(t.Context(), tx, []ledger.Entry{settling("p1", id), settling("p1", ended)}); err != nil {
+		t.Fatal(err)
+	}
+	free.hold("web", "ocr", 10)
+	wantIDs(t, "sealed meanwhile", s.seal(t, busy, free), free)
+	wantIDs(t, "finished meanwhile", s.finish(t, busy, free, over))
+	s.wantStands(t, "p1", 0, 1000+10+900)
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantIDs(t, "finished afterwards", s.finish(t, busy, free, over), over)
+	wantIDs(t, "sealed afterwards", s.seal(t, busy), busy)
+	s.wantStands(t, "p1", 220, 60)
+}
+
+func TestSlicesOfADeletedPort(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.capped(t, "p1", 8000)
+	l, kept := s.lease(t, ask("p1")), s.lease(t, ask("p2"))
+	id := l.hold("web", "ocr", 100)
+	kept.hold("web", "ocr", 100)
+	if _, err := s.DeletePort(t.Context(), "p1", "ops"); err != nil {
+		t.Fatal(err)
+	}
+	s.wantSlices(t, 1)
+	wantIDs(t, "sealed", s.seal(t, l, kept), l, kept)
+	if s.release(t, "p1", id)[0] {
+		t.Error("a hold of a deleted port was released")
+	}
+	wantFates(t, s.book(t, settling("p1", id)), "booked") // as the first event of a new port
+	s.wantStands(t, "p1", 110, 0)
+}
+
+func TestAwaitLeases(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	long := func(w *ledger.Want) { w.Lease = time.Minute }
+	exec(t, s.db, "insert into ports (id) values ('p1')")
+	s.lease(t, ask("p2", long))
+	await := func(ctx context.Context, b events.Budget) (took time.Duration, err error) {
+		start := time.Now()
+		err = s.AwaitLeases(ctx, "p1", b)
+		return time.Since(start), err
+	}
+	atOnce := func(what string, b events.Budget) {
+		t.Helper()
+		if took, err := await(t.Context(), b); err != nil || took > 800*time.Millisecond {
+			t.Errorf("%s: %v after %s", what, err, took)
+		}
+	}
+	b := s.capped(t, "p1", 1_000_000)
+	atOnce("no slice of the port", b)
+	newer := s.lease(t, ask("p1", long))
+	atOnce("a slice by the new budget", b)
+	newer.hold("web", "ocr", 10)
+	s.seal(t, newer)
+	ended := s.lease(t, ask("p1", long))
+	exec(t, s.db, "update ai_budget_slices set leased_until = clock_timestamp() where id = $1", ended.ID)
+	old := s.lease(t, ask("p1", long))
+	b = s.capped(t, "p1", 500)
+
+	took, err := await(t.Context(), b)
+	if !errors.Is(err, context.DeadlineExceeded) || took < 900*time.Millisecond || took > 3*time.Second {
+		t.Errorf("a slice by the old budget that nobody seals: %v after %s, want an error after a second", err, took)
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if took, err := await(soon, b); err == nil || took > 800*time.Millisecond {
+		t.Errorf("a caller that waits for 50 ms: %v after %s", err, took)
+	}
+
+	const pause = 100 * time.Millisecond
+	sealed := make(chan error)
+	old.hold("web", "ocr", 10)
+	go func() {
+		time.Sleep(pause)
+		_, err := s.SealSlices(t.Context(), []ledger.Sealed{old.made})
+		sealed <- err
+	}()
+	if took, err := await(t.Context(), b); err != nil || took < pause {
+		t.Errorf("a slice by the old budget that is sealed after %s: %v after %s", pause, err, took)
+	}
+	if err := <-sealed; err != nil {
+		t.Fatal(err)
+	}
+	// Only sealed and old leases are left, and they are left: nothing above was awaited in vain.
+	atOnce("sealed slices", b)
+	if n := one[int](t, s.db, "select count(*)::int from ai_budget_slices where port_id = 'p1'"); n != 3 {
+		t.Errorf("%d slices of the port, want 3", n)
+	}
+}
+
+// The time of a budget parts the slices by the old one from those by the new one,
+// however close they come: it is by that time that AwaitLeases knows them.
+func TestABudgetsTimePartsTheSlices(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	gates := []*ledger.Ledger{s.Ledger, open(t, s.url), open(t, s.url)}
+	s.set(t, "p1", events.Budget{Period: events.PeriodMonth}, nil) // Version 1
+	const changes = 60
+	changed := map[int64]time.Time{}
+	stop, seen := make(chan struct{}), make(chan int64, 1000)
+	var mu sync.Mutex
+	var granted []ledger.Slice
+	var wg sync.WaitGroup
+	for _, gate := range gates {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				r, err := gate.Reserve(t.Context(), nil, []ledger.Want{ask("p1")}, byCap)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				granted = append(granted, r.Slices...)
+				mu.Unlock()
+				select {
+				case seen <- r.Slices[0].Version:
+				default: // nobody waits for one
+				}
+			}
+		})
+	}
+	for range changes {
+		b, err := s.SetBudget(t.Context(), "p1", events.Budget{Period: events.PeriodMonth}, nil)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		changed[b.Version] = b.UpdatedAt
+		for deadline := time.After(10 * time.Second); ; { // the gates are at it again
+			select {
+			case version := <-seen:
+				if version < b.Version {
+					continue
+				}
+			case <-deadline:
+				t.Error("no slice by the new version after 10 s: this test shows nothing")
+			}
+			break
+		}
+	}
+	close(stop)
+	wg.Wait()
+	for _, g := range granted {
+		if since := changed[g.Version]; !g.Created.After(since) {
+			t.Errorf("a slice by version %d was created at %s, the version at %s", g.Version, g.Created, since)
+		}
+		if past, ok := changed[g.Version+1]; ok && !g.Created.Before(past) {
+			t.Errorf("a slice by version %d was created at %s, the next version at %s", g.Version, g.Created, past)
+		}
+	}
+}
