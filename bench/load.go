@@ -24,6 +24,11 @@ const (
 // callers calls op from n goroutines for two seconds, over at most four
 // connections, as one service process would.
 func callers(ctx context.Context, url string, n int, op func(nc *nats.Conn, caller, i int) error) (rate, error) {
+	return warmCallers(ctx, url, n, warmUp, op)
+}
+
+// warmCallers is callers with a warm-up of its own, which is not measured.
+func warmCallers(ctx context.Context, url string, n int, warmUp time.Duration, op func(nc *nats.Conn, caller, i int) error) (rate, error) {
 	conns := make([]*nats.Conn, min(n, 4))
 	for i := range conns {
 		nc, err := nats.Connect(url)

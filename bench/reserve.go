@@ -20,6 +20,10 @@ type reserveCmd struct {
 	Ports int `default:"1000"`
 }
 
+// toHeat is how long callers ask before they are measured: the first few requests of
+// a port are decided in Postgres, until it is worth a slice.
+const toHeat = 2 * time.Second
+
 var reserveRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
 
 // reserveBench is what all rounds share.
@@ -39,8 +43,8 @@ func (c *reserveCmd) Run(ctx context.Context, r *report) error {
 		return err
 	}
 	defer stop()
-	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
-		"`booked` counts until the last settlement is committed: the consumer works beside the callers.", digits(c.Ports)))
+	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold, or the slice it is made from, is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
+		"`booked` counts until the last settlement is committed: the consumer works beside the callers. Measured after two seconds, when gates have leased slices of the ports.", digits(c.Ports)))
 	if err := b.perCallers(ctx, r); err != nil {
 		return err
 	}
@@ -158,28 +162,31 @@ func (b *reserveBench) port(caller, i int) string {
 	return fmt.Sprintf("port-%04d", (x^x>>31)%uint64(b.cmd.Ports))
 }
 
-// drain waits until everything that was recorded is booked.
-func (b *reserveBench) drain(ctx context.Context) error {
+// drain waits until everything that was recorded is booked, and until gates have
+// given back what they had leased. It returns the time of the former.
+func (b *reserveBench) drain(ctx context.Context) (allBooked time.Time, err error) {
 	if err := b.publisher.Flush(ctx); err != nil {
-		return err
+		return allBooked, err
 	}
-	var patience time.Time
 	for {
 		var booked, held int64
 		if err := b.db.QueryRow(ctx, "select (select coalesce(sum(requests), 0) from ai_usage_port_days)::bigint, (select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where expires_at > clock_timestamp())").Scan(&booked, &held); err != nil {
-			return err
+			return allBooked, err
 		}
-		if booked >= b.settled.Load() {
-			if held == 0 {
-				return nil
-			}
-			if time.Now().After(patience) { // gates give back what they have leased within two seconds
-				return fmt.Errorf("everything is booked, but %d tokens are held", held)
-			}
-		} else {
-			patience = time.Now().Add(5 * time.Second)
+		switch {
+		case booked < b.settled.Load():
+			time.Sleep(10 * time.Millisecond)
+			continue
+		case allBooked.IsZero():
+			allBooked = time.Now()
 		}
-		time.Sleep(10 * time.Millisecond)
+		if held == 0 {
+			return allBooked, nil
+		}
+		if time.Since(allBooked) > 5*time.Second {
+			return allBooked, fmt.Errorf("everything is booked, but %d tokens are held", held)
+		}
+		time.Sleep(100 * time.Millisecond)
 	}
 }
 
@@ -194,14 +201,15 @@ func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 				return err
 			}
 			before, begin := b.settled.Load(), time.Now()
-			ours, err := callers(ctx, b.s.nats, n, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+			ours, err := warmCallers(ctx, b.s.nats, n, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
 			if err != nil {
 				return err
 			}
-			if err := b.drain(ctx); err != nil {
+			booked, err := b.drain(ctx)
+			if err != nil {
 				return err
 			}
-			sustained = append(sustained, float64(b.settled.Load()-before)/time.Since(begin).Seconds())
+			sustained = append(sustained, float64(b.settled.Load()-before)/booked.Sub(begin).Seconds())
 			rounds = append(rounds, pair{ours, yard})
 		}
 		m := summarize(rounds)
@@ -215,18 +223,18 @@ func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 func (b *reserveBench) hotPort(ctx context.Context, r *report) error {
 	var rounds []pair
 	for range r.runs {
-		spread, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		spread, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
 		if err != nil {
 			return err
 		}
-		if err := b.drain(ctx); err != nil {
+		if _, err := b.drain(ctx); err != nil {
 			return err
 		}
-		hot, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, "port-0000") })
+		hot, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, "port-0000") })
 		if err != nil {
 			return err
 		}
-		if err := b.drain(ctx); err != nil {
+		if _, err := b.drain(ctx); err != nil {
 			return err
 		}
 		rounds = append(rounds, pair{hot, spread})
@@ -249,14 +257,14 @@ func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
 		go func() { filled <- fill.fill(ctx, b.s) }()
 		time.Sleep(time.Second)
 		b.settled.Add(500_000)
-		got, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		got, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
 		if err != nil {
 			return err
 		}
 		if err := <-filled; err != nil {
 			return err
 		}
-		if err := b.drain(ctx); err != nil {
+		if _, err := b.drain(ctx); err != nil {
 			return err
 		}
 		seen = append(seen, got)
@@ -294,9 +302,13 @@ func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
 		op   func(nc *nats.Conn, caller, i int) error
 	}
 	var rows [][]string
+	run := 0
 	for _, w := range []way{
-		{"Tidegate reserve, without settling", func(nc *nats.Conn, caller, i int) error {
-			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), []byte(`{"estimated_tokens":2000,"ttl_seconds":1}`))
+		{"Tidegate reserve from slices, not settled", func(nc *nats.Conn, caller, i int) error {
+			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), []byte(`{"estimated_tokens":2000,"ttl_seconds":8}`))
+		}},
+		{"Tidegate reserve decided in Postgres, not settled", func(nc *nats.Conn, caller, i int) error {
+			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), fmt.Appendf(nil, `{"estimated_tokens":2000,"ttl_seconds":1,"idempotency_key":"%d-%d-%d"}`, run, caller, i))
 		}},
 		{"one conditional UPDATE in Postgres", func(_ *nats.Conn, caller, i int) error {
 			_, err := b.db.Exec(ctx, "update yardstick_caps set used = used + 2000 where port_id = $1 and used + 2000 <= cap", b.port(caller, i))
@@ -309,13 +321,18 @@ func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
 		var got []float64
 		var p99, cpu []float64
 		for range r.runs {
+			run++
 			before := postgres()
-			x, err := callers(ctx, b.s.nats, n, w.op)
+			var calls atomic.Int64
+			x, err := warmCallers(ctx, b.s.nats, n, toHeat, func(nc *nats.Conn, caller, i int) error {
+				calls.Add(1)
+				return w.op(nc, caller, i)
+			})
 			if err != nil {
 				return err
 			}
 			got, p99 = append(got, x.perSecond), append(p99, float64(x.p99))
-			cpu = append(cpu, (postgres()-before)*1e6/(x.perSecond*(measureAt+warmUp).Seconds()))
+			cpu = append(cpu, (postgres()-before)*1e6/float64(calls.Load()))
 			time.Sleep(1500 * time.Millisecond) // holds of this round expire
 		}
 		rows = append(rows, []string{w.name, thousands(median(got)), micros(time.Duration(median(p99))), fmt.Sprintf("%.0f µs", median(cpu))})

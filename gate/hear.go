@@ -67,7 +67,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 		g.considerAlert(port, now)
 	}
 	for _, port := range n.Deleted {
-		g.leases.recall(port, time.Now(), 0) // the clock that leases go by
+		g.leases.recall(port, time.Now(), barFor) // also what is on its way; by the clock of leases
 	}
 }
 

@@ -280,7 +280,7 @@ func (s *leases) recall(port string, now time.Time, bar time.Duration) {
 		}
 	}
 	for _, c := range s.ending {
-		if c.PortID == port && !c.urgent && !c.retired.After(now) { // see doubt
+		if c.PortID == port && !c.urgent && !c.retired.After(now) { // not one in doubt
 			c.urgent = true
 			s.hurry()
 		}
