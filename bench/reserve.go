@@ -48,6 +48,9 @@ func (c *reserveCmd) Run(ctx context.Context, r *report) error {
 	if err := b.perCallers(ctx, r); err != nil {
 		return err
 	}
+	if err := b.bound(ctx, r); err != nil {
+		return err
+	}
 	if err := b.hotPort(ctx, r); err != nil {
 		return err
 	}
@@ -220,6 +223,38 @@ func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 	return nil
 }
 
+// bound is what a reservation that cost nothing would be: a check, and the same event.
+func (b *reserveBench) bound(ctx context.Context, r *report) error {
+	var rounds []pair
+	for range r.runs {
+		yard, err := callers(ctx, b.echo.nats, 64, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo."+b.port(caller, i), reserveRequest) })
+		if err != nil {
+			return err
+		}
+		ours, err := callers(ctx, b.s.nats, 64, func(nc *nats.Conn, caller, i int) error {
+			port := b.port(caller, i)
+			if err := ask(nc, events.Subject(events.SubjectCheck, port), reserveRequest); err != nil {
+				return err
+			}
+			b.publisher.Record(events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: 1500, OutputTokens: 400})
+			b.settled.Add(1)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if _, err := b.drain(ctx); err != nil {
+			return err
+		}
+		rounds = append(rounds, pair{ours, yard})
+	}
+	m := summarize(rounds)
+	r.section("Reservations: if they cost nothing", "64 callers that check instead, and record the same event: what is left to win on this machine.")
+	r.table([]string{"check and record/s", "throughput", "p99", "p99 ratio"}, [][]string{
+		{thousands(m.ours.perSecond), times(m.throughput), micros(m.ours.p99), times(m.p99)}})
+	return nil
+}
+
 func (b *reserveBench) hotPort(ctx context.Context, r *report) error {
 	var rounds []pair
 	for range r.runs {
@@ -279,65 +314,5 @@ func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
 	r.section("Reservations: while the consumer books at full speed", "64 callers, while half a million events are published and booked as fast as they go.")
 	r.table([]string{"reserve/s", "p50", "p99"}, [][]string{{thousands(pick(func(x rate) float64 { return x.perSecond })),
 		micros(time.Duration(pick(func(x rate) float64 { return float64(x.p50) }))), micros(time.Duration(pick(func(x rate) float64 { return float64(x.p99) })))}})
-	return nil
-}
-
-const luaReserve = `local used = tonumber(redis.call('get', KEYS[1]) or '0')
-if used + tonumber(ARGV[1]) > tonumber(ARGV[2]) then return -1 end
-return redis.call('incrby', KEYS[1], ARGV[1])`
-
-// yardsticks are the two usual ways to keep a cap, and what ours costs Postgres.
-func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
-	_, err := b.db.Exec(ctx, `create table if not exists yardstick_caps (port_id text primary key, used bigint not null, cap bigint not null) with (fillfactor = 50);
-		insert into yardstick_caps select id, 0, 1::bigint << 50 from ports on conflict do nothing`)
-	if err != nil {
-		return err
-	}
-	const n = 64
-	pid := b.s.procs[0].Process.Pid
-	postgres := func() float64 { return cpuSeconds(pid) - cpuOf(pid) }
-	script := redis.NewScript(luaReserve)
-	type way struct {
-		name string
-		op   func(nc *nats.Conn, caller, i int) error
-	}
-	var rows [][]string
-	run := 0
-	for _, w := range []way{
-		{"Tidegate reserve from slices, not settled", func(nc *nats.Conn, caller, i int) error {
-			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), []byte(`{"estimated_tokens":2000,"ttl_seconds":8}`))
-		}},
-		{"Tidegate reserve decided in Postgres, not settled", func(nc *nats.Conn, caller, i int) error {
-			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), fmt.Appendf(nil, `{"estimated_tokens":2000,"ttl_seconds":1,"idempotency_key":"%d-%d-%d"}`, run, caller, i))
-		}},
-		{"one conditional UPDATE in Postgres", func(_ *nats.Conn, caller, i int) error {
-			_, err := b.db.Exec(ctx, "update yardstick_caps set used = used + 2000 where port_id = $1 and used + 2000 <= cap", b.port(caller, i))
-			return err
-		}},
-		{"Redis, Lua check and increment (not durable)", func(_ *nats.Conn, caller, i int) error {
-			return script.Run(ctx, b.redis, []string{b.port(caller, i)}, 2000, 1<<50).Err()
-		}},
-	} {
-		var got []float64
-		var p99, cpu []float64
-		for range r.runs {
-			run++
-			before := postgres()
-			var calls atomic.Int64
-			x, err := warmCallers(ctx, b.s.nats, n, toHeat, func(nc *nats.Conn, caller, i int) error {
-				calls.Add(1)
-				return w.op(nc, caller, i)
-			})
-			if err != nil {
-				return err
-			}
-			got, p99 = append(got, x.perSecond), append(p99, float64(x.p99))
-			cpu = append(cpu, (postgres()-before)*1e6/float64(calls.Load()))
-			time.Sleep(1500 * time.Millisecond) // holds of this round expire
-		}
-		rows = append(rows, []string{w.name, thousands(median(got)), micros(time.Duration(median(p99))), fmt.Sprintf("%.0f µs", median(cpu))})
-	}
-	r.section("Reservations: against the usual ways", fmt.Sprintf("%d callers over %s ports. A conditional UPDATE and a Redis counter hold nothing: a crash leaks what was taken, and Redis forgets.", n, digits(b.cmd.Ports)))
-	r.table([]string{"", "per second", "p99", "Postgres CPU each"}, rows)
 	return nil
 }

@@ -18,9 +18,11 @@ type ReserveRequest struct {
 	Service         string `json:"service,omitempty"` // who asks, to find calls that are never reported
 	EstimatedTokens int64  `json:"estimated_tokens"`
 	// TTLSeconds is how long the hold lives: the longest the call may take until its
-	// usage is booked. Default 300, at most 3,600.
+	// usage is booked. Default 300, at most 3,600. It may live for up to an eighth, at
+	// most 10 s, longer: the answer's ExpiresAt counts.
 	TTLSeconds int64 `json:"ttl_seconds,omitzero"`
 	// IdempotencyKey makes a retry return the hold of the first try, while it lives.
+	// Such a request is always decided in Postgres.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// AcceptLess grants what is left, if that is anything, where the estimate does
 	// not fit: the caller then limits the call to GrantedTokens.

@@ -14,7 +14,7 @@ import (
 const (
 	tidyEvery = 250 * time.Millisecond
 	// recallFor is how long a reservation waits, before it is refused, for what gates
-	// have leased of its port; recallPause is how often it looks.
+	// have leased of its port; recallPause is how long at first, before it looks.
 	recallFor   = 400 * time.Millisecond
 	recallPause = 5 * time.Millisecond
 	sealAtOnce  = 500 // slices in one statement
@@ -74,7 +74,7 @@ func (g *Gate) recall(tasks []reserveTask) bool {
 	g.publishHolds(events.HoldsNotice{Recall: ports})
 	return g.intake.Take(func() {
 		g.tasks.Go(func() {
-			time.Sleep(recallPause)
+			time.Sleep(max(recallPause, time.Since(tasks[0].at)/2)) // a gate that was killed never answers
 			for _, t := range tasks {
 				enqueue(g, t.req, g.laneOf(t.request.PortID).reserves, t)
 			}

@@ -284,38 +284,3 @@ func (l *Ledger) registerUnseen(ctx context.Context, requests []events.ReserveRe
 	_, err := l.registerPorts(ctx, slices.Compact(unseen))
 	return err
 }
-
-// Hold names a reservation of a port.
-type Hold struct {
-	PortID        string
-	ReservationID string
-}
-
-// Release gives holds back and reports, for each, whether there was one: a hold
-// that is unknown, foreign, settled or already given back frees nothing.
-func (l *Ledger) Release(ctx context.Context, holds []Hold) (released []bool, err error) {
-	released = make([]bool, len(holds))
-	var e endings
-	for i, h := range holds {
-		if id, err := uuid.Parse(h.ReservationID); err == nil {
-			holds[i].ReservationID = id.String() // however it was written
-		}
-		e.add(holds[i])
-	}
-	err = pgx.BeginFunc(ctx, l.reservePool, func(tx pgx.Tx) error {
-		var send pgx.Batch
-		e.queue(&send)
-		if err := tx.SendBatch(ctx, &send).Close(); err != nil {
-			return err
-		}
-		return e.closeInSlices(ctx, tx)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: release: %w", err)
-	}
-	for i, h := range holds {
-		released[i] = e.ended[h]
-		delete(e.ended, h) // named twice at once: given back once
-	}
-	return released, nil
-}
