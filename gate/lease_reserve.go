@@ -125,7 +125,10 @@ func (g *Gate) sealSlices(ctx context.Context) (left bool) {
 		err = end(finish, g.cfg.Ledger.FinishSlices)
 	}
 	urgent := g.leases.ended(done, time.Now())
-	return urgent && err == nil // with an error: later, Postgres is away or slow
+	if urgent && err != nil { // maybe just this connection; but Postgres may be away
+		time.Sleep(10 * recallPause)
+	}
+	return urgent
 }
 
 // returnSlices gives everything back, as far as Postgres lets it within a moment.

@@ -26,8 +26,6 @@ const (
 	// calls that are short end by then, and a slice of which all have ended is removed
 	// without writing its holds down.
 	sealAfter = 500 * time.Millisecond
-	// doubtFor is longer than Postgres lets a reservation's statement run.
-	doubtFor = 6 * time.Second
 )
 
 // leaseOf is for how long holds of a lifetime are made from one slice. They all

@@ -48,7 +48,7 @@ func (s *leases) recall(port string, now time.Time, bar time.Duration) {
 		}
 	}
 	for _, c := range s.ending {
-		if c.PortID == port && !c.urgent && !c.retired.After(now) { // not one in doubt
+		if c.PortID == port && !c.urgent {
 			c.urgent = true
 			s.hurry()
 		}
@@ -113,14 +113,15 @@ func (s *leases) retireIdle(now time.Time) {
 }
 
 // doubt takes over slices of which nobody knows whether they were granted: no holds
-// are made from them, and they are given back once the commit cannot come any more.
+// are made from them, and they are given back at once.
 func (s *leases) doubt(maybe []ledger.Slice, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range maybe {
 		g := &maybe[i]
-		s.ending = append(s.ending, &slice{Slice: *g, until: now.Add(g.Until.Sub(g.Created)), retired: now.Add(doubtFor),
-			sealed: ledger.Sealed{PortID: g.PortID, ID: g.ID}})
+		s.ending = append(s.ending, &slice{Slice: *g, until: now.Add(g.Until.Sub(g.Created)), retired: now, urgent: true,
+			sealed: ledger.Sealed{PortID: g.PortID, ID: g.ID, Doubtful: true}})
+		s.hurry()
 	}
 }
 

@@ -668,13 +668,14 @@ func TestLeasesCloseWhatIsRetired(t *testing.T) {
 	install(s, g, noon) // replaces old
 	s.doubt([]ledger.Slice{maybe}, noon)
 	idle := noon.Add(idleFor + 1)
-	expectTidy(t, s, idle.Add(-1), nil, []ledger.Slice{old})
+	expectTidy(t, s, idle.Add(-1), nil, []ledger.Slice{old, maybe})
+	s.ended(map[uuid.UUID]bool{maybe.ID: true}, idle)
 	expectTidy(t, s, idle, nil, []ledger.Slice{old})
 	if s.ended(nil, idle) {
 		t.Error("one is waited for")
 	}
 	s.close(idle)
-	expectTidy(t, s, idle, nil, []ledger.Slice{old, maybe, g})
+	expectTidy(t, s, idle, nil, []ledger.Slice{old, g})
 	if !s.ended(nil, idle) {
 		t.Error("none is waited for")
 	}
@@ -875,8 +876,8 @@ func TestLeasesRead(t *testing.T) {
 	}
 }
 
-// Postgres did not answer a commit. If it comes, the slice is in nobody's hands, and has
-// to be given back; until then, Postgres would say that there is none.
+// Postgres did not answer a commit. If it came, the slice is in nobody's hands and has
+// to be given back.
 func TestLeasesDoubt(t *testing.T) {
 	t.Parallel()
 	s := newLeases(hot)
@@ -894,20 +895,14 @@ func TestLeasesDoubt(t *testing.T) {
 	if got := s.slack("p"); got != 0 {
 		t.Errorf("%d to spare", got)
 	}
-	s.recall("p", noon, barFor)
-	s.recall("p", noon.Add(doubtFor-1), barFor)
-	if hurried(s) || s.ended(nil, noon.Add(doubtFor-1)) {
-		t.Error("somebody waits for what may still come")
+	if !hurried(s) || !s.ended(nil, noon) {
+		t.Error("it is not given back at once")
 	}
-	expectTidy(t, s, noon, nil, nil)
-	expectTidy(t, s, noon.Add(doubtFor+sealAfter/2-1), nil, nil)
-	expectTidy(t, s, noon.Add(doubtFor+sealAfter/2), []ledger.Slice{g, other}, nil)
-	expectTidy(t, s, noon.Add(doubtFor+sealAfter-1), []ledger.Slice{g, other}, nil)
-	at := noon.Add(doubtFor + sealAfter)
+	at := noon
 	expectTidy(t, s, at, nil, []ledger.Slice{g, other})
 	_, seal := s.tidy(at)
 	for i, c := range []ledger.Slice{g, other} {
-		if got := seal[i]; got.PortID != c.PortID || got.Tokens != 0 || len(got.Holds) != 0 {
+		if got := seal[i]; got.PortID != c.PortID || got.Tokens != 0 || len(got.Holds) != 0 || !got.Doubtful {
 			t.Errorf("sealed as %+v", got)
 		}
 	}
@@ -919,27 +914,6 @@ func TestLeasesDoubt(t *testing.T) {
 	expectTidy(t, s, at, nil, []ledger.Slice{other})
 	s.ended(nil, noon.Add(time.Second+short)) // by then it expired, if it was granted then
 	expectTidy(t, s, at, nil, nil)
-}
-
-// Once the commit cannot come any more, a slice in doubt is as much in the way as others.
-func TestLeasesRecallWhatWasInDoubt(t *testing.T) {
-	t.Parallel()
-	s := newLeases(hot)
-	g := granted("p", long, 100, 40)
-	s.doubt([]ledger.Slice{g}, noon)
-	s.recall("q", noon.Add(doubtFor), barFor)
-	if hurried(s) {
-		t.Error("the recall of a port hit another")
-	}
-	at := noon.Add(doubtFor)
-	s.recall("p", at, 0)
-	if !hurried(s) || !s.ended(nil, at) {
-		t.Error("nobody was told")
-	}
-	expectTidy(t, s, at, nil, []ledger.Slice{g})
-	if s.ports["p"] != nil {
-		t.Error("a port was made to remember nothing")
-	}
 }
 
 // Requests come from many goroutines, while others tidy, recall and replace slices.
@@ -1079,7 +1053,7 @@ func newLeasesModel(t *rapid.T) *leasesModel {
 		ports: []string{"a", "b"}, lifetimes: []time.Duration{2 * time.Second, long},
 		jumps: []time.Duration{
 			1, time.Millisecond, 100 * time.Millisecond, sealAfter / 2, sealAfter, time.Second,
-			idleFor, idleFor + 1, doubtFor, maxLease, maxLease + time.Second,
+			idleFor, idleFor + 1, maxLease, maxLease + time.Second,
 		},
 		// rapid prefers the ends of a list
 		whatToDoNext: slices.Concat(
@@ -1117,7 +1091,7 @@ func (m *leasesModel) step() {
 			m.barred[port] = until
 		}
 		for _, c := range m.slices {
-			if c.PortID == port && !(c.doubtful && m.now.Before(c.retiredAt)) {
+			if c.PortID == port {
 				c.retire(m.now, true)
 				c.urgent = true
 			}
@@ -1245,7 +1219,7 @@ func (m *leasesModel) install() {
 func (m *leasesModel) doubt(a asked) {
 	m.s.doubt([]ledger.Slice{a.slice}, m.now)
 	c := &modelSlice{Slice: a.slice, until: m.now.Add(leaseOf(a.slice.TTL)), doubtful: true}
-	c.retire(m.now.Add(doubtFor), false)
+	c.retire(m.now, true)
 	m.slices = append(m.slices, c)
 }
 

@@ -91,7 +91,7 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 	r := reserving{states: make(map[string]*portState, len(ports)), known: map[keyOf]events.Verdict{}}
 	var read pgx.Batch
 	read.Queue("begin")
-	read.Queue("select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k", lockKeys(ports))
+	read.Queue(lockPortsSQL, lockKeys(ports))
 	r.queueKnown(&read, requests)
 	read.Queue(reserveReadSQL, ports, BudgetKey, leaseGrace).Query(r.scanStates)
 	if err := conn.SendBatch(ctx, &read).Close(); err != nil {
@@ -255,11 +255,13 @@ func (r *reserving) scanStates(rows pgx.Rows) error {
 	return err
 }
 
+const lockPortsSQL = "select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k"
+
 // lockKeys are the advisory locks that serialise the reservations of a port.
 // Two ports that share one by chance only wait for each other.
-func lockKeys(sorted []string) []int64 {
-	keys := make([]int64, len(sorted))
-	for i, port := range sorted {
+func lockKeys(ports []string) []int64 {
+	keys := make([]int64, len(ports))
+	for i, port := range ports {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(port))
 		keys[i] = int64(h.Sum64())

@@ -114,6 +114,9 @@ type Sealed struct {
 	Tokens int64        // of all the holds
 	Labels [][2]string  // service, feature
 	Holds  []SlicedHold // in the order in which they were made
+	// Doubtful: nobody knows whether it was granted. Its port is locked first, which the
+	// transaction that may have granted it did too: by then that one has ended.
+	Doubtful bool
 }
 
 // SlicedHold is one hold of a slice.
@@ -143,12 +146,21 @@ func (l *Ledger) endSlices(ctx context.Context, list []Sealed, seal bool) (done 
 		tokens []int64
 		holds  []string
 	}
+	var doubtful []string
 	for i := range list {
 		s := &list[i]
 		byKey[rowKey{s.PortID, s.ID}] = s
 		all.ports, all.ids = append(all.ports, s.PortID), append(all.ids, s.ID)
+		if s.Doubtful {
+			doubtful = append(doubtful, s.PortID)
+		}
 	}
 	err = pgx.BeginFunc(ctx, l.reservePool, func(tx pgx.Tx) error {
+		if len(doubtful) > 0 {
+			if _, err := tx.Exec(ctx, lockPortsSQL, lockKeys(doubtful)); err != nil {
+				return err
+			}
+		}
 		rows, err := tx.Query(ctx, lockFreeSlicesSQL, all.ports, all.ids)
 		if err != nil {
 			return err
