@@ -55,6 +55,7 @@ type Gate struct {
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
+	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
 	lanes     []*lane       // the others, on their way to Postgres
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers

@@ -103,6 +103,16 @@ func (g *Gate) endSlices(ctx context.Context) {
 // sealSlices reports whether one is left that somebody waits for and that could not
 // be sealed now.
 func (g *Gate) sealSlices(ctx context.Context) (left bool) {
+	urgent, err := g.sealSome(ctx)
+	if urgent && err != nil { // maybe just this connection; but Postgres may be away
+		time.Sleep(10 * recallPause)
+	}
+	return urgent
+}
+
+func (g *Gate) sealSome(ctx context.Context) (urgent bool, err error) {
+	g.holds.Lock()
+	defer g.holds.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
 	defer cancel()
 	finish, seal := g.leases.tidy(time.Now())
@@ -120,15 +130,10 @@ func (g *Gate) sealSlices(ctx context.Context) (left bool) {
 		}
 		return nil
 	}
-	err := end(seal, g.cfg.Ledger.SealSlices)
-	if err == nil {
+	if err = end(seal, g.cfg.Ledger.SealSlices); err == nil {
 		err = end(finish, g.cfg.Ledger.FinishSlices)
 	}
-	urgent := g.leases.ended(done, time.Now())
-	if urgent && err != nil { // maybe just this connection; but Postgres may be away
-		time.Sleep(10 * recallPause)
-	}
-	return urgent
+	return g.leases.ended(done, time.Now()), err
 }
 
 // returnSlices gives everything back, as far as Postgres lets it within a moment.

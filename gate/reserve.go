@@ -166,6 +166,8 @@ func (g *Gate) followHolds(ctx context.Context) {
 func (g *Gate) readHolds(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	g.holds.Lock()
+	defer g.holds.Unlock()
 	begun := time.Now()
 	list, at, err := g.cfg.Ledger.Standings(ctx)
 	if err != nil {

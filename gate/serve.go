@@ -38,12 +38,13 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
-		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
 		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
 		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
 		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
 		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
+		// Last: whoever waits for a check to be answered finds all the others there.
+		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 	} {
 		handler := e.handle(e.subject)
 		for name, subject := range map[string]string{e.name: e.subject + ".*", e.name + "-any": e.subject} {
