@@ -15,8 +15,10 @@ const (
 	sliceFor = time.Second
 	minHolds = 32
 	idleFor  = 2 * time.Second // then a slice is given back
-	// forgetAfter ends what is known of a port's demand.
-	forgetAfter = 10 * time.Second
+	// forgetAfter ends what is known of a port's demand. forgetAtOnce bounds how many
+	// ports are looked at, while nobody can reserve or check.
+	forgetAfter  = 10 * time.Second
+	forgetAtOnce = 1000
 	// askAgain is how long a port is left in peace that was not granted a slice.
 	askAgain = 250 * time.Millisecond
 	// barFor keeps a port that was recalled from being leased again at once: whoever
@@ -40,9 +42,10 @@ type leases struct {
 	mu     sync.Mutex
 	closed bool
 	ports  map[string]*slicedPort
-	ending []*slice      // no holds are made from them any more; not sealed yet
-	given  []giving      // back, but Postgres was not read since
-	urgent chan struct{} // somebody waits for one of those
+	leased map[*line]struct{} // those with a slice
+	ending []*slice           // no holds are made from them any more; not sealed yet
+	given  []giving           // back, but Postgres was not read since
+	urgent chan struct{}      // somebody waits for one of those
 }
 
 type slicedPort struct {
@@ -91,7 +94,7 @@ type giving struct {
 }
 
 func newLeases(hot int) *leases {
-	return &leases{hot: hot, ports: map[string]*slicedPort{}, urgent: make(chan struct{}, 1)}
+	return &leases{hot: hot, ports: map[string]*slicedPort{}, leased: map[*line]struct{}{}, urgent: make(chan struct{}, 1)}
 }
 
 // hold is what take made.
@@ -233,6 +236,7 @@ func (s *leases) install(granted []ledger.Slice, asked time.Time, current func(p
 		l := p.line(g.TTL, asked)
 		s.retire(l, asked, false)
 		l.slice, l.notBefore = c, time.Time{}
+		s.leased[l] = struct{}{}
 		if s.closed || asked.Before(p.barred) || g.Version < current(g.PortID) {
 			s.retire(l, asked, true) // recalled before it came
 		}

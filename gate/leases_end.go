@@ -18,6 +18,7 @@ func (s *leases) retire(l *line, now time.Time, urgent bool) {
 		return
 	}
 	l.slice = nil
+	delete(s.leased, l)
 	c.retired, c.urgent = now, urgent
 	s.ending = append(s.ending, c)
 	if urgent {
@@ -80,11 +81,13 @@ func (s *leases) slack(port string) int64 {
 	return 0
 }
 
-// tidy returns the slices to remove if they are finished, and those to seal.
+// tidy returns the slices to remove if they are finished, and those to seal. It ends
+// the leases of others, and forgets what nobody asks for.
 func (s *leases) tidy(now time.Time) (finish, seal []ledger.Sealed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retireIdle(now)
+	s.forget(now)
 	for _, c := range s.ending {
 		switch since := now.Sub(c.retired); {
 		case c.urgent || since >= sealAfter:
@@ -96,16 +99,24 @@ func (s *leases) tidy(now time.Time) (finish, seal []ledger.Sealed) {
 	return finish, seal
 }
 
-// retireIdle retires slices whose lease has ended or that nobody uses, and forgets
-// ports and lifetimes that nobody asks for.
+// retireIdle retires slices whose lease has ended or that nobody uses.
 func (s *leases) retireIdle(now time.Time) {
+	for l := range s.leased {
+		if c := l.slice; c.over(now) || now.Sub(c.used) > idleFor {
+			s.retire(l, now, c.over(now))
+		}
+	}
+}
+
+// forget drops ports and lifetimes that nobody asks for: of some ports, which are
+// others the next time, since a map begins anywhere.
+func (s *leases) forget(now time.Time) {
+	looked := 0
 	for id, p := range s.ports {
-		p.lines = slices.DeleteFunc(p.lines, func(l *line) bool {
-			if c := l.slice; c != nil && (c.over(now) || now.Sub(c.used) > idleFor) {
-				s.retire(l, now, c.over(now))
-			}
-			return l.slice == nil && now.Sub(l.since) > forgetAfter
-		})
+		if looked++; looked > forgetAtOnce {
+			return
+		}
+		p.lines = slices.DeleteFunc(p.lines, func(l *line) bool { return l.slice == nil && now.Sub(l.since) > forgetAfter })
 		if len(p.lines) == 0 && p.slack == 0 && now.After(p.barred) {
 			delete(s.ports, id)
 		}

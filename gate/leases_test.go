@@ -2,6 +2,7 @@ package gate
 
 import (
 	"encoding/binary"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -500,7 +501,7 @@ func TestLeasesAreOverByEitherClock(t *testing.T) {
 	ahead := now // by its wall clock: time makes no such times, so its seconds, above the 30 bits of nanoseconds, are set
 	*(*uint64)(unsafe.Pointer(&ahead)) += uint64(maxLease/time.Second) << 30
 	if ahead.Sub(now) != 0 || ahead.Round(0).Sub(now.Round(0)) != maxLease {
-		t.Skip("no time's wall clock can be set: the layout of time.Time has changed")
+		t.Fatal("no time's wall clock can be set: the layout of time.Time has changed")
 	}
 	for _, c := range []struct {
 		name       string
@@ -787,6 +788,35 @@ func TestLeasesForgetIdlePorts(t *testing.T) {
 	s.read(noon.Add(time.Hour), all)
 	if got := known(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("after an hour: %v, want none", got)
+	}
+}
+
+// However many ports there are, all are forgotten in time, though no look takes long.
+func TestLeasesForgetManyPorts(t *testing.T) {
+	t.Parallel()
+	s := newLeases(hot)
+	for i := range 5 * forgetAtOnce {
+		take(s, fmt.Sprint(i), long, 1, noon)
+	}
+	at := noon.Add(forgetAfter + 1)
+	s.tidy(at)
+	if got := len(s.ports); got != 4*forgetAtOnce {
+		t.Errorf("%d ports are left after one look, want %d", got, 4*forgetAtOnce)
+	}
+	for range 100 {
+		s.tidy(at)
+	}
+	if got := len(s.ports); got != 0 {
+		t.Errorf("%d ports are never forgotten", got)
+	}
+	busy := granted("busy", long, 10, 9)
+	for i := range 5 * forgetAtOnce {
+		take(s, fmt.Sprint(i), long, 1, at)
+	}
+	install(s, busy, at)
+	s.tidy(at.Add(idleFor + 1)) // whatever else there is to look at
+	if len(s.ending) != 1 || len(s.leased) != 0 {
+		t.Errorf("%d retired, %d leased; want the idle one retired at the first look", len(s.ending), len(s.leased))
 	}
 }
 

@@ -23,7 +23,7 @@ const (
 
 type slicedID struct {
 	slice     uuid.UUID
-	n         int // the how manieth hold of the slice, from 0
+	n         int // which hold of the slice, counted from 0
 	tokens    int64
 	signed    []byte
 	signature []byte
