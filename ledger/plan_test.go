@@ -61,7 +61,7 @@ func plansStayKeyed(t *testing.T, s store) {
 	use := func() {
 		for range 8 { // every connection of the pools, and more often than Postgres waits for a generic plan
 			r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
-				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 })}, byCap)
+				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 }), ask("p1")}, byCap)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,7 +78,8 @@ func plansStayKeyed(t *testing.T, s store) {
 			}
 			granted.hold("web", "ocr", 1) // and this one stays
 			for _, end := range []func(context.Context, []ledger.Sealed) ([]uuid.UUID, error){l.FinishSlices, l.SealSlices} {
-				if _, err := end(t.Context(), []ledger.Sealed{granted.made}); err != nil {
+				// One with a hold that stays, and one that has none.
+				if _, err := end(t.Context(), []ledger.Sealed{granted.made, {PortID: "p1", ID: r.Slices[1].ID}}); err != nil {
 					t.Fatal(err)
 				}
 			}
