@@ -6,12 +6,14 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 type budget struct {
@@ -281,4 +283,29 @@ func TestPeriodsAndHolds(t *testing.T) {
 	if got := get[budget](w, budgetPath); got.HeldTokens != 400 || *got.RemainingTokens != 600 {
 		t.Errorf("with a hold of 400: %+v", got)
 	}
+}
+
+// Who stores a budget is answered when no gate goes by the old one any more.
+func TestAPutWaitsForLeases(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.put(monthly, `"0"`).want(w, http.StatusOK)
+	reserved, err := w.ledger.Reserve(t.Context(), nil, []ledger.Want{{PortID: "p1", TTL: time.Minute, Lease: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}}, nil)
+	if err != nil || len(reserved.Slices) != 1 {
+		t.Fatalf("%+v, %v; want a slice", reserved, err)
+	}
+	var sealed atomic.Bool
+	var group sync.WaitGroup
+	group.Go(func() { // as a gate that is slow to hear
+		time.Sleep(300 * time.Millisecond)
+		sealed.Store(true)
+		if _, err := w.ledger.SealSlices(t.Context(), []ledger.Sealed{{PortID: "p1", ID: reserved.Slices[0].ID}}); err != nil {
+			t.Error(err)
+		}
+	})
+	w.put(monthly, `"1"`).want(w, http.StatusOK)
+	if !sealed.Load() {
+		t.Error("answered while a gate may still make holds by the old budget")
+	}
+	group.Wait()
 }

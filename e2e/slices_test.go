@@ -148,12 +148,43 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after the expiry", held)
 	}
-	if released := must(s.ledger.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: last.ReservationID}})); !released[0] {
-		t.Log("its slice is swept already")
-	}
+	must(s.ledger.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: last.ReservationID}}))
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after a late release", held)
 	}
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	s.background(g.Run)
+	<-g.Ready()
+	if r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10_000}); !r.Allowed {
+		t.Errorf("everything, after the expiry: %+v, want allowed", r.Verdict)
+	}
+}
+
+// Who stores a budget is answered when no gate goes by the old one any more.
+func TestSetWaitsForLeases(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 100, events.PeriodMonth)
+	slice := events.NewUUIDv7(time.Now()) // of a gate that is slow to hear
+	exec := func(sql string) {
+		if _, err := s.db.Exec(t.Context(), sql, slice); err != nil {
+			t.Error(err)
+		}
+	}
+	exec(`insert into ai_budget_slices (port_id, id, tokens, closed, secret, created_at, leased_until, expires_at)
+		values ('p1', $1, 10, '\x00', '\x00', clock_timestamp(), now() + interval '10 s', now() + interval '300 s')`)
+	var sealed atomic.Bool
+	var group sync.WaitGroup
+	group.Go(func() {
+		time.Sleep(300 * time.Millisecond)
+		sealed.Store(true)
+		exec(`update ai_budget_slices set holds = '{"labels":[],"holds":[]}', tokens = 0 where id = $1`)
+	})
+	s.setBudget("p1", -1, 0, events.PeriodMonth)
+	if !sealed.Load() {
+		t.Error("answered while a gate may still make holds by the old budget")
+	}
+	group.Wait()
 }
 
 // A hot port is served while nobody waits for Postgres; every hold counts in checks.
@@ -178,6 +209,9 @@ func TestChecksCountHoldsOfSlicesExactly(t *testing.T) {
 		t.Errorf("only %d of 40 holds were made from slices", sliced)
 	}
 	s.eventually("a check counts them, and nothing else", func() bool { return s.check("p1", 0).HeldTokens == 400 })
+	if s.held("p1") <= 400 {
+		t.Error("the gate has nothing to spare any more: what a check counts says nothing")
+	}
 	for s.held("p1") > 400 { // until what the gate has to spare is given back, and a moment longer
 		if v := s.check("p1", 0); v.HeldTokens != 400 {
 			t.Fatalf("a check counts %d held, want 400", v.HeldTokens)

@@ -40,7 +40,7 @@ func leaseOf(ttl time.Duration) time.Duration { return min(maxLease, ttl/8) }
 type leases struct {
 	hot    int // requests in sliceFor that make a port worth a slice; negative: none is
 	mu     sync.Mutex
-	closed bool
+	closed bool // nothing is leased any more
 	ports  map[string]*slicedPort
 	leased map[*line]struct{} // those with a slice
 	ending []*slice           // no holds are made from them any more; not sealed yet
@@ -109,9 +109,6 @@ type hold struct {
 func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h hold, ok, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		return h, false, false
-	}
 	p := s.port(r.PortID)
 	l := p.line(r.TTL(), now)
 	l.count(r.EstimatedTokens, now)
