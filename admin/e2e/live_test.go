@@ -50,6 +50,19 @@ func cardOutage(t *testing.T, f *fake, p *browser.Page) {
 	f.breakWith(nil)
 	p.See("Live") // by itself
 	p.SeeNot("Postgres")
+
+	// A back-test that failed is made once the server can make it, without a keystroke.
+	f.breakWith(func(r *http.Request) (int, string) {
+		if strings.HasSuffix(r.URL.Path, "/simulate") {
+			return -1, ""
+		}
+		return 0, ""
+	})
+	p.Reload()
+	p.See("Live", "The back-test needs the server, which cannot be reached.")
+	f.breakWith(nil)
+	p.See("would have been refused")
+	p.SeeNot("cannot be reached")
 }
 
 func cardSignsOut(t *testing.T, f *fake, p *browser.Page) {

@@ -3,6 +3,7 @@ import {say} from './dom.js';
 import {ordinal, tokens, utcLongWeekday, utcTime} from './format.js';
 
 const DEBOUNCE_MS = 250;
+const AGAIN_MS = 3000;
 
 /**
  * Says, while somebody types caps, what they would have done last period. Only the
@@ -11,6 +12,7 @@ const DEBOUNCE_MS = 250;
 export class BackTest {
   #timer = 0;
   #asked = '';
+  #failedAt = 0;
   #abort = new AbortController();
 
   /** @param {HTMLElement} out @param {HTMLElement} frame */
@@ -35,12 +37,22 @@ export class BackTest {
     this.#timer = setTimeout(() => this.#run(api, port, settings), first ? 0 : DEBOUNCE_MS);
   }
 
+  /**
+   * Asks once more if the last question failed, which the server may by now be able to
+   * answer, but does not press a server that has just failed.
+   * @param {import('./api.js').Api} api @param {string} port @param {import('./api.js').Settings | null} settings
+   */
+  again(api, port, settings) {
+    if (this.#failedAt && Date.now() - this.#failedAt >= AGAIN_MS) this.ask(api, port, settings);
+  }
+
   /** Forgets the question that is under way. */
   stop() {
     clearTimeout(this.#timer);
     this.#abort.abort();
     this.#abort = new AbortController();
     this.#asked = '';
+    this.#failedAt = 0;
     this.frame.removeAttribute('aria-busy');
   }
 
@@ -53,6 +65,7 @@ export class BackTest {
     } catch (e) {
       if (signal.aborted) return;
       this.#asked = ''; // the next keystroke asks again
+      this.#failedAt = Date.now();
       text = e instanceof Problem ? `The back-test failed: ${e.message}` : 'The back-test needs the server, which cannot be reached.';
     }
     if (signal.aborted) return;

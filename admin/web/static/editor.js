@@ -63,7 +63,10 @@ export class Editor {
   receive(b) {
     if (this.#saving) return;
     const known = this.#theirs ?? this.#base;
-    if (known && known.version === b.version) return;
+    if (known && known.version === b.version) {
+      const {api, port} = this.target();
+      return this.backTest.again(api, port, this.form.read().settings);
+    }
     if (!this.#base || !this.form.touched) return this.#fill(b);
     const {settings} = this.form.read();
     if (settings && same(settings, b)) return this.#fill(b);
