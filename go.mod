@@ -29,6 +29,7 @@ require (
 	github.com/schollz/progressbar/v3 v3.19.1
 	github.com/sourcegraph/conc v0.3.0
 	github.com/synadia-io/orbit.go/jetstreamext v0.3.2
+	github.com/vgarvardt/pgx-google-uuid/v5 v5.6.0
 	go.opencensus.io v0.24.0
 	go.uber.org/goleak v1.3.0
 	golang.org/x/image v0.47.0

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 )
 
 // DefaultRetentionMonths keeps seven years, what most bookkeeping law asks for.
@@ -118,6 +119,10 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 	pc.ConnConfig.RuntimeParams["application_name"] = "tidegate"
 	for _, s := range settings {
 		maps.Copy(pc.ConnConfig.RuntimeParams, s)
+	}
+	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
+		pgxuuid.Register(conn.TypeMap()) // pgx itself sends a uuid.UUID by way of text, 20 times slower
+		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
