@@ -66,6 +66,32 @@ func TestNothingIsRefusedForWhatGatesHaveToSpare(t *testing.T) {
 	}
 }
 
+// A check does not wait for other gates; but one that is refused has them give back
+// what they have to spare, for the next.
+func TestChecksAreRefusedForHoldsOnly(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: 3})
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	if slack := s.heat("p1", 3); slack < 300 {
+		t.Fatalf("the gates have %d tokens to spare: too few for this test", slack)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	defer group.Wait()
+	defer cancel()
+	group.Go(func() { // keeps the port hot: slices are not given back for idleness
+		for ctx.Err() == nil {
+			if r, err := s.client.Reserve(ctx, events.ReserveRequest{PortID: "p1", EstimatedTokens: 10}); err == nil && r.Allowed {
+				_ = r.Release(ctx)
+			}
+		}
+	})
+	s.eventually("a check counts no more than the one hold there is", func() bool {
+		v, err := s.client.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 9_950})
+		return err == nil && v.Allowed
+	})
+}
+
 // Whoever has stored a lower cap may rely on it from then on, whichever gate is asked.
 func TestALowerCapBindsOnceItIsStored(t *testing.T) {
 	t.Parallel()

@@ -82,6 +82,15 @@ func (g *Gate) recall(tasks []reserveTask) bool {
 	})
 }
 
+// recallForCheck asks all gates to give back what they have leased of a port, after
+// a check was refused for what is held. That check is answered from memory and does
+// not wait; one a moment later counts holds only.
+func (g *Gate) recallForCheck(port string) {
+	if g.leases.recallOnce(port, time.Now()) {
+		g.publishHolds(events.HoldsNotice{Recall: []string{port}})
+	}
+}
+
 // endSlices gives back what is left of slices, until ctx ends.
 func (g *Gate) endSlices(ctx context.Context) {
 	tick := time.NewTicker(tidyEvery)

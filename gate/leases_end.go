@@ -38,6 +38,21 @@ func (s *leases) hurry() {
 func (s *leases) recall(port string, now time.Time, bar time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.recallLocked(port, now, bar)
+}
+
+// recallOnce recalls a port, unless that was just done.
+func (s *leases) recallOnce(port string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.ports[port]; p != nil && now.Before(p.barred) {
+		return false
+	}
+	s.recallLocked(port, now, barFor)
+	return true
+}
+
+func (s *leases) recallLocked(port string, now time.Time, bar time.Duration) {
 	if bar > 0 {
 		if p := s.port(port); p.barred.Before(now.Add(bar)) {
 			p.barred = now.Add(bar)

@@ -134,6 +134,9 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 		return to, err
 	}
 	v := g.verdict(port, r.EstimatedTokens)
+	if !v.Allowed && v.HeldTokens > 0 && saturatingAdd(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens {
+		g.recallForCheck(port)
+	}
 	g.metrics.count(&v)
 	return v.AppendJSON(to), nil
 }
