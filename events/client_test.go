@@ -192,7 +192,7 @@ func TestClient_ForbiddenSubjectIsNamed(t *testing.T) {
 	})
 	gate(t, b.connect(nats.UserInfo("gate", "x")), events.SubjectCheck, func(r micro.Request) { r.Respond([]byte(`{"allowed":true}`)) })
 	client := newClient(t, b.connect(nats.UserInfo("svc", "x"), events.PortInbox("p1")),
-		events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 200 * time.Millisecond})
+		events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second})
 	if v, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"}); err != nil || !v.Allowed {
 		t.Errorf("its own port: %+v, %v", v, err)
 	}
