@@ -67,11 +67,7 @@ func (g *Gate) recall(tasks []reserveTask) bool {
 		ports = append(ports, t.request.PortID)
 	}
 	slices.Sort(ports)
-	ports = slices.Compact(ports)
-	for _, port := range ports {
-		g.leases.recall(port, time.Now(), barFor)
-	}
-	g.publishHolds(events.HoldsNotice{Recall: ports})
+	g.recallPorts(slices.Compact(ports)...)
 	return g.intake.Take(func() {
 		g.tasks.Go(func() {
 			time.Sleep(max(recallPause, time.Since(tasks[0].at)/2)) // a gate that was killed never answers
@@ -82,13 +78,11 @@ func (g *Gate) recall(tasks []reserveTask) bool {
 	})
 }
 
-// recallForCheck asks all gates to give back what they have leased of a port, after
-// a check was refused for what is held. That check is answered from memory and does
-// not wait; one a moment later counts holds only.
-func (g *Gate) recallForCheck(port string) {
-	if g.leases.recallOnce(port, time.Now()) {
-		g.publishHolds(events.HoldsNotice{Recall: []string{port}})
+func (g *Gate) recallPorts(ports ...string) {
+	for _, port := range ports {
+		g.leases.recall(port, time.Now(), barFor)
 	}
+	g.publishHolds(events.HoldsNotice{Recall: ports})
 }
 
 // endSlices gives back what is left of slices, until ctx ends.

@@ -38,21 +38,6 @@ func (s *leases) hurry() {
 func (s *leases) recall(port string, now time.Time, bar time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.recallLocked(port, now, bar)
-}
-
-// recallOnce recalls a port, unless that was just done.
-func (s *leases) recallOnce(port string, now time.Time) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if p := s.ports[port]; p != nil && now.Before(p.barred) {
-		return false
-	}
-	s.recallLocked(port, now, barFor)
-	return true
-}
-
-func (s *leases) recallLocked(port string, now time.Time, bar time.Duration) {
 	if bar > 0 {
 		if p := s.port(port); p.barred.Before(now.Add(bar)) {
 			p.barred = now.Add(bar)
@@ -69,6 +54,14 @@ func (s *leases) recallLocked(port string, now time.Time, bar time.Duration) {
 			s.hurry()
 		}
 	}
+}
+
+// barred: the port was recalled a moment ago and is not leased again yet.
+func (s *leases) barred(port string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.ports[port]
+	return p != nil && now.Before(p.barred)
 }
 
 // close ends the making of holds for good.

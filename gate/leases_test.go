@@ -562,6 +562,10 @@ func TestLeasesRecall(t *testing.T) {
 		t.Errorf("%d to spare, want 30 until they are sealed", got)
 	}
 
+	if !s.barred("p", noon.Add(barFor-1)) || s.barred("p", noon.Add(barFor)) || s.barred("q", noon) {
+		t.Error("the port, and no other, is to be left alone for as long as it is barred")
+	}
+
 	// It is retired slices alone that are in somebody's way here.
 	s.recall("p", noon, barFor)
 	if hurried(s) {

@@ -134,8 +134,10 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 		return to, err
 	}
 	v := g.verdict(port, r.EstimatedTokens)
-	if !v.Allowed && v.HeldTokens > 0 && saturatingAdd(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens {
-		g.recallForCheck(port)
+	if !v.Allowed && v.HeldTokens > 0 && saturatingAdd(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
+		// Other gates may have some of that to spare. This check does not wait for them;
+		// those of the next second count what are holds only.
+		g.recallPorts(port)
 	}
 	g.metrics.count(&v)
 	return v.AppendJSON(to), nil

@@ -121,7 +121,7 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 		maps.Copy(pc.ConnConfig.RuntimeParams, s)
 	}
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
-		pgxuuid.Register(conn.TypeMap()) // pgx itself sends a uuid.UUID by way of text, 20 times slower
+		pgxuuid.Register(conn.TypeMap()) // pgx itself sends a uuid.UUID by way of text: 20 allocations each
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)

@@ -116,8 +116,8 @@ func (s *system) start(ctx context.Context) (err error) {
 	c := s.cmd
 	if s.natsURL = c.NatsURL; s.natsURL == "" {
 		// JetStream syncs every batch to disk, in calls that keep a processor of Go's
-		// waiting: with as many as there are cores, the gate waits with them. With twice
-		// as many reservations take half the time while events pour in (decision 6).
+		// waiting: with as many as there are cores, the gate waits with them. Twice
+		// as many halve the p99 of reservations while events pour in (decision 6).
 		if os.Getenv("GOMAXPROCS") == "" {
 			runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
 		}
