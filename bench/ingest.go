@@ -105,6 +105,7 @@ func (c *ingestCmd) once(ctx context.Context) (run ingestRun, err error) {
 	if err := s.run(ctx, "--nats-url", s.nats, "--roles", "admin"); err != nil {
 		return run, err
 	}
+	db.Reset() // the connections to the Postgres that ended with the consumer
 	if run.copied, err = c.copyYardstick(ctx, db); err != nil {
 		return run, err
 	}
