@@ -47,7 +47,9 @@ func main() {
 		out = io.MultiWriter(os.Stdout, f)
 	}
 	r := &report{w: out, runs: c.Runs}
-	if err := parsed.Run(r); err != nil {
+	err := parsed.Run(r)
+	_ = os.RemoveAll(built)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

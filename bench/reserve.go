@@ -171,6 +171,9 @@ func (b *reserveBench) drain(ctx context.Context) (allBooked time.Time, err erro
 	if err := b.publisher.Flush(ctx); err != nil {
 		return allBooked, err
 	}
+	if dropped := b.publisher.Stats().Dropped; dropped > 0 {
+		return allBooked, fmt.Errorf("the publisher fell behind and dropped %d events: there is nothing to compare", dropped)
+	}
 	for {
 		var booked, held int64
 		if err := b.db.QueryRow(ctx, "select (select coalesce(sum(requests), 0) from ai_usage_port_days)::bigint, (select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where expires_at > clock_timestamp())").Scan(&booked, &held); err != nil {

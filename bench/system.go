@@ -21,13 +21,15 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
+// built is the directory that tidegate made, if it did; main removes it.
+var built string
+
 // tidegate builds cmd/tidegate once, as users run it: without the race detector.
-var tidegate = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "tidegate-bench-bin-")
-	if err != nil {
+var tidegate = sync.OnceValues(func() (_ string, err error) {
+	if built, err = os.MkdirTemp("", "tidegate-bench-bin-"); err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, "tidegate")
+	path := filepath.Join(built, "tidegate")
 	cmd := exec.Command("go", "build", "-o", path, "github.com/tidegate/tidegate/cmd/tidegate")
 	cmd.Stderr = os.Stderr
 	return path, cmd.Run()
