@@ -1,7 +1,8 @@
 // Package demo keeps three ports busy with made-up AI calls, so that a newcomer
 // sees Tidegate count, warn and refuse within two minutes of starting it. It is
-// also the smallest complete example of a service: every call asks the budget
-// client first and reports to the publisher afterwards, and it uses nothing else.
+// also the smallest complete example of a service: every call reserves the tokens
+// it may take, takes no more than was granted, and settles what it took. So no
+// port passes its hard cap, and the capped one ends exactly there.
 package demo
 
 import (
@@ -40,19 +41,19 @@ func run(ctx context.Context, nc *nats.Conn, logger *slog.Logger, pace time.Dura
 	if logger == nil {
 		logger = slog.Default()
 	}
-	// A demo may wait, so an outage of the gate never overruns a budget.
-	budgets, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	publisher, err := events.NewPublisher(nc, events.PublisherConfig{Logger: logger})
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	publisher, err := events.NewPublisher(nc, events.PublisherConfig{Logger: logger})
+	// A demo may wait, so an outage of the gate never overruns a budget.
+	budgets, err := events.NewClient(nc, events.ClientConfig{Service: "demo", Publisher: publisher, WhenUnavailable: events.FailClosed})
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
 	group := pool.New()
 	for _, p := range ports {
 		s := &service{
-			port: p, budgets: budgets, publisher: publisher, pace: pace,
+			port: p, budgets: budgets, pace: pace,
 			log: logger.With("port_id", p.id), told: map[answer]bool{}, complain: rate.Sometimes{Interval: complainGap},
 		}
 		group.Go(func() { s.run(ctx) })
@@ -69,14 +70,13 @@ func run(ctx context.Context, nc *nats.Conn, logger *slog.Logger, pace time.Dura
 
 // service makes the calls of one port. Only its own goroutine touches it.
 type service struct {
-	port      port
-	budgets   *events.Client
-	publisher *events.Publisher
-	pace      time.Duration
-	log       *slog.Logger
-	told      map[answer]bool
-	since     time.Time // the gate does not answer; zero while it does
-	complain  rate.Sometimes
+	port     port
+	budgets  *events.Client
+	pace     time.Duration
+	log      *slog.Logger
+	told     map[answer]bool
+	since    time.Time // the gate does not answer; zero while it does
+	complain rate.Sometimes
 }
 
 func (s *service) run(ctx context.Context) {
@@ -107,24 +107,25 @@ func (s *service) hasBudget(ctx context.Context) bool {
 	return false
 }
 
-// call is one AI call: ask, do it if allowed, report what it took.
+// call is one AI call: reserve what it may take, do it with what was granted,
+// report what it took.
 func (s *service) call(ctx context.Context) {
 	j := jobs[rand.N(len(jobs))]
 	user := ""
 	if !j.background {
 		user = s.port.users[rand.N(len(s.port.users))]
 	}
-	verdict, err := s.budgets.Check(ctx, events.CheckRequest{
-		PortID: s.port.id, Feature: j.feature, UserID: user, EstimatedTokens: j.estimate(),
+	reservation, err := s.budgets.Reserve(ctx, events.ReserveRequest{
+		PortID: s.port.id, Feature: j.feature, UserID: user, EstimatedTokens: j.most(), AcceptLess: true,
 	})
 	if err != nil {
 		s.missing(ctx, err)
 		return
 	}
 	s.since = time.Time{}
-	s.tell(verdict)
-	if verdict.Allowed {
-		s.publisher.Record(j.do(s.port.id, user))
+	s.tell(reservation.Verdict)
+	if reservation.Allowed {
+		reservation.Settle(j.do(reservation.GrantedTokens))
 	}
 }
 

@@ -96,6 +96,9 @@ func TestRun_ShowsEveryAnswer(t *testing.T) {
 	}
 	advance(300_000)
 	spent := check(t, c, demo.Capped).UsedTokens
+	if spent != 90_000 {
+		t.Errorf("%s has used %d tokens: want exactly its hard cap, 90,000", demo.Capped, spent)
+	}
 	advance(100_000)
 	if now := check(t, c, demo.Capped).UsedTokens; now != spent {
 		t.Errorf("%s went on from %d to %d tokens after it was refused", demo.Capped, spent, now)

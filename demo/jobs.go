@@ -2,6 +2,7 @@ package demo
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 
 	"github.com/tidegate/tidegate/events"
@@ -24,22 +25,29 @@ var jobs = []job{
 	{feature: "embedding", provider: "openai", model: "text-embedding-3-small", input: 300, background: true},
 }
 
-// estimate is what the service says before it knows better: what such a call
-// usually takes and a fifth. Small background calls only ask whether anything is
-// left. So a port can end a little above its hard cap; reserving would prevent that.
-func (j job) estimate() int64 {
-	if j.background {
-		return 0
-	}
-	return (j.input + j.output) * 6 / 5
+// A call takes from least to least + spread times its usual tokens.
+const (
+	least  = 0.6
+	spread = 0.8
+)
+
+// most is what such a call takes at most: what has to be held for it.
+func (j job) most() int64 {
+	return int64(math.Ceil((least + spread) * float64(j.input+j.output)))
 }
 
-// do pretends to call the provider and reads the usage out of its reply.
-func (j job) do(port, user string) events.Usage {
-	size := 0.6 + 0.8*rand.Float64()
+// do pretends to call the provider and reads the usage out of its reply. Near the
+// cap it gets by with the tokens that are left: a real service would send a
+// shorter text and set max_tokens.
+func (j job) do(granted int64) events.Usage {
+	size := least + spread*rand.Float64()
 	input, output := int64(float64(j.input)*size), int64(float64(j.output)*size)
+	if total := input + output; total > granted {
+		output = output * granted / total
+		input = granted - output
+	}
 	return events.Usage{
-		PortID: port, UserID: user, Feature: j.feature, Provider: j.provider, Model: j.model,
+		Provider: j.provider, Model: j.model,
 		RequestID: fmt.Sprintf("req_demo_%016x", rand.Uint64()), ResponseID: fmt.Sprintf("resp_demo_%016x", rand.Uint64()),
 		InputTokens: input, OutputTokens: output,
 		Details: events.Details{

@@ -5,25 +5,27 @@ import (
 	"testing"
 )
 
-// However the calls fall, they end at the hard cap and not just below it, so that
-// a newcomer sees hard_cap_reached and its alert.
-func TestJobs_ReachTheHardCap(t *testing.T) {
+// However the calls fall, they end exactly at the hard cap, so that a newcomer
+// sees hard_cap_reached, its alert, and not a token more.
+func TestJobs_EndAtTheHardCap(t *testing.T) {
 	const hard = 90_000
 	for range 200 {
-		used, calls := int64(0), 0
-		for ; used < hard && calls < 2000; calls++ {
+		left, calls := int64(hard), 0
+		for ; left > 0 && calls < 2000; calls++ {
 			j := jobs[rand.N(len(jobs))]
-			if used+j.estimate() > hard {
-				continue
-			}
-			u := j.do("p1", "")
+			granted := min(j.most(), left)
+			u := j.do(granted)
+			u.PortID, u.Feature = "p1", j.feature
 			if err := u.Validate(); err != nil {
 				t.Fatalf("%+v: %v", u, err)
 			}
-			used += u.TotalTokens()
+			if u.TotalTokens() > granted {
+				t.Fatalf("%s took %d tokens of %d", j.feature, u.TotalTokens(), granted)
+			}
+			left -= u.TotalTokens()
 		}
-		if used < hard || used > hard+2000 {
-			t.Fatalf("%d of %d tokens used after %d calls", used, hard, calls)
+		if left != 0 {
+			t.Fatalf("%d of %d tokens are left after %d calls", left, hard, calls)
 		}
 	}
 }

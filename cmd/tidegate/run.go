@@ -75,7 +75,7 @@ var headroom = make([]byte, 64<<20)
 func (c *runCmd) Run(ctx context.Context) error {
 	defer runtime.KeepAlive(headroom)
 	if c.Demo && !c.has("gate") {
-		return errors.New("--demo needs the role gate, which answers its checks")
+		return errors.New("--demo needs the role gate, which answers its calls")
 	}
 	if c.Receipts != "" && !c.has("admin") {
 		return errors.New("--receipts needs the role admin, with which people sign in")
