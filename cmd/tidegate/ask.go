@@ -104,6 +104,14 @@ func (c *holdsCmd) Run(ctx context.Context) error {
 	})
 }
 
+// left is a time to wait in whole days or, below two, in hours and minutes.
+func left(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%d days", d/(24*time.Hour))
+	}
+	return fmt.Sprintf("%dh %dm", d/time.Hour, d%time.Hour/time.Minute)
+}
+
 type usageCmd struct {
 	remote
 	Port string `arg:"" help:"The port."`
@@ -120,7 +128,7 @@ func (c *usageCmd) Run(ctx context.Context) error {
 			return printJSON(r)
 		}
 		fmt.Printf("%s used %s tokens in %s calls this %s, which ends in %s (%s)\n", paint(bold, c.Port), paint(bold, count(r.UsedTokens)), count(r.Requests),
-			r.Period, time.Until(r.ResetsAt).Round(time.Minute), when(r.ResetsAt))
+			r.Period, left(time.Until(r.ResetsAt)), when(r.ResetsAt))
 		if len(r.By) == 0 {
 			return nil
 		}
