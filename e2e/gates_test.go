@@ -102,6 +102,31 @@ func TestGateHealsFromMissedNotices(t *testing.T) {
 	s.eventually("the gate reads the totals again", func() bool { return s.check("p1", 0).UsedTokens == 999 })
 }
 
+// One slow reading of the holds does not make checks count old ones for long.
+func TestChecksSeeHoldsEndSoonAfterASlowReading(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10})
+	s.eventually("a check counts the hold", func() bool { return s.check("p1", 0).HeldTokens == 10 })
+	slow := must(s.db.Begin(t.Context()))
+	if _, err := slow.Exec(t.Context(), "lock table ai_budget_holds in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(1500 * time.Millisecond) // a reading fails: Postgres did not answer within a second
+	if err := slow.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	released := time.Now()
+	s.eventually("a check counts it no more", func() bool { return s.check("p1", 0).HeldTokens == 0 })
+	if took := time.Since(released); took > 10*time.Second {
+		t.Errorf("checks counted the hold for %s after its release", took)
+	}
+}
+
 func TestColdGateDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})

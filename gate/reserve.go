@@ -14,8 +14,12 @@ import (
 )
 
 // followEvery is how often the gate reads all live holds, so that check counts
-// them; it waits at least 20 times as long as a reading takes.
-const followEvery = 250 * time.Millisecond
+// them. It waits 20 times as long as the last reading took, but no longer than
+// followAtMost: that one may have been slow by accident.
+const (
+	followEvery  = 250 * time.Millisecond
+	followAtMost = 2 * time.Second
+)
 
 // decideStored is [decide] for a budget as Postgres has it.
 func decideStored(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict {
@@ -159,7 +163,7 @@ func (g *Gate) followHolds(ctx context.Context) {
 		if err := g.readHolds(ctx); err != nil && ctx.Err() == nil {
 			g.log.Debug("holds cannot be read; checks count those known", "error", err)
 		}
-		pause(ctx, max(followEvery, 20*time.Since(start)))
+		pause(ctx, min(max(followEvery, 20*time.Since(start)), followAtMost))
 	}
 }
 
