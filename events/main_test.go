@@ -12,17 +12,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
-// A nats-server that stops amid an atomic batch leaves the batch's store open:
-// its goroutines, not ours.
-func TestMain(m *testing.M) {
-	const srv = "github.com/nats-io/nats-server/v2/server"
-	goleak.VerifyTestMain(m,
-		goleak.IgnoreAnyFunction(srv+".(*msgBlock).flushLoop"),
-		goleak.IgnoreAnyFunction(srv+".(*fileStore).flushStreamStateLoop"),
-		goleak.IgnoreAnyFunction(srv+"/ats.Register.func1"))
-}
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testenv.AbandonedBatches()...) }
 
 // bus is a real nats-server in this process, which keeps its data and its port
 // through restarts.
