@@ -15,7 +15,7 @@ import (
 )
 
 // resyncEvery is how often the gate reads all totals again even if it missed
-// nothing; it waits at least 20 times as long as a reading takes.
+// nothing; see [due].
 const resyncEvery = time.Minute
 
 // silence is how long no consumer may be heard before the gate looks for itself.
@@ -197,13 +197,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			pause(ctx, rand.N(200*time.Millisecond)) // not all gates at once
 		case <-tick.C:
 			now := g.cfg.Now()
-			since := now.Sub(lastRead)
-			switch {
-			case since > max(resyncEvery, 20*took):
-				cause = "periodic"
-			case g.hearing.silent(now) && since > max(silence, 20*took):
-				cause = "silence"
-			}
+			cause = due(now.Sub(lastRead), took, g.hearing.silent(now))
 		}
 		if cause == "" || ctx.Err() != nil {
 			continue
@@ -218,6 +212,20 @@ func (g *Gate) keepInSync(ctx context.Context) {
 		lastRead = begin
 		g.metrics.resyncs.WithLabelValues(cause).Inc()
 	}
+}
+
+// due is why everything is to be read again, if it is, after the last reading began
+// that long ago. While no consumer is heard, what the gate knows grows old until it
+// refuses: then even a slow reading, which may have been slow by accident, does not
+// delay the next for longer than resyncEvery.
+func due(since, took time.Duration, silent bool) (cause string) {
+	switch {
+	case since > max(resyncEvery, 20*took):
+		return "periodic"
+	case silent && since > max(silence, min(20*took, resyncEvery)):
+		return "silence"
+	}
+	return ""
 }
 
 func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
