@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -211,6 +212,35 @@ func TestFaultsHaveABody(t *testing.T) {
 			t.Errorf("%s %s: code %q, body %q; want %s and a body", c.subject, c.body, code, msg.Data, c.code)
 		}
 	}
+}
+
+// Requests that need Postgres are answered beside the handlers that took them, maybe
+// before those have returned. The race detector watches.
+func TestFaultsRaceWithTheirHandlers(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.ledger.Close() // whoever needs it fails at once
+	var group sync.WaitGroup
+	for _, c := range []struct{ subject, body string }{
+		{"ai.budget.reserve.p1", `{"estimated_tokens":1}`},
+		{"ai.budget.release.p1", `{"reservation_id":"` + uuid.NewString() + `"}`},
+		{"ai.budget.set.p1", `{"enabled":true}`},
+		{"ai.budget.usage.p1", `{}`},
+		{"ai.admin.holds", `{"port_id":"p1"}`},
+	} {
+		for range 4 {
+			group.Go(func() {
+				for range 500 {
+					msg, err := s.nc.Request(c.subject, []byte(c.body), 5*time.Second)
+					if err != nil || msg.Header.Get("Nats-Service-Error-Code") != "503" || len(msg.Data) == 0 {
+						t.Errorf("%s: %v %+v, want 503 and a body", c.subject, err, msg)
+						return
+					}
+				}
+			})
+		}
+	}
+	group.Wait()
 }
 
 func TestLossyStreamIsRefused(t *testing.T) {

@@ -22,14 +22,14 @@ type lane struct {
 }
 
 type reserveTask struct {
-	req     micro.Request // nil: nobody asks; get a slice for the request's port
+	reply   string // empty: nobody asks; get a slice for the request's port
 	request events.ReserveRequest
 	at      time.Time // when it arrived
 }
 
 type releaseTask struct {
-	req  micro.Request
-	hold ledger.Hold
+	reply string
+	hold  ledger.Hold
 }
 
 const (
@@ -94,10 +94,10 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 		if v, ok := g.reserveHere(&r); ok {
 			g.metrics.fromSlices.Inc()
 			buf := buffers.Get().(*[]byte)
-			*buf = g.answer(reserveTask{req: req, request: r}, &v, *buf)
+			*buf = g.answer(reserveTask{reply: req.Reply(), request: r}, &v, *buf)
 			buffers.Put(buf)
 		} else {
-			enqueue(g, req, g.laneOf(r.PortID).reserves, reserveTask{req, r, time.Now()})
+			enqueue(g, req.Reply(), g.laneOf(r.PortID).reserves, reserveTask{req.Reply(), r, time.Now()})
 		}
 	}
 }
@@ -107,7 +107,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
 		var r events.ReleaseRequest
 		if g.accept(base, req, &r, func() error { return r.Validate() }) {
-			enqueue(g, req, g.laneOf(r.PortID).releases, releaseTask{req, ledger.Hold{PortID: r.PortID, ReservationID: r.ReservationID}})
+			enqueue(g, req.Reply(), g.laneOf(r.PortID).releases, releaseTask{req.Reply(), ledger.Hold{PortID: r.PortID, ReservationID: r.ReservationID}})
 		}
 	}
 }
@@ -124,14 +124,14 @@ func (g *Gate) accept(base string, req micro.Request, into any, validate func() 
 		err = validate()
 	}
 	if err != nil {
-		g.fault(req, err)
+		g.fault(req.Reply(), err)
 		return false
 	}
 	return true
 }
 
 // enqueue never waits: who finds no place is told to try again.
-func enqueue[T any](g *Gate, req micro.Request, queue chan<- T, task T) {
+func enqueue[T any](g *Gate, reply string, queue chan<- T, task T) {
 	queued := false
 	open := g.intake.Take(func() {
 		select {
@@ -142,8 +142,8 @@ func enqueue[T any](g *Gate, req micro.Request, queue chan<- T, task T) {
 	})
 	switch {
 	case !open:
-		g.fault(req, errStopping)
+		g.fault(reply, errStopping)
 	case !queued:
-		g.fault(req, errBusy)
+		g.fault(reply, errBusy)
 	}
 }

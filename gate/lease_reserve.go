@@ -72,7 +72,7 @@ func (g *Gate) recall(tasks []reserveTask) bool {
 		g.tasks.Go(func() {
 			time.Sleep(max(recallPause, time.Since(tasks[0].at)/2)) // a gate that was killed never answers
 			for _, t := range tasks {
-				enqueue(g, t.req, g.laneOf(t.request.PortID).reserves, t)
+				enqueue(g, t.reply, g.laneOf(t.request.PortID).reserves, t)
 			}
 		})
 	})

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -35,12 +36,12 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 	requests := make([]events.ReserveRequest, 0, len(tasks))
 	ports := make([]string, 0, len(tasks))
 	for _, t := range tasks {
-		if t.req == nil {
+		if t.reply == "" {
 			ports = append(ports, t.request.PortID)
 			continue
 		}
 		if time.Since(t.at) > g.cfg.ReserveTimeout {
-			g.fault(t.req, errBusy)
+			g.fault(t.reply, errBusy)
 			continue
 		}
 		live = append(live, t)
@@ -62,7 +63,7 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
 			g.leases.doubt(reserved.Slices, time.Now())
 		}
 		for _, t := range live {
-			g.fault(t.req, err)
+			g.fault(t.reply, err)
 		}
 		return
 	}
@@ -96,9 +97,7 @@ func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 	g.metrics.countReserve(v, t.request.EstimatedTokens)
 	buf = v.AppendJSON(buf[:0])
-	if err := t.req.Respond(buf); err != nil {
-		g.log.Debug("an answer cannot be sent", "error", err)
-	}
+	g.sent(g.cfg.Conn.Publish(t.reply, buf))
 	return buf
 }
 
@@ -144,15 +143,13 @@ func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
 	released, err := g.cfg.Ledger.Release(ctx, holds)
 	for i, t := range tasks {
 		if err != nil {
-			g.fault(t.req, err)
+			g.fault(t.reply, err)
 			continue
 		}
 		if released[i] {
 			g.metrics.released.Inc()
 		}
-		if err := t.req.RespondJSON(events.Released{Released: released[i]}); err != nil {
-			g.log.Debug("an answer cannot be sent", "error", err)
-		}
+		g.sent(inbox.Send(g.cfg.Conn, t.reply, events.Released{Released: released[i]}))
 	}
 }
 

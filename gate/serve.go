@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -70,9 +68,9 @@ func (g *Gate) fast(base string, answer func(base string, req micro.Request, to 
 		buf := buffers.Get().(*[]byte)
 		body, err := answer(base, req, (*buf)[:0])
 		if err != nil {
-			g.fault(req, err)
-		} else if err := req.Respond(body); err != nil {
-			g.log.Debug("an answer cannot be sent", "error", err)
+			g.fault(req.Reply(), err)
+		} else {
+			g.sent(g.cfg.Conn.Publish(req.Reply(), body))
 		}
 		*buf = body
 		buffers.Put(buf)
@@ -91,7 +89,7 @@ func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.
 		select {
 		case g.slow <- struct{}{}:
 		default:
-			g.fault(req, errBusy)
+			g.fault(req.Reply(), errBusy)
 			return
 		}
 		begun := g.intake.Take(func() {
@@ -104,7 +102,7 @@ func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.
 		})
 		if !begun {
 			<-g.slow
-			g.fault(req, errStopping)
+			g.fault(req.Reply(), errStopping)
 		}
 	}
 }
@@ -112,10 +110,15 @@ func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.
 func (g *Gate) answerSlowly(ctx context.Context, base string, req micro.Request, answer func(ctx context.Context, base string, req micro.Request) (any, error)) {
 	reply, err := answer(ctx, base, req)
 	if err != nil {
-		g.fault(req, err)
+		g.fault(req.Reply(), err)
 		return
 	}
-	if err := req.RespondJSON(reply); err != nil {
+	g.sent(inbox.Send(g.cfg.Conn, req.Reply(), reply))
+}
+
+// sent takes note of what came of sending an answer: its caller waits in vain.
+func (g *Gate) sent(err error) {
+	if err != nil {
 		g.log.Debug("an answer cannot be sent", "error", err)
 	}
 }
@@ -186,9 +189,8 @@ var (
 	errStopping = errors.New("this gate is stopping: try again, another one may answer")
 )
 
-// fault answers with a micro error: headers for machines, and a body, since an
-// empty message is never a reply.
-func (g *Gate) fault(req micro.Request, err error) {
+// fault answers with an error.
+func (g *Gate) fault(reply string, err error) {
 	g.metrics.faults.Inc()
 	code, what := http.StatusServiceUnavailable, "the ledger cannot be asked right now: "+err.Error()
 	var field *events.FieldError
@@ -200,15 +202,5 @@ func (g *Gate) fault(req micro.Request, err error) {
 	case errors.Is(err, errBusy), errors.Is(err, errStopping):
 		what = err.Error()
 	}
-	body, _ := json.Marshal(map[string]any{"error": what, "code": code})
-	// One line: a header cannot hold more.
-	what = strings.Map(func(r rune) rune {
-		if r < ' ' {
-			return ' '
-		}
-		return r
-	}, what)
-	if err := req.Error(strconv.Itoa(code), what, body); err != nil {
-		g.log.Debug("a fault cannot be sent", "error", err)
-	}
+	g.sent(inbox.Fault(g.cfg.Conn, reply, code, what))
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -116,7 +115,7 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 		select {
 		case s.slots <- struct{}{}:
 		default:
-			s.fault(req, errBusy)
+			s.fault(req.Reply(), errBusy)
 			return
 		}
 		begun := s.intake.Take(func() {
@@ -129,7 +128,7 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 		})
 		if !begun {
 			<-s.slots
-			s.fault(req, errStopping)
+			s.fault(req.Reply(), errStopping)
 		}
 	}
 }
@@ -137,11 +136,15 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 func (s *Service) answer(ctx context.Context, req micro.Request, answer func(context.Context, []byte) (any, error)) {
 	reply, err := answer(ctx, req.Data())
 	if err != nil {
-		s.fault(req, err)
+		s.fault(req.Reply(), err)
 		return
 	}
-	if err := req.RespondJSON(reply); err != nil {
-		s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
+	s.sent(inbox.Send(s.cfg.Conn, req.Reply(), reply))
+}
+
+func (s *Service) sent(err error) {
+	if err != nil {
+		s.log.Warn("an operator's answer cannot be sent", "error", err)
 	}
 }
 
@@ -165,7 +168,7 @@ func handle[T any](f func(context.Context, T) (any, error)) func(context.Context
 	}
 }
 
-func (s *Service) fault(req micro.Request, err error) {
+func (s *Service) fault(reply string, err error) {
 	code := 503
 	var field *events.FieldError
 	switch {
@@ -174,11 +177,7 @@ func (s *Service) fault(req micro.Request, err error) {
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
 		code = 404
 	}
-	what := strings.Join(strings.Fields(err.Error()), " ") // a header is one line
-	body, _ := json.Marshal(map[string]any{"error": what, "code": code})
-	if err := req.Error(strconv.Itoa(code), what, body); err != nil {
-		s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
-	}
+	s.sent(inbox.Fault(s.cfg.Conn, reply, code, err.Error()))
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
