@@ -2,12 +2,14 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -155,14 +157,26 @@ func (p *Page) Dialogs() (answer func(yes bool)) {
 	return func(yes bool) { no.Store(!yes) }
 }
 
-// Eval runs a JavaScript expression, awaits it, and returns its value.
+// Eval runs a JavaScript expression, awaits it, and returns its value. When the page
+// goes elsewhere meanwhile, it asks again there.
 func Eval[T any](p *Page, expression string) T {
 	p.t.Helper()
 	ctx, cancel := p.in()
 	defer cancel()
-	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
-	p.do("evaluate "+firstLine(expression), err)
-	return v
+	for {
+		v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+		if err != nil && navigated(err) && ctx.Err() == nil {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
+		p.do("evaluate "+firstLine(expression), err)
+		return v
+	}
+}
+
+func navigated(err error) bool {
+	var e *cdproto.Error
+	return errors.As(err, &e) && (strings.Contains(e.Message, "navigated") || strings.Contains(e.Message, "context"))
 }
 
 // Do runs JavaScript for its effect.

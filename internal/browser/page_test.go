@@ -1,0 +1,27 @@
+package browser_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/tidegate/tidegate/internal/browser"
+)
+
+// Who reads while the page goes elsewhere reads what is there then.
+func TestEvalOutlivesANavigation(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		if r.URL.Path == "/from" {
+			_, _ = io.WriteString(w, "<script>setTimeout(() => location = '/to', 200)</script>")
+		}
+	}))
+	defer server.Close()
+	p := browser.Start(t).Page(t)
+	p.Open(server.URL + "/from")
+	path := browser.Eval[string](p, "new Promise((done) => setTimeout(() => done(location.pathname), 500))")
+	if path != "/to" {
+		t.Errorf("at %q", path)
+	}
+}
