@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -161,7 +162,7 @@ func handle[T any](f func(context.Context, T) (any, error)) func(context.Context
 		var request T
 		if len(body) > 0 {
 			if err := json.Unmarshal(body, &request); err != nil {
-				return nil, errors.Join(errBadRequest, err)
+				return nil, fmt.Errorf("%w: %w", errBadRequest, err)
 			}
 		}
 		return f(ctx, request)

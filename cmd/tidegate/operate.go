@@ -225,7 +225,7 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 const verifyTimeout = time.Hour
 
 func printVerification(v ops.Verification) {
-	fmt.Printf("%s ledger rows of %s ports: %s input and %s output tokens, %d gates\n", count(v.Rows), count(v.Ports), count(v.InputTokens), count(v.OutputTokens), v.Gates)
+	fmt.Printf("%s ledger rows of %s ports: %s input and %s output tokens; gates asked: %d\n", count(v.Rows), count(v.Ports), count(v.InputTokens), count(v.OutputTokens), v.Gates)
 	if v.OK {
 		fmt.Println(paint(good, "ledger, totals and gates agree"))
 		return
