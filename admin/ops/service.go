@@ -116,7 +116,7 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 		select {
 		case s.slots <- struct{}{}:
 		default:
-			s.fault(req.Reply(), errBusy)
+			s.fault(req, errBusy)
 			return
 		}
 		begun := s.intake.Take(func() {
@@ -129,7 +129,7 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 		})
 		if !begun {
 			<-s.slots
-			s.fault(req.Reply(), errStopping)
+			s.fault(req, errStopping)
 		}
 	}
 }
@@ -137,15 +137,15 @@ func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func
 func (s *Service) answer(ctx context.Context, req micro.Request, answer func(context.Context, []byte) (any, error)) {
 	reply, err := answer(ctx, req.Data())
 	if err != nil {
-		s.fault(req.Reply(), err)
+		s.fault(req, err)
 		return
 	}
-	s.sent(inbox.Send(s.cfg.Conn, req.Reply(), reply))
+	s.sent(req, inbox.Send(s.cfg.Conn, req.Reply(), reply))
 }
 
-func (s *Service) sent(err error) {
+func (s *Service) sent(req micro.Request, err error) {
 	if err != nil {
-		s.log.Warn("an operator's answer cannot be sent", "error", err)
+		s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
 	}
 }
 
@@ -169,7 +169,7 @@ func handle[T any](f func(context.Context, T) (any, error)) func(context.Context
 	}
 }
 
-func (s *Service) fault(reply string, err error) {
+func (s *Service) fault(req micro.Request, err error) {
 	code := 503
 	var field *events.FieldError
 	switch {
@@ -178,7 +178,7 @@ func (s *Service) fault(reply string, err error) {
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
 		code = 404
 	}
-	s.sent(inbox.Fault(s.cfg.Conn, reply, code, err.Error()))
+	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), code, err.Error()))
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
