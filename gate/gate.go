@@ -180,8 +180,9 @@ func (g *Gate) drain() {
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.cfg.Now()
+	slack := g.leases.slack(port)
 	l, used, held, asOf := g.memory.lookup(port, now)
-	held = max(held-g.leases.slack(port), 0)
+	held = max(held-min(slack, g.leases.slack(port)), 0) // see [leases.slack]
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {

@@ -80,6 +80,9 @@ func (s *leases) close(now time.Time) {
 }
 
 // slack is how many of a port's tokens this gate has leased and not made into holds.
+// The memory's held tokens include it, but the two change one after the other: held
+// grows before slack does and shrinks after it. Who subtracts the smaller of two
+// slacks, one from before it read held and one from after, never counts too few held.
 func (s *leases) slack(port string) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +168,8 @@ func (s *leases) ended(done map[uuid.UUID]bool, now time.Time) (urgent bool) {
 }
 
 // read tells that what is held was read from Postgres, at the given time or later, of
-// the ports that of covers: what was given back before is not among it any more.
+// the ports that of covers: what was given back before is not among it any more. The
+// memory is told afterwards; see [leases.slack].
 func (s *leases) read(begun time.Time, of func(port string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -106,11 +106,13 @@ func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
 	n := events.HoldsNotice{}
 	ports := make(map[string]bool, len(standings))
 	for _, s := range standings {
-		g.memory.tellHeld(s)
 		ports[s.PortID] = true
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
 	g.leases.read(read, func(port string) bool { return ports[port] })
+	for _, s := range standings {
+		g.memory.tellHeld(s)
+	}
 	g.publishHolds(n)
 }
 
@@ -174,7 +176,7 @@ func (g *Gate) readHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.memory.readHeld(list, at)
 	g.leases.read(begun, func(string) bool { return true })
+	g.memory.readHeld(list, at)
 	return nil
 }
