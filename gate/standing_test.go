@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -26,10 +27,16 @@ func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 	group.Go(func() { // what Postgres and this gate do with slices
 		defer done.Store(true)
 		stored, at := int64(outside), noon
-		for range 5000 {
+		// A busy machine may run nobody else for long: until enough holds were made.
+		for round, end := 0, time.Now().Add(20*time.Second); round < 5000 || held.Load() < outside+1000; round++ {
+			if time.Now().After(end) {
+				t.Errorf("%d tokens were held in %d rounds: too few to mean anything", held.Load()-outside, round)
+				return
+			}
 			at = at.Add(time.Microsecond)
 			g.tellHolds([]ledger.Standing{{PortID: "p", Held: stored + slice, At: at}}, time.Now())
 			install(g.leases, granted("p", long, slice, 100), time.Now())
+			runtime.Gosched()
 			g.leases.recall("p", time.Now(), 0)
 			_, seal := g.leases.tidy(time.Now())
 			sealed := map[uuid.UUID]bool{}
@@ -65,7 +72,4 @@ func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 		}
 	})
 	group.Wait()
-	if held.Load() == outside {
-		t.Error("no hold was made: this says nothing")
-	}
 }
