@@ -177,12 +177,16 @@ func (g *Gate) drain() {
 	}
 }
 
+// lookup is what is known of a port. What this gate has to spare is not held.
+func (g *Gate) lookup(port string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
+	spare := g.leases.spare(port, func() { l, used, held, asOf = g.memory.lookup(port, now) })
+	return l, used, max(held-spare, 0), asOf
+}
+
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.cfg.Now()
-	slack := g.leases.slack(port)
-	l, used, held, asOf := g.memory.lookup(port, now)
-	held = max(held-min(slack, g.leases.slack(port)), 0) // see [leases.slack]
+	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {

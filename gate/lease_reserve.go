@@ -26,16 +26,15 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 		return v, false // another gate may get the retry: only Postgres can know
 	}
 	now := g.cfg.Now()
-	slack := g.leases.slack(r.PortID) - r.EstimatedTokens
-	l, used, held, asOf := g.memory.lookup(r.PortID, now)
-	h, ok, more := g.leases.take(r, int64(l.version), time.Now())
+	h, ok, more := g.leases.take(r, g.memory.version(r.PortID), time.Now())
 	if more {
 		g.askForSlice(r.PortID)
 	}
 	if !ok {
 		return v, false
 	}
-	held = max(held-min(slack, h.slack), r.EstimatedTokens) // see [leases.slack]
+	l, used, held, asOf := g.lookup(r.PortID, now) // with this hold
+	held = max(held, r.EstimatedTokens)
 	v = decide(l, used, held-r.EstimatedTokens, r.EstimatedTokens, now)
 	// The tokens were granted: memory only tells how the port stands.
 	v.Allowed, v.Reason, v.AsOf = true, "", asOf

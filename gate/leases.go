@@ -101,7 +101,6 @@ func newLeases(hot int) *leases {
 type hold struct {
 	id      string
 	expires time.Time
-	slack   int64 // what the port's slices have left
 }
 
 // take makes a hold for r, if there is a slice for it that was granted under the
@@ -138,7 +137,7 @@ func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h
 	if more = !l.asked && s.wanting(l, now); more {
 		l.asked = true
 	}
-	return hold{c.HoldID(n, r.EstimatedTokens), c.Expires, p.slack}, true, more
+	return hold{c.HoldID(n, r.EstimatedTokens), c.Expires}, true, more
 }
 
 func (s *leases) port(id string) *slicedPort {

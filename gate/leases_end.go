@@ -79,13 +79,13 @@ func (s *leases) close(now time.Time) {
 	}
 }
 
-// slack is how many of a port's tokens this gate has leased and not made into holds.
-// The memory's held tokens include it, but the two change one after the other: held
-// grows before slack does and shrinks after it. Who subtracts the smaller of two
-// slacks, one from before it read held and one from after, never counts too few held.
-func (s *leases) slack(port string) int64 {
+// spare is how many of a port's tokens this gate has leased and not made into holds,
+// while look reads what is held, which includes them: a slice that comes counts as held
+// before it is to spare, and one that was given back is neither from one moment on.
+func (s *leases) spare(port string, look func()) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	look()
 	if p := s.ports[port]; p != nil {
 		return p.slack
 	}
@@ -168,11 +168,12 @@ func (s *leases) ended(done map[uuid.UUID]bool, now time.Time) (urgent bool) {
 }
 
 // read tells that what is held was read from Postgres, at the given time or later, of
-// the ports that of covers: what was given back before is not among it any more. The
-// memory is told afterwards; see [leases.slack].
-func (s *leases) read(begun time.Time, of func(port string) bool) {
+// the ports that of covers: what was given back before is not among it any more. take
+// takes it over; see [leases.spare].
+func (s *leases) read(begun time.Time, of func(port string) bool, take func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	take()
 	s.given = slices.DeleteFunc(s.given, func(g giving) bool {
 		if !g.at.Before(begun) || !of(g.port) {
 			return false

@@ -117,7 +117,7 @@ func TestLeasesTakeFromASlice(t *testing.T) {
 		if ok != c.ok {
 			t.Errorf("%s: %v", c.name, ok)
 		}
-		if want := (hold{g.HoldID(0, c.tokens), g.Expires, 100 - c.tokens}); ok && h != want {
+		if want := (hold{g.HoldID(0, c.tokens), g.Expires}); ok && h != want {
 			t.Errorf("%s: %+v, want %+v", c.name, h, want)
 		}
 		if retired := s.ports["p"].lines[0].slice == nil; retired != c.retired {
@@ -157,7 +157,7 @@ func TestLeasesTakeNoMoreThanGranted(t *testing.T) {
 		}
 		ids[h.id] = true
 	}
-	if got := s.slack("p"); got != 1 {
+	if got := s.spare("p", nothing); got != 1 {
 		t.Errorf("%d to spare, want 1", got)
 	}
 }
@@ -430,7 +430,7 @@ func TestLeasesInstall(t *testing.T) {
 	if h, _ := take(s, "p", short, 3, now); h.id != other.HoldID(0, 3) {
 		t.Error("the slice of another lifetime was replaced")
 	}
-	if got := s.slack("p"); got != 7+17+37 {
+	if got := s.spare("p", nothing); got != 7+17+37 {
 		t.Errorf("%d to spare, want %d", got, 7+17+37)
 	}
 	if hurried(s) {
@@ -558,7 +558,7 @@ func TestLeasesRecall(t *testing.T) {
 		t.Error("the recall of a port hit another")
 	}
 	expectTidy(t, s, noon, nil, []ledger.Slice{old, a, b})
-	if got := s.slack("p"); got != 30 {
+	if got := s.spare("p", nothing); got != 30 {
 		t.Errorf("%d to spare, want 30 until they are sealed", got)
 	}
 
@@ -789,7 +789,7 @@ func TestLeasesForgetIdlePorts(t *testing.T) {
 	if got, want := known(noon.Add(time.Hour)), []string{"spare"}; !slices.Equal(got, want) {
 		t.Errorf("before what is held was read: %v, want %v", got, want)
 	}
-	s.read(noon.Add(time.Hour), all)
+	s.read(noon.Add(time.Hour), all, nothing)
 	if got := known(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("after an hour: %v, want none", got)
 	}
@@ -841,9 +841,9 @@ func TestLeasesEnded(t *testing.T) {
 		if got := s.ended(list, at); got != urgent {
 			t.Errorf("%s: somebody waits: %v", what, got)
 		}
-		s.read(at.Add(1), all)
-		if s.slack("p") != p || s.slack("q") != q {
-			t.Errorf("%s: %d and %d to spare, want %d and %d", what, s.slack("p"), s.slack("q"), p, q)
+		s.read(at.Add(1), all, nothing)
+		if s.spare("p", nothing) != p || s.spare("q", nothing) != q {
+			t.Errorf("%s: %d and %d to spare, want %d and %d", what, s.spare("p", nothing), s.spare("q", nothing), p, q)
 		}
 	}
 	ended("none done", noon, false, 27, 40)
@@ -865,6 +865,8 @@ func TestLeasesEnded(t *testing.T) {
 
 func all(string) bool { return true }
 
+func nothing() {}
+
 // What is held counts a slice until it is given back, and checks know of that when they
 // read what is held the next time: until then it is to spare.
 func TestLeasesRead(t *testing.T) {
@@ -882,30 +884,30 @@ func TestLeasesRead(t *testing.T) {
 	}
 	check := func(what string, p, q int64) {
 		t.Helper()
-		if s.slack("p") != p || s.slack("q") != q {
-			t.Errorf("%s: %d and %d to spare, want %d and %d", what, s.slack("p"), s.slack("q"), p, q)
+		if s.spare("p", nothing) != p || s.spare("q", nothing) != q {
+			t.Errorf("%s: %d and %d to spare, want %d and %d", what, s.spare("p", nothing), s.spare("q", nothing), p, q)
 		}
 	}
 	only := func(port string) func(string) bool { return func(p string) bool { return p == port } }
-	s.read(now.Add(time.Hour), all)
+	s.read(now.Add(time.Hour), all, nothing)
 	check("nothing is given back", 27, 40)
 	give(first)
 	check("given back", 27, 40)
-	s.read(now.Add(-1), all)
-	s.read(now, all)
+	s.read(now.Add(-1), all, nothing)
+	s.read(now, all, nothing)
 	check("read, since before that", 27, 40)
-	s.read(now.Add(1), only("q"))
+	s.read(now.Add(1), only("q"), nothing)
 	check("another port was read", 27, 40)
 	give(other)
 	now = now.Add(time.Second)
 	give(second)
 	check("all given back", 27, 40)
-	s.read(now, only("p"))
+	s.read(now, only("p"), nothing)
 	check("the first of two was", 20, 40)
-	s.read(now, only("p"))
+	s.read(now, only("p"), nothing)
 	check("it is read again", 20, 40)
 	install(s, granted("p", long, 5, 9), now)
-	s.read(now.Add(1), all)
+	s.read(now.Add(1), all, nothing)
 	check("all are read", 5, 0)
 	if len(s.given) != 0 {
 		t.Error("what was read piles up")
@@ -928,7 +930,7 @@ func TestLeasesDoubt(t *testing.T) {
 	if _, ok, more := s.take(ask("p", long, 1), 1, noon); ok || more {
 		t.Errorf("made a hold: %v, more %v", ok, more)
 	}
-	if got := s.slack("p"); got != 0 {
+	if got := s.spare("p", nothing); got != 0 {
 		t.Errorf("%d to spare", got)
 	}
 	if !hurried(s) || !s.ended(nil, noon) {
@@ -943,8 +945,8 @@ func TestLeasesDoubt(t *testing.T) {
 		}
 	}
 	s.ended(map[uuid.UUID]bool{g.ID: true}, at)
-	s.read(at.Add(1), all)
-	if p, q := s.slack("p"), s.slack("q"); p != 0 || q != 0 {
+	s.read(at.Add(1), all, nothing)
+	if p, q := s.spare("p", nothing), s.spare("q", nothing); p != 0 || q != 0 {
 		t.Errorf("%d and %d to spare", p, q)
 	}
 	expectTidy(t, s, at, nil, []ledger.Slice{other})
@@ -977,11 +979,11 @@ func TestLeasesTogether(t *testing.T) {
 			install(s, granted("p", long, tokens, tokens), noon)
 			s.wants([]string{"p"}, noon)
 			s.tidy(noon)
-			s.read(noon, all)
+			s.read(noon, all, nothing)
 		}
 	})
 	group.Wait()
-	if got := made.Load() + s.slack("p"); got != slicesOf*tokens {
+	if got := made.Load() + s.spare("p", nothing); got != slicesOf*tokens {
 		t.Errorf("%d tokens were made into holds or are to spare, of %d", got, slicesOf*tokens)
 	}
 	s.close(noon)
@@ -1194,8 +1196,8 @@ func (m *leasesModel) take(port string, ttl time.Duration) {
 	}
 	m.ids[h.id] = true
 	c.made, c.used = append(c.made, modelHold{[2]string{r.Service, r.Feature}, r.EstimatedTokens}), m.now
-	if want := m.slack(port); h.slack != want {
-		m.t.Fatalf("the port has %d to spare, want %d", h.slack, want)
+	if got, want := m.s.spare(port, nothing), m.slack(port); got != want {
+		m.t.Fatalf("the port has %d to spare, want %d", got, want)
 	}
 }
 
@@ -1264,7 +1266,7 @@ func (m *leasesModel) read(port string) {
 	begun := m.now.Add(-rapid.SampledFrom([]time.Duration{0, 1, time.Second}).Draw(m.t, "begun"))
 	whole := rapid.Bool().Draw(m.t, "all")
 	of := func(id string) bool { return whole || id == port }
-	m.s.read(begun, of)
+	m.s.read(begun, of, nothing)
 	for _, c := range m.slices {
 		if c.ended && c.endedAt.Before(begun) && of(c.PortID) {
 			c.read = true
@@ -1338,7 +1340,7 @@ func (m *leasesModel) slack(port string) (sum int64) {
 
 func (m *leasesModel) checkSlack() {
 	for _, port := range m.ports {
-		if got, want := m.s.slack(port), m.slack(port); got != want {
+		if got, want := m.s.spare(port, nothing), m.slack(port); got != want {
 			m.t.Fatalf("%s has %d to spare, want %d", port, got, want)
 		}
 	}

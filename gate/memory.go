@@ -88,13 +88,9 @@ func (m *memory) tellHeld(s ledger.Standing) {
 	}
 }
 
-// readHeld replaces what is known of holds by a reading, except for what was
-// told after it.
-func (m *memory) readHeld(list []ledger.Standing, at time.Time) {
-	held := make(map[string]ledger.Standing, len(list))
-	for _, s := range list {
-		held[s.PortID] = s
-	}
+// readHeld replaces what is known of holds by a reading, which it keeps, except for
+// what was told after it.
+func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for port, s := range m.held {

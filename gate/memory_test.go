@@ -131,17 +131,17 @@ func TestMemoryHolds(t *testing.T) {
 		_, _, held, _ := m.lookup("p", at)
 		return held
 	}
-	m.readHeld([]ledger.Standing{{PortID: "p", Held: 10, At: at}}, at)
+	m.readHeld(map[string]ledger.Standing{"p": {PortID: "p", Held: 10, At: at}}, at)
 	m.tellHeld(ledger.Standing{PortID: "p", Held: 30, At: at.Add(2)})
 	m.tellHeld(ledger.Standing{PortID: "p", Held: 20, At: at.Add(1)}) // told late
 	if got := held(); got != 30 {
 		t.Errorf("held %d, want the later 30", got)
 	}
-	m.readHeld(nil, at.Add(1)) // a reading from before the last news
+	m.readHeld(map[string]ledger.Standing{}, at.Add(1)) // a reading from before the last news
 	if got := held(); got != 30 {
 		t.Errorf("held %d, want the later 30", got)
 	}
-	m.readHeld(nil, at.Add(3))
+	m.readHeld(map[string]ledger.Standing{}, at.Add(3))
 	if got := held(); got != 0 {
 		t.Errorf("held %d, want 0: all are settled", got)
 	}

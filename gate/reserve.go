@@ -109,10 +109,11 @@ func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
 		ports[s.PortID] = true
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
-	g.leases.read(read, func(port string) bool { return ports[port] })
-	for _, s := range standings {
-		g.memory.tellHeld(s)
-	}
+	g.leases.read(read, func(port string) bool { return ports[port] }, func() {
+		for _, s := range standings {
+			g.memory.tellHeld(s)
+		}
+	})
 	g.publishHolds(n)
 }
 
@@ -176,7 +177,10 @@ func (g *Gate) readHolds(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	g.leases.read(begun, func(string) bool { return true })
-	g.memory.readHeld(list, at)
+	held := make(map[string]ledger.Standing, len(list))
+	for _, s := range list {
+		held[s.PortID] = s
+	}
+	g.leases.read(begun, func(string) bool { return true }, func() { g.memory.readHeld(held, at) })
 	return nil
 }
