@@ -12,7 +12,7 @@ import (
 
 // BenchmarkAnswer is what one check costs besides the network.
 func BenchmarkAnswer(b *testing.B) {
-	g := &Gate{memory: newMemory(), cfg: Config{Now: time.Now, MaxStale: time.Hour}}
+	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour}}
 	g.metrics = newMetrics(nil, g)
 	soft, hard := int64(1<<40), int64(1<<41)
 	for i := range 1000 {
@@ -22,7 +22,7 @@ func BenchmarkAnswer(b *testing.B) {
 			g.memory.ports[id].raise(ledger.DayOf(time.Now())-day, 1000)
 		}
 	}
-	g.memory.asOf = time.Now()
+	g.memory.asOf, g.memory.heldAsOf = time.Now(), time.Now()
 	subject, payload := "ai.budget.check.port-0500", []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
