@@ -27,6 +27,9 @@ func gate(t *testing.T, nc *nats.Conn, base string, handle func(micro.Request)) 
 	if err := svc.AddEndpoint("any", micro.HandlerFunc(handle), micro.WithEndpointSubject(base+".*")); err != nil {
 		t.Fatal(err)
 	}
+	if err := nc.Flush(); err != nil { // a client on another connection finds nobody before
+		t.Fatal(err)
+	}
 }
 
 func newClient(t testing.TB, nc *nats.Conn, cfg events.ClientConfig) *events.Client {

@@ -253,11 +253,12 @@ func TestServiceCannotMakeOthersActForIt(t *testing.T) {
 	if _, err := server.Subscribe("ai.budget.check.*", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil { // a careless gate
 		t.Fatal(err)
 	}
-	everything, err := login(t, s, "admin", password(t, "admin")).SubscribeSync(">")
+	admin := login(t, s, "admin", password(t, "admin"))
+	everything, err := admin.SubscribeSync(">")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := server.Flush(); err != nil {
+	if err := errors.Join(server.Flush(), admin.Flush()); err != nil {
 		t.Fatal(err)
 	}
 	mine := uint64(0)

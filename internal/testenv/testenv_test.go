@@ -52,8 +52,12 @@ func TestEmptyDatabaseHasNoTables(t *testing.T) {
 
 func TestNATSCLISpeaksToTheServer(t *testing.T) {
 	n := testenv.NATS(t)
-	sub, err := testenv.Connect(t, n).SubscribeSync("greetings")
+	nc := testenv.Connect(t, n)
+	sub, err := nc.SubscribeSync("greetings")
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
 	out, err := exec.Command(testenv.NATSCLI(t), "--server", n.ClientURL(), "pub", "greetings", "ahoy").CombinedOutput()
