@@ -127,7 +127,7 @@ func (c *ingestCmd) fill(ctx context.Context, s *system) error {
 		return err
 	}
 	defer nc.Close()
-	p, err := events.NewPublisher(nc, events.PublisherConfig{BatchSize: 1000})
+	p, err := events.NewPublisher(nc, events.PublisherConfig{})
 	if err != nil {
 		return err
 	}

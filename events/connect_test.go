@@ -19,7 +19,7 @@ func TestConnect_WaitsForTheServer(t *testing.T) {
 		t.Fatal("connected to a stopped server")
 	}
 	b.start()
-	eventually(t, 5*time.Second, "it connects by itself", nc.IsConnected)
+	eventually(t, 20*time.Second, "it connects by itself", nc.IsConnected)
 	if nc.Opts.MaxReconnect != -1 {
 		t.Errorf("MaxReconnect is %d: it would give up", nc.Opts.MaxReconnect)
 	}
@@ -39,7 +39,7 @@ func TestConnect_WrongCredentialsAreTriedAgain(t *testing.T) {
 	if err := b.srv.ReloadOptions(&opts); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 5*time.Second, "it connects once the server agrees", nc.IsConnected)
+	eventually(t, 20*time.Second, "it connects once the server agrees", nc.IsConnected)
 }
 
 func TestConnect_ToolsCanFailAtOnce(t *testing.T) {

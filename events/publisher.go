@@ -33,8 +33,8 @@ type PublisherConfig struct {
 	// Buffer is how many recorded events may wait for their acknowledgement,
 	// default 65,536. Full, Record drops and counts. An event takes about 0.5 KiB.
 	Buffer int
-	// BatchSize is the most events published together, default 500, at most 1,000.
-	// One batch costs the server one fsync.
+	// BatchSize is the most events published together, default and limit 1,000. A
+	// batch costs the server several fsyncs, however many events are in it.
 	BatchSize int
 	// Linger is how long a batch that is not full waits for more, default 5 ms.
 	Linger time.Duration
@@ -54,7 +54,7 @@ func (c PublisherConfig) withDefaults() (PublisherConfig, error) {
 		c.Buffer = 65_536
 	}
 	if c.BatchSize == 0 {
-		c.BatchSize = 500
+		c.BatchSize = maxBatch
 	}
 	if c.Linger == 0 {
 		c.Linger = 5 * time.Millisecond

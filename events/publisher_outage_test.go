@@ -166,7 +166,7 @@ func TestPublisher_WaitsForTheStream(t *testing.T) {
 	log := &logBook{}
 	p := newPublisher(t, nc, events.PublisherConfig{Logger: log.logger()})
 	p.Record(call("p1", 0))
-	eventually(t, 5*time.Second, "it tries again", func() bool { return p.Stats().Retries > 0 })
+	eventually(t, 20*time.Second, "it tries again", func() bool { return p.Stats().Retries > 0 })
 	p.Record(call("p1", 1))
 	if s := p.Stats(); s.Published != 0 {
 		t.Fatalf("acknowledged by nobody: %+v", s)
@@ -188,7 +188,7 @@ func TestPublisher_KeepsOutOfTheReconnectBuffer(t *testing.T) {
 	usageStream(t, nc)
 	p := newPublisher(t, nc, events.PublisherConfig{})
 	b.stop()
-	eventually(t, 5*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
+	eventually(t, 20*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
 	p.Record(call("p1", 0))
 	eventually(t, 10*time.Second, "it tries again", func() bool { return p.Stats().Retries > 2 })
 	b.start()
@@ -209,7 +209,7 @@ func TestPublisher_WaitsWhileTheStreamIsFull(t *testing.T) {
 		p.Record(call("p1", i))
 		recorded = append(recorded, "p1/"+call("p1", i).RequestID)
 	}
-	eventually(t, 5*time.Second, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
+	eventually(t, 20*time.Second, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
 	cfg := stream.CachedInfo().Config
 	cfg.MaxMsgs = -1
 	js, _ := jetstream.New(nc)
@@ -298,7 +298,7 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 			recorded = append(recorded, port+"/"+call(port, i).RequestID)
 		}
 	}
-	eventually(t, 5*time.Second, "p1's events are stored", func() bool { return p.Stats().Published == 60 })
+	eventually(t, 20*time.Second, "p1's events are stored", func() bool { return p.Stats().Published == 60 })
 	if s := p.Stats(); s.Pending != 60 || s.Dropped != 0 {
 		t.Errorf("stats: %+v", s)
 	}
@@ -338,9 +338,9 @@ func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {
 			p.Record(call("p2", i))
 		}
 		p.Record(call("p1", round))
-		eventually(t, 5*time.Second, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
+		eventually(t, 20*time.Second, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
 	}
-	eventually(t, 5*time.Second, "the oldest are dropped", func() bool {
+	eventually(t, 20*time.Second, "the oldest are dropped", func() bool {
 		s := p.Stats()
 		return s.Pending == 20 && s.Dropped == 30
 	})

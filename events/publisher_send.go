@@ -166,7 +166,7 @@ func (p *Publisher) send(ctx context.Context, messages []*message, try int) (lef
 	return p.sendSingles(ctx, messages, lastError)
 }
 
-// sendBatch stores all of them or none, with one fsync.
+// sendBatch stores all of them or none, and the disk is synced for all together.
 func (p *Publisher) sendBatch(ctx context.Context, messages []*message, lastError error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
 	defer cancel()
