@@ -152,12 +152,22 @@ func TestTheNextRunClearsUpAfterAKilledOne(t *testing.T) {
 		if err := os.Chtimes(dir, old, old); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
+		go stragglers(filepath.Join(dir, "postgres", "data"), 3*time.Second)
 	}
 	if out, err := inner(t, tmp, "pass").CombinedOutput(); err != nil {
 		t.Fatalf("after the killed one: %v\n%s", err, out)
 	}
 	if left := leftIn(t, tmp); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
+	}
+}
+
+// stragglers writes files, as a Postgres does that takes its time to end.
+func stragglers(dir string, during time.Duration) {
+	for end := time.Now().Add(during); time.Now().Before(end); {
+		if f, err := os.CreateTemp(dir, "straggler"); err == nil {
+			f.Close()
+		}
 	}
 }
 

@@ -128,9 +128,17 @@ func sweep() {
 			if socket, err := os.Readlink(filepath.Join(dir, "postgres", "socket")); err == nil {
 				os.RemoveAll(socket) // dev keeps it elsewhere when the path is long
 			}
-			os.RemoveAll(dir)
+			removeAll(dir)
 			f.Close()
 		}
+	}
+}
+
+// removeAll outlasts a Postgres that is ending: files may still come while it removes
+// others.
+func removeAll(dir string) {
+	for end := time.Now().Add(10 * time.Second); os.RemoveAll(dir) != nil && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 
