@@ -33,8 +33,9 @@ type PublisherConfig struct {
 	// Buffer is how many recorded events may wait for their acknowledgement,
 	// default 65,536. Full, Record drops and counts. An event takes about 0.5 KiB.
 	Buffer int
-	// BatchSize is the most events published together, default and limit 1,000. A
-	// batch costs the server several fsyncs, however many events are in it.
+	// BatchSize is the most events published together, default and limit 1,000: set it
+	// lower where the server's own limit is. A batch costs the server several fsyncs,
+	// however many events are in it.
 	BatchSize int
 	// Linger is how long a batch that is not full waits for more, default 5 ms.
 	Linger time.Duration

@@ -341,27 +341,30 @@ func TestPublisher_ConfigIsChecked(t *testing.T) {
 }
 
 func TestPublisher_BatchSizeAndLingerShapeTheBatches(t *testing.T) {
-	nc := startBus(t).connect()
-	usageStream(t, nc)
-	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 10, Linger: time.Hour})
-	for i := range 25 {
-		p.Record(call("p1", i))
-	}
-	eventually(t, 20*time.Second, "two full batches are out", func() bool { return p.Stats().Published == 20 })
-	time.Sleep(50 * time.Millisecond)
-	if n := p.Stats().Published; n != 20 {
-		t.Fatalf("%d published; the rest should linger", n)
-	}
-	if err := p.Flush(within(t, 5*time.Second)); err != nil { // Flush does not wait for the linger
-		t.Fatal(err)
-	}
-	sizes := map[string]int{}
-	for _, msg := range stored(t, nc) {
-		sizes[msg.Header.Get("Nats-Batch-Id")]++
-	}
-	for id, n := range sizes {
-		if n != 10 && n != 5 {
-			t.Errorf("batch %s has %d events", id, n)
+	for _, c := range []struct{ configured, size int }{{10, 10}, {0, 1000}} {
+		nc := startBus(t).connect()
+		usageStream(t, nc)
+		p := newPublisher(t, nc, events.PublisherConfig{BatchSize: c.configured, Linger: time.Hour})
+		for i := range 2*c.size + c.size/5 {
+			p.Record(call("p1", i))
+		}
+		full := uint64(2 * c.size)
+		eventually(t, 20*time.Second, "two full batches are out", func() bool { return p.Stats().Published == full })
+		time.Sleep(50 * time.Millisecond)
+		if n := p.Stats().Published; n != full {
+			t.Fatalf("%d published; the rest should linger", n)
+		}
+		if err := p.Flush(within(t, 5*time.Second)); err != nil { // Flush does not wait for the linger
+			t.Fatal(err)
+		}
+		sizes := map[string]int{}
+		for _, msg := range stored(t, nc) {
+			sizes[msg.Header.Get("Nats-Batch-Id")]++
+		}
+		for id, n := range sizes {
+			if n != c.size && n != c.size/5 {
+				t.Errorf("batch %s has %d events", id, n)
+			}
 		}
 	}
 }

@@ -2,11 +2,14 @@ package testenv_test
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -152,7 +155,9 @@ func TestTheNextRunClearsUpAfterAKilledOne(t *testing.T) {
 		if err := os.Chtimes(dir, old, old); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		go stragglers(filepath.Join(dir, "postgres", "data"), 3*time.Second)
+		var ending sync.WaitGroup
+		ending.Go(func() { stragglers(t.Context(), filepath.Join(dir, "postgres", "data")) })
+		t.Cleanup(ending.Wait)
 	}
 	if out, err := inner(t, tmp, "pass").CombinedOutput(); err != nil {
 		t.Fatalf("after the killed one: %v\n%s", err, out)
@@ -162,12 +167,22 @@ func TestTheNextRunClearsUpAfterAKilledOne(t *testing.T) {
 	}
 }
 
-// stragglers writes files, as a Postgres does that takes its time to end.
-func stragglers(dir string, during time.Duration) {
-	for end := time.Now().Add(during); time.Now().Before(end); {
-		if f, err := os.CreateTemp(dir, "straggler"); err == nil {
-			f.Close()
+// stragglers writes files, as a Postgres does that is ending, until a while after
+// somebody began to remove them.
+func stragglers(ctx context.Context, dir string) {
+	first, pause := "", time.Millisecond
+	end := time.Now().Add(time.Hour)
+	for ctx.Err() == nil && time.Now().Before(end) {
+		f, err := os.CreateTemp(dir, "straggler")
+		if err != nil {
+			return // the directory is gone
 		}
+		f.Close()
+		first = cmp.Or(first, f.Name())
+		if _, err := os.Stat(first); err != nil && pause > 0 {
+			pause, end = 0, time.Now().Add(300*time.Millisecond)
+		}
+		time.Sleep(pause)
 	}
 }
 
