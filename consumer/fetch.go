@@ -5,6 +5,7 @@ import (
 	"errors"
 	"hash/fnv"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -16,12 +17,18 @@ import (
 )
 
 const (
-	// writers is how many transactions book at the same time. Events are shared out by
-	// port, so that two of them never wait for the same totals.
+	// writers is how many transactions book a large batch at the same time. Its events are
+	// shared out by port, so that two of them never wait for the same totals.
 	writers = 2
 	// batchWait is how long a small batch waits for more events after its first one:
 	// most of the time from publish to booked on a quiet system.
 	batchWait = 25 * time.Millisecond
+
+	// fewEvents make a batch that is booked by one writer, before the next one is fetched.
+	// Two transactions beside the fetching and decoding of what comes next leave a gate on
+	// the same few cores no time to answer, for milliseconds; and whatever comes meanwhile
+	// shares the next transaction.
+	fewEvents = 2_500
 
 	idleWait    = time.Second // how long one pull waits for a first event; also the longest wait to stop
 	decodeChunk = 256         // messages decoded by one task
@@ -46,12 +53,7 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 		if n := in.finish(); n > 0 {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
-			for i, part := range in.parts {
-				if len(part) > 0 {
-					c.inFlight.add(part)
-					queues[i] <- part
-				}
-			}
+			c.handOver(in, queues)
 			wait = newBackoff()
 		}
 		if err == nil {
@@ -64,6 +66,23 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 				durable = again
 			}
 		}
+	}
+}
+
+// handOver gives a batch to the writers.
+func (c *Consumer) handOver(in *intake, queues []chan []delivery) {
+	few := in.n < fewEvents
+	if few {
+		in.parts = [][]delivery{slices.Concat(in.parts...)}
+	}
+	for i, part := range in.parts {
+		if len(part) > 0 {
+			c.inFlight.add(part)
+			queues[i] <- part
+		}
+	}
+	if few {
+		c.inFlight.wait()
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type inFlight struct {
 	mu    sync.Mutex
 	parts map[*delivery][]delivery // by its first message
+	open  sync.WaitGroup           // one for each
 }
 
 func (f *inFlight) add(part []delivery) {
@@ -20,13 +21,18 @@ func (f *inFlight) add(part []delivery) {
 		f.parts = map[*delivery][]delivery{}
 	}
 	f.parts[&part[0]] = part
+	f.open.Add(1)
 }
 
 func (f *inFlight) remove(part []delivery) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.parts, &part[0])
+	f.open.Done()
 }
+
+// wait returns when every part is settled. Only who adds parts may call it.
+func (f *inFlight) wait() { f.open.Wait() }
 
 // keepAlive tells the server about work in progress until ctx ends. In normal
 // times a message is settled long before the first tick.
