@@ -41,11 +41,15 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 	busy := must(s.db.Begin(t.Context()))
 	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
 	publish()
-	s.eventually("the first events are fetched", func() bool { return fetched().NumAckPending > 0 })
-	time.Sleep(200 * time.Millisecond)
-	first := fetched().NumAckPending
+	first := 0
+	s.eventually("the first events are fetched, and no more", func() bool {
+		before := first
+		time.Sleep(300 * time.Millisecond)
+		first = fetched().NumAckPending
+		return first > 0 && first == before
+	})
 	publish()
-	time.Sleep(200 * time.Millisecond)
+	time.Sleep(300 * time.Millisecond)
 	if n := fetched().NumAckPending; n != first {
 		t.Errorf("%d events are fetched while %d are being booked", n-first, first)
 	}
