@@ -171,7 +171,7 @@ func (p *Publisher) Record(u Usage) {
 	p.accepted++
 	waiting := p.queue.len()
 	p.mu.Unlock()
-	if waiting == 1 || waiting == fillBy || waiting == p.cfg.BatchSize {
+	if waiting == 1 || waiting == p.cfg.BatchSize {
 		p.nudge()
 	}
 }

@@ -18,10 +18,6 @@ const (
 // loop publishes what was recorded. Only its own goroutine touches it.
 type loop struct {
 	*Publisher
-	filling   *batch               // not due yet
-	sending   *batch               // its answer has not come yet
-	answers   chan answer          // to that one
-	try       int                  // how often publishing failed in a row
 	again     []*message           // to be published again, in order
 	held      []*message           // their subjects are refused
 	refused   map[string]time.Time // those subjects, and since when
@@ -32,41 +28,46 @@ type loop struct {
 // life ends.
 func (p *Publisher) run() {
 	defer close(p.done)
-	l := &loop{Publisher: p, answers: make(chan answer, 1), refused: map[string]time.Time{}}
+	l := &loop{Publisher: p, refused: map[string]time.Time{}}
 	defer l.end()
-	for b := l.next(p.life); b != nil; b = l.next(p.life) {
-		l.start(b)
+	try := 0
+	for {
+		batch := l.next(p.life)
+		if batch == nil {
+			return
+		}
+		left, err := p.send(p.life, batch, try)
+		l.keep(len(batch), left)
+		if len(left) < len(batch) {
+			try = 0
+		}
+		if len(l.again) > 0 {
+			try++
+			p.pause(p.life, try, err)
+		}
 	}
 }
 
-// next waits for a batch to publish, while none is on its way; nil means that there
-// will be nothing more.
-func (l *loop) next(ctx context.Context) *batch {
+// next waits for something to publish; nil means that there will be nothing more.
+func (l *loop) next(ctx context.Context) []*message {
 	var lingerEnd time.Time
 	for ctx.Err() == nil {
 		now := time.Now()
 		hurry, closed, waiting := l.look()
 		nextRelease := l.release(now, hurry)
-		waiting = l.fill(waiting)
-		if l.filling != nil {
-			waiting += len(l.filling.messages)
-		}
-		if waiting > 0 && lingerEnd.IsZero() {
-			lingerEnd = now.Add(l.cfg.Linger)
-		}
-		lingered := waiting > 0 && (hurry || !now.Before(lingerEnd))
+		full := waiting >= l.cfg.BatchSize
 		switch {
-		case l.sending != nil:
-			l.sleep(ctx, now, nextRelease)
-		case len(l.again) > 0, waiting >= l.cfg.BatchSize, lingered:
-			if b := l.take(); b != nil {
-				return b
-			} // everything taken was set aside
+		case len(l.again) > 0, full, waiting > 0 && (hurry || !lingerEnd.IsZero() && !now.Before(lingerEnd)):
+			if batch := l.take(); len(batch) > 0 {
+				return batch
+			}
+			continue // everything taken was set aside
 		case closed && waiting == 0 && len(l.held) == 0:
 			return nil
-		default:
-			l.sleep(ctx, now, earlier(lingerEnd, nextRelease))
+		case waiting > 0 && lingerEnd.IsZero():
+			lingerEnd = now.Add(l.cfg.Linger)
 		}
+		l.sleep(ctx, now, earlier(lingerEnd, nextRelease))
 	}
 	return nil
 }
@@ -77,10 +78,11 @@ func (l *loop) look() (hurry, closed bool, waiting int) {
 	hurry, closed, waiting = l.hurried > 0 || l.closed, l.closed, l.queue.len()
 	if hurry {
 		l.oldest = l.accepted - uint64(waiting) + 1
-		for _, messages := range [][]*message{l.filling.all(), l.sending.all(), l.again, l.held} {
-			for _, m := range messages {
-				l.oldest = min(l.oldest, m.place)
-			}
+		for _, m := range l.again {
+			l.oldest = min(l.oldest, m.place)
+		}
+		for _, m := range l.held {
+			l.oldest = min(l.oldest, m.place)
 		}
 		close(l.progress)
 		l.progress = make(chan struct{})
@@ -128,10 +130,14 @@ func (l *loop) release(now time.Time, hurry bool) (next time.Time) {
 	return next
 }
 
-// encode takes up to n events from the queue and puts them into their wire form.
-func (l *loop) encode(n int) (messages []*message) {
+// take puts together what is published next: first what was tried before.
+func (l *loop) take() []*message {
+	n := min(len(l.again), l.cfg.BatchSize)
+	batch := slices.Clone(l.again[:n])
+	l.again = slices.Delete(l.again, 0, n)
+
 	l.mu.Lock()
-	taken := l.queue.pop(n)
+	taken := l.queue.pop(l.cfg.BatchSize - n)
 	place := l.accepted - uint64(l.queue.len()+len(taken))
 	l.inHand += len(taken)
 	l.mu.Unlock()
@@ -147,10 +153,10 @@ func (l *loop) encode(n int) (messages []*message) {
 		case l.isRefused(m):
 			l.hold(m)
 		default:
-			messages = append(messages, m)
+			batch = append(batch, m)
 		}
 	}
-	return messages
+	return batch
 }
 
 func (l *loop) isRefused(m *message) bool {
@@ -210,9 +216,6 @@ func (l *loop) countInvalid(u Usage, err error) {
 
 // end gives up what is left.
 func (l *loop) end() {
-	if l.sending != nil {
-		l.settle(<-l.answers)
-	}
 	l.look()
 	l.mu.Lock()
 	l.closed = true
@@ -236,8 +239,6 @@ func (l *loop) sleep(ctx context.Context, now, until time.Time) {
 	select {
 	case <-alarm:
 	case <-l.wake:
-	case a := <-l.answers:
-		l.settle(a)
 	case <-ctx.Done():
 	}
 }

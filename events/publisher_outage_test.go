@@ -181,39 +181,6 @@ func TestPublisher_WaitsForTheStream(t *testing.T) {
 	wantStored(t, nc, []string{"p1/req_000000", "p1/req_000001"})
 }
 
-func TestPublisher_ConnectionLostWhileABatchFills(t *testing.T) {
-	b := startBus(t)
-	nc := b.connect()
-	usageStream(t, nc)
-	before := nc.Stats().OutMsgs
-	const linger = 5 * time.Second
-	p, begin := newPublisher(t, nc, events.PublisherConfig{Linger: linger}), time.Now()
-	var recorded []string
-	record := func(n int) {
-		for range n {
-			u := call("p1", len(recorded))
-			p.Record(u)
-			recorded = append(recorded, "p1/"+u.RequestID)
-		}
-	}
-	record(100)
-	eventually(t, 20*time.Second, "a part is sent", func() bool { return nc.Stats().OutMsgs > before+50 })
-	b.stop()
-	eventually(t, 20*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
-	record(100)
-	b.start()
-	eventually(t, 20*time.Second, "the connection is back", nc.IsConnected)
-	record(100)
-	inTime := time.Since(begin) < linger
-	if err := p.Close(within(t, 20*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	if s := p.Stats(); s.Published != 300 || s.Duplicates != 0 || inTime && s.Retries != 0 {
-		t.Errorf("stats: %+v", s)
-	}
-	wantStored(t, nc, recorded)
-}
-
 // What nats.go would buffer while it reconnects would be sent besides our retries.
 func TestPublisher_KeepsOutOfTheReconnectBuffer(t *testing.T) {
 	b := startBus(t)

@@ -50,15 +50,15 @@ func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 	defer context.AfterFunc(p.life, cancel)()
 
 	for done := 0; done < len(messages); {
-		some := messages[done:min(done+p.cfg.BatchSize, len(messages))]
-		if left, err := p.publish(ctx, some); err != nil {
-			missing := len(left) + len(messages) - done - len(some)
+		batch := messages[done:min(done+p.cfg.BatchSize, len(messages))]
+		if left, err := p.publish(ctx, batch); err != nil {
+			missing := len(left) + len(messages) - done - len(batch)
 			p.mu.Lock()
 			p.stats.Dropped += uint64(missing)
 			p.mu.Unlock()
 			return fmt.Errorf("events: %d of %d usages not acknowledged: %w", missing, len(messages), err)
 		}
-		done += len(some)
+		done += len(batch)
 	}
 	return nil
 }
@@ -76,9 +76,9 @@ func (p *Publisher) enter(events int) bool {
 }
 
 // publish sends until everything is acknowledged, forbidden, or ctx ends.
-func (p *Publisher) publish(ctx context.Context, messages []*message) ([]*message, error) {
+func (p *Publisher) publish(ctx context.Context, batch []*message) ([]*message, error) {
 	for try := 0; ; try++ {
-		left, err := p.send(ctx, &batch{messages: messages}, try)
+		left, err := p.send(ctx, batch, try)
 		if len(left) == 0 {
 			return nil, nil
 		}
@@ -90,7 +90,7 @@ func (p *Publisher) publish(ctx context.Context, messages []*message) ([]*messag
 				return left, fmt.Errorf("event %s of %d bytes: %w", m.id, len(m.payload), err)
 			}
 		}
-		messages = left
+		batch = left
 		p.pause(ctx, try+1, err)
 		switch {
 		case p.life.Err() != nil:
@@ -143,61 +143,41 @@ func (m *message) wire() *nats.Msg {
 	return &nats.Msg{Subject: m.subject, Data: m.payload, Header: nats.Header{MsgIDHeader: {m.msgID}}}
 }
 
-// moment is what there was to see of the connection before something was sent.
-type moment struct {
-	lastError  error
-	reconnects uint64
-}
-
-func (p *Publisher) moment() moment {
-	return moment{p.nc.LastError(), p.nc.Stats().Reconnects}
-}
-
-// send tries once to get a batch acknowledged. It returns the messages that were not,
-// in order, and a reason.
-func (p *Publisher) send(ctx context.Context, b *batch, try int) (left []*message, err error) {
+// send tries once to get every message acknowledged. It returns those that were
+// not, in order, and a reason.
+func (p *Publisher) send(ctx context.Context, messages []*message, try int) (left []*message, err error) {
 	if try > 0 {
-		p.count(func(s *Stats) { s.Retries += uint64(len(b.messages)) })
+		p.count(func(s *Stats) { s.Retries += uint64(len(messages)) })
 	}
 	if !p.nc.IsConnected() {
-		return b.messages, errNotConnected
+		return messages, errNotConnected
 	}
-	if !p.isBegun(b) {
-		b.since = p.moment()
-	}
-	if len(b.messages) > 1 && p.takesBatches() {
-		err := p.sendBatch(ctx, b)
+	lastError := p.nc.LastError()
+	if len(messages) > 1 && time.Now().UnixNano() >= p.singlesTil.Load() {
+		err := p.sendBatch(ctx, messages, lastError)
 		if err == nil {
-			p.count(func(s *Stats) { s.Published += uint64(len(b.messages)) })
+			p.count(func(s *Stats) { s.Published += uint64(len(messages)) })
 			return nil, nil
 		}
-		if !p.singlesInstead(err, try) && !p.forbidden(b.messages, b.since.lastError) {
-			return b.messages, err
+		if !p.singlesInstead(err, try) && !p.forbidden(messages, lastError) {
+			return messages, err
 		}
 	}
-	return p.sendSingles(ctx, b.messages, b.since.lastError)
+	return p.sendSingles(ctx, messages, lastError)
 }
 
-// takesBatches: the stream has not refused atomic batches lately.
-func (p *Publisher) takesBatches() bool { return time.Now().UnixNano() >= p.singlesTil.Load() }
-
 // sendBatch stores all of them or none, and the disk is synced for all together.
-func (p *Publisher) sendBatch(ctx context.Context, b *batch) error {
+func (p *Publisher) sendBatch(ctx context.Context, messages []*message, lastError error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
 	defer cancel()
-	ctx, done := p.whileAnswerable(ctx, b.messages, b.since)
+	ctx, done := p.whileAnswerable(ctx, messages, lastError)
 	defer done()
-	var err error
-	if b.begun != nil {
-		_, err = b.begun.CommitMsg(ctx, b.messages[len(b.messages)-1].wire())
-	} else {
-		wire := make([]*nats.Msg, len(b.messages))
-		for i, m := range b.messages {
-			wire[i] = m.wire()
-		}
-		// No acknowledgement before the commit: that wait could not be cancelled.
-		_, err = jetstreamext.PublishMsgBatch(ctx, p.js, wire, jetstreamext.BatchFlowControl{})
+	batch := make([]*nats.Msg, len(messages))
+	for i, m := range messages {
+		batch[i] = m.wire()
 	}
+	// No acknowledgement before the commit: that wait could not be cancelled.
+	_, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch, jetstreamext.BatchFlowControl{})
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -210,8 +190,9 @@ const lookEvery = 20 * time.Millisecond
 
 // whileAnswerable cancels the context when no answer can come any more. Call done
 // afterwards: it waits for the goroutine that looks.
-func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, since moment) (_ context.Context, done func()) {
+func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, lastError error) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
+	reconnects := p.nc.Stats().Reconnects
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -223,9 +204,9 @@ func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, si
 				return
 			case <-look.C:
 				switch {
-				case p.wasCut(since.reconnects):
+				case p.wasCut(reconnects):
 					cancel(nats.ErrDisconnected)
-				case p.forbidden(messages, since.lastError):
+				case p.forbidden(messages, lastError):
 					cancel(ErrNotPermitted)
 				}
 			}

@@ -369,43 +369,6 @@ func TestPublisher_BatchSizeAndLingerShapeTheBatches(t *testing.T) {
 	}
 }
 
-// A batch goes to the server while it fills, so that nobody has to wait for a thousand
-// events at once; nothing of it is to be seen before it is complete.
-func TestPublisher_SendsABatchWhileItFills(t *testing.T) {
-	nc := startBus(t).connect()
-	usageStream(t, nc)
-	before := nc.Stats().OutMsgs
-	p := newPublisher(t, nc, events.PublisherConfig{Linger: 5 * time.Second})
-	for i := range 500 {
-		p.Record(call("p1", i))
-	}
-	eventually(t, 20*time.Second, "most of it is sent", func() bool { return nc.Stats().OutMsgs > before+450 })
-	if n := len(stored(t, nc)); n != 0 {
-		t.Errorf("%d events of a batch that is not complete are in the stream", n)
-	}
-	for i := 500; i < 1000; i++ {
-		p.Record(call("p1", i))
-	}
-	if err := p.Flush(within(t, 10*time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	all := stored(t, nc)
-	if len(all) != 1000 {
-		t.Fatalf("%d events are stored", len(all))
-	}
-	for i, msg := range all {
-		if u, err := events.DecodeUsage(msg.Subject, msg.Data); err != nil || u.RequestID != call("p1", i).RequestID {
-			t.Fatalf("place %d holds %s (%v)", i, msg.Data, err)
-		}
-		if id := msg.Header.Get("Nats-Batch-Id"); id != all[0].Header.Get("Nats-Batch-Id") {
-			t.Fatalf("place %d is of another batch: what was sent first was not the beginning of one", i)
-		}
-	}
-	if diff := cmp.Diff(events.Stats{Recorded: 1000, Published: 1000}, p.Stats()); diff != "" {
-		t.Error("stats (-want +got):\n", diff)
-	}
-}
-
 func TestPublisher_StreamWithoutAtomicBatches(t *testing.T) {
 	nc := startBus(t).connect()
 	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
