@@ -11,6 +11,9 @@ PKG ?= ./...
 RUNS ?= 20
 SEED ?= 1
 
+# What go builds is larger than what tests leave: it stays on the disk.
+TESTENV = GOTMPDIR=$${TMPDIR:-/tmp} TMPDIR=$$(scripts/tmpdir.sh)
+
 .PHONY: help
 help: ## list what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
@@ -32,12 +35,12 @@ nats: ## build bin/nats, the NATS command line client
 .PHONY: test
 test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@go test -json -race -count=1 -timeout 10m $(ARGS) $(PKG) | go run ./scripts/testsum
+	@$(TESTENV) go test -json -race -count=1 -timeout 10m $(ARGS) $(PKG) | go run ./scripts/testsum
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
 	@scripts/deps.sh postgres psql cc
-	@go test -json -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/... | go run ./scripts/testsum
+	@$(TESTENV) go test -json -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/... | go run ./scripts/testsum
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck find nothing
@@ -50,12 +53,12 @@ lint: ## gofmt, go vet and staticcheck find nothing
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./acceptance/... | go run ./scripts/testsum
+	@$(TESTENV) go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./acceptance/... | go run ./scripts/testsum
 
 .PHONY: chaos
 chaos: ## kill callers, gates and servers while they reserve (SEED=1 RUNS=20)
 	@scripts/deps.sh postgres psql cc
-	@CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run 'TestChaos$$' -v $(ARGS) ./e2e/...
+	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run 'TestChaos$$' -v $(ARGS) ./e2e/...
 
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)

@@ -15,7 +15,7 @@ type machine struct{ dir string }
 func newMachine(t *testing.T, stubs map[string]string) machine {
 	t.Helper()
 	m := machine{dir: t.TempDir()}
-	for _, tool := range []string{"bash", "cat", "env", "mktemp", "rm", "sort", "tail", "touch", "xargs", "chmod", "echo"} {
+	for _, tool := range []string{"bash", "cat", "env", "grep", "mktemp", "rm", "sort", "tail", "touch", "xargs", "chmod", "echo"} {
 		path, err := exec.LookPath(tool)
 		if err != nil {
 			t.Fatal(err)
