@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // Few events share one transaction, and what comes meanwhile waits in the stream for
@@ -62,4 +64,52 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 		t.Errorf("%d transactions for %d batches", bookings, batches)
 	}
 	s.eventually("verify finds no difference", s.verified)
+}
+
+// What a consumer has fetched and cannot book before its drain deadline goes back to the
+// stream: the next one need not wait until the server gives up on the first.
+func TestWhatCannotBeBookedInTimeIsHandedBack(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	run := func(ctx context.Context) error {
+		return must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 300 * time.Millisecond})).Run(ctx)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	var durable jetstream.Consumer
+	s.eventually("the consumer is there", func() (ok bool) {
+		var err error
+		durable, err = s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
+		return err == nil
+	})
+
+	busy := must(s.db.Begin(t.Context()))
+	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
+	usages := make([]events.Usage, 100)
+	for i := range usages {
+		usages[i] = usage(fmt.Sprintf("port-%d", i), 10)
+	}
+	if err := s.publisher.Publish(t.Context(), usages); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("all events are fetched", func() bool { return must(durable.Info(t.Context())).NumAckPending == len(usages) })
+	stop()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("the consumer ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the consumer did not end: its drain deadline was 300 ms")
+	}
+	if n := s.rows(); n != 0 {
+		t.Errorf("%d events are booked although the totals were locked", n)
+	}
+	if err := busy.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.background(run)
+	s.eventually("the next consumer has booked them", func() bool { return s.rows() == len(usages) })
+	s.compare("after the hand-over")
 }
