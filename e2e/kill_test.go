@@ -172,7 +172,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 			u := usage(fmt.Sprintf("p%d", i%20), int64(i%100))
 			u.ID = events.NewUUIDv7(time.Now()).String()
 			s.publisher.Record(u)
-			if i%20 == 0 {
+			if i%5 == 0 {
 				time.Sleep(time.Millisecond)
 			}
 		}

@@ -232,7 +232,7 @@ func TestSIGTERMUnderLoadDrains(t *testing.T) {
 	load.Go(func() {
 		for i := 0; ctx.Err() == nil; i++ {
 			s.publisher.Record(usage(fmt.Sprintf("p%d", i%50), 3))
-			if i%100 == 0 {
+			if i%20 == 0 {
 				time.Sleep(time.Millisecond)
 			}
 		}
