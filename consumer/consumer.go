@@ -33,8 +33,9 @@ type Config struct {
 	Ledger Ledger     // required
 
 	// BatchSize is how many events are fetched at once, at most; 64 MiB of payload
-	// end a batch too. Default 50,000: the more events share a transaction, the more
-	// of them share a totals row. Only a backlog makes batches that large.
+	// end a batch too. Default 25,000: the more events share a transaction, the more
+	// of them share a totals row, but nats-server keeps account of every event that is
+	// fetched and not acknowledged. Only a backlog makes batches that large.
 	BatchSize int
 	// AckWait is how long events wait for another consumer when the one that had
 	// fetched them died. All replicas must have the same. Default 10 s.

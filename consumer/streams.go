@@ -17,7 +17,7 @@ const (
 	minStreamAge = 35 * 24 * time.Hour // a month and the time to notice
 	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
 	dupeWindow   = 10 * time.Minute
-	defaultBatch = 50_000
+	defaultBatch = 25_000
 )
 
 // EnsureStreams creates the usage and the quarantine stream, or checks the ones
