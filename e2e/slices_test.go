@@ -48,6 +48,25 @@ func (s *system) held(port string) (held int64) {
 	return held
 }
 
+// Where usage that nobody had reserved reaches the cap, what a gate has to spare is not
+// given out any more.
+func TestUnreservedUsageEndsWhatGatesHaveToSpare(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
+	if slack := s.heat("p1", 1); slack < 10 {
+		t.Fatalf("the gate has %d tokens to spare: too few for this test", slack)
+	}
+	if err := s.publisher.Publish(t.Context(), []events.Usage{usage("p1", 10_000)}); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("it is booked", func() bool { return s.booked("p1") == 10_000 })
+	time.Sleep(200 * time.Millisecond) // the gate knows it soon; a check, refused, would have it give back the slice
+	if r := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: 10}); r.Allowed || r.Reason != events.ReasonHardCapReached {
+		t.Errorf("with 10,000 of 10,000 tokens used: allowed %t, %q", r.Allowed, r.Reason)
+	}
+}
+
 // What gates have to spare is theirs to use, not a reason to refuse.
 func TestNothingIsRefusedForWhatGatesHaveToSpare(t *testing.T) {
 	t.Parallel()

@@ -26,6 +26,10 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 		return v, false // another gate may get the retry: only Postgres can know
 	}
 	now := g.cfg.Now()
+	l, used, held, asOf := g.lookup(r.PortID, now)
+	if v = decide(l, used, held, r.EstimatedTokens, now); !v.Allowed {
+		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
+	}
 	h, ok, more := g.leases.take(r, g.memory.version(r.PortID), time.Now())
 	if more {
 		g.askForSlice(r.PortID)
@@ -33,16 +37,11 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	if !ok {
 		return v, false
 	}
-	l, used, held, asOf := g.lookup(r.PortID, now) // with this hold
-	held = max(held, r.EstimatedTokens)
-	v = decide(l, used, held-r.EstimatedTokens, r.EstimatedTokens, now)
-	// The tokens were granted: memory only tells how the port stands.
-	v.Allowed, v.Reason, v.AsOf = true, "", asOf
-	v.SoftCapWarning = l.enabled && l.soft != noCap && saturatingAdd(used, held) >= l.soft
+	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id, r.EstimatedTokens, h.expires
-	v.HeldTokens = held
+	v.HeldTokens = saturatingAdd(held, r.EstimatedTokens)
 	if v.HardCapTokens != nil {
-		left := max(*v.HardCapTokens-used-held, 0)
+		left := max(*v.HardCapTokens-used-v.HeldTokens, 0)
 		v.RemainingTokens = &left
 	}
 	return v, true
