@@ -56,7 +56,7 @@ func TestChaosFindsPlantedBugs(t *testing.T) {
 				c := newChaos(t, 1000+attempt, bug)
 				c.run()
 				if illegal, _ := c.check(); len(illegal) > 0 {
-					t.Logf("caught: %s", illegal[0])
+					t.Logf("caught: %v", illegal)
 					return
 				}
 			}

@@ -1,7 +1,10 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -116,9 +119,10 @@ var model = porcupine.Model{
 	},
 }
 
-// check returns the ports whose history the model does not allow, and those for
-// which it found no answer in time.
-func (c *chaos) check() (illegal, undecided []string) {
+// check returns the ports whose history the model does not allow, each with why, and
+// those for which it found no answer in time.
+func (c *chaos) check() (illegal map[string]string, undecided []string) {
+	illegal = map[string]string{}
 	byPort := map[string][]porcupine.Operation{}
 	for i, op := range c.history {
 		byPort[op.port] = append(byPort[op.port], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
@@ -134,20 +138,19 @@ func (c *chaos) check() (illegal, undecided []string) {
 			if porcupine.CheckOperationsTimeout(model, granted, 20*time.Second) == porcupine.Ok {
 				why = "refused while budget was left"
 			}
-			illegal = append(illegal, fmt.Sprintf("%s, %d operations: %s", port, len(history), why))
+			illegal[port] = fmt.Sprintf("%d operations: %s", len(history), why)
 		case porcupine.Unknown:
 			undecided = append(undecided, port)
 		}
 	}
-	slices.Sort(illegal)
 	return illegal, undecided
 }
 
 func (c *chaos) mustBeLegal() {
 	c.t.Helper()
 	illegal, undecided := c.check()
-	if len(illegal) > 0 {
-		c.t.Errorf("seed %d: no order of these histories is allowed: %v", c.seed, illegal)
+	for port, why := range illegal {
+		c.t.Errorf("seed %d: no order of the history of %s is allowed: %s; see %s", c.seed, port, why, c.writeHistory(port))
 	}
 	if len(undecided) > 0 {
 		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
@@ -156,6 +159,27 @@ func (c *chaos) mustBeLegal() {
 		v, err := c.ops.Verify(c.t.Context())
 		return err == nil && v.OK
 	})
+}
+
+// writeHistory writes what happened to a port where it outlasts the test: the same seed
+// makes another history.
+func (c *chaos) writeHistory(port string) (file string) {
+	history := slices.DeleteFunc(slices.Clone(c.history), func(op operation) bool { return op.port != port })
+	slices.SortFunc(history, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
+	text := []byte(fmt.Sprintf("hard cap %d; milliseconds since the first call\n\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(port)))
+	for _, op := range history {
+		slice, _ := sliceOf(op.id)
+		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.id, slice)
+	}
+	dir := must(filepath.Abs("../artifacts/chaos"))
+	file = filepath.Join(dir, fmt.Sprintf("seed-%d-%s.txt", c.seed, port))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		c.t.Error(err)
+	}
+	if err := os.WriteFile(file, text, 0o644); err != nil {
+		c.t.Error(err)
+	}
+	return file
 }
 
 func (c *chaos) tally() string {
