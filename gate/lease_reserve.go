@@ -30,7 +30,7 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	if v = decide(l, used, held, r.EstimatedTokens, now); !v.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	h, ok, more := g.leases.take(r, g.memory.version(r.PortID), time.Now())
+	h, ok, more := g.leases.take(r, int64(l.version), time.Now())
 	if more {
 		g.askForSlice(r.PortID)
 	}
@@ -40,9 +40,8 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id, r.EstimatedTokens, h.expires
 	v.HeldTokens = saturatingAdd(held, r.EstimatedTokens)
-	if v.HardCapTokens != nil {
-		left := max(*v.HardCapTokens-used-v.HeldTokens, 0)
-		v.RemainingTokens = &left
+	if v.RemainingTokens != nil {
+		*v.RemainingTokens = max(*v.RemainingTokens-r.EstimatedTokens, 0)
 	}
 	return v, true
 }
