@@ -14,6 +14,18 @@ import (
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
+// publishHundred publishes an event of each of a hundred ports.
+func (s *system) publishHundred() {
+	s.t.Helper()
+	usages := make([]events.Usage, 100)
+	for i := range usages {
+		usages[i] = usage(fmt.Sprintf("port-%d", i), 10)
+	}
+	if err := s.publisher.Publish(s.t.Context(), usages); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Few events share one transaction, and what comes meanwhile waits in the stream for
 // the next one, whole.
 func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
@@ -30,19 +42,10 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 	}
 	durable := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
 	fetched := func() *jetstream.ConsumerInfo { return must(durable.Info(t.Context())) }
-	publish := func() {
-		usages := make([]events.Usage, 100)
-		for i := range usages {
-			usages[i] = usage(fmt.Sprintf("port-%d", i), 10)
-		}
-		if err := s.publisher.Publish(t.Context(), usages); err != nil {
-			t.Fatal(err)
-		}
-	}
 
 	busy := must(s.db.Begin(t.Context()))
 	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
-	publish()
+	s.publishHundred()
 	first := 0
 	s.eventually("the first events are fetched, and no more", func() bool {
 		before := first
@@ -50,7 +53,7 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 		first = fetched().NumAckPending
 		return first > 0 && first == before
 	})
-	publish()
+	s.publishHundred()
 	time.Sleep(300 * time.Millisecond)
 	if n := fetched().NumAckPending; n != first {
 		t.Errorf("%d events are fetched while %d are being booked", n-first, first)
@@ -86,14 +89,8 @@ func TestWhatCannotBeBookedInTimeIsHandedBack(t *testing.T) {
 
 	busy := must(s.db.Begin(t.Context()))
 	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
-	usages := make([]events.Usage, 100)
-	for i := range usages {
-		usages[i] = usage(fmt.Sprintf("port-%d", i), 10)
-	}
-	if err := s.publisher.Publish(t.Context(), usages); err != nil {
-		t.Fatal(err)
-	}
-	s.eventually("all events are fetched", func() bool { return must(durable.Info(t.Context())).NumAckPending == len(usages) })
+	s.publishHundred()
+	s.eventually("all events are fetched", func() bool { return must(durable.Info(t.Context())).NumAckPending == 100 })
 	stop()
 	select {
 	case err := <-ended:
@@ -110,6 +107,6 @@ func TestWhatCannotBeBookedInTimeIsHandedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.background(run)
-	s.eventually("the next consumer has booked them", func() bool { return s.rows() == len(usages) })
+	s.eventually("the next consumer has booked them", func() bool { return s.rows() == 100 })
 	s.compare("after the hand-over")
 }

@@ -3,8 +3,6 @@ package e2e
 import (
 	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -150,7 +148,7 @@ func (c *chaos) mustBeLegal() {
 	c.t.Helper()
 	illegal, undecided := c.check()
 	for port, why := range illegal {
-		c.t.Errorf("seed %d: no order of the history of %s is allowed: %s; see %s", c.seed, port, why, c.writeHistory(port))
+		c.t.Errorf("seed %d: no order of the history of %s is allowed: %s\n%s", c.seed, port, why, c.describe(port))
 	}
 	if len(undecided) > 0 {
 		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
@@ -161,25 +159,16 @@ func (c *chaos) mustBeLegal() {
 	})
 }
 
-// writeHistory writes what happened to a port where it outlasts the test: the same seed
-// makes another history.
-func (c *chaos) writeHistory(port string) (file string) {
+// describe tells what happened to a port: the same seed makes another history.
+func (c *chaos) describe(port string) string {
 	history := slices.DeleteFunc(slices.Clone(c.history), func(op operation) bool { return op.port != port })
 	slices.SortFunc(history, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
-	text := []byte(fmt.Sprintf("hard cap %d; milliseconds since the first call\n\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(port)))
+	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(port))
 	for _, op := range history {
 		slice, _ := sliceOf(op.id)
 		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.id, slice)
 	}
-	dir := must(filepath.Abs("../artifacts/chaos"))
-	file = filepath.Join(dir, fmt.Sprintf("seed-%d-%s.txt", c.seed, port))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		c.t.Error(err)
-	}
-	if err := os.WriteFile(file, text, 0o644); err != nil {
-		c.t.Error(err)
-	}
-	return file
+	return string(text)
 }
 
 func (c *chaos) tally() string {
