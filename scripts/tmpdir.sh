@@ -8,7 +8,7 @@ set -euo pipefail
 memory=/dev/shm
 if [ -z "${TMPDIR:-}" ] && [ -w "$memory" ] &&
 	[ "$(df --output=avail -k "$memory" | tail -1)" -ge $((4 << 20)) ] &&
-	! findmnt -no OPTIONS -T "$memory" | grep -qw noexec; then
+	findmnt -no OPTIONS -T "$memory" | grep -qvw noexec; then
 	echo "$memory"
 else
 	echo "${TMPDIR:-/tmp}"

@@ -14,6 +14,7 @@ func TestTemporaryFilesAreInMemoryWhereThereIsRoom(t *testing.T) {
 		{small, executable, "", "/tmp"},
 		{roomy, noexec, "", "/tmp"},
 		{"exit 1", executable, "", "/tmp"},
+		{roomy, "exit 1", "", "/tmp"},
 	} {
 		m := newMachine(t, map[string]string{"df": c.df, "findmnt": c.findmnt})
 		cmd := exec.Command("./tmpdir.sh")
