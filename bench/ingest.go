@@ -127,7 +127,7 @@ func (c *ingestCmd) fill(ctx context.Context, s *system) error {
 		return err
 	}
 	defer nc.Close()
-	p, err := events.NewPublisher(nc, events.PublisherConfig{})
+	p, err := events.NewPublisher(nc, events.PublisherConfig{SharedSubject: true})
 	if err != nil {
 		return err
 	}

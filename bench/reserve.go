@@ -88,7 +88,7 @@ func (b *reserveBench) start(ctx context.Context) (stop func(), err error) {
 		return stop, err
 	}
 	stops = append(stops, nc.Close)
-	if b.publisher, err = events.NewPublisher(nc, events.PublisherConfig{}); err != nil {
+	if b.publisher, err = events.NewPublisher(nc, events.PublisherConfig{SharedSubject: true}); err != nil {
 		return stop, err
 	}
 	stops = append(stops, func() { _ = b.publisher.Close(context.WithoutCancel(ctx)) })

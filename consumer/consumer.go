@@ -32,9 +32,9 @@ type Config struct {
 	Conn   *nats.Conn // required; the consumer does not close it
 	Ledger Ledger     // required
 
-	// BatchSize is how many events are fetched at once, at most; 64 MiB of payload
+	// BatchSize is how many messages are fetched at once, at most; 10 MiB of payload
 	// end a batch too. Default 25,000: the more events share a transaction, the more
-	// of them share a totals row, but nats-server keeps account of every event that is
+	// of them share a totals row, but nats-server keeps account of every message that is
 	// fetched and not acknowledged. Only a backlog makes batches that large.
 	BatchSize int
 	// AckWait is how long events wait for another consumer when the one that had

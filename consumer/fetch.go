@@ -11,49 +11,45 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sourcegraph/conc/stream"
 
-	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 const (
 	// writers is how many transactions book a large batch at the same time. Its events are
 	// shared out by port, so that two of them never wait for the same totals.
 	writers = 2
-	// batchWait is how long a small batch waits for more events after its first one:
-	// most of the time from publish to booked on a quiet system.
-	batchWait = 25 * time.Millisecond
+	// A batch that is not full waits for more events for as long as the one before took
+	// to be booked, within these bounds: the busier everything is, the more events share
+	// a transaction, and a totals row. On a quiet system that is most of the time from
+	// publish to booked.
+	minLinger = 25 * time.Millisecond
+	maxLinger = 100 * time.Millisecond
 
 	// fewEvents make a batch that is booked by one writer, before the next one is fetched.
 	// Two transactions beside the fetching and decoding of what comes next leave a gate on
 	// the same few cores no time to answer, for milliseconds; and whatever comes meanwhile
 	// shares the next transaction.
-	fewEvents = 2_500
+	fewEvents = 10_000
 
-	idleWait    = time.Second // how long one pull waits for a first event; also the longest wait to stop
-	decodeChunk = 256         // messages decoded by one task
-	pullSize    = 5_000       // messages asked for at once
-	batchBytes  = 64 << 20    // a batch with that much payload is full
+	idleWait   = time.Second // how long one pull waits for a first event; also the longest wait to stop
+	chunkBytes = 100_000     // payload decoded by one task: some 256 events
+	pullSize   = 5_000       // messages asked for at once
+	batchBytes = 10 << 20    // a batch with that much payload is full: some 27,000 events, however they came
 )
-
-// delivery is a message and what came of decoding it.
-type delivery struct {
-	msg     jetstream.Msg
-	entry   ledger.Entry       // valid if refused is nil
-	refused *events.FieldError // why it cannot be booked
-}
 
 // fetchLoop fetches, decodes and shares out batches until ctx ends. It blocks
 // while the writers are busy: with Postgres away nothing more is fetched.
 func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, queues []chan []delivery) {
-	wait := newBackoff()
+	wait, linger := newBackoff(), minLinger
 	for ctx.Err() == nil {
 		in := newIntake(len(queues), c.cfg.Ledger.Oldest(c.cfg.Now()))
-		err := c.fetch(durable, in)
+		err := c.fetch(durable, in, linger)
 		if n := in.finish(); n > 0 {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
-			c.handOver(in, queues)
+			start := time.Now()
+			c.handOver(in.parts, n < fewEvents, queues)
+			linger = min(max(time.Since(start), minLinger), maxLinger)
 			wait = newBackoff()
 		}
 		if err == nil {
@@ -70,12 +66,11 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 }
 
 // handOver gives a batch to the writers.
-func (c *Consumer) handOver(in *intake, queues []chan []delivery) {
-	few := in.n < fewEvents
+func (c *Consumer) handOver(parts [][]delivery, few bool, queues []chan []delivery) {
 	if few {
-		in.parts = [][]delivery{slices.Concat(in.parts...)}
+		parts = [][]delivery{slices.Concat(parts...)}
 	}
-	for i, part := range in.parts {
+	for i, part := range parts {
 		if len(part) > 0 {
 			c.inFlight.add(part)
 			queues[i] <- part
@@ -88,9 +83,9 @@ func (c *Consumer) handOver(in *intake, queues []chan []delivery) {
 
 // fetch takes in one batch: whatever waits in the stream, up to BatchSize. With
 // nothing to do it waits in the server for a first event, and when few came it
-// waits batchWait for others to share their transaction. It is never cut short:
-// what the server has sent would wait for its redelivery.
-func (c *Consumer) fetch(durable jetstream.Consumer, in *intake) error {
+// lingers for others to share their transaction. It is never cut short: what the
+// server has sent would wait for its redelivery.
+func (c *Consumer) fetch(durable jetstream.Consumer, in *intake, linger time.Duration) error {
 	batch, err := durable.Fetch(1, jetstream.FetchMaxWait(idleWait))
 	if err := in.takeAll(batch, err); err != nil || in.n == 0 {
 		return err
@@ -102,20 +97,21 @@ func (c *Consumer) fetch(durable jetstream.Consumer, in *intake) error {
 			return err
 		}
 		if in.n-before < room { // that was all for now
-			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(batchWait))
+			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(linger))
 			return in.takeAll(batch, err)
 		}
 	}
 	return nil
 }
 
-// room is how many messages to pull next: few enough at a time that a batch of
-// very large ones ends before it takes too much memory.
+// room is how many messages to pull next: as many as fill the batch if they are as
+// large as those before them.
 func (c *Consumer) room(in *intake) int {
 	if in.bytes >= batchBytes {
 		return 0
 	}
-	return min(c.cfg.BatchSize-in.n, pullSize)
+	large := max(1, in.bytes/in.n)
+	return min(c.cfg.BatchSize-in.n, pullSize, (batchBytes-in.bytes)/large+1)
 }
 
 // intake decodes a batch while it arrives, in parallel, and shares it out among
@@ -124,6 +120,7 @@ type intake struct {
 	oldest  time.Time
 	ordered *stream.Stream
 	chunk   []jetstream.Msg
+	pending int          // bytes of the chunk's payloads
 	n       int          // messages taken in
 	bytes   int          // of their payloads
 	parts   [][]delivery // for each writer
@@ -141,8 +138,9 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 	for msg := range batch.Messages() {
 		in.n++
 		in.bytes += len(msg.Data())
+		in.pending += len(msg.Data())
 		in.chunk = append(in.chunk, msg)
-		if len(in.chunk) == decodeChunk {
+		if in.pending >= chunkBytes {
 			in.decodeChunk()
 		}
 	}
@@ -151,11 +149,11 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 
 func (in *intake) decodeChunk() {
 	chunk := in.chunk
-	in.chunk = nil
+	in.chunk, in.pending = nil, 0
 	in.ordered.Go(func() stream.Callback {
-		decoded := make([]delivery, len(chunk))
-		for i, msg := range chunk {
-			decoded[i] = decode(msg, in.oldest)
+		decoded := make([]delivery, 0, len(chunk))
+		for _, msg := range chunk {
+			decoded = unpack(decoded, msg, in.oldest)
 		}
 		return func() {
 			for _, d := range decoded {
@@ -166,33 +164,20 @@ func (in *intake) decodeChunk() {
 	})
 }
 
-// finish waits for the decoding and returns how many messages there are.
-func (in *intake) finish() int {
+// finish waits for the decoding and returns how many events there are.
+func (in *intake) finish() (n int) {
 	if len(in.chunk) > 0 {
 		in.decodeChunk()
 	}
 	in.ordered.Wait()
-	return in.n
+	for _, part := range in.parts {
+		n += len(part)
+	}
+	return n
 }
 
 func writerOf(port string, writers int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(port))
 	return int(h.Sum32() % uint32(writers))
-}
-
-func decode(msg jetstream.Msg, oldest time.Time) delivery {
-	d := delivery{msg: msg}
-	usage, err := events.DecodeUsage(msg.Subject(), msg.Data())
-	if err == nil {
-		var arrival events.Arrival
-		if arrival, err = arrivalOf(msg); err == nil {
-			d.entry.Usage = usage
-			d.entry.Identity, err = events.Identify(usage, arrival, oldest)
-		}
-	}
-	if err != nil && !errors.As(err, &d.refused) {
-		d.refused = &events.FieldError{Reason: events.ReasonMalformed, Rule: err.Error()}
-	}
-	return d
 }

@@ -47,7 +47,9 @@ func (f *inFlight) keepAlive(ctx context.Context, every time.Duration) {
 			f.mu.Lock()
 			for _, part := range f.parts {
 				for i := range part {
-					_ = part[i].msg.InProgress() // on failure, or if it is settled, no harm: its id is known
+					if i == 0 || part[i].msg != part[i-1].msg {
+						_ = part[i].msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
+					}
 				}
 			}
 			f.mu.Unlock()

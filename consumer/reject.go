@@ -7,7 +7,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
-	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -15,8 +14,6 @@ const (
 	quarantineTogether = 256 // copies on their way at once; JetStream stalls a client at 4,000
 	quarantineAck      = 5 * time.Second
 )
-
-func arrivalOf(msg jetstream.Msg) (events.Arrival, error) { return quarantine.Arrival(msg) }
 
 // publishRejected sends quarantine copies, discards the messages whose copy is
 // acknowledged and returns the rest.
@@ -26,7 +23,7 @@ func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcome
 		rejected = rejected[len(some):]
 		acks := make([]jetstream.PubAckFuture, len(some))
 		for n, i := range some {
-			if copied, err := quarantine.Copy(part[i].msg, outcomes[i].Reason); err == nil {
+			if copied, err := quarantine.Copy(part[i].msg, part[i].payload, part[i].index, outcomes[i].Reason); err == nil {
 				acks[n], _ = c.js.PublishMsgAsync(copied, jetstream.WithRetryAttempts(0))
 			}
 		}
@@ -47,7 +44,7 @@ func (c *Consumer) discardAcknowledged(ctx context.Context, part []delivery, out
 		}
 		reason := outcomes[i].Reason.Reason
 		c.metrics.quarantined.WithLabelValues(string(reason)).Inc()
-		c.settle(part[i].msg, discard, reason)
+		c.settle(&part[i], discard, reason)
 	}
 	return left
 }

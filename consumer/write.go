@@ -4,9 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
-	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -68,13 +65,13 @@ func (c *Consumer) bookUntilDone(ctx context.Context, entries []ledger.Entry) (l
 	}
 }
 
-// settleAll gives every message of a part its fate. outcomes is nil when nothing
+// settleAll gives every event of a part its fate. outcomes is nil when nothing
 // is known to be committed.
 func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
 	defer c.inFlight.remove(part)
 	if outcomes == nil {
 		for i := range part {
-			c.settle(part[i].msg, handBack, "")
+			c.settle(&part[i], handBack, "")
 		}
 		return
 	}
@@ -87,10 +84,10 @@ func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []le
 		switch outcomes[i].Fate {
 		case ledger.Booked:
 			booked++
-			c.settle(part[i].msg, accept, "")
+			c.settle(&part[i], accept, "")
 		case ledger.Duplicate:
 			duplicates++
-			c.settle(part[i].msg, accept, "")
+			c.settle(&part[i], accept, "")
 		}
 	}
 	c.metrics.booked.Add(float64(booked))
@@ -113,35 +110,10 @@ func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes 
 		}
 		if ctx.Err() != nil {
 			for _, i := range rejected {
-				c.settle(part[i].msg, handBack, "")
+				c.settle(&part[i], handBack, "")
 			}
 			return
 		}
 		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
-	}
-}
-
-type settlement int
-
-const (
-	accept   settlement = iota // committed: never deliver it again
-	discard                    // its quarantine copy is acknowledged: never deliver it again
-	handBack                   // deliver it to somebody else, soon
-)
-
-// settle is the only place that decides a message's fate. A settlement that
-// does not reach the server is harmless: the message comes again and its id is known.
-func (c *Consumer) settle(msg jetstream.Msg, s settlement, reason events.Reason) {
-	var err error
-	switch s {
-	case accept:
-		err = msg.Ack()
-	case discard:
-		err = msg.TermWithReason("quarantined: " + string(reason))
-	case handBack:
-		err = msg.Nak()
-	}
-	if err != nil {
-		c.log.Debug("a message could not be settled, it will be delivered again", "error", err)
 	}
 }

@@ -19,6 +19,8 @@ const maxIDSkew = time.Hour
 type Arrival struct {
 	Sequence uint64
 	Time     time.Time
+	// Index is the event's place in a message that holds several, from 0.
+	Index int
 	// Replayed is when the event was sent again out of the quarantine; zero if it
 	// was not. What was in the future at Time may be in the past by then.
 	Replayed time.Time
@@ -69,10 +71,13 @@ func identify(u Usage, arrival Arrival) (Identity, error) {
 	if at.IsZero() {
 		at = arrival.Time
 	}
-	var key [16]byte
-	binary.BigEndian.PutUint64(key[:8], arrival.Sequence)
-	binary.BigEndian.PutUint64(key[8:], uint64(arrival.Time.UnixNano()))
-	return derive(at, "arrival", u.PortID, string(key[:]))
+	key := make([]byte, 0, 24)
+	key = binary.BigEndian.AppendUint64(key, arrival.Sequence)
+	key = binary.BigEndian.AppendUint64(key, uint64(arrival.Time.UnixNano()))
+	if arrival.Index > 0 {
+		key = binary.BigEndian.AppendUint64(key, uint64(arrival.Index))
+	}
+	return derive(at, "arrival", u.PortID, string(key))
 }
 
 // derive builds a UUIDv7 whose random bits are a hash, so that the same event

@@ -37,6 +37,11 @@ type PublisherConfig struct {
 	// lower where the server's own limit is. A batch costs the server several fsyncs,
 	// however many events are in it.
 	BatchSize int
+	// SharedSubject publishes on [SubjectUsage], which may name any port, and puts as many
+	// events into one message as fit into [MaxPayloadBytes]: storing and booking them takes
+	// little more than half the work. For a service that reports for many ports; NATS must
+	// permit it that subject. Default: each event is a message on its port's own subject.
+	SharedSubject bool
 	// Linger is how long a batch that is not full waits for more, default 5 ms.
 	Linger time.Duration
 	// AckTimeout is how long JetStream may take to acknowledge, default 5 s. Then

@@ -143,7 +143,7 @@ func (l *loop) take() []*message {
 	l.mu.Unlock()
 	for _, u := range taken {
 		place++
-		m, err := newMessage(*u, place)
+		m, err := l.newMessage(*u, place)
 		if err != nil {
 			l.countInvalid(*u, err)
 		}

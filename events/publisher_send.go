@@ -35,7 +35,7 @@ func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 		if usages[i].OccurredAt.IsZero() {
 			usages[i].OccurredAt = occurredNow(usages[i].ID)
 		}
-		m, err := newMessage(usages[i], 0)
+		m, err := p.newMessage(usages[i], 0)
 		if err != nil {
 			return fmt.Errorf("events: usage %d of %d: %w", i+1, len(usages), err)
 		}
@@ -114,11 +114,12 @@ type message struct {
 	// What the last try found out, if anything.
 	refused  bool // NATS forbids its subject
 	hopeless bool // it is larger than the server or the stream takes
+	alone    bool // together with others it was
 }
 
 // newMessage encodes u and gives it an id if it has none. A usage that breaks the
 // contract comes with a [*FieldError], and without a message if its port is illegal.
-func newMessage(u Usage, place uint64) (*message, error) {
+func (p *Publisher) newMessage(u Usage, place uint64) (*message, error) {
 	if u.ID == "" {
 		u.ID = NewUUIDv7(u.OccurredAt).String()
 	}
@@ -132,15 +133,13 @@ func newMessage(u Usage, place uint64) (*message, error) {
 		msgID:   MsgID(u.PortID, u.ID),
 		payload: u.AppendJSON(make([]byte, 0, 512)),
 	}
+	if p.cfg.SharedSubject {
+		m.subject = SubjectUsage
+	}
 	if checkText("id", u.ID, maxIDChars, true) != nil { // no header for it; the try after a lost answer still needs one
 		m.msgID = MsgID(u.PortID, NewUUIDv7(time.Now()).String())
 	}
 	return m, err
-}
-
-// wire is a fresh NATS message: publishing adds headers of its own.
-func (m *message) wire() *nats.Msg {
-	return &nats.Msg{Subject: m.subject, Data: m.payload, Header: nats.Header{MsgIDHeader: {m.msgID}}}
 }
 
 // send tries once to get every message acknowledged. It returns those that were
@@ -153,28 +152,29 @@ func (p *Publisher) send(ctx context.Context, messages []*message, try int) (lef
 		return messages, errNotConnected
 	}
 	lastError := p.nc.LastError()
-	if len(messages) > 1 && time.Now().UnixNano() >= p.singlesTil.Load() {
-		err := p.sendBatch(ctx, messages, lastError)
+	envelopes := p.seal(messages)
+	if len(envelopes) > p.fewEnvelopes() && time.Now().UnixNano() >= p.singlesTil.Load() {
+		err := p.sendBatch(ctx, envelopes, lastError)
 		if err == nil {
 			p.count(func(s *Stats) { s.Published += uint64(len(messages)) })
 			return nil, nil
 		}
-		if !p.singlesInstead(err, try) && !p.forbidden(messages, lastError) {
+		if !p.singlesInstead(err, try) && !p.forbidden(envelopes, lastError) {
 			return messages, err
 		}
 	}
-	return p.sendSingles(ctx, messages, lastError)
+	return p.sendSingles(ctx, envelopes, lastError)
 }
 
 // sendBatch stores all of them or none, and the disk is synced for all together.
-func (p *Publisher) sendBatch(ctx context.Context, messages []*message, lastError error) error {
+func (p *Publisher) sendBatch(ctx context.Context, envelopes []envelope, lastError error) error {
 	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
 	defer cancel()
-	ctx, done := p.whileAnswerable(ctx, messages, lastError)
+	ctx, done := p.whileAnswerable(ctx, envelopes, lastError)
 	defer done()
-	batch := make([]*nats.Msg, len(messages))
-	for i, m := range messages {
-		batch[i] = m.wire()
+	batch := make([]*nats.Msg, len(envelopes))
+	for i := range envelopes {
+		batch[i] = envelopes[i].wire()
 	}
 	// No acknowledgement before the commit: that wait could not be cancelled.
 	_, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch, jetstreamext.BatchFlowControl{})
@@ -190,7 +190,7 @@ const lookEvery = 20 * time.Millisecond
 
 // whileAnswerable cancels the context when no answer can come any more. Call done
 // afterwards: it waits for the goroutine that looks.
-func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, lastError error) (_ context.Context, done func()) {
+func (p *Publisher) whileAnswerable(ctx context.Context, envelopes []envelope, lastError error) (_ context.Context, done func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	reconnects := p.nc.Stats().Reconnects
 	ended := make(chan struct{})
@@ -206,7 +206,7 @@ func (p *Publisher) whileAnswerable(ctx context.Context, messages []*message, la
 				switch {
 				case p.wasCut(reconnects):
 					cancel(nats.ErrDisconnected)
-				case p.forbidden(messages, lastError):
+				case p.forbidden(envelopes, lastError):
 					cancel(ErrNotPermitted)
 				}
 			}
@@ -253,12 +253,12 @@ func (p *Publisher) noBatches() {
 }
 
 // forbidden reports whether NATS has refused one of the subjects since lastError.
-func (p *Publisher) forbidden(messages []*message, lastError error) bool {
-	for _, m := range messages {
-		if violation(p.nc, lastError, m.subject) {
+func (p *Publisher) forbidden(envelopes []envelope, lastError error) bool {
+	for _, e := range envelopes {
+		if violation(p.nc, lastError, e.subject) {
 			p.logRefused.Do(func() {
 				p.cfg.Logger.Error("NATS does not permit this user to publish usage events of a port, they wait; grant publish on the subject",
-					"subject", m.subject)
+					"subject", e.subject)
 			})
 			return true
 		}

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,40 +20,42 @@ const jsTooLarge jetstream.ErrorCode = 10054
 // sendSingles publishes all one after the other, then waits for all answers. It
 // does so itself because nats.go's asynchronous publisher leaves a goroutine
 // behind when it is closed soon after its first message.
-func (p *Publisher) sendSingles(ctx context.Context, messages []*message, lastError error) (left []*message, first error) {
-	w := &singles{messages: messages, errs: make([]error, len(messages)), open: make(map[int]bool, len(messages))}
-	if err := w.exchange(ctx, p, lastError); err != nil {
-		return messages, err
-	}
+func (p *Publisher) sendSingles(ctx context.Context, envelopes []envelope, lastError error) (left []*message, first error) {
+	w := &singles{envelopes: envelopes, errs: make([]error, len(envelopes)), open: make(map[int]bool, len(envelopes))}
+	noInbox := w.exchange(ctx, p, lastError)
 	p.count(func(s *Stats) {
 		s.Published += uint64(w.published)
 		s.Duplicates += uint64(w.duplicates)
 	})
-	for i, m := range messages {
-		err := w.errs[i]
+	for i, e := range envelopes {
+		err := cmp.Or(noInbox, w.errs[i])
 		if err == nil {
 			continue
 		}
-		m.refused, m.hopeless = errors.Is(err, ErrNotPermitted), tooLarge(err)
-		left = append(left, m)
-		if first == nil || m.hopeless {
+		for _, m := range e.messages {
+			m.refused = errors.Is(err, ErrNotPermitted)
+			m.hopeless = tooLarge(err) && len(e.messages) == 1
+			m.alone = m.alone || tooLarge(err)
+		}
+		left = append(left, e.messages...)
+		if first == nil || tooLarge(err) {
 			first = err
 		}
 	}
 	return left, first
 }
 
-// singles are messages on their way, each with a reply subject of its own.
+// singles are envelopes on their way, each with a reply subject of its own.
 type singles struct {
-	messages              []*message
-	errs                  []error // by message, nil: acknowledged
+	envelopes             []envelope
+	errs                  []error // by envelope, nil: acknowledged
 	open                  map[int]bool
-	published, duplicates int
+	published, duplicates int // events
 }
 
 // exchange returns when every message has its answer, or none can come any more.
 func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) error {
-	answers := make(chan *nats.Msg, len(w.messages))
+	answers := make(chan *nats.Msg, len(w.envelopes))
 	inbox := p.nc.NewInbox() + "."
 	sub, err := p.nc.ChanSubscribe(inbox+"*", answers)
 	if err != nil {
@@ -60,8 +63,8 @@ func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) e
 	}
 	defer func() { _ = sub.Unsubscribe() }()
 	reconnects := p.nc.Stats().Reconnects
-	for i, m := range w.messages {
-		msg := m.wire()
+	for i := range w.envelopes {
+		msg := w.envelopes[i].wire()
 		msg.Reply = inbox + strconv.Itoa(i)
 		if w.errs[i] = p.nc.PublishMsg(msg); w.errs[i] == nil {
 			w.open[i] = true
@@ -83,7 +86,7 @@ func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) e
 				w.giveUp(nats.ErrDisconnected)
 			}
 			for i := range w.open {
-				if p.forbidden(w.messages[i:i+1], lastError) {
+				if p.forbidden(w.envelopes[i:i+1], lastError) {
 					w.errs[i] = ErrNotPermitted
 					delete(w.open, i)
 				}
@@ -102,9 +105,9 @@ func (w *singles) settle(i int, answer *nats.Msg) {
 	duplicate, err := readAck(answer)
 	w.errs[i] = err
 	if err == nil {
-		w.published++
+		w.published += len(w.envelopes[i].messages)
 		if duplicate {
-			w.duplicates++
+			w.duplicates += len(w.envelopes[i].messages)
 		}
 	}
 }

@@ -17,6 +17,9 @@ const (
 	MaxTokens       = 1 << 40   // input or output tokens of one event, or one estimate
 	MaxCapTokens    = 1<<53 - 1 // a cap; the largest integer every JSON reader keeps exactly
 
+	// MaxEventsPerMessage is how many events one message may hold, in a JSON array.
+	MaxEventsPerMessage = 256
+
 	maxIDChars       = 128
 	maxPortChars     = 64
 	maxFeatureChars  = 64

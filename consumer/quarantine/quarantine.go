@@ -23,21 +23,22 @@ const (
 	headerSubject  = "Tidegate-Subject"
 	headerStream   = "Tidegate-Stream"
 	headerSequence = "Tidegate-Sequence"
+	headerIndex    = "Tidegate-Index" // its place in a message of several events, unless that is 0
 	headerTime     = "Tidegate-Time"
 	originPrefix   = "Origin-"
 	maxErrorBytes  = 1024
 )
 
-// Copy returns the message to publish for an event that was refused. Publishing
-// it twice stores it once.
-func Copy(msg jetstream.Msg, reason *events.FieldError) (*nats.Msg, error) {
+// Copy returns the message to publish for an event that was refused: payload, which
+// came in msg at place index. Publishing it twice stores it once.
+func Copy(msg jetstream.Msg, payload []byte, index int, reason *events.FieldError) (*nats.Msg, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, err
 	}
 	sequence := strconv.FormatUint(meta.Sequence.Stream, 10)
 	out := nats.NewMsg(subject(msg.Subject(), reason.Reason))
-	out.Data = msg.Data()
+	out.Data = payload
 	for name, values := range msg.Headers() {
 		out.Header[originPrefix+name] = values
 	}
@@ -47,13 +48,21 @@ func Copy(msg jetstream.Msg, reason *events.FieldError) (*nats.Msg, error) {
 	out.Header.Set(headerStream, meta.Stream)
 	out.Header.Set(headerSequence, sequence)
 	out.Header.Set(headerTime, meta.Timestamp.UTC().Format(time.RFC3339Nano))
+	id := "q:" + meta.Stream + ":" + sequence
+	if index > 0 {
+		out.Header.Set(headerIndex, strconv.Itoa(index))
+		id += ":" + strconv.Itoa(index)
+	}
+	out.Header.Set(events.MsgIDHeader, id)
 	// An event that is refused again after a replay keeps its first arrival: the
 	// id that is derived from it must not change.
 	if first, ok := replayedArrival(msg.Headers()); ok {
 		out.Header.Set(headerSequence, strconv.FormatUint(first.Sequence, 10))
 		out.Header.Set(headerTime, first.Time.UTC().Format(time.RFC3339Nano))
+		if first.Index > 0 {
+			out.Header.Set(headerIndex, strconv.Itoa(first.Index))
+		}
 	}
-	out.Header.Set(events.MsgIDHeader, "q:"+meta.Stream+":"+sequence)
 	return out, nil
 }
 
@@ -88,6 +97,7 @@ func headerText(s string) string {
 // from which the id of an event without one is derived.
 const (
 	headerReplaySequence = "Tidegate-Replay-Sequence"
+	headerReplayIndex    = "Tidegate-Replay-Index"
 	headerReplayTime     = "Tidegate-Replay-Time"
 )
 
@@ -116,6 +126,7 @@ func replayedArrival(h nats.Header) (events.Arrival, bool) {
 	if err != nil {
 		return events.Arrival{}, false
 	}
+	index, _ := strconv.Atoi(h.Get(headerReplayIndex)) // 0 unless it was one of several
 	at, err := time.Parse(time.RFC3339Nano, h.Get(headerReplayTime))
-	return events.Arrival{Sequence: sequence, Time: at}, err == nil
+	return events.Arrival{Sequence: sequence, Index: index, Time: at}, err == nil
 }

@@ -32,6 +32,7 @@ type Event struct {
 type Origin struct {
 	Stream   string `json:"stream"`
 	Sequence uint64 `json:"sequence"`
+	Index    int    `json:"index,omitempty"` // its place among the events of the message, from 0
 }
 
 // ErrNotFound: there is no such event in the quarantine.
@@ -102,6 +103,9 @@ func (s Store) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	msg.Header.Set(headerReplaySequence, strconv.FormatUint(event.Origin.Sequence, 10))
+	if event.Origin.Index > 0 {
+		msg.Header.Set(headerReplayIndex, strconv.Itoa(event.Origin.Index))
+	}
 	msg.Header.Set(headerReplayTime, event.Arrived.Format(time.RFC3339Nano))
 	msg.Header.Set(events.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
 	if _, err := s.js.PublishMsg(ctx, msg); err != nil {
@@ -128,6 +132,7 @@ func parse(raw *jetstream.RawStreamMsg) Event {
 	}
 	e.Origin.Stream = raw.Header.Get(headerStream)
 	e.Origin.Sequence, _ = strconv.ParseUint(raw.Header.Get(headerSequence), 10, 64)
+	e.Origin.Index, _ = strconv.Atoi(raw.Header.Get(headerIndex))
 	e.Arrived, _ = time.Parse(time.RFC3339Nano, raw.Header.Get(headerTime))
 	for name, values := range raw.Header {
 		if own, ok := strings.CutPrefix(name, originPrefix); ok {

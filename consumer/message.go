@@ -1,0 +1,98 @@
+package consumer
+
+import (
+	"errors"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// message is what JetStream delivered, with one event in it or several. Its events
+// may be booked by different writers; the last one to be settled settles it.
+type message struct {
+	jetstream.Msg
+	open    atomic.Int32 // events that are not settled yet
+	gravest atomic.Int32 // of their settlements
+}
+
+// delivery is an event and what came of decoding it.
+type delivery struct {
+	msg     *message
+	payload []byte             // its own
+	index   int                // its place in the message
+	entry   ledger.Entry       // valid if refused is nil
+	refused *events.FieldError // why it cannot be booked
+}
+
+// unpack decodes a message's events and appends them to list.
+func unpack(list []delivery, msg jetstream.Msg, oldest time.Time) []delivery {
+	m := &message{Msg: msg}
+	payloads, err := events.SplitUsage(msg.Data())
+	if err != nil {
+		m.open.Store(1)
+		return append(list, delivery{msg: m, payload: msg.Data(), refused: refusal(err)})
+	}
+	m.open.Store(int32(len(payloads)))
+	arrival, noArrival := quarantine.Arrival(msg)
+	for i, payload := range payloads {
+		d := delivery{msg: m, payload: payload, index: i}
+		usage, err := events.DecodeUsage(msg.Subject(), payload)
+		if err = errors.Join(err, noArrival); err == nil {
+			if len(payloads) > 1 {
+				arrival.Index = i
+			}
+			d.entry.Usage = usage
+			d.entry.Identity, err = events.Identify(usage, arrival, oldest)
+		}
+		if err != nil {
+			d.refused = refusal(err)
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+func refusal(err error) (refused *events.FieldError) {
+	if !errors.As(err, &refused) {
+		refused = &events.FieldError{Reason: events.ReasonMalformed, Rule: err.Error()}
+	}
+	return refused
+}
+
+// settlement is what happens to a message, the gravest last: the message of
+// several events gets the gravest of theirs.
+type settlement int32
+
+const (
+	discard  settlement = iota // its quarantine copy is acknowledged: never deliver it again
+	accept                     // committed: never deliver it again
+	handBack                   // deliver it to somebody else, soon
+)
+
+// settle is the only place that decides a message's fate. A settlement that
+// does not reach the server is harmless: the message comes again and its ids are known.
+func (c *Consumer) settle(d *delivery, s settlement, reason events.Reason) {
+	m := d.msg
+	for worst := m.gravest.Load(); int32(s) > worst && !m.gravest.CompareAndSwap(worst, int32(s)); worst = m.gravest.Load() {
+	}
+	if m.open.Add(-1) > 0 {
+		return
+	}
+	var err error
+	switch settlement(m.gravest.Load()) {
+	case accept:
+		err = m.Ack()
+	case discard:
+		err = m.TermWithReason("quarantined: " + string(reason))
+	case handBack:
+		err = m.Nak()
+	}
+	if err != nil {
+		c.log.Debug("a message could not be settled, it will be delivered again", "error", err)
+	}
+}

@@ -1,0 +1,80 @@
+package events
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+
+	"github.com/nats-io/nats.go"
+)
+
+// envelope is what travels as one NATS message: one event, or several in a JSON array.
+type envelope struct {
+	messages []*message
+	subject  string
+	msgID    string
+	payload  []byte
+}
+
+// fewEnvelopes are sent one by one. A batch of messages on the shared subject pays only
+// when there are many: it costs nats-server a store of its own and several fsyncs.
+func (p *Publisher) fewEnvelopes() int {
+	if p.cfg.SharedSubject {
+		return 16
+	}
+	return 1
+}
+
+// seal puts messages into envelopes, in order: one each, or on the shared subject
+// as many together as fit.
+func (p *Publisher) seal(messages []*message) []envelope {
+	envelopes := make([]envelope, 0, len(messages))
+	for len(messages) > 0 {
+		n := 1
+		if p.cfg.SharedSubject {
+			n = together(messages)
+		}
+		envelopes = append(envelopes, sealed(messages[:n]))
+		messages = messages[n:]
+	}
+	return envelopes
+}
+
+// together is how many of the first messages fit into one envelope, at least one.
+func together(messages []*message) int {
+	size := len("[]")
+	for n, m := range messages {
+		size += len(m.payload) + len(",")
+		if n > 0 && (m.alone || messages[0].alone || n == MaxEventsPerMessage || size > MaxPayloadBytes) {
+			return n
+		}
+	}
+	return len(messages)
+}
+
+func sealed(messages []*message) envelope {
+	e := envelope{messages: messages, subject: messages[0].subject}
+	if len(messages) == 1 {
+		e.msgID, e.payload = messages[0].msgID, messages[0].payload
+		return e
+	}
+	ids := sha256.New()
+	e.payload = append(make([]byte, 0, MaxPayloadBytes), '[')
+	for i, m := range messages {
+		if i > 0 {
+			e.payload = append(e.payload, ',')
+		}
+		e.payload = append(e.payload, m.payload...)
+		_, _ = io.WriteString(ids, m.msgID+" ")
+	}
+	e.payload = append(e.payload, ']')
+	// An event that is sent again may travel in other company, so the id is of them
+	// all. No port has a plus in its name.
+	e.msgID = "+:" + hex.EncodeToString(ids.Sum(nil)[:16])
+	return e
+}
+
+// wire is a fresh NATS message: publishing adds headers of its own.
+func (e *envelope) wire() *nats.Msg {
+	return &nats.Msg{Subject: e.subject, Data: e.payload, Header: nats.Header{MsgIDHeader: {e.msgID}}}
+}
