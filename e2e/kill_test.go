@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -64,7 +65,9 @@ func (s *system) publishSome(random *rand.Rand) {
 		u.ID = events.NewUUIDv7(time.Now()).String()
 		batch = append(batch, u)
 	}
-	if err := s.publisher.Publish(s.t.Context(), batch); err != nil {
+	if random.IntN(2) == 0 {
+		s.publishTogether(random, batch)
+	} else if err := s.publisher.Publish(s.t.Context(), batch); err != nil {
 		s.t.Fatal(err)
 	}
 	// Again, outside JetStream's window for all it knows: without a Msg-Id.
@@ -74,6 +77,19 @@ func (s *system) publishSome(random *rand.Rand) {
 	for range random.IntN(2) {
 		s.publishRaw("ai.usage.p1", fmt.Sprintf(`{"feature":"bad %d"}`, random.Int()))
 	}
+}
+
+// publishTogether publishes events in one message, maybe a bad one among them.
+func (s *system) publishTogether(random *rand.Rand, batch []events.Usage) {
+	s.t.Helper()
+	all := make([]string, len(batch), len(batch)+1)
+	for i, u := range batch {
+		all[i] = string(u.AppendJSON(nil))
+	}
+	for range random.IntN(2) {
+		all = slices.Insert(all, random.IntN(len(all)+1), fmt.Sprintf(`{"port_id":"p1","feature":"bad %d"}`, random.Int()))
+	}
+	s.publishRaw("ai.usage", "["+strings.Join(all, ",")+"]")
 }
 
 // drainWith runs a whole process until the stream's backlog is empty.
@@ -125,10 +141,12 @@ func (s *system) acknowledged() (good []string, bad int) {
 		batch := must(reader.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second)))
 		for msg := range batch.Messages() {
 			left--
-			if u, err := events.DecodeUsage(msg.Subject(), msg.Data()); err != nil {
-				bad++
-			} else {
-				good = append(good, u.PortID+" "+u.ID)
+			for _, payload := range must(events.SplitUsage(msg.Data())) {
+				if u, err := events.DecodeUsage(msg.Subject(), payload); err != nil {
+					bad++
+				} else {
+					good = append(good, u.PortID+" "+u.ID)
+				}
 			}
 		}
 	}

@@ -128,11 +128,17 @@ func storedUsages(t testing.TB, nc *nats.Conn) []events.Usage {
 	t.Helper()
 	var all []events.Usage
 	for _, msg := range stored(t, nc) {
-		u, err := events.DecodeUsage(msg.Subject, msg.Data)
+		parts, err := events.SplitUsage(msg.Data)
 		if err != nil {
 			t.Fatalf("message %d: %v", msg.Sequence, err)
 		}
-		all = append(all, u)
+		for _, part := range parts {
+			u, err := events.DecodeUsage(msg.Subject, part)
+			if err != nil {
+				t.Fatalf("message %d: %v", msg.Sequence, err)
+			}
+			all = append(all, u)
+		}
 	}
 	return all
 }

@@ -45,7 +45,7 @@ func together(messages []*message) int {
 	size := len("[]")
 	for n, m := range messages {
 		size += len(m.payload) + len(",")
-		if n > 0 && (m.alone || messages[0].alone || n == MaxEventsPerMessage || size > MaxPayloadBytes) {
+		if n > 0 && (m.alone || messages[0].alone || size > MaxPayloadBytes) {
 			return n
 		}
 	}

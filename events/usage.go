@@ -17,7 +17,8 @@ const (
 	MaxTokens       = 1 << 40   // input or output tokens of one event, or one estimate
 	MaxCapTokens    = 1<<53 - 1 // a cap; the largest integer every JSON reader keeps exactly
 
-	// MaxEventsPerMessage is how many events one message may hold, in a JSON array.
+	// MaxEventsPerMessage is how many events one message may hold, in a JSON array: more
+	// than MaxPayloadBytes has room for, if they are good.
 	MaxEventsPerMessage = 256
 
 	maxIDChars       = 128

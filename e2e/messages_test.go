@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// Good and bad events in one message: each has a fate of its own.
+func TestMessageOfManyEvents(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	twice := events.NewUUIDv7(time.Now()).String()
+	s.publishRaw("ai.usage", `[
+		{"port_id":"p1","id":"`+twice+`",`+plain+`},
+		{"port_id":"p2",`+plain+`},
+		{"port_id":"p2",`+plain+`},
+		{"port_id":"p3","v":2,`+plain+`},
+		"`+"\xff"+`",
+		{"port_id":"p1","id":"`+twice+`",`+plain+`},
+		{"port_id":"p1","id":"`+twice+`","feature":"another","provider":"openai","model":"m"},
+		{`+plain+`},
+		{"port_id":"p4",`+plain+`,"feature":"twice named"}
+	]`)
+	s.publishRaw("ai.usage.p5", `[{`+plain+`},{"port_id":"p6",`+plain+`}]`)
+	s.publishRaw("ai.usage.p7", `[{`+plain+`},`)
+	s.eventually("the good ones are booked", func() bool { return s.rows() == 4 })
+	s.eventually("the bad ones are quarantined", func() bool { return len(s.quarantined()) == 7 })
+
+	got := map[string]string{}
+	for _, e := range s.quarantined() {
+		whole, err := s.ops.QuarantineShow(t.Context(), e.Sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[fmt.Sprintf("%d.%d %s", whole.Origin.Sequence, whole.Origin.Index, whole.Subject)] = string(whole.Reason) + " " + string(whole.Payload)
+	}
+	want := map[string]string{
+		"1.3 ai.usage":    `unknown_version {"port_id":"p3","v":2,` + plain + `}`,
+		"1.4 ai.usage":    "malformed \"\xff\"",
+		"1.6 ai.usage":    `id_conflict {"port_id":"p1","id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`,
+		"1.7 ai.usage":    `invalid_field {` + plain + `}`,
+		"1.8 ai.usage":    `malformed {"port_id":"p4",` + plain + `,"feature":"twice named"}`,
+		"2.1 ai.usage.p5": `port_mismatch {"port_id":"p6",` + plain + `}`,
+		"3.0 ai.usage.p7": `malformed [{` + plain + `},`,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("quarantined:\n%q\nwant:\n%q", got, want)
+	}
+	for port, tokens := range map[string]int64{"p1": 1, "p2": 2, "p5": 1} {
+		if n := s.booked(port); n != tokens {
+			t.Errorf("%s has %d tokens, want %d", port, n, tokens)
+		}
+	}
+	s.eventually("nothing waits in the stream", func() bool {
+		info := must(must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
+		return info.NumPending == 0 && info.NumAckPending == 0
+	})
+	if !s.verified() {
+		t.Error("verify finds differences")
+	}
+}
+
+// The id of an event without one comes from its place in the stream, and in its message.
+// It keeps that through quarantine and replay.
+func TestEventsOfAMessageAreReplayedOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{ledger: ledgerOfKnownPorts})
+	one := `{` + plain + `}`
+	s.publishRaw("ai.usage.newcomer", `[`+one+`,`+one+`,`+one+`]`)
+	s.eventually("all are quarantined", func() bool { return len(s.quarantined()) == 3 })
+	s.setBudget("newcomer", -1, 1000, events.PeriodMonth) // registers the port
+	for _, e := range s.quarantined() {
+		if err := s.ops.QuarantineReplay(t.Context(), e.Sequence); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.eventually("they are booked, each by itself", func() bool { return s.rows() == 3 })
+	stream := must(s.js.Stream(t.Context(), events.UsageStream))
+	for sequence := uint64(2); sequence <= 4; sequence++ {
+		raw := must(stream.GetMsg(t.Context(), sequence))
+		again := &nats.Msg{Subject: raw.Subject, Data: raw.Data, Header: maps.Clone(raw.Header)}
+		again.Header.Del(events.MsgIDHeader)
+		must(s.js.PublishMsg(t.Context(), again))
+	}
+	s.spend("newcomer", 100, time.Time{}) // comes after them
+	if n := s.rows(); n != 4 {
+		t.Errorf("%d rows, want 4: the three, sent back twice, and the one after them", n)
+	}
+}
+
+// A message whose events are booked by two writers, of which one does not come to it
+// before the drain deadline, goes back to the stream.
+func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
+		t.Fatal(err)
+	}
+	const ports, each = 40, 300 // more than one writer books
+	var all []events.Usage
+	for i := range ports * each {
+		all = append(all, usage(fmt.Sprintf("port-%d", i%ports), 10))
+	}
+	first := usage("port-0", 10) // makes the row that is locked below
+	first.ID = events.NewUUIDv7(time.Now()).String()
+	identity := must(events.Identify(first, events.Arrival{Time: time.Now()}, time.Time{}))
+	must(s.ledger.Book(t.Context(), []ledger.Entry{{Identity: identity, Usage: first}}))
+	shared := must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
+	defer shared.Close(context.Background())
+	if err := shared.Publish(t.Context(), all); err != nil {
+		t.Fatal(err)
+	}
+	stream := must(s.js.Stream(t.Context(), events.UsageStream))
+	if n := must(stream.Info(t.Context())).State.Msgs; n > ports*each/10 {
+		t.Fatalf("%d events came in %d messages: the test proves nothing", len(all), n)
+	}
+	busy := must(s.db.Begin(t.Context()))
+	must(busy.Exec(t.Context(), "select from ai_usage_port_days where port_id = 'port-0' for update"))
+
+	run := func(ctx context.Context) error {
+		return must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 500 * time.Millisecond})).Run(ctx)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	s.eventually("one writer has booked", func() bool { return s.rows() > 1 })
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("the consumer ended with %v", err)
+	}
+	if n := s.rows(); n > ports*each {
+		t.Fatalf("all %d events are booked although a total was locked", n)
+	}
+	if err := busy.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.background(run)
+	s.eventually("the next consumer has booked the rest", func() bool { return s.rows() == ports*each+1 })
+	s.eventually("nothing waits in the stream", func() bool {
+		info := must(must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
+		return info.NumPending == 0 && info.NumAckPending == 0
+	})
+	if v := must(s.ledger.Verify(t.Context(), time.Now())); len(v.Differences) > 0 {
+		t.Errorf("verify finds %+v", v.Differences)
+	}
+}
