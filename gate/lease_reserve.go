@@ -38,7 +38,7 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 		return v, false
 	}
 	v.AsOf = asOf
-	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id, r.EstimatedTokens, h.expires
+	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id(), h.tokens, h.slice.Expires
 	v.HeldTokens = saturatingAdd(held, r.EstimatedTokens)
 	if v.RemainingTokens != nil {
 		*v.RemainingTokens = max(*v.RemainingTokens-r.EstimatedTokens, 0)

@@ -97,11 +97,15 @@ func newLeases(hot int) *leases {
 	return &leases{hot: hot, ports: map[string]*slicedPort{}, leased: map[*line]struct{}{}, urgent: make(chan struct{}, 1)}
 }
 
-// hold is what take made.
+// hold is what take made: the nth of a slice.
 type hold struct {
-	id      string
-	expires time.Time
+	slice  *slice
+	n      int
+	tokens int64
 }
+
+// id signs, so it is for whoever holds no lock.
+func (h *hold) id() string { return h.slice.HoldID(h.n, h.tokens) }
 
 // take makes a hold for r, if there is a slice for it that was granted under the
 // budget of that version. more asks the caller to get the next slice of r's port.
@@ -137,7 +141,7 @@ func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h
 	if more = !l.asked && s.wanting(l, now); more {
 		l.asked = true
 	}
-	return hold{c.HoldID(n, r.EstimatedTokens), c.Expires}, true, more
+	return hold{c, n, r.EstimatedTokens}, true, more
 }
 
 func (s *leases) port(id string) *slicedPort {

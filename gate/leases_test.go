@@ -117,8 +117,8 @@ func TestLeasesTakeFromASlice(t *testing.T) {
 		if ok != c.ok {
 			t.Errorf("%s: %v", c.name, ok)
 		}
-		if want := (hold{g.HoldID(0, c.tokens), g.Expires}); ok && h != want {
-			t.Errorf("%s: %+v, want %+v", c.name, h, want)
+		if ok && (h.id() != g.HoldID(0, c.tokens) || h.tokens != c.tokens || !h.slice.Expires.Equal(g.Expires)) {
+			t.Errorf("%s: hold %d of %d tokens", c.name, h.n, h.tokens)
 		}
 		if retired := s.ports["p"].lines[0].slice == nil; retired != c.retired {
 			t.Errorf("%s: retired %v", c.name, retired)
@@ -152,10 +152,13 @@ func TestLeasesTakeNoMoreThanGranted(t *testing.T) {
 		if ok != c.ok {
 			t.Errorf("%d: %v", i, ok)
 		}
-		if ok && ids[h.id] {
+		if !ok {
+			continue
+		}
+		if ids[h.id()] {
 			t.Errorf("%d: the id of another hold", i)
 		}
-		ids[h.id] = true
+		ids[h.id()] = true
 	}
 	if got := s.spare("p", nothing); got != 1 {
 		t.Errorf("%d to spare, want 1", got)
@@ -424,10 +427,10 @@ func TestLeasesInstall(t *testing.T) {
 	take(s, "p", long, 3, noon)
 	now := noon.Add(100 * time.Millisecond)
 	install(s, second, now)
-	if h, _ := take(s, "p", long, 3, now); h.id != second.HoldID(0, 3) {
+	if h, ok := take(s, "p", long, 3, now); !ok || h.id() != second.HoldID(0, 3) {
 		t.Error("the new slice does not serve")
 	}
-	if h, _ := take(s, "p", short, 3, now); h.id != other.HoldID(0, 3) {
+	if h, ok := take(s, "p", short, 3, now); !ok || h.id() != other.HoldID(0, 3) {
 		t.Error("the slice of another lifetime was replaced")
 	}
 	if got := s.spare("p", nothing); got != 7+17+37 {
@@ -554,7 +557,7 @@ func TestLeasesRecall(t *testing.T) {
 			t.Error("made a hold after the recall")
 		}
 	}
-	if h, _ := take(s, "q", long, 1, noon); h.id != other.HoldID(0, 1) {
+	if h, ok := take(s, "q", long, 1, noon); !ok || h.id() != other.HoldID(0, 1) {
 		t.Error("the recall of a port hit another")
 	}
 	expectTidy(t, s, noon, nil, []ledger.Slice{old, a, b})
@@ -744,7 +747,7 @@ func TestLeasesRetireIdleSlices(t *testing.T) {
 	take(s, "busy", long, 1, at)
 
 	expectTidy(t, s, noon.Add(idleFor), nil, nil)
-	if h, _ := take(s, "idle", long, 1, noon.Add(idleFor)); h.id != idle.HoldID(0, 1) {
+	if h, ok := take(s, "idle", long, 1, noon.Add(idleFor)); !ok || h.id() != idle.HoldID(0, 1) {
 		t.Error("a slice was retired that was idle for no longer than it may be")
 	}
 	take(s, "busy", long, 1, noon.Add(idleFor+1))
@@ -967,7 +970,7 @@ func TestLeasesTogether(t *testing.T) {
 			for range slicesOf * tokens {
 				if h, ok := take(s, "p", long, 1, noon); ok {
 					made.Add(1)
-					if _, twice := ids.LoadOrStore(h.id, true); twice {
+					if _, twice := ids.LoadOrStore(h.id(), true); twice {
 						t.Error("the id of another hold")
 					}
 				}
@@ -1191,10 +1194,10 @@ func (m *leasesModel) take(port string, ttl time.Duration) {
 		}
 		return
 	}
-	if m.ids[h.id] || h.id != c.HoldID(len(c.made), r.EstimatedTokens) || !h.expires.Equal(c.Expires) {
+	if m.ids[h.id()] || h.id() != c.HoldID(len(c.made), r.EstimatedTokens) || !h.slice.Expires.Equal(c.Expires) {
 		m.t.Fatalf("hold %d of %v: %+v", len(c.made), c.ID, h)
 	}
-	m.ids[h.id] = true
+	m.ids[h.id()] = true
 	c.made, c.used = append(c.made, modelHold{[2]string{r.Service, r.Feature}, r.EstimatedTokens}), m.now
 	if got, want := m.s.spare(port, nothing), m.slack(port); got != want {
 		m.t.Fatalf("the port has %d to spare, want %d", got, want)
