@@ -31,38 +31,41 @@ type ingestRun struct {
 
 func (c *ingestCmd) Run(ctx context.Context, r *report) error {
 	r.section("Ingest", fmt.Sprintf("%s events of ~380 bytes over %s equally busy ports wait in the stream; time from the consumer's start to the last committed total. NATS, consumer and Postgres in a process of their own each. "+
-		"Yardsticks in the same run and cluster: COPY of as many rows in batches of 5,000 on two connections into a table like the ledger (same partition, key and index, no totals), and one autocommitted INSERT per event on 8 connections.", digits(c.Events), digits(c.Ports)))
-	var runs []ingestRun
-	for range r.runs {
-		run, err := c.once(ctx)
-		if err != nil {
-			return err
+		"The events came on the shared subject, some 40 in a message, and in other runs each in a message of its own. "+
+		"Yardsticks in the same run and cluster: COPY of as many rows in batches of 5,000 on two connections into a table like the ledger (same partition, key and index, no totals), and one autocommitted INSERT per event on 8 connections. CPU in µs an event.", digits(c.Events), digits(c.Ports)))
+	var rows [][]string
+	for _, form := range []struct {
+		name   string
+		shared bool
+	}{{"40 events a message", true}, {"an event a message", false}} {
+		var runs []ingestRun
+		for range r.runs {
+			run, err := c.once(ctx, form.shared)
+			if err != nil {
+				return err
+			}
+			runs = append(runs, run)
+			fmt.Fprintf(r.w, "<!-- %s: %+v -->\n", form.name, run)
 		}
-		runs = append(runs, run)
-		fmt.Fprintf(r.w, "<!-- run: %+v -->\n", run)
-	}
-	pick := func(f func(ingestRun) float64) float64 {
-		values := make([]float64, len(runs))
-		for i := range runs {
-			values[i] = f(runs[i])
+		pick := func(f func(ingestRun) float64) float64 {
+			values := make([]float64, len(runs))
+			for i := range runs {
+				values[i] = f(runs[i])
+			}
+			return median(values)
 		}
-		return median(values)
+		cpu := func(f func(ingestRun) float64) string { return fmt.Sprintf("%.1f", pick(f)) }
+		rows = append(rows, []string{form.name,
+			thousands(pick(func(x ingestRun) float64 { return x.booked })),
+			thousands(pick(func(x ingestRun) float64 { return x.copied })), times(pick(func(x ingestRun) float64 { return x.booked / x.copied })),
+			thousands(pick(func(x ingestRun) float64 { return x.inserted })), times(pick(func(x ingestRun) float64 { return x.booked / x.inserted })),
+			cpu(func(x ingestRun) float64 { return x.cpuPostgres }), cpu(func(x ingestRun) float64 { return x.cpuNATS }), cpu(func(x ingestRun) float64 { return x.cpuConsume })})
 	}
-	booked, copied, inserted := pick(func(x ingestRun) float64 { return x.booked }), pick(func(x ingestRun) float64 { return x.copied }), pick(func(x ingestRun) float64 { return x.inserted })
-	r.table([]string{"", "events/s", "Tidegate ÷ this"}, [][]string{
-		{"Tidegate: stream → ledger + totals", thousands(booked), ""},
-		{"raw COPY, two connections", thousands(copied), times(pick(func(x ingestRun) float64 { return x.booked / x.copied }))},
-		{"INSERT per event, 8 connections", thousands(inserted), times(pick(func(x ingestRun) float64 { return x.booked / x.inserted }))},
-	})
-	r.table([]string{"CPU per event", "µs"}, [][]string{
-		{"Postgres", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuPostgres }))},
-		{"NATS", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuNATS }))},
-		{"consumer", fmt.Sprintf("%.1f", pick(func(x ingestRun) float64 { return x.cpuConsume }))},
-	})
+	r.table([]string{"", "booked/s", "COPY/s", "÷ COPY", "INSERT/s", "÷ INSERT", "CPU Postgres", "NATS", "consumer"}, rows)
 	return nil
 }
 
-func (c *ingestCmd) once(ctx context.Context) (run ingestRun, err error) {
+func (c *ingestCmd) once(ctx context.Context, shared bool) (run ingestRun, err error) {
 	s, err := newSystem()
 	if err != nil {
 		return run, err
@@ -77,7 +80,7 @@ func (c *ingestCmd) once(ctx context.Context) (run ingestRun, err error) {
 		return run, err
 	}
 	s.stopLast()
-	if err := c.fill(ctx, s); err != nil {
+	if err := c.fill(ctx, s, shared); err != nil {
 		return run, err
 	}
 	cpuNATS := cpuSeconds(natsPID)
@@ -121,13 +124,13 @@ func (s *system) stopLast() {
 }
 
 // fill publishes the events. Each port uses several features and models.
-func (c *ingestCmd) fill(ctx context.Context, s *system) error {
+func (c *ingestCmd) fill(ctx context.Context, s *system, shared bool) error {
 	nc, err := s.connect()
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	p, err := events.NewPublisher(nc, events.PublisherConfig{SharedSubject: true})
+	p, err := events.NewPublisher(nc, events.PublisherConfig{SharedSubject: shared})
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,9 @@ type reserveBench struct {
 	s, echo   *system
 	db        *pgxpool.Pool
 	redis     *redis.Client
-	publisher *events.Publisher
+	publisher *events.Publisher // the one that callers record with
+	shared    *events.Publisher // on the shared subject, many events a message
+	alone     *events.Publisher // each event on its port's subject
 	settled   atomic.Int64
 }
 
@@ -44,7 +46,7 @@ func (c *reserveCmd) Run(ctx context.Context, r *report) error {
 	}
 	defer stop()
 	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold, or the slice it is made from, is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
-		"`booked` counts until the last settlement is committed: the consumer works beside the callers. Measured after two seconds, when gates have leased slices of the ports.", digits(c.Ports)))
+		"`booked` counts until the last settlement is committed: the consumer works beside the callers. Their publisher uses the shared subject, some 30 of these events in a message, except in the last line. Measured after two seconds, when gates have leased slices of the ports.", digits(c.Ports)))
 	if err := b.perCallers(ctx, r); err != nil {
 		return err
 	}
@@ -88,10 +90,15 @@ func (b *reserveBench) start(ctx context.Context) (stop func(), err error) {
 		return stop, err
 	}
 	stops = append(stops, nc.Close)
-	if b.publisher, err = events.NewPublisher(nc, events.PublisherConfig{SharedSubject: true}); err != nil {
+	if b.shared, err = events.NewPublisher(nc, events.PublisherConfig{SharedSubject: true}); err != nil {
 		return stop, err
 	}
-	stops = append(stops, func() { _ = b.publisher.Close(context.WithoutCancel(ctx)) })
+	stops = append(stops, func() { _ = b.shared.Close(context.WithoutCancel(ctx)) })
+	if b.alone, err = events.NewPublisher(nc, events.PublisherConfig{}); err != nil {
+		return stop, err
+	}
+	stops = append(stops, func() { _ = b.alone.Close(context.WithoutCancel(ctx)) })
+	b.publisher = b.shared
 	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
 	if err != nil {
 		return stop, err
@@ -210,26 +217,40 @@ func (b *reserveBench) sustained(ctx context.Context, n int, op func(nc *nats.Co
 func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 	var rows [][]string
 	for _, n := range []int{1, 16, 64, 256} {
-		var rounds []pair
-		var bookedRates []float64
-		for range r.runs {
-			yard, err := callers(ctx, b.echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo."+b.port(caller, i), reserveRequest) })
-			if err != nil {
-				return err
-			}
-			ours, booked, err := b.sustained(ctx, n, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
-			if err != nil {
-				return err
-			}
-			bookedRates = append(bookedRates, booked)
-			rounds = append(rounds, pair{ours, yard})
+		row, err := b.againstEcho(ctx, r.runs, n, fmt.Sprint(n))
+		if err != nil {
+			return err
 		}
-		m := summarize(rounds)
-		rows = append(rows, []string{fmt.Sprint(n), thousands(m.ours.perSecond), thousands(median(bookedRates)), thousands(m.yard.perSecond), times(m.throughput),
-			micros(m.ours.p50), micros(m.ours.p99), micros(m.yard.p99), times(m.p99)})
+		rows = append(rows, row)
 	}
-	r.table([]string{"callers", "reserve/s", "booked/s", "echo/s", "throughput", "p50", "p99", "echo p99", "p99 ratio"}, rows)
+	b.publisher = b.alone
+	defer func() { b.publisher = b.shared }()
+	row, err := b.againstEcho(ctx, r.runs, 64, "64, an event a message")
+	if err != nil {
+		return err
+	}
+	r.table([]string{"callers", "reserve/s", "booked/s", "echo/s", "throughput", "p50", "p99", "echo p99", "p99 ratio"}, append(rows, row))
 	return nil
+}
+
+func (b *reserveBench) againstEcho(ctx context.Context, runs, n int, name string) ([]string, error) {
+	var rounds []pair
+	var bookedRates []float64
+	for range runs {
+		yard, err := callers(ctx, b.echo.nats, n, func(nc *nats.Conn, caller, i int) error { return ask(nc, "echo."+b.port(caller, i), reserveRequest) })
+		if err != nil {
+			return nil, err
+		}
+		ours, booked, err := b.sustained(ctx, n, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		if err != nil {
+			return nil, err
+		}
+		bookedRates = append(bookedRates, booked)
+		rounds = append(rounds, pair{ours, yard})
+	}
+	m := summarize(rounds)
+	return []string{name, thousands(m.ours.perSecond), thousands(median(bookedRates)), thousands(m.yard.perSecond), times(m.throughput),
+		micros(m.ours.p50), micros(m.ours.p99), micros(m.yard.p99), times(m.p99)}, nil
 }
 
 // bound is what a reservation that cost nothing would be: a check, and the same event.
@@ -297,7 +318,7 @@ func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
 	for range r.runs {
 		fill := &ingestCmd{Events: 500_000, Ports: b.cmd.Ports}
 		filled := make(chan error, 1)
-		go func() { filled <- fill.fill(ctx, b.s) }()
+		go func() { filled <- fill.fill(ctx, b.s, true) }()
 		time.Sleep(time.Second)
 		b.settled.Add(500_000)
 		got, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
