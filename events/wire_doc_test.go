@@ -17,16 +17,24 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	found := map[string]int{}
-	for _, m := range regexp.MustCompile(`(?m)^nats (pub|req) .*?(ai\.[a-z._]+[a-z])\.(\S+) '(.*)'$`).FindAllStringSubmatch(string(doc), -1) {
-		base, subject, payload := m[2], m[2]+"."+m[3], []byte(m[4])
+	found, several := map[string]int{}, false
+	for _, m := range regexp.MustCompile(`(?m)^nats (pub|req) .*?(ai\.[a-z._]+[a-z])(\.\S+)? '(.*)'$`).FindAllStringSubmatch(string(doc), -1) {
+		base, subject, payload := m[2], m[2]+m[3], []byte(m[4])
 		found[base]++
 		var err error
 		switch base {
 		case events.SubjectUsage:
-			var u events.Usage
-			if u, err = events.DecodeUsage(subject, payload); err == nil && u.ID != "" && !strings.Contains(m[0], "'Nats-Msg-Id:"+events.MsgID(u.PortID, u.ID)+"'") {
-				err = errors.New("the Nats-Msg-Id is not <port>:<id>")
+			var parts [][]byte
+			parts, err = events.SplitUsage(payload)
+			several = several || len(parts) > 1
+			for _, part := range parts {
+				var u events.Usage
+				if u, err = events.DecodeUsage(subject, part); err == nil && u.ID != "" && !strings.Contains(m[0], "'Nats-Msg-Id:"+events.MsgID(u.PortID, u.ID)+"'") {
+					err = errors.New("the Nats-Msg-Id is not <port>:<id>")
+				}
+				if err != nil {
+					break
+				}
 			}
 		case events.SubjectCheck:
 			var r events.CheckRequest
@@ -64,6 +72,9 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 		if found[base] < least {
 			t.Errorf("%d examples of %s, want at least %d", found[base], base, least)
 		}
+	}
+	if !several {
+		t.Error("no example of a message of several events")
 	}
 	answer := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(doc)
 	if answer == nil {
