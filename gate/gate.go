@@ -57,6 +57,7 @@ type Gate struct {
 	leases    *leases       // what reservations are made from in memory
 	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
 	lanes     []*lane       // the others, on their way to Postgres
+	wants     chan string   // ports that need their next slice
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	metrics   metrics

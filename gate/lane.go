@@ -22,7 +22,7 @@ type lane struct {
 }
 
 type reserveTask struct {
-	reply   string // empty: nobody asks; get a slice for the request's port
+	reply   string
 	request events.ReserveRequest
 	at      time.Time // when it arrived
 }
@@ -36,6 +36,10 @@ const (
 	laneCount = 2     // transactions at a time: one waits for its commit, one works
 	laneWaits = 8_192 // requests that may wait in a lane; more are told to try again
 	laneBatch = 256   // requests in one transaction
+
+	// wantsWait is how long a port that needs its next slice waits for others to share the
+	// transaction. Its present slice lasts for longer, as a rule.
+	wantsWait = 25 * time.Millisecond
 )
 
 // startLanes starts the lanes' goroutines. The function it returns ends them:
@@ -45,23 +49,27 @@ func (g *Gate) startLanes(ctx context.Context) (stop func()) {
 	for range laneCount {
 		l := &lane{reserves: make(chan reserveTask, laneWaits), releases: make(chan releaseTask, laneWaits)}
 		g.lanes = append(g.lanes, l)
-		group.Go(func() { drive(l.reserves, func(tasks []reserveTask) { g.reserveAll(ctx, tasks) }) })
-		group.Go(func() { drive(l.releases, func(tasks []releaseTask) { g.releaseAll(ctx, tasks) }) })
+		group.Go(func() { drive(l.reserves, 0, func(tasks []reserveTask) { g.reserveAll(ctx, tasks, nil) }) })
+		group.Go(func() { drive(l.releases, 0, func(tasks []releaseTask) { g.releaseAll(ctx, tasks) }) })
 	}
+	g.wants = make(chan string, laneWaits)
+	group.Go(func() { drive(g.wants, wantsWait, func(ports []string) { g.reserveAll(ctx, nil, ports) }) })
 	return func() {
 		for _, l := range g.lanes {
 			close(l.reserves)
 			close(l.releases)
 		}
+		close(g.wants)
 		group.Wait()
 	}
 }
 
-// drive hands on whatever waits, as soon as something does, until tasks is closed.
-func drive[T any](tasks <-chan T, together func([]T)) {
+// drive hands on whatever waits, a while after something does, until tasks is closed.
+func drive[T any](tasks <-chan T, while time.Duration, together func([]T)) {
 	var batch []T
 	for first := range tasks {
 		batch = append(batch[:0], first)
+		time.Sleep(while)
 	gather:
 		for len(batch) < laneBatch {
 			select {

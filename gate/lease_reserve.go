@@ -46,12 +46,12 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	return v, true
 }
 
-// askForSlice has the port's lane get the next slice before this one is used up.
+// askForSlice gets the port's next slice before this one is used up.
 func (g *Gate) askForSlice(port string) {
 	g.intake.Take(func() {
 		select {
-		case g.laneOf(port).reserves <- reserveTask{request: events.ReserveRequest{PortID: port}, at: time.Now()}:
-		default: // the lane is full: its requests will ask
+		case g.wants <- port:
+		default: // too many wait: the port's requests will ask
 		}
 	})
 }

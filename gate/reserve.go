@@ -28,18 +28,13 @@ func decideStored(b events.Budget, used, held, estimate int64, now time.Time) ev
 }
 
 // reserveAll decides waiting reservations in one transaction, which also gets
-// slices for ports in demand, and answers each. Callers that have been waiting for
-// longer than ReserveTimeout have given up: holding tokens for them would only keep
-// others from spending.
-func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask) {
+// slices for their ports, and the given ones, where they are in demand, and answers
+// each. Callers that have been waiting for longer than ReserveTimeout have given up:
+// holding tokens for them would only keep others from spending.
+func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []string) {
 	live := tasks[:0]
 	requests := make([]events.ReserveRequest, 0, len(tasks))
-	ports := make([]string, 0, len(tasks))
 	for _, t := range tasks {
-		if t.reply == "" {
-			ports = append(ports, t.request.PortID)
-			continue
-		}
 		if time.Since(t.at) > g.cfg.ReserveTimeout {
 			g.fault(t.reply, errBusy)
 			continue
