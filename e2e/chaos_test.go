@@ -124,7 +124,7 @@ type mortal struct {
 }
 
 func newChaos(t *testing.T, seed int, bug string) *chaos {
-	s := start(t, options{gates: -1})
+	s := start(t, options{gates: -1, shared: seed%2 == 0}) // half of them report several events in a message
 	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
 	for range chaosGates {
 		c.gates = append(c.gates, c.birth())

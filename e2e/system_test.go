@@ -46,6 +46,7 @@ type options struct {
 	gates    int    // default 1; negative: none
 	timezone string // of the database
 	noRoles  bool
+	shared   bool // the publisher puts many events into a message
 }
 
 // start runs the system until the test ends.
@@ -65,7 +66,7 @@ func start(t testing.TB, o options) *system {
 	o.ledger.URL = s.url
 	s.ledger = must(ledger.Open(t.Context(), o.ledger))
 	t.Cleanup(s.ledger.Close)
-	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))
+	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: o.shared}))
 	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
 	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
 	s.ops = ops.NewClient(s.nc, 30*time.Second)
