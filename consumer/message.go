@@ -78,7 +78,10 @@ const (
 // does not reach the server is harmless: the message comes again and its ids are known.
 func (c *Consumer) settle(d *delivery, s settlement, reason events.Reason) {
 	m := d.msg
-	for worst := m.gravest.Load(); int32(s) > worst && !m.gravest.CompareAndSwap(worst, int32(s)); worst = m.gravest.Load() {
+	for worst := m.gravest.Load(); int32(s) > worst; worst = m.gravest.Load() {
+		if m.gravest.CompareAndSwap(worst, int32(s)) {
+			break
+		}
 	}
 	if m.open.Add(-1) > 0 {
 		return

@@ -37,6 +37,6 @@ func newMetrics(reg prometheus.Registerer) metrics {
 		unsettledTokens: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_tokens_total",
 			Help: "Tokens of those holds."}),
 		backlog: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_backlog_events",
-			Help: "Usage events in the stream that are not booked yet."}),
+			Help: "Messages in the usage stream that are not booked yet; one may hold several events."}),
 	}
 }
