@@ -194,8 +194,8 @@ func (c *chaos) run() {
 }
 
 func (c *chaos) awaitGate() {
-	c.eventually("a gate answers", func() bool {
-		_, err := c.client.Get(c.t.Context(), "p")
+	c.eventually("a gate answers", func() bool { // a check is what it answers last, when it starts
+		_, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: "p"})
 		return err == nil
 	})
 }
