@@ -24,7 +24,7 @@ type message struct {
 type delivery struct {
 	msg     *message
 	payload []byte             // its own
-	index   int                // its place in the message
+	place   int                // in the message, from 1; 0 if it is the only one
 	entry   ledger.Entry       // valid if refused is nil
 	refused *events.FieldError // why it cannot be booked
 }
@@ -39,13 +39,15 @@ func unpack(list []delivery, msg jetstream.Msg, oldest time.Time) []delivery {
 	}
 	m.open.Store(int32(len(payloads)))
 	arrival, noArrival := quarantine.Arrival(msg)
+	first := arrival.Place
 	for i, payload := range payloads {
-		d := delivery{msg: m, payload: payload, index: i}
+		d := delivery{msg: m, payload: payload}
+		if len(payloads) > 1 {
+			d.place = i + 1
+			arrival.Place = events.PlaceIn(first, d.place)
+		}
 		usage, err := events.DecodeUsage(msg.Subject(), payload)
 		if err = errors.Join(err, noArrival); err == nil {
-			if len(payloads) > 1 {
-				arrival.Index = i
-			}
 			d.entry.Usage = usage
 			d.entry.Identity, err = events.Identify(usage, arrival, oldest)
 		}

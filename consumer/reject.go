@@ -23,7 +23,7 @@ func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcome
 		rejected = rejected[len(some):]
 		acks := make([]jetstream.PubAckFuture, len(some))
 		for n, i := range some {
-			if copied, err := quarantine.Copy(part[i].msg, part[i].payload, part[i].index, outcomes[i].Reason); err == nil {
+			if copied, err := quarantine.Copy(part[i].msg, part[i].payload, part[i].place, outcomes[i].Reason); err == nil {
 				acks[n], _ = c.js.PublishMsgAsync(copied, jetstream.WithRetryAttempts(0))
 			}
 		}

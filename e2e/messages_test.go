@@ -42,15 +42,15 @@ func TestMessageOfManyEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[fmt.Sprintf("%d.%d %s", whole.Origin.Sequence, whole.Origin.Index, whole.Subject)] = string(whole.Reason) + " " + string(whole.Payload)
+		got[fmt.Sprintf("%d.%d %s", whole.Origin.Sequence, whole.Origin.Place, whole.Subject)] = string(whole.Reason) + " " + string(whole.Payload)
 	}
 	want := map[string]string{
-		"1.3 ai.usage":    `unknown_version {"port_id":"p3","v":2,` + plain + `}`,
-		"1.4 ai.usage":    "malformed \"\xff\"",
-		"1.6 ai.usage":    `id_conflict {"port_id":"p1","id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`,
-		"1.7 ai.usage":    `invalid_field {` + plain + `}`,
-		"1.8 ai.usage":    `malformed {"port_id":"p4",` + plain + `,"feature":"twice named"}`,
-		"2.1 ai.usage.p5": `port_mismatch {"port_id":"p6",` + plain + `}`,
+		"1.4 ai.usage":    `unknown_version {"port_id":"p3","v":2,` + plain + `}`,
+		"1.5 ai.usage":    "malformed \"\xff\"",
+		"1.7 ai.usage":    `id_conflict {"port_id":"p1","id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`,
+		"1.8 ai.usage":    `invalid_field {` + plain + `}`,
+		"1.9 ai.usage":    `malformed {"port_id":"p4",` + plain + `,"feature":"twice named"}`,
+		"2.2 ai.usage.p5": `port_mismatch {"port_id":"p6",` + plain + `}`,
 		"3.0 ai.usage.p7": `malformed [{` + plain + `},`,
 	}
 	if !maps.Equal(got, want) {
@@ -96,6 +96,21 @@ func TestEventsOfAMessageAreReplayedOnce(t *testing.T) {
 	if n := s.rows(); n != 4 {
 		t.Errorf("%d rows, want 4: the three, sent back twice, and the one after them", n)
 	}
+}
+
+// An array within an array is no event. Sent back by itself it is a message of several
+// events, none of which is one of its former neighbours.
+func TestNestedEventsAreNotTheirNeighbours(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	one := `{` + plain + `}`
+	s.publishRaw("ai.usage.p1", `[[`+one+`,`+one+`],`+one+`,`+one+`]`)
+	s.eventually("the others are booked", func() bool { return s.rows() == 2 })
+	s.eventually("it is quarantined", func() bool { return len(s.quarantined()) == 1 })
+	if err := s.ops.QuarantineReplay(t.Context(), s.quarantined()[0].Sequence); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("its events are booked beside them", func() bool { return s.rows() == 4 })
 }
 
 // A message whose events are booked by two writers, of which one does not come to it

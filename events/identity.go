@@ -19,11 +19,21 @@ const maxIDSkew = time.Hour
 type Arrival struct {
 	Sequence uint64
 	Time     time.Time
-	// Index is the event's place in a message that holds several, from 0.
-	Index int
+	// Place is the event's in a message that holds several, from 1; 0 if it is the only one.
+	Place int
 	// Replayed is when the event was sent again out of the quarantine; zero if it
 	// was not. What was in the future at Time may be in the past by then.
 	Replayed time.Time
+}
+
+// PlaceIn is the Place of an event at the given one of an array that was, itself, at place
+// outer of a message: the quarantine sends such an array back by itself, and what is in
+// it must not be taken for its neighbours. Places 0 are of what was alone.
+func PlaceIn(outer, place int) int {
+	if place == 0 {
+		return outer
+	}
+	return outer*(MaxEventsPerMessage+1) + place
 }
 
 // Identity is what makes an event bookable once: At is ID's own timestamp.
@@ -74,8 +84,8 @@ func identify(u Usage, arrival Arrival) (Identity, error) {
 	key := make([]byte, 0, 24)
 	key = binary.BigEndian.AppendUint64(key, arrival.Sequence)
 	key = binary.BigEndian.AppendUint64(key, uint64(arrival.Time.UnixNano()))
-	if arrival.Index > 0 {
-		key = binary.BigEndian.AppendUint64(key, uint64(arrival.Index))
+	if arrival.Place > 0 {
+		key = binary.BigEndian.AppendUint64(key, uint64(arrival.Place))
 	}
 	return derive(at, "arrival", u.PortID, string(key))
 }

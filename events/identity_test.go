@@ -91,7 +91,7 @@ func TestIdentify_NoID(t *testing.T) {
 		"another sequence": identify(t, events.Usage{}, events.Arrival{Sequence: 43, Time: arrived.Time}),
 		"another stream":   identify(t, events.Usage{}, events.Arrival{Sequence: 42, Time: arrived.Time.Add(1)}),
 		"another port":     identify(t, events.Usage{PortID: "p2"}, arrived),
-		"another place":    identify(t, events.Usage{}, events.Arrival{Sequence: 42, Index: 1, Time: arrived.Time}),
+		"another place":    identify(t, events.Usage{}, events.Arrival{Sequence: 42, Place: 1, Time: arrived.Time}),
 	} {
 		if other.ID == first.ID {
 			t.Errorf("%s: the same identity", what)

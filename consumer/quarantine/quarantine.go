@@ -23,15 +23,15 @@ const (
 	headerSubject  = "Tidegate-Subject"
 	headerStream   = "Tidegate-Stream"
 	headerSequence = "Tidegate-Sequence"
-	headerIndex    = "Tidegate-Index" // its place in a message of several events, unless that is 0
+	headerPlace    = "Tidegate-Place" // in a message of several events, from 1
 	headerTime     = "Tidegate-Time"
 	originPrefix   = "Origin-"
 	maxErrorBytes  = 1024
 )
 
 // Copy returns the message to publish for an event that was refused: payload, which
-// came in msg at place index. Publishing it twice stores it once.
-func Copy(msg jetstream.Msg, payload []byte, index int, reason *events.FieldError) (*nats.Msg, error) {
+// came in msg at that place, 0 if nothing else did. Publishing it twice stores it once.
+func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldError) (*nats.Msg, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, err
@@ -49,9 +49,9 @@ func Copy(msg jetstream.Msg, payload []byte, index int, reason *events.FieldErro
 	out.Header.Set(headerSequence, sequence)
 	out.Header.Set(headerTime, meta.Timestamp.UTC().Format(time.RFC3339Nano))
 	id := "q:" + meta.Stream + ":" + sequence
-	if index > 0 {
-		out.Header.Set(headerIndex, strconv.Itoa(index))
-		id += ":" + strconv.Itoa(index)
+	if place > 0 {
+		out.Header.Set(headerPlace, strconv.Itoa(place))
+		id += ":" + strconv.Itoa(place)
 	}
 	out.Header.Set(events.MsgIDHeader, id)
 	// An event that is refused again after a replay keeps its first arrival: the
@@ -59,8 +59,8 @@ func Copy(msg jetstream.Msg, payload []byte, index int, reason *events.FieldErro
 	if first, ok := replayedArrival(msg.Headers()); ok {
 		out.Header.Set(headerSequence, strconv.FormatUint(first.Sequence, 10))
 		out.Header.Set(headerTime, first.Time.UTC().Format(time.RFC3339Nano))
-		if first.Index > 0 {
-			out.Header.Set(headerIndex, strconv.Itoa(first.Index))
+		if place = events.PlaceIn(first.Place, place); place > 0 {
+			out.Header.Set(headerPlace, strconv.Itoa(place))
 		}
 	}
 	return out, nil
@@ -97,7 +97,7 @@ func headerText(s string) string {
 // from which the id of an event without one is derived.
 const (
 	headerReplaySequence = "Tidegate-Replay-Sequence"
-	headerReplayIndex    = "Tidegate-Replay-Index"
+	headerReplayPlace    = "Tidegate-Replay-Place"
 	headerReplayTime     = "Tidegate-Replay-Time"
 )
 
@@ -126,7 +126,7 @@ func replayedArrival(h nats.Header) (events.Arrival, bool) {
 	if err != nil {
 		return events.Arrival{}, false
 	}
-	index, _ := strconv.Atoi(h.Get(headerReplayIndex)) // 0 unless it was one of several
+	place, _ := strconv.Atoi(h.Get(headerReplayPlace)) // 0 unless it was one of several
 	at, err := time.Parse(time.RFC3339Nano, h.Get(headerReplayTime))
-	return events.Arrival{Sequence: sequence, Index: index, Time: at}, err == nil
+	return events.Arrival{Sequence: sequence, Place: place, Time: at}, err == nil
 }

@@ -32,7 +32,7 @@ type Event struct {
 type Origin struct {
 	Stream   string `json:"stream"`
 	Sequence uint64 `json:"sequence"`
-	Index    int    `json:"index,omitempty"` // its place among the events of the message, from 0
+	Place    int    `json:"place,omitempty"` // in a message of several events, from 1
 }
 
 // ErrNotFound: there is no such event in the quarantine.
@@ -103,8 +103,8 @@ func (s Store) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	msg.Header.Set(headerReplaySequence, strconv.FormatUint(event.Origin.Sequence, 10))
-	if event.Origin.Index > 0 {
-		msg.Header.Set(headerReplayIndex, strconv.Itoa(event.Origin.Index))
+	if event.Origin.Place > 0 {
+		msg.Header.Set(headerReplayPlace, strconv.Itoa(event.Origin.Place))
 	}
 	msg.Header.Set(headerReplayTime, event.Arrived.Format(time.RFC3339Nano))
 	msg.Header.Set(events.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
@@ -132,7 +132,7 @@ func parse(raw *jetstream.RawStreamMsg) Event {
 	}
 	e.Origin.Stream = raw.Header.Get(headerStream)
 	e.Origin.Sequence, _ = strconv.ParseUint(raw.Header.Get(headerSequence), 10, 64)
-	e.Origin.Index, _ = strconv.Atoi(raw.Header.Get(headerIndex))
+	e.Origin.Place, _ = strconv.Atoi(raw.Header.Get(headerPlace))
 	e.Arrived, _ = time.Parse(time.RFC3339Nano, raw.Header.Get(headerTime))
 	for name, values := range raw.Header {
 		if own, ok := strings.CutPrefix(name, originPrefix); ok {
