@@ -42,16 +42,16 @@ func TestMessageOfManyEvents(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got[fmt.Sprintf("%d.%d %s", whole.Origin.Sequence, whole.Origin.Place, whole.Subject)] = string(whole.Reason) + " " + string(whole.Payload)
+		got[fmt.Sprintf("%s on %s", whole.Origin, whole.Subject)] = string(whole.Reason) + " " + string(whole.Payload)
 	}
 	want := map[string]string{
-		"1.4 ai.usage":    `unknown_version {"port_id":"p3","v":2,` + plain + `}`,
-		"1.5 ai.usage":    "malformed \"\xff\"",
-		"1.7 ai.usage":    `id_conflict {"port_id":"p1","id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`,
-		"1.8 ai.usage":    `invalid_field {` + plain + `}`,
-		"1.9 ai.usage":    `malformed {"port_id":"p4",` + plain + `,"feature":"twice named"}`,
-		"2.2 ai.usage.p5": `port_mismatch {"port_id":"p6",` + plain + `}`,
-		"3.0 ai.usage.p7": `malformed [{` + plain + `},`,
+		"AI_USAGE #1, event 4 on ai.usage":    `unknown_version {"port_id":"p3","v":2,` + plain + `}`,
+		"AI_USAGE #1, event 5 on ai.usage":    "malformed \"\xff\"",
+		"AI_USAGE #1, event 7 on ai.usage":    `id_conflict {"port_id":"p1","id":"` + twice + `","feature":"another","provider":"openai","model":"m"}`,
+		"AI_USAGE #1, event 8 on ai.usage":    `invalid_field {` + plain + `}`,
+		"AI_USAGE #1, event 9 on ai.usage":    `malformed {"port_id":"p4",` + plain + `,"feature":"twice named"}`,
+		"AI_USAGE #2, event 2 on ai.usage.p5": `port_mismatch {"port_id":"p6",` + plain + `}`,
+		"AI_USAGE #3 on ai.usage.p7":          `malformed [{` + plain + `},`,
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("quarantined:\n%q\nwant:\n%q", got, want)

