@@ -53,6 +53,7 @@ type Ledger struct {
 	mu         sync.RWMutex
 	ports      map[string]struct{}            // registered, as far as this process has seen
 	partitions map[time.Time]struct{}         // months that have a partition
+	dropped    time.Time                      // months before this one had one; see learnDropped
 	erased     map[[sha256.Size]byte]struct{} // users whose events are booked without them
 }
 
@@ -87,7 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		}
 	}
 	l.forget()
-	if err := l.pool.Ping(ctx); err != nil {
+	if err := l.learnDropped(ctx, l.pool); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -143,9 +144,14 @@ func (l *Ledger) Close() {
 // Ping reports whether the database answers.
 func (l *Ledger) Ping(ctx context.Context) error { return l.pool.Ping(ctx) }
 
-// Oldest is the time from which on events are kept, given that it is now.
+// Oldest is the time from which on events are kept, given that it is now: the retention's
+// beginning, or a later one where months were dropped under a shorter retention.
 func (l *Ledger) Oldest(now time.Time) time.Time {
-	return monthOf(now).AddDate(0, -l.cfg.RetentionMonths, 0)
+	oldest := monthOf(now).AddDate(0, -l.cfg.RetentionMonths, 0)
+	if dropped := l.droppedBefore(); dropped.After(oldest) {
+		return dropped
+	}
+	return oldest
 }
 
 // forget drops what this process believes about ports and partitions, after
