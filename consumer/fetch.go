@@ -2,16 +2,18 @@ package consumer
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"hash/fnv"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sourcegraph/conc/stream"
 
 	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 const (
@@ -37,48 +39,73 @@ const (
 	batchBytes = 10 << 20    // a batch with that much payload is full: some 27,000 events, however they came
 )
 
+// part is what one writer books of a batch.
+type part struct {
+	events []delivery
+	share  ledger.Share
+}
+
 // fetchLoop fetches, decodes and shares out batches until ctx ends. It blocks
-// while the writers are busy: with Postgres away nothing more is fetched.
-func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, queues []chan []delivery) {
+// while the writers are busy: with Postgres away nothing more is fetched. Whatever
+// hinders it, it makes the streams ready again. Its error is one that this does not mend.
+func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 	wait, linger := newBackoff(), minLinger
 	for ctx.Err() == nil {
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+		from := c.current()
 		in := newIntake(len(queues), c.cfg.Ledger.Oldest(c.cfg.Now()))
-		err := c.fetch(durable, in, linger)
+		err := c.fetch(from.durable, in, linger)
 		if n := in.finish(); n > 0 {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
 			start := time.Now()
-			c.handOver(in.parts, n < fewEvents, queues)
+			c.handOver(in.shareOut(from.stream, n < fewEvents), n < fewEvents, queues)
 			linger = min(max(time.Since(start), minLinger), maxLinger)
 			wait = newBackoff()
 		}
 		if err == nil {
 			continue
 		}
+		c.setHealth(fmt.Errorf("events cannot be fetched: %w", err))
 		c.log.Warn("events cannot be fetched, trying again", "error", err)
 		wait.sleep(ctx)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) {
-			if again, err := c.prepare(ctx); err == nil && again != nil {
-				durable = again
-			}
+		if err := c.prepare(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
 // handOver gives a batch to the writers.
-func (c *Consumer) handOver(parts [][]delivery, few bool, queues []chan []delivery) {
-	if few {
-		parts = [][]delivery{slices.Concat(parts...)}
-	}
-	for i, part := range parts {
-		if len(part) > 0 {
-			c.inFlight.add(part)
-			queues[i] <- part
-		}
+func (c *Consumer) handOver(parts []part, few bool, queues []chan part) {
+	for i, p := range parts {
+		c.inFlight.add(p.events)
+		queues[i] <- p
 	}
 	if few {
 		c.inFlight.wait()
 	}
+}
+
+// shareOut makes the parts of the batch that was taken in: one if its events are few.
+func (in *intake) shareOut(stream uuid.UUID, few bool) (parts []part) {
+	shares := in.parts
+	if few {
+		shares = [][]delivery{slices.Concat(in.parts...)}
+	}
+	for _, events := range shares {
+		if len(events) > 0 {
+			parts = append(parts, part{events: events})
+		}
+	}
+	batch := uuid.New()
+	for i := range parts {
+		parts[i].share = ledger.Share{Stream: stream, Batch: batch, Number: i, Of: len(parts)}
+	}
+	parts[0].share.Sequences = in.sequences
+	return parts
 }
 
 // fetch takes in one batch: whatever waits in the stream, up to BatchSize. With
@@ -118,12 +145,15 @@ func (c *Consumer) room(in *intake) int {
 // the writers by port, in the order of the stream.
 type intake struct {
 	oldest  time.Time
+	again   bool // the messages were settled long ago
 	ordered *stream.Stream
 	chunk   []jetstream.Msg
 	pending int          // bytes of the chunk's payloads
 	n       int          // messages taken in
 	bytes   int          // of their payloads
 	parts   [][]delivery // for each writer
+
+	sequences []ledger.Sequences // of the messages
 }
 
 func newIntake(writers int, oldest time.Time) *intake {
@@ -153,15 +183,25 @@ func (in *intake) decodeChunk() {
 	in.ordered.Go(func() stream.Callback {
 		decoded := make([]delivery, 0, len(chunk))
 		for _, msg := range chunk {
-			decoded = unpack(decoded, msg, in.oldest)
+			decoded = unpack(decoded, msg, in.oldest, in.again)
 		}
 		return func() {
 			for _, d := range decoded {
 				w := writerOf(d.entry.Usage.PortID, len(in.parts))
 				in.parts[w] = append(in.parts[w], d)
+				in.sequences = withSequence(in.sequences, d.msg.sequence)
 			}
 		}
 	})
+}
+
+// withSequence adds a sequence, which follows the last one as a rule.
+func withSequence(list []ledger.Sequences, s uint64) []ledger.Sequences {
+	if last := len(list) - 1; last >= 0 && (s == list[last].Last || s == list[last].Last+1) {
+		list[last].Last = s
+		return list
+	}
+	return append(list, ledger.Sequences{First: s, Last: s})
 }
 
 // finish waits for the decoding and returns how many events there are.

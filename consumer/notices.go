@@ -78,13 +78,13 @@ func (n *notices) publish(notice events.TotalsNotice) {
 }
 
 // beat sends a heartbeat every second and measures the backlog.
-func (c *Consumer) beat(ctx context.Context, durable jetstream.Consumer) {
+func (c *Consumer) beat(ctx context.Context) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for n := 0; ; n++ {
 		c.notices.publish(events.TotalsNotice{})
 		if n%5 == 0 {
-			c.measureBacklog(ctx, durable)
+			c.measureBacklog(ctx, c.current().durable)
 		}
 		select {
 		case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -257,9 +258,9 @@ func TestLossyStreamIsRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	err = c.Run(ctx)
-	var lossy *consumer.LossyStreamError
+	var lossy *stream.LossyError
 	if !errors.As(err, &lossy) {
-		t.Fatalf("Run: %v, want a LossyStreamError", err)
+		t.Fatalf("Run: %v, want a stream.LossyError", err)
 	}
 	for _, want := range []string{"ai.usage.*", "storage", "discard", "max age", "deny purge"} {
 		if !strings.Contains(err.Error(), want) {

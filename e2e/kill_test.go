@@ -33,9 +33,7 @@ func TestKillNine(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, options{noRoles: true})
-			if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
-				t.Fatal(err)
-			}
+			ensureStreams(t, s.js)
 			args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer", "--ack-wait", "1s"}
 			for seed := range uint64(killRuns) {
 				random := rand.New(rand.NewPCG(seed, 0))

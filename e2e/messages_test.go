@@ -118,9 +118,7 @@ func TestNestedEventsAreNotTheirNeighbours(t *testing.T) {
 func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	ensureStreams(t, s.js)
 	const ports, each = 40, 300 // more than one writer books
 	var all []events.Usage
 	for i := range ports * each {

@@ -9,12 +9,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
@@ -38,6 +40,7 @@ type system struct {
 	ops       *ops.Client
 	clock     *clock
 	options   options
+	consumer  *consumer.Consumer // unless there are no roles
 }
 
 type options struct {
@@ -77,6 +80,14 @@ func start(t testing.TB, o options) *system {
 	return s
 }
 
+// ensureStreams makes the streams before any consumer, so they are nobody's yet.
+func ensureStreams(t testing.TB, js jetstream.JetStream) {
+	t.Helper()
+	if _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var ledgerOfKnownPorts = ledger.Config{KnownPortsOnly: true}
 
 // run starts the roles.
@@ -87,7 +98,10 @@ func (s *system) run() {
 	if o.consumer != nil {
 		o.consumer(&cc)
 	}
-	s.background(must(consumer.New(cc)).Run)
+	s.consumer = must(consumer.New(cc))
+	s.background(s.consumer.Run)
+	watcher := stream.NewWatcher(s.js, s.ledger)
+	s.background(watcher.Run)
 	s.eventually("the consumer has made its streams", func() bool {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
@@ -97,7 +111,7 @@ func (s *system) run() {
 		o.gates = 1
 	}
 	for range o.gates {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now, MaxStale: -1}))
+		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now, MaxStale: -1, Behind: watcher.Behind}))
 		s.background(g.Run)
 		select {
 		case <-g.Ready():

@@ -38,6 +38,11 @@ type Config struct {
 	// slice of the port's headroom, from which it makes holds without asking Postgres.
 	// Default 4; negative: never.
 	SliceFrom int
+	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
+	// older copy of the database was put back. It is asked often and must not wait. While it is
+	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
+	// nothing says so.
+	Behind func() error
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -90,6 +95,9 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Behind == nil {
+		cfg.Behind = func() error { return nil }
+	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
 		alerts: make(chan ledger.Alert, 1024),
@@ -124,8 +132,12 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer stop()
 	group := pool.New()
 	group.Go(func() { g.publishAlerts(background) })
-	err = g.resyncUntilLoaded(ctx)
+	err = g.awaitLedger(ctx)
 	if err == nil {
+		err = g.resyncUntilLoaded(ctx)
+	}
+	if err == nil {
+		group.Go(func() { g.watchLedger(background) })
 		group.Go(func() { g.keepInSync(background) })
 		group.Go(func() { g.followHolds(background) })
 		group.Go(func() { g.endSlices(background) })

@@ -23,7 +23,8 @@ type memory struct {
 	deleted map[string]struct{} // while reading: ports that went after it began
 	reading bool
 
-	asOf time.Time // every commit up to then is remembered
+	asOf    time.Time // every commit up to then is remembered
+	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
 
 	// held has the ports with live holds only. It is read from Postgres several
 	// times a second, all at once, and corrected in between by what gates tell.
@@ -68,10 +69,21 @@ func (m *memory) version(id string) int64 {
 // age is the time up to which everything is remembered, totals and holds. The
 // caller holds the lock.
 func (m *memory) age() time.Time {
-	if m.heldAsOf.Before(m.asOf) {
-		return m.heldAsOf
+	at := m.asOf
+	if m.heldAsOf.Before(at) {
+		at = m.heldAsOf
 	}
-	return m.asOf
+	if !m.stopped.IsZero() && m.stopped.Before(at) {
+		at = m.stopped
+	}
+	return at
+}
+
+// stop makes as_of stand still at a time, until it is called with the zero time.
+func (m *memory) stop(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopped = at
 }
 
 // tellHeld takes over what a reservation left a port's holds at, unless later

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -55,11 +56,13 @@ func (s Share) queue(send *pgx.Batch) {
 
 // TrackStream makes the ledger follow a stream, unless it does already. acknowledged is
 // what the stream says is acknowledged: a ledger that is older than its tracking of
-// streams has booked that much of its first one; any other has to prove it.
-func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) error {
-	err := l.inTx(ctx, func(tx pgx.Tx) error {
-		var predates bool
-		if err := tx.QueryRow(ctx, "select predates_streams from ai_ledger for update").Scan(&predates); err != nil {
+// streams has booked that much of its first one; any other has to prove it. replaces
+// reports that the stream is new to the ledger, which has booked from another.
+func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error) {
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		var predates, others bool
+		err := tx.QueryRow(ctx, "select predates_streams, exists (select from ai_usage_streams) from ai_ledger for update").Scan(&predates, &others)
+		if err != nil {
 			return err
 		}
 		through := uint64(0)
@@ -67,36 +70,57 @@ func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged
 			through = acknowledged
 		}
 		made, err := tx.Exec(ctx, "insert into ai_usage_streams (id, booked) values ($1, int8multirange(int8range(0, $2))) on conflict do nothing", stream, int64(through)+1)
-		if err != nil || made.RowsAffected() == 0 || !predates {
+		if err != nil || made.RowsAffected() == 0 {
 			return err
 		}
-		_, err = tx.Exec(ctx, "update ai_ledger set predates_streams = false")
+		replaces = others
+		_, err = tx.Exec(ctx, "update ai_ledger set predates_streams = false where predates_streams")
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: track the stream: %w", err)
+		return false, fmt.Errorf("ledger: track the stream: %w", err)
 	}
-	return nil
+	return replaces, nil
 }
 
-// Booked says how far a stream is booked: through is the last sequence before the first
-// gap, last the last one of all. A stream that the ledger does not track is booked
-// through 0.
-func (l *Ledger) Booked(ctx context.Context, stream uuid.UUID) (through, last uint64, err error) {
-	var t, m int64
-	err = l.pool.QueryRow(ctx, bookedThroughSQL, stream).Scan(&t, &m)
+// Booked says how far a stream is booked: the last sequence before the first gap, 0 for a
+// stream that the ledger does not track.
+func (l *Ledger) Booked(ctx context.Context, stream uuid.UUID) (through uint64, err error) {
+	var t int64
+	err = l.pool.QueryRow(ctx, bookedThroughSQL, stream).Scan(&t)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, 0, fmt.Errorf("ledger: read how far the stream is booked: %w", err)
+		return 0, fmt.Errorf("ledger: read how far the stream is booked: %w", err)
 	}
-	return uint64(t), uint64(m), nil
+	return uint64(t), nil
+}
+
+// Mark is when a message of a stream was stored. Of two streams that were the same up to a
+// point, those behind it tell one from the other.
+type Mark struct {
+	Sequence uint64
+	StoredAt time.Time // microseconds
+}
+
+// Marks returns what [Ledger.FoldBooked] noted of a stream, newest first: one an hour.
+func (l *Ledger) Marks(ctx context.Context, stream uuid.UUID) ([]Mark, error) {
+	rows, err := l.pool.Query(ctx, "select sequence, stored_at from ai_stream_marks where stream_id = $1 order by sequence desc", stream)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the stream's marks: %w", err)
+	}
+	marks, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Mark])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the stream's marks: %w", err)
+	}
+	return marks, nil
 }
 
 // foldLock lets one process at a time fold.
 const foldLock = 0x71de6a81
 
-// FoldBooked puts what bookings noted into one row. Without it [Ledger.Booked] is right
-// all the same, but ever slower. Of two that are called at once, one does nothing.
-func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID) error {
+// FoldBooked puts what bookings noted into one row, and notes the stream's last message.
+// Without it [Ledger.Booked] is right all the same, but ever slower. Of two that are
+// called at once, one does nothing.
+func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID, last Mark) error {
 	err := l.inTx(ctx, func(tx pgx.Tx) error {
 		var mine bool
 		if err := tx.QueryRow(ctx, "select pg_try_advisory_xact_lock($1)", foldLock).Scan(&mine); err != nil || !mine {
@@ -104,6 +128,13 @@ func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID) error {
 		}
 		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
 			return err
+		}
+		if last.Sequence > 0 {
+			if _, err := tx.Exec(ctx, `insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
+				on conflict (stream_id, hour) do update set sequence = excluded.sequence, stored_at = excluded.stored_at where ai_stream_marks.sequence < excluded.sequence`,
+				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt); err != nil {
+				return err
+			}
 		}
 		// A batch whose consumer died between its shares is delivered again, as another one.
 		_, err := tx.Exec(ctx, "delete from ai_booked_shares where booked_at < now() - interval '1 day'")
@@ -125,7 +156,11 @@ func (l *Ledger) Unbook(ctx context.Context, stream uuid.UUID, from uint64) erro
 		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, "update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, int64(max(from, 1)))
+		from := int64(max(from, 1)) // 0 is always booked
+		if _, err := tx.Exec(ctx, "delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, from); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, from)
 		return err
 	})
 	if err != nil {

@@ -39,3 +39,13 @@ create table ai_booked_shares (
     booked_at timestamptz    not null default now(),
     primary key (stream_id, batch_id, share)
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+
+-- When messages of a stream were stored, one an hour: a stream that was restored from a
+-- backup uses sequences a second time, and is booked only as far as it is the same stream.
+create table ai_stream_marks (
+    stream_id uuid        not null references ai_usage_streams on delete cascade,
+    hour      timestamptz not null,
+    sequence  bigint      not null,
+    stored_at timestamptz not null,
+    primary key (stream_id, hour)
+);

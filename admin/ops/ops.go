@@ -59,8 +59,11 @@ type quarantineRequest struct {
 // Verification says whether ledger, totals and gates agree.
 type Verification struct {
 	ledger.Verification
-	Gates int  `json:"gates"` // that answered
-	OK    bool `json:"ok"`
+	Gates int `json:"gates"` // that answered
+	// Behind is how many messages the usage stream has acknowledged that the ledger lacks,
+	// as far as it knows: consumers book them again.
+	Behind uint64 `json:"behind"`
+	OK     bool   `json:"ok"`
 }
 
 // Deleted is how many ledger rows a deletion or an erasure touched.

@@ -36,6 +36,7 @@ type Config struct {
 type Service struct {
 	cfg        Config
 	log        *slog.Logger
+	js         jetstream.JetStream
 	quarantine quarantine.Store
 	tokens     *identity.Tokens
 	tasks      sync.WaitGroup
@@ -64,7 +65,7 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js),
+	return &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js),
 		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger), slots: make(chan struct{}, atOnce)}, nil
 }
 
@@ -89,6 +90,8 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectTokenRevoke:      handle(s.revokeToken),
 		subjectLoginLink:        handle(s.loginLink),
 		subjectSimulate:         handle(s.simulate),
+		subjectRebook:           handle(s.rebook),
+		subjectPosition:         handle(s.position),
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, events.SubjectAdmin+"."), ".", "-")
 		limit := quickly

@@ -3,12 +3,14 @@ package ops
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -28,6 +30,12 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		return nil, err
 	}
 	v := Verification{Verification: found}
+	switch p, err := stream.Compare(ctx, s.js, s.cfg.Ledger); {
+	case err == nil:
+		v.Behind = p.Missing()
+	case !errors.Is(err, stream.ErrNoStream): // without one nothing was acknowledged
+		return nil, err
+	}
 	v.Gates, err = s.countGates()
 	if err != nil {
 		return nil, err
@@ -51,7 +59,7 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		}
 		v.Differences = append(v.Differences, differences...)
 	}
-	v.OK = len(v.Differences) == 0
+	v.OK = len(v.Differences) == 0 && v.Behind == 0
 	return v, nil
 }
 

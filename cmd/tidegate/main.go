@@ -30,6 +30,7 @@ type cli struct {
 	LoginLink  loginLinkCmd  `cmd:"" help:"Print a one-time login link for the admin page."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`
 	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
+	Rebook     rebookCmd     `cmd:"" help:"Book again what the usage stream holds: mends a ledger that lacks something. What it has is recognised."`
 	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`
 
 	Meter meterCmd `cmd:"" help:"Say what would be counted for recorded provider replies, one JSON object a line."`

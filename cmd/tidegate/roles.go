@@ -10,10 +10,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/identity/web"
@@ -31,6 +33,10 @@ func (s *system) runRoles(ctx context.Context) error {
 	}
 	s.checks.Add("postgres", s.ledger.Ping)
 	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
+	if err := s.startWatcher(group); err != nil {
+		_ = listener.Close()
+		return err
+	}
 	for role, start := range map[string]func(*pool.ContextPool) error{"consumer": s.startConsumer, "gate": s.startGate, "admin": s.startAdmin} {
 		if !s.cmd.has(role) {
 			continue
@@ -57,16 +63,36 @@ func (s *system) runRoles(ctx context.Context) error {
 	return group.Wait()
 }
 
+// startWatcher watches whether this ledger has what its stream acknowledged, and that
+// both belong together: no role may run where they do not.
+func (s *system) startWatcher(group *pool.ContextPool) error {
+	nc, err := s.connect("watcher")
+	if err != nil {
+		return err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	s.watcher = stream.NewWatcher(js, s.ledger)
+	s.checks.Add("ledger", func(context.Context) error { return s.watcher.Behind() })
+	group.Go(func(ctx context.Context) error {
+		defer nc.Close()
+		return s.watcher.Run(ctx)
+	})
+	return nil
+}
+
 func (s *system) startConsumer(group *pool.ContextPool) error {
 	nc, err := s.connectChecked("consumer")
 	if err != nil {
 		return err
 	}
-	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, AckWait: s.cmd.AckWait, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
+	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, AdoptStreams: s.cmd.AdoptStreams, AckWait: s.cmd.AckWait, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return err
 	}
-	s.checks.Add("consumer", ready(c.Ready(), "streams and partitions are not there yet"))
+	s.checks.Add("consumer", func(context.Context) error { return c.Health() })
 	group.Go(func(ctx context.Context) error {
 		defer nc.Close()
 		return c.Run(ctx)
@@ -79,7 +105,7 @@ func (s *system) startGate(group *pool.ContextPool) error {
 	if err != nil {
 		return err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/health"
@@ -25,15 +26,16 @@ import (
 )
 
 type runCmd struct {
-	Data        string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
-	HTTP        string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
-	NatsURL     string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
-	NatsAddr    string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
-	Replicas    int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
-	DatabaseURL string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
-	Roles       []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
-	Receipts    string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
-	Demo        bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
+	Data         string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
+	HTTP         string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
+	NatsURL      string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
+	NatsAddr     string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
+	Replicas     int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
+	AdoptStreams bool     `help:"Take over usage streams of another ledger, which is gone for good, and book all that they hold." env:"TIDEGATE_ADOPT_STREAMS"`
+	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
+	Roles        []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
+	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
+	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
 	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
 
@@ -59,6 +61,7 @@ type system struct {
 	checks   health.Checks
 
 	gateReady <-chan struct{}
+	watcher   *stream.Watcher // of the ledger and its stream
 
 	access   *access // nil without the role admin
 	receipts string  // where the receipt scan is served; empty: nowhere

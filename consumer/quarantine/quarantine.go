@@ -66,6 +66,19 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 	return out, nil
 }
 
+// OriginOf is where the event at that place of msg comes from, as its copy says it.
+func OriginOf(msg jetstream.Msg, place int) (Origin, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return Origin{}, err
+	}
+	o := Origin{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Place: place}
+	if first, ok := replayedArrival(msg.Headers()); ok {
+		o.Sequence, o.Place = first.Sequence, events.PlaceIn(first.Place, place)
+	}
+	return o, nil
+}
+
 // subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one.
 func subject(original string, reason events.Reason) string {
 	base := events.SubjectQuarantine + "." + string(reason)
@@ -101,20 +114,16 @@ const (
 	headerReplayTime     = "Tidegate-Replay-Time"
 )
 
-// Arrival is when a message first entered the stream.
-func Arrival(msg jetstream.Msg) (events.Arrival, error) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return events.Arrival{}, err
-	}
+// Arrival is when a message with that metadata and those headers first entered the stream.
+func Arrival(meta *jetstream.MsgMetadata, headers nats.Header) events.Arrival {
 	arrival := events.Arrival{Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
 	// Anybody can write these headers. All they can move is the derived id of an
 	// event in the port that they may publish for, and only into the past.
-	if first, ok := replayedArrival(msg.Headers()); ok && !first.Time.After(arrival.Time) {
+	if first, ok := replayedArrival(headers); ok && !first.Time.After(arrival.Time) {
 		first.Replayed = arrival.Time
-		return first, nil
+		return first
 	}
-	return arrival, nil
+	return arrival
 }
 
 func replayedArrival(h nats.Header) (events.Arrival, bool) {

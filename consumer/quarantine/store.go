@@ -75,6 +75,25 @@ func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error
 	return list, nil
 }
 
+// Origins returns where all quarantined events came from.
+func (s Store) Origins(ctx context.Context) (map[Origin]struct{}, error) {
+	const page = 1000
+	all := map[Origin]struct{}{}
+	for from := uint64(1); ; {
+		list, err := s.List(ctx, from, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			all[e.Origin] = struct{}{}
+			from = e.Sequence + 1
+		}
+		if len(list) < page {
+			return all, nil
+		}
+	}
+}
+
 // Get returns one event, or [ErrNotFound].
 func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)

@@ -8,11 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -112,7 +113,7 @@ func streams(t *testing.T, c *client) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := consumer.EnsureStreams(t.Context(), js, 1); err != nil {
+	if _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
 		t.Fatal(err)
 	}
 	return js

@@ -1,4 +1,4 @@
--- The last sequence before the first gap, and the last one of all.
+-- The last sequence before the first gap.
 with complete as (
     select batch_id from ai_booked_shares where stream_id = $1 group by batch_id having count(*) = max(shares)
 ), noted as (
@@ -8,5 +8,5 @@ with complete as (
 ), everything as (
     select booked + coalesce(noted.sequences, '{}') as booked from ai_usage_streams, noted where id = $1
 )
-select coalesce((select upper(r) - 1 from unnest(booked) r where r @> 0::bigint), 0), coalesce(upper(booked) - 1, 0)
+select coalesce((select upper(r) - 1 from unnest(booked) r where r @> 0::bigint), 0)
 from everything
