@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/quarantine"
@@ -137,7 +138,7 @@ func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
 	for name, values := range raw.Header {
 		replayed.Header[name] = values
 	}
-	replayed.Header.Del(events.MsgIDHeader)
+	replayed.Header.Del(jetstream.MsgIDHeader)
 	if _, err := s.js.PublishMsg(t.Context(), replayed); err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 		out.Header.Set(headerPlace, strconv.Itoa(place))
 		id += ":" + strconv.Itoa(place)
 	}
-	out.Header.Set(events.MsgIDHeader, id)
+	out.Header.Set(jetstream.MsgIDHeader, id)
 	// An event that is refused again after a replay keeps its first arrival: the
 	// id that is derived from it must not change.
 	if first, ok := replayedArrival(msg.Headers()); ok {

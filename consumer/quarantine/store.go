@@ -114,7 +114,7 @@ func (s Store) Replay(ctx context.Context, sequence uint64) error {
 		msg.Header.Set(headerReplayPlace, strconv.Itoa(event.Origin.Place))
 	}
 	msg.Header.Set(headerReplayTime, event.Arrived.Format(time.RFC3339Nano))
-	msg.Header.Set(events.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
+	msg.Header.Set(jetstream.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
 	if _, err := s.js.PublishMsg(ctx, msg); err != nil {
 		return fmt.Errorf("quarantine: send event %d back: %w", sequence, err)
 	}

@@ -206,7 +206,7 @@ func TestServiceGetsItsAnswersAndAlerts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jsAsService.Publish(t.Context(), "ai.usage.p1", []byte(`{}`), jetstream.WithMsgID("p1:1")); err != nil {
+	if _, err := jsAsService.Publish(t.Context(), "ai.usage.p1", []byte(`{}`)); err != nil {
 		t.Fatalf("an event is not acknowledged: %v", err)
 	}
 	if n := stored(t, js, events.UsageStream); n != 1 {
