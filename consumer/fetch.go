@@ -65,14 +65,19 @@ func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, qu
 	}
 }
 
-// handOver gives a batch to the writers.
+// handOver gives a batch to the writers. All of it is in flight before one of them is
+// waited for: with Postgres away that takes longer than the server waits.
 func (c *Consumer) handOver(parts [][]delivery, few bool, queues []chan []delivery) {
 	if few {
 		parts = [][]delivery{slices.Concat(parts...)}
 	}
-	for i, part := range parts {
+	for _, part := range parts {
 		if len(part) > 0 {
 			c.inFlight.add(part)
+		}
+	}
+	for i, part := range parts {
+		if len(part) > 0 {
 			queues[i] <- part
 		}
 	}
@@ -96,8 +101,8 @@ func (c *Consumer) fetch(durable jetstream.Consumer, in *intake, linger time.Dur
 		if err := in.takeAll(batch, err); err != nil {
 			return err
 		}
-		if in.n-before < room { // that was all for now
-			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(linger))
+		if left := c.room(in); in.n-before < room && left > 0 { // that was all for now
+			batch, err := durable.Fetch(left, jetstream.FetchMaxWait(linger))
 			return in.takeAll(batch, err)
 		}
 	}

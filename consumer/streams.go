@@ -16,8 +16,12 @@ import (
 const (
 	minStreamAge = 35 * 24 * time.Hour // a month and the time to notice
 	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
-	dupeWindow   = 10 * time.Minute
-	defaultBatch = 25_000
+	// The usage stream forgets message ids as fast as nats-server can: the ledger knows
+	// events for ever and compares them, where JetStream would drop one for a header. The
+	// quarantine remembers its own for as long as a copy may have to be sent again.
+	usageWindow      = 100 * time.Millisecond
+	quarantineWindow = 10 * time.Minute
+	defaultBatch     = 25_000
 )
 
 // EnsureStreams creates the usage and the quarantine stream, or checks the ones
@@ -34,7 +38,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 		Replicas:           replicas,
 		MaxAge:             minStreamAge,
 		MaxMsgSize:         maxStoredMsg,
-		Duplicates:         dupeWindow,
+		Duplicates:         usageWindow,
 		DenyPurge:          true,
 		DenyDelete:         true,
 		AllowAtomicPublish: true,
@@ -48,7 +52,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, replicas int) er
 		Discard:     jetstream.DiscardNew,
 		Storage:     jetstream.FileStorage,
 		Replicas:    replicas,
-		Duplicates:  dupeWindow,
+		Duplicates:  quarantineWindow,
 		DenyPurge:   true,
 		AllowDirect: true,
 	}
@@ -73,6 +77,26 @@ func ensureStream(ctx context.Context, js jetstream.JetStream, want jetstream.St
 	}
 	if problems := lossy(stream.CachedInfo().Config, want.Subjects); len(problems) > 0 {
 		return &LossyStreamError{Stream: want.Name, Problems: problems}
+	}
+	return shortenWindow(ctx, js, stream.CachedInfo().Config, want.Duplicates)
+}
+
+// shortenWindow makes a stream of an earlier version, or of somebody else, forget message
+// ids as soon as ours do.
+func shortenWindow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, want time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second) // NATS does not answer what it forbids
+	defer cancel()
+	// In two steps: while it changes, nats-server 2.15 may look once more for what to forget,
+	// and when to look again, by the window that was.
+	for _, window := range []time.Duration{2 * want, want} {
+		if have.Duplicates <= window {
+			continue
+		}
+		have.Duplicates = window
+		if _, err := js.UpdateStream(ctx, have); err != nil {
+			return fmt.Errorf("consumer: stream %s remembers message ids for longer than %s, so that a header could swallow an event, and that cannot be changed from here: %w (mend it with: nats stream edit %s --dupe-window=%s)",
+				have.Name, want, err, have.Name, want)
+		}
 	}
 	return nil
 }
