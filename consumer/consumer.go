@@ -242,7 +242,7 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	durable, err := stream.EnsureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait, min(through, same)+1, p.Last.Sequence)
+	durable, err := stream.EnsureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait, min(through, same)+1)
 	if err != nil {
 		return err
 	}

@@ -212,7 +212,7 @@ func (s *Service) listQuarantine(ctx context.Context, r quarantineListRequest) (
 	list, err := s.quarantine.List(ctx, r.From, clamp(r.Limit, maxQuarantined))
 	for i := range list { // the whole is one request away
 		list[i].Payload, list[i].Headers = nil, nil
-		list[i].Text = list[i].Text[:min(len(list[i].Text), 200)]
+		list[i].Text = strings.ToValidUTF8(list[i].Text[:min(len(list[i].Text), 200)], "") // not half a character
 	}
 	return quarantineReply{list}, err
 }

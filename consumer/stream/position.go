@@ -126,7 +126,7 @@ func Same(ctx context.Context, js jetstream.JetStream, marks []ledger.Mark, firs
 
 // EnsureDurable creates or updates the durable consumer that all replicas share. A new one
 // begins at sequence from.
-func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWait time.Duration, from, last uint64) (jetstream.Consumer, error) {
+func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWait time.Duration, from uint64) (jetstream.Consumer, error) {
 	want := jetstream.ConsumerConfig{
 		Durable:       events.ConsumerName,
 		Description:   "books AI usage events; all replicas share it",
@@ -138,13 +138,10 @@ func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWa
 		OptStartSeq:   from,
 	}
 	have, err := js.Consumer(ctx, events.UsageStream, events.ConsumerName)
-	if err == nil && have.CachedInfo().Delivered.Stream > last {
-		// The stream was restored from a backup that is older than the durable, which
-		// would wait for sequences that are used a second time.
-		if err := js.DeleteConsumer(ctx, events.UsageStream, events.ConsumerName); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return nil, fmt.Errorf("durable %s is ahead of its stream and cannot be removed: %w", events.ConsumerName, err)
+	if err == nil {
+		if err := notAhead(ctx, js, have.CachedInfo().Delivered.Stream); err != nil {
+			return nil, err
 		}
-		err = jetstream.ErrConsumerNotFound
 	}
 	if err == nil { // where it began cannot be changed
 		want.DeliverPolicy, want.OptStartSeq = have.CachedInfo().Config.DeliverPolicy, have.CachedInfo().Config.OptStartSeq
@@ -156,4 +153,17 @@ func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWa
 		return nil, fmt.Errorf("durable %s: %w", events.ConsumerName, err)
 	}
 	return durable, nil
+}
+
+// notAhead refuses a durable that was kept while its stream was put back to an older copy.
+func notAhead(ctx context.Context, js jetstream.JetStream, delivered uint64) error {
+	stream, err := js.Stream(ctx, events.UsageStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", events.UsageStream, err)
+	}
+	if delivered > stream.CachedInfo().State.LastSeq {
+		return fmt.Errorf("durable %s is ahead of its stream, which an older copy has replaced: it would pass over what comes next (mend it with: nats consumer rm %s %s)",
+			events.ConsumerName, events.UsageStream, events.ConsumerName)
+	}
+	return nil
 }

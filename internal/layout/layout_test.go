@@ -51,7 +51,7 @@ var below = map[string][]string{
 	"ledger":     {"events", "identity", "internal/killpoint"},
 	"consumer":   {"events", "ledger", "internal/killpoint"},
 	"gate":       {"events", "ledger", "internal/killpoint", "internal/inbox", "internal/intake"},
-	"admin":      {"events", "ledger", "identity", "consumer/quarantine", "internal/inbox", "internal/intake"},
+	"admin":      {"events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/inbox", "internal/intake"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev"},
 }
