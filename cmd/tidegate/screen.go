@@ -3,10 +3,11 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/internal/dsn"
 )
 
 // screen says on one page what was started, where, and what to try.
@@ -20,8 +21,8 @@ func (s *system) screen(w io.Writer, addr string) {
 	}
 	fmt.Fprintf(w, "\n%s %s\n\n", paint(bold, "Tidegate"), paint(faint, version))
 	for _, line := range [][3]string{
-		{"NATS", redactDSN(s.natsURL), natsWhat},
-		{"Postgres", redactDSN(s.dbURL), postgresWhat},
+		{"NATS", dsn.Redact(s.natsURL), natsWhat},
+		{"Postgres", dsn.Redact(s.dbURL), postgresWhat},
 		{"HTTP", "http://" + addr, "/healthz  /readyz  /metrics"},
 		{"Data", s.cmd.Data, ""},
 		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
@@ -38,8 +39,8 @@ func (s *system) screen(w io.Writer, addr string) {
 	// Copy and paste must work whatever port was chosen.
 	cli, nats := os.Args[0], "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
-		cli = "TIDEGATE_NATS_URL=" + redactDSN(s.natsURL) + " " + cli
-		nats = "nats -s " + redactDSN(s.natsURL)
+		cli = "TIDEGATE_NATS_URL=" + dsn.Redact(s.natsURL) + " " + cli
+		nats = "nats -s " + dsn.Redact(s.natsURL)
 	}
 	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
 	for _, line := range [][2]string{
@@ -50,13 +51,4 @@ func (s *system) screen(w io.Writer, addr string) {
 		fmt.Fprintf(w, "  %s\n  %s\n\n", paint(faint, "# "+line[1]), line[0])
 	}
 	fmt.Fprintf(w, "%s\n\n", paint(faint, "More: "+os.Args[0]+" --help. The nats command: https://github.com/nats-io/natscli, or make nats."))
-}
-
-// redactDSN hides the password of a connection string in URL form.
-func redactDSN(dsn string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "(a connection string)"
-	}
-	return u.Redacted()
 }
