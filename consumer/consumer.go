@@ -8,14 +8,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
+	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -114,14 +115,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.DrainTimeout, stop) })()
 
-	group := pool.New()
+	var group, housekeeping sync.WaitGroup // a panic in them ends the process: see cmd/tidegate
 	queues := make([]chan []delivery, writers)
 	for i := range queues {
 		queues[i] = make(chan []delivery, 1)
 		group.Go(func() { c.write(drain, i, queues[i]) })
 	}
 	background, stopBackground := context.WithCancel(drain)
-	housekeeping := pool.New()
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
 	housekeeping.Go(func() { c.beat(background, durable) })
 	housekeeping.Go(func() { c.maintain(background) })
@@ -200,6 +200,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		killpoint.Here("sweep")
 		for more := true; more && ctx.Err() == nil; {
 			found, err := c.cfg.Ledger.SweepHolds(ctx)
 			if err != nil && ctx.Err() == nil {

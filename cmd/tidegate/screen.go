@@ -11,7 +11,7 @@ import (
 )
 
 // screen says on one page what was started, where, and what to try.
-func (s *system) screen(w io.Writer, addr string) {
+func (s *system) screen(w io.Writer) {
 	natsWhat, postgresWhat := "external", "external"
 	if s.nats != nil {
 		natsWhat = "embedded, every message synced to disk"
@@ -23,7 +23,7 @@ func (s *system) screen(w io.Writer, addr string) {
 	for _, line := range [][3]string{
 		{"NATS", dsn.Redact(s.natsURL), natsWhat},
 		{"Postgres", dsn.Redact(s.dbURL), postgresWhat},
-		{"HTTP", "http://" + addr, "/healthz  /readyz  /metrics"},
+		{"HTTP", s.admin.url(), "/healthz  /readyz  /metrics"},
 		{"Data", s.cmd.Data, ""},
 		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
 	} {
@@ -31,20 +31,21 @@ func (s *system) screen(w io.Writer, addr string) {
 	}
 	if s.newLink != nil {
 		path, expires := s.newLink(time.Now())
-		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, "http://"+addr+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, strings.TrimSuffix(s.pageURL(), "/")+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
-	if s.receipts != "" {
-		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, "http://"+s.receipts), paint(faint, "drop a receipt; the same sign-in holds"))
+	if s.receipts != nil {
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, s.receipts.url()), paint(faint, "drop a receipt; the same sign-in holds"))
 	}
-	// Copy and paste must work whatever port was chosen.
-	cli, nats := os.Args[0], "nats"
+	// Copy and paste must work whatever port was chosen. By a flag: a variable that is
+	// exported would make the next run here join this one's NATS.
+	where, nats := "", "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
-		cli = "TIDEGATE_NATS_URL=" + dsn.Redact(s.natsURL) + " " + cli
+		where = " --nats-url " + dsn.Redact(s.natsURL)
 		nats = "nats -s " + dsn.Redact(s.natsURL)
 	}
 	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
 	for _, line := range [][2]string{
-		{cli + " budget set p1 --soft 800 --hard 1000", "give a port a budget"},
+		{os.Args[0] + " budget set p1 --soft 800 --hard 1000" + where, "give a port a budget"},
 		{nats + ` pub ai.usage.p1 '{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}'`, "report an AI call"},
 		{nats + ` req ai.budget.check.p1 '{"estimated_tokens":200}'`, "may p1 spend 200 more? (no: 900 of 1,000 are used)"},
 	} {

@@ -24,19 +24,24 @@ func Redact(address string) string {
 		return "(a connection string)"
 	}
 	parts := strings.SplitAfter(address, "://")
+	postgres := false
 	for i, part := range parts {
-		parts[i] = secretParameter.ReplaceAllString(redactOne(part), "${1}"+hidden)
+		parts[i] = secretParameter.ReplaceAllString(redactOne(part, postgres), "${1}"+hidden)
+		postgres = strings.HasSuffix(part, "postgres://") || strings.HasSuffix(part, "postgresql://")
 	}
 	return strings.Join(parts, "")
 }
 
 // redactOne takes what stands between two schemes.
-func redactOne(part string) string {
+func redactOne(part string, postgres bool) string {
 	at := strings.LastIndexByte(part, '@')
 	if at < 0 {
 		return part
 	}
 	user, _, hasPassword := strings.Cut(part[:at], ":")
+	if !hasPassword && postgres {
+		return part
+	}
 	if !hasPassword { // NATS takes a token in place of the user
 		return hidden + part[at:]
 	}

@@ -32,6 +32,7 @@ func TestRedact(t *testing.T) {
 		"postgres://h/db?sslpassword=secret":          "postgres://h/db?sslpassword=xxxxx",
 		"postgres://u:p@h/db?application_name=me":     "postgres://u:xxxxx@h/db?application_name=me",
 		"postgres:///tidegate?host=/data/sock&user=u": "postgres:///tidegate?host=/data/sock&user=u",
+		"postgres://tidegate@/tidegate?host=/data":    "postgres://tidegate@/tidegate?host=/data",
 	} {
 		if got := Redact(address); got != want {
 			t.Errorf("%s is shown as %s, want %s", address, got, want)
