@@ -16,9 +16,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -159,14 +159,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.DrainTimeout, stop) })()
 
-	group := pool.New()
+	var group, housekeeping sync.WaitGroup // a panic in them ends the process: see cmd/tidegate
 	queues := make([]chan part, writers)
 	for i := range queues {
 		queues[i] = make(chan part, 1)
 		group.Go(func() { c.write(drain, i, queues[i]) })
 	}
 	background, stopBackground := context.WithCancel(drain)
-	housekeeping := pool.New()
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
 	housekeeping.Go(func() { c.beat(background) })
 	housekeeping.Go(func() { c.maintain(background) })
@@ -303,6 +302,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		killpoint.Here("sweep")
 		for more := true; more && ctx.Err() == nil; {
 			found, err := c.cfg.Ledger.SweepHolds(ctx)
 			if err != nil && ctx.Err() == nil {

@@ -31,7 +31,7 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 		return nil, err
 	}
 	// What needs Postgres must not outlive its request by much, but may outlive ctx.
-	ctx = context.WithoutCancel(ctx)
+	lasting := context.WithoutCancel(ctx)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
@@ -39,8 +39,8 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
 		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
 		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
-		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
-		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
+		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(lasting, base, g.set) }},
+		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(lasting, base, g.report) }},
 		// Last: whoever waits for a check to be answered finds all the others there.
 		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 	} {
@@ -51,7 +51,10 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 			}
 		}
 	}
-	return service, g.cfg.Conn.Flush()
+	if err := g.flush(ctx); err != nil {
+		return nil, errors.Join(err, service.Stop())
+	}
+	return service, nil
 }
 
 // buffers for replies: a check allocates next to nothing.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,8 +27,11 @@ import (
 type Config struct {
 	Conn   *nats.Conn     // required; stays the caller's
 	Ledger *ledger.Ledger // required
+	// Permissions are those that an API token can be made for: any other is a typing error.
+	Permissions []string
 	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
 	NewLink func(now time.Time) (path string, expires time.Time)
+	PageURL string           // of the page that NewLink's paths are on
 	Logger  *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
 }
@@ -42,6 +46,7 @@ type Service struct {
 	tasks      sync.WaitGroup
 	intake     intake.Intake // of tasks
 	slots      chan struct{}
+	service    atomic.Pointer[micro.Service] // nil until Run has registered everything
 }
 
 const (
@@ -102,11 +107,24 @@ func (s *Service) Run(ctx context.Context) error {
 			return errors.Join(err, service.Stop())
 		}
 	}
+	s.service.Store(&service)
 	<-ctx.Done()
 	err = service.Stop()
 	s.intake.Close()
 	s.tasks.Wait()
 	return err
+}
+
+// Health says why operators are not answered now; nil: they are.
+func (s *Service) Health() error {
+	service := s.service.Load()
+	switch {
+	case service == nil:
+		return errors.New("operators are not answered yet")
+	case (*service).Stopped():
+		return errors.New("operators are not answered any more")
+	}
+	return nil
 }
 
 // endpoint answers each request on a goroutine of its own, a few at a time.
