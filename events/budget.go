@@ -75,7 +75,7 @@ func (r CheckRequest) Validate() error {
 type Verdict struct {
 	Allowed         bool          `json:"allowed"`
 	Reason          RefusalReason `json:"reason"` // "" when allowed
-	SoftCapWarning  bool          `json:"soft_cap_warning"`
+	SoftCapWarning  bool          `json:"soft_cap_warning"` // used + held + what was asked reach the soft cap, allowed or not
 	Enabled         bool          `json:"enabled"` // false: no budget binds this port
 	Period          Period        `json:"period"`
 	PeriodStart     time.Time     `json:"period_start"`

@@ -63,8 +63,10 @@ func capOf(n *int64) *int64 {
 	return n
 }
 
-// decide is the whole of the budget rules: read top down, the first match wins.
-// It is a pure function; used and held are those of the period that contains now.
+// decide is the whole of the budget rules: read top down, the first match decides
+// allowed and reason. The warning does not depend on them: whoever is refused is past
+// the soft cap too. It is a pure function; used and held are those of the period that
+// contains now.
 func decide(l *limits, used, held, estimate int64, now time.Time) events.Verdict {
 	start, end := periods[l.period].Bounds(now)
 	v := events.Verdict{
@@ -84,11 +86,10 @@ func decide(l *limits, used, held, estimate int64, now time.Time) events.Verdict
 		v.Reason = events.ReasonHardCapReached
 	case l.hard != noCap && asked > l.hard:
 		v.Reason = events.ReasonEstimateExceedsHardCap
-	case l.soft != noCap && asked >= l.soft:
-		v.Allowed, v.SoftCapWarning = true, true
 	default:
 		v.Allowed = true
 	}
+	v.SoftCapWarning = l.enabled && l.soft != noCap && asked >= l.soft
 	return v
 }
 
