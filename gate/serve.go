@@ -147,7 +147,7 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 }
 
 func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
-	var r events.ReportRequest
+	var r events.GetRequest
 	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
 	if err != nil {
 		return to, err
