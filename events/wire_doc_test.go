@@ -57,7 +57,9 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
 				err = r.Budget().Validate()
 			}
-		case events.SubjectBudgetGet, events.SubjectReport:
+		case events.SubjectBudgetGet:
+			_, err = events.DecodeRequest(base, subject, payload, new(events.GetRequest))
+		case events.SubjectReport:
 			var r events.ReportRequest
 			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil && r.By != "" && !r.By.Valid() {
 				err = errors.New("no such dimension")

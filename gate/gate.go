@@ -209,7 +209,7 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
-		v.Allowed, v.SoftCapWarning, v.Reason = false, false, events.ReasonGateStale
+		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}
 	return v
 }

@@ -2,9 +2,7 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -171,20 +169,17 @@ func (s *Service) sent(req micro.Request, err error) {
 }
 
 var (
-	errBusy       = errors.New("too many operators' requests are under way: try again")
-	errStopping   = errors.New("this process is stopping: try again, another one may answer")
-	errBadRequest = errors.New("the request cannot be read")
-	errNoLinks    = errors.New("this installation has no login links: people sign in at the OIDC provider")
+	errBusy     = errors.New("too many operators' requests are under way: try again")
+	errStopping = errors.New("this process is stopping: try again, another one may answer")
+	errNoLinks  = errors.New("this installation has no login links: people sign in at the OIDC provider")
 )
 
 // handle decodes the request for f.
 func handle[T any](f func(context.Context, T) (any, error)) func(context.Context, []byte) (any, error) {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var request T
-		if len(body) > 0 {
-			if err := json.Unmarshal(body, &request); err != nil {
-				return nil, fmt.Errorf("%w: %w", errBadRequest, err)
-			}
+		if err := events.DecodeStrict(body, &request); err != nil {
+			return nil, err
 		}
 		return f(ctx, request)
 	}
@@ -194,7 +189,7 @@ func (s *Service) fault(req micro.Request, err error) {
 	code := 503
 	var field *events.FieldError
 	switch {
-	case errors.As(err, &field), errors.Is(err, errBadRequest), errors.Is(err, identity.ErrBadTokenRequest):
+	case errors.As(err, &field), errors.Is(err, identity.ErrBadTokenRequest):
 		code = 400
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
 		code = 404
