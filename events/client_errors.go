@@ -9,9 +9,10 @@ import (
 // too long, or there is no connection to NATS. Trying again later may help.
 var ErrUnavailable = errors.New("the budget gate is unavailable")
 
-// ErrConflict says that a budget was changed by somebody else in between: read it
-// again and decide anew.
-var ErrConflict = errors.New("the stored version is another one")
+// ErrConflict says that what is stored is not what the request goes by. A budget was
+// changed by somebody else in between: read it again and decide anew. Or an idempotency
+// key holds tokens for another request.
+var ErrConflict = errors.New("what is stored is not what the request goes by")
 
 // ServiceError is a fault that the gate reports, as opposed to a refusal.
 type ServiceError struct {

@@ -25,7 +25,8 @@ type Reservation struct {
 // must then cost no more than GrantedTokens and be settled before ExpiresAt: that
 // is what keeps a port within its hard cap.
 //
-// It needs [ClientConfig.Publisher]. The errors are those of [Client.Check]. After
+// It needs [ClientConfig.Publisher]. The errors are those of [Client.Check], and
+// [ErrConflict] when r.IdempotencyKey holds tokens for another request. After
 // [ErrUnavailable] a hold may exist that nobody knows: it expires. A retry with
 // the same IdempotencyKey finds it.
 func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, error) {

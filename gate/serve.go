@@ -194,10 +194,11 @@ func (g *Gate) fault(reply string, err error) {
 	g.metrics.faults.Inc()
 	code, what := http.StatusServiceUnavailable, "the ledger cannot be asked right now: "+err.Error()
 	var field *events.FieldError
+	var key *ledger.KeyConflict
 	switch {
 	case errors.As(err, &field):
 		code, what = http.StatusBadRequest, err.Error()
-	case errors.Is(err, ledger.ErrConflict):
+	case errors.Is(err, ledger.ErrConflict), errors.As(err, &key):
 		code, what = http.StatusConflict, err.Error()
 	case errors.Is(err, errBusy), errors.Is(err, errStopping):
 		what = err.Error()
