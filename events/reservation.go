@@ -44,7 +44,7 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 	}
 	port := r.PortID
 	r.PortID = "" // the subject says it
-	if err := c.ask(ctx, SubjectReserve, port, r, &reservation.Verdict); err != nil {
+	if err := c.ask(ctx, question{base: SubjectReserve, repeatable: r.IdempotencyKey != ""}, port, r, &reservation.Verdict); err != nil {
 		reservation.Verdict = c.undecided(err)
 		return reservation, err
 	}
@@ -92,5 +92,5 @@ func (c *Client) Release(ctx context.Context, port, reservationID string) error 
 		return err
 	}
 	r.PortID = ""
-	return c.ask(ctx, SubjectRelease, port, r, &Released{})
+	return c.ask(ctx, question{base: SubjectRelease, repeatable: true}, port, r, &Released{})
 }

@@ -9,6 +9,9 @@ const (
 	ConsumerName     = "ai-usage-ledger" // the durable that all consumer replicas share
 	GateService      = "ai-budget-gate"  // the NATS micro service
 	MsgIDHeader      = "Nats-Msg-Id"     // JetStream's de-duplication window, a first filter only
+
+	TimeoutHeader  = "Tidegate-Timeout-Ms" // of a request: how long its caller waits for the answer
+	TryAgainHeader = "Tidegate-Try-Again"  // of a fault, "true": nothing was done, the same may be asked again
 )
 
 // Subjects without a port token take the port from the payload; they are for

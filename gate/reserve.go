@@ -96,7 +96,7 @@ func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 	g.metrics.countReserve(v, t.request.EstimatedTokens)
 	buf = v.AppendJSON(buf[:0])
-	g.sent(g.cfg.Conn.Publish(t.reply, buf))
+	g.sent(inbox.Publish(g.cfg.Conn, t.reply, buf))
 	return buf
 }
 

@@ -41,7 +41,7 @@ type Difference struct {
 // whole ledger: seconds per ten million rows.
 func (l *Ledger) Verify(ctx context.Context, now time.Time) (Verification, error) {
 	v := Verification{Since: l.Oldest(now), Differences: []Difference{}}
-	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := l.reportPool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return v, fmt.Errorf("ledger: verify: %w", err)
 	}
