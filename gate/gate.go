@@ -72,13 +72,19 @@ type Gate struct {
 	service micro.Service        // the same
 	metrics metrics
 
-	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
-	slow   chan struct{}
-	tasks  sync.WaitGroup
-	intake intake.Intake // of tasks and lanes
+	// Requests that need Postgres run beside the memory answers, when it is their turn.
+	// Changes do not stand in line behind reports.
+	changes, reports *intake.Line
+	tasks            sync.WaitGroup
+	intake           intake.Intake // of tasks and lanes
 }
 
-const slowAtOnce = 16
+// How many requests that need Postgres run at once, and how many of each kind may wait.
+const (
+	changesAtOnce = 8
+	reportsAtOnce = 4
+	slowWaiting   = 1024
+)
 
 // New returns a gate. It does not talk to the network.
 func New(cfg Config) (*Gate, error) {
@@ -105,9 +111,9 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
-		alerts: make(chan ledger.Alert, 1024),
-		ready:  make(chan struct{}),
-		slow:   make(chan struct{}, slowAtOnce),
+		alerts:  make(chan ledger.Alert, 1024),
+		ready:   make(chan struct{}),
+		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
 	g.hearing.wake = make(chan struct{}, 1)
 	g.metrics = newMetrics(cfg.Registerer, g)

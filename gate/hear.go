@@ -169,9 +169,7 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 		}
 	}
 	g.memory.mu.RUnlock()
-	if body, err := json.Marshal(answer); err == nil {
-		_ = msg.Respond(body)
-	}
+	g.sent(inbox.Send(g.cfg.Conn, msg.Reply, answer))
 }
 
 func (g *Gate) loaded() bool {

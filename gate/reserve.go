@@ -69,13 +69,17 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []stri
 	g.answerAll(live, reserved)
 }
 
-// answerAll sends verdicts, except for those that would refuse what another gate may
+// answerAll sends verdicts, or the faults there are instead, except for those that would refuse what another gate may
 // give back.
 func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 	var body []byte
 	var again []reserveTask
 	var refusals []*events.Verdict
 	for i, t := range tasks {
+		if r.Faults[i] != nil {
+			g.fault(t.reply, r.Faults[i])
+			continue
+		}
 		if r.Leased[i] && time.Since(t.at) < recallFor {
 			again, refusals = append(again, t), append(refusals, &r.Verdicts[i])
 			continue
@@ -92,7 +96,7 @@ func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 	g.metrics.countReserve(v, t.request.EstimatedTokens)
 	buf = v.AppendJSON(buf[:0])
-	g.sent(g.cfg.Conn.Publish(t.reply, buf))
+	g.sent(inbox.Publish(g.cfg.Conn, t.reply, buf))
 	return buf
 }
 

@@ -32,7 +32,7 @@ func (l *Ledger) Shares(ctx context.Context, port string, by events.Dimension, s
 	if !ok {
 		return nil, &events.FieldError{Reason: events.ReasonInvalidField, Field: "by", Value: string(by), Rule: "must be feature, model, user or day"}
 	}
-	rows, err := l.pool.Query(ctx, sql, port, start, end)
+	rows, err := l.reportPool.Query(ctx, sql, port, start, end)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: usage of %s by %s: %w", port, by, err)
 	}
