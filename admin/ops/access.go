@@ -90,7 +90,7 @@ func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s ledger.Simu
 func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
 	for _, p := range r.Permissions {
 		if !slices.Contains(s.cfg.Permissions, p) {
-			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", errBadRequest, p, strings.Join(s.cfg.Permissions, ", "))
+			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", identity.ErrBadTokenRequest, p, strings.Join(s.cfg.Permissions, ", "))
 		}
 	}
 	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
