@@ -45,7 +45,7 @@ type Service struct {
 	tasks      sync.WaitGroup
 	intake     intake.Intake // of tasks
 	slots      chan struct{}
-	service    atomic.Pointer[micro.Service] // nil until Run has registered everything
+	service    atomic.Pointer[micro.Service] // nil until NATS knows all of it
 }
 
 const (
@@ -104,6 +104,12 @@ func (s *Service) Run(ctx context.Context) error {
 			return errors.Join(err, service.Stop())
 		}
 	}
+	for ctx.Err() == nil && s.cfg.Conn.FlushTimeout(time.Second) != nil { // NATS is not there yet
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	s.service.Store(&service)
 	<-ctx.Done()
 	err = service.Stop()
@@ -118,7 +124,7 @@ func (s *Service) Health() error {
 	switch {
 	case service == nil:
 		return errors.New("operators are not answered yet")
-	case (*service).Stopped():
+	case (*service).Stopped(), s.cfg.Conn.IsClosed():
 		return errors.New("operators are not answered any more")
 	}
 	return nil
