@@ -108,6 +108,12 @@ func (s *Service) Run(ctx context.Context) error {
 			return errors.Join(err, service.Stop())
 		}
 	}
+	for ctx.Err() == nil && s.cfg.Conn.FlushTimeout(time.Second) != nil { // NATS is not there yet
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 	s.service.Store(&service)
 	<-ctx.Done()
 	err = service.Stop()
@@ -122,7 +128,7 @@ func (s *Service) Health() error {
 	switch {
 	case service == nil:
 		return errors.New("operators are not answered yet")
-	case (*service).Stopped():
+	case (*service).Stopped(), s.cfg.Conn.IsClosed():
 		return errors.New("operators are not answered any more")
 	}
 	return nil

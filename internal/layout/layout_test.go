@@ -109,3 +109,17 @@ func TestReach(t *testing.T) {
 		}
 	}
 }
+
+// conc's groups and pools hold a panic until somebody waits for them. Who waits for a
+// loop of this system does so when the process ends: it would live on, look well, and do
+// nothing. sync.WaitGroup and errgroup let the panic end the process. (conc/stream is
+// waited for after each batch.)
+func TestNobodyHoldsAPanic(t *testing.T) {
+	for _, p := range list(t) {
+		for _, imported := range p.Imports {
+			if imported == "github.com/sourcegraph/conc" || imported == "github.com/sourcegraph/conc/pool" {
+				t.Errorf("%s imports %s: start goroutines with sync.WaitGroup or errgroup", strings.TrimPrefix(p.ImportPath, module), imported)
+			}
+		}
+	}
+}
