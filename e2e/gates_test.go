@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 func TestReplicasAgree(t *testing.T) {
@@ -153,8 +155,12 @@ func TestColdGateDoesNotAnswer(t *testing.T) {
 func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
-	var c clock
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: time.Minute, Now: c.now}))
+	cable := lay(t, s.url)
+	behind := must(ledger.Open(t.Context(), ledger.Config{URL: cable.url}))
+	t.Cleanup(behind.Close)
+	var later atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: behind, MaxStale: time.Minute, Now: now}))
 	s.background(g.Run)
 	<-g.Ready()
 	s.setBudget("capped", -1, 1000, events.PeriodMonth)
@@ -162,7 +168,8 @@ func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	if v := s.check("capped", 1); !v.Allowed {
 		t.Fatalf("fresh: %+v", v)
 	}
-	c.set(time.Now().Add(2 * time.Minute)) // to this gate, all it knows is old now
+	cable.cut()
+	later.Store(int64(2 * time.Minute)) // all it knows is old now
 	if v := s.check("capped", 1); v.Allowed || v.Reason != events.ReasonGateStale {
 		t.Errorf("stale, with a hard cap: %+v, want gate_stale", v)
 	}

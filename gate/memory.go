@@ -48,9 +48,17 @@ func newMemory() *memory { return &memory{ports: map[string]*port{}} }
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	l, held, asOf = unlimited, m.held[id].Held, m.age()
-	if p, ok := m.ports[id]; ok {
-		l, used = p.limits, p.used(now)
+	l, asOf = unlimited, m.age()
+	p, ok := m.ports[id]
+	if ok {
+		l = p.limits
+	}
+	start, end := periods[l.period].Bounds(now)
+	if ok {
+		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
+	}
+	if s := m.held[id]; !s.At.Before(start) { // what was held before counts no more
+		held = s.Held
 	}
 	return l, used, held, asOf
 }
@@ -158,8 +166,13 @@ func (m *memory) port(id string) *port {
 	return p
 }
 
+// setBack is how far back the database's clock may be set, or be found to be, without
+// its period being forgotten already.
+const setBack = time.Minute
+
 // oldestDay is the first day that any current period can contain.
 func oldestDay(now time.Time) ledger.Day {
+	now = now.Add(-setBack)
 	month, _ := events.PeriodMonth.Bounds(now)
 	week, _ := events.PeriodWeek.Bounds(now)
 	return min(ledger.DayOf(month), ledger.DayOf(week))

@@ -152,7 +152,7 @@ func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
 	if err != nil {
 		return to, err
 	}
-	l, _, _, _ := g.memory.lookup(port, g.cfg.Now())
+	l, _, _, _ := g.memory.lookup(port, g.now())
 	body, err := json.Marshal(l.budget())
 	return append(to, body...), err
 }
@@ -181,7 +181,7 @@ func (g *Gate) report(ctx context.Context, base string, req micro.Request) (any,
 	if err != nil {
 		return nil, err
 	}
-	return g.cfg.Ledger.Report(ctx, port, r.By, g.cfg.Now())
+	return g.cfg.Ledger.Report(ctx, port, r.By, g.now())
 }
 
 var (
