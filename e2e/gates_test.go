@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
@@ -43,44 +41,6 @@ func TestReplicasAgree(t *testing.T) {
 				t.Fatal("a gate does not know the budget")
 			}
 		}
-	}
-}
-
-func TestAlertsAreSentOncePerCapAndPeriod(t *testing.T) {
-	t.Parallel()
-	s := start(t, options{gates: 3})
-	var mu sync.Mutex
-	var alerts []events.Alert
-	sub, err := s.nc.Subscribe("ai.alert.>", func(msg *nats.Msg) {
-		var a events.Alert
-		if json.Unmarshal(msg.Data, &a) == nil && msg.Subject == "ai.alert."+a.PortID {
-			mu.Lock()
-			defer mu.Unlock()
-			alerts = append(alerts, a)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(alerts)
-	}
-	s.setBudget("p1", 800, 1000, events.PeriodMonth)
-	s.spend("p1", 700, time.Time{})
-	s.spend("p1", 150, time.Time{})
-	s.eventually("the soft cap's alert", func() bool { return count() == 1 })
-	for range 5 {
-		s.spend("p1", 50, time.Time{})
-	}
-	s.eventually("the hard cap's alert", func() bool { return count() == 2 })
-	time.Sleep(300 * time.Millisecond) // a second one would have come by now
-	mu.Lock()
-	defer mu.Unlock()
-	if len(alerts) != 2 || alerts[0].Cap != "soft" || alerts[0].CapTokens != 800 || alerts[1].Cap != "hard" || alerts[1].CapTokens != 1000 || alerts[1].UsedTokens < 1000 {
-		t.Errorf("alerts %+v, want one for each cap", alerts)
 	}
 }
 

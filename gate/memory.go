@@ -16,6 +16,9 @@ import (
 type memory struct {
 	mu    sync.RWMutex
 	ports map[string]*port
+	// over has the ports that had used more than their hard cap when that was set to its
+	// value: how much.
+	over map[string]int64
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -42,7 +45,7 @@ type port struct {
 	alerted                         alerted
 }
 
-func newMemory() *memory { return &memory{ports: map[string]*port{}} }
+func newMemory() *memory { return &memory{ports: map[string]*port{}, over: map[string]int64{}} }
 
 // lookup returns the port's limits, and its used and held tokens in the current period.
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
@@ -109,9 +112,20 @@ func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.held, m.heldAsOf = held, at
 }
 
-func (p *port) used(now time.Time) int64 {
-	start, end := periods[p.limits.period].Bounds(now)
-	return p.between(ledger.DayOf(start), ledger.DayOf(end))
+// setLimits takes over a budget. A cap that is another one now may be reached again.
+func (p *port) setLimits(l *limits) {
+	old := p.limits
+	p.limits = l
+	if old.enabled != l.enabled || old.period != l.period {
+		p.alerted = alerted{}
+		return
+	}
+	if old.soft != l.soft {
+		p.alerted.soft = false
+	}
+	if old.hard != l.hard {
+		p.alerted.hard, p.alerted.looked = false, false
+	}
 }
 
 // between sums the days [start, end).
@@ -191,6 +205,7 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate 
 	}
 	for _, id := range n.Deleted {
 		delete(m.ports, id)
+		delete(m.over, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
 		}
@@ -205,7 +220,7 @@ func (m *memory) applyBudget(id string, b events.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 		p.changed = m.round
 	}
 }
@@ -231,7 +246,7 @@ func (m *memory) readBudget(id string, b events.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 	}
 }
 
@@ -265,13 +280,14 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 			continue
 		}
 		if p.limitsRead != m.round {
-			p.limits = unlimited
+			p.setLimits(unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil
 		}
 		if p.limits == unlimited && len(p.tokens) == 0 {
 			delete(m.ports, id)
+			delete(m.over, id)
 		}
 		p.forgetBefore(oldest)
 	}
