@@ -48,7 +48,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
-	// Now is the clock, read once per decision. Default time.Now.
+	// Now is this machine's clock. Decisions go by the database's, which the gate reckons
+	// from this one; each reads it once. Default time.Now.
 	Now func() time.Time
 }
 
@@ -58,6 +59,7 @@ type Gate struct {
 	id        string
 	log       *slog.Logger
 	memory    *memory
+	clock     clock // the database's
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
@@ -210,7 +212,7 @@ func (g *Gate) lookup(port string, now time.Time) (l *limits, used, held int64, 
 
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
-	now := g.cfg.Now()
+	now := g.now()
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf

@@ -78,8 +78,8 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 		g.missedSomething()
 		return
 	}
-	now := g.cfg.Now()
-	g.memory.applyTotals(n, oldestDay(now), g.hearing.complete(n, now))
+	now := g.now()
+	g.memory.applyTotals(n, oldestDay(now), g.hearing.complete(n, g.cfg.Now()))
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
 	}
@@ -151,7 +151,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
 	g.leases.recall(n.PortID, time.Now(), 0) // they were granted under the old one
-	g.considerAlert(n.PortID, g.cfg.Now())
+	g.considerAlert(n.PortID, g.now())
 }
 
 // tellUsed answers an operator's verification.
@@ -184,9 +184,9 @@ func (g *Gate) loaded() bool {
 // resyncUntilLoaded reads everything for the first time, as often as it takes.
 func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
 	for {
-		_, err := g.resync(ctx)
+		err := g.readHolds(ctx) // first, since it tells the time
 		if err == nil {
-			err = g.readHolds(ctx)
+			_, err = g.resync(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -247,7 +247,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
 	g.hearing.beginReading()
 	g.memory.beginReading()
-	oldest := oldestDay(g.cfg.Now())
+	oldest := oldestDay(g.now())
 	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
 		g.memory.readDays(days[0].PortID, days)
 	})
@@ -256,7 +256,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 		return time.Since(began), err
 	}
 	g.memory.endReading(asOf, oldest)
-	g.considerAllAlerts(g.cfg.Now())
+	g.considerAllAlerts(g.now())
 	return time.Since(began), nil
 }
 

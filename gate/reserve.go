@@ -155,7 +155,8 @@ func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
 	}
 }
 
-// followHolds keeps what check knows of holds no older than a moment.
+// followHolds keeps what check knows of holds and of the database's clock no older than
+// a moment.
 func (g *Gate) followHolds(ctx context.Context) {
 	for ctx.Err() == nil {
 		killpoint.Here("follow-holds")
@@ -172,11 +173,12 @@ func (g *Gate) readHolds(ctx context.Context) error {
 	defer cancel()
 	g.holds.Lock()
 	defer g.holds.Unlock()
-	begun := time.Now()
+	begun, asked := time.Now(), g.cfg.Now()
 	list, at, err := g.cfg.Ledger.Standings(ctx)
 	if err != nil {
 		return err
 	}
+	g.followClock(asked, g.cfg.Now(), at)
 	held := make(map[string]ledger.Standing, len(list))
 	for _, s := range list {
 		held[s.PortID] = s

@@ -213,7 +213,7 @@ func (g *Gate) report(base string, req micro.Request) (slow, error) {
 		return nil, err
 	}
 	return func(ctx context.Context) (any, error) {
-		return g.cfg.Ledger.Report(ctx, port, r.By, g.cfg.Now())
+		return g.cfg.Ledger.Report(ctx, port, r.By, g.now())
 	}, nil
 }
 
