@@ -166,14 +166,13 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 		port, changeTries, ErrConflict)
 }
 
-// Usage returns a port's usage in the current period of its budget.
+// Usage returns a page of a port's usage in the current period of its budget. While
+// Report.More, ask again with After = Report.Next for the next one. Pages are not of one
+// moment: what grows meanwhile may move from a page to come to one that was read.
 func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
 	var report Report
-	if err := checkPort(r.PortID); err != nil {
+	if err := r.Validate(); err != nil {
 		return report, err
-	}
-	if r.By != "" && !r.By.Valid() {
-		return report, invalid("by", r.By, "must be feature, model, user or day")
 	}
 	port := r.PortID
 	r.PortID = ""

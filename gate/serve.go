@@ -208,12 +208,15 @@ func (g *Gate) set(base string, req micro.Request) (slow, error) {
 
 func (g *Gate) report(base string, req micro.Request) (slow, error) {
 	var r events.ReportRequest
-	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err == nil {
+		err = r.Validate()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return func(ctx context.Context) (any, error) {
-		return g.cfg.Ledger.Report(ctx, port, r.By, g.now())
+		return g.cfg.Ledger.Report(ctx, r, g.now())
 	}, nil
 }
 

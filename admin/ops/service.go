@@ -87,6 +87,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectPorts:            handle(s.ports),
 		subjectPortDelete:       handle(s.deletePort),
 		subjectHolds:            handle(s.holds),
+		subjectUnsettled:        handle(s.unsettled),
 		subjectUserErase:        handle(s.eraseUser),
 		subjectQuarantineList:   handle(s.listQuarantine),
 		subjectQuarantineShow:   handle(s.showQuarantined),
@@ -220,7 +221,13 @@ func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, err
 }
 
 func (s *Service) holds(ctx context.Context, r holdsRequest) (any, error) {
-	return s.cfg.Ledger.Holds(ctx, r.PortID)
+	live, err := s.cfg.Ledger.LiveHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return holdsReply{live}, err
+}
+
+func (s *Service) unsettled(ctx context.Context, r unsettledRequest) (any, error) {
+	unsettled, err := s.cfg.Ledger.UnsettledHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return unsettledReply{unsettled}, err
 }
 
 func (s *Service) eraseUser(ctx context.Context, r userEraseRequest) (any, error) {
