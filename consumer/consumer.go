@@ -16,10 +16,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -161,14 +161,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.DrainTimeout, stop) })()
 
-	group := pool.New()
+	var group, housekeeping sync.WaitGroup // a panic in them ends the process: see cmd/tidegate
 	queues := make([]chan part, writers)
 	for i := range queues {
 		queues[i] = make(chan part, 1)
 		group.Go(func() { c.write(drain, i, queues[i]) })
 	}
 	background, stopBackground := context.WithCancel(drain)
-	housekeeping := pool.New()
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
 	housekeeping.Go(func() { c.beat(background) })
 	housekeeping.Go(func() { c.maintain(background) })
@@ -237,15 +236,11 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if replaces {
 		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
 	}
-	same, err := c.findSame(ctx, id, p)
+	booked, err := c.trust(ctx, id)
 	if err != nil {
 		return err
 	}
-	through, err := c.cfg.Ledger.Booked(ctx, id)
-	if err != nil {
-		return err
-	}
-	durable, err := stream.EnsureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait, min(through, same)+1, p.Last.Sequence)
+	durable, err := stream.EnsureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait, booked+1)
 	if err != nil {
 		return err
 	}
@@ -255,20 +250,33 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	return nil
 }
 
-// findSame returns the last sequence up to which the stream is known to be the one that was
-// booked. If it is not as long as it was, what follows is booked again.
-func (c *Consumer) findSame(ctx context.Context, id uuid.UUID, p stream.Position) (uint64, error) {
-	marks, err := c.cfg.Ledger.Marks(ctx, id)
-	if err != nil || len(marks) == 0 {
+// trust returns the last sequence up to which the stream is booked and is known to be the
+// stream that was. If it was put back to an older copy, what follows is booked again.
+func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
+	through, err := c.cfg.Ledger.Booked(ctx, id)
+	if err != nil {
 		return 0, err
 	}
-	same, err := stream.Same(ctx, c.js, marks, p.First)
-	if err != nil || same == marks[0] {
-		return same.Sequence, err
+	marks, err := c.cfg.Ledger.Marks(ctx, id)
+	if err != nil {
+		return 0, err
 	}
-	c.log.Error("the usage stream is not what it was: an older copy of it was put back. What it holds is booked again from where it differs; events are recognised by their ids",
-		"from", same.Sequence+1, "last", marks[0].Sequence)
-	return same.Sequence, c.cfg.Ledger.Unbook(ctx, id, same.Sequence+1)
+	same, last, err := stream.Same(ctx, c.js, marks)
+	if err != nil {
+		return 0, err
+	}
+	from, differs := last+1, len(marks) > 0 && same != marks[0]
+	if differs {
+		from = same.Sequence + 1
+	}
+	if differs || through >= from {
+		c.log.Error("the usage stream is not what it was: an older copy of it was put back. What it holds is booked again from where it differs; events are recognised by their ids",
+			"from", from, "booked", through)
+		if err := c.cfg.Ledger.Unbook(ctx, id, from); err != nil {
+			return 0, err
+		}
+	}
+	return min(through, same.Sequence), nil
 }
 
 // maintain creates and drops partitions as months pass.
@@ -297,6 +305,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		killpoint.Here("sweep")
 		for more := true; more && ctx.Err() == nil; {
 			found, err := c.cfg.Ledger.SweepHolds(ctx)
 			if err != nil && ctx.Err() == nil {

@@ -78,10 +78,13 @@ func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 	return nil
 }
 
-// handOver gives a batch to the writers.
+// handOver gives a batch to the writers. All of it is in flight before one of them is
+// waited for: with Postgres away that takes longer than the server waits.
 func (c *Consumer) handOver(parts []part, few bool, queues []chan part) {
-	for i, p := range parts {
+	for _, p := range parts {
 		c.inFlight.add(p.events)
+	}
+	for i, p := range parts {
 		queues[i] <- p
 	}
 	if few {
@@ -123,8 +126,8 @@ func (c *Consumer) fetch(durable jetstream.Consumer, in *intake, linger time.Dur
 		if err := in.takeAll(batch, err); err != nil {
 			return err
 		}
-		if in.n-before < room { // that was all for now
-			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(linger))
+		if left := c.room(in); in.n-before < room && left > 0 { // that was all for now
+			batch, err := durable.Fetch(left, jetstream.FetchMaxWait(linger))
 			return in.takeAll(batch, err)
 		}
 	}

@@ -77,7 +77,7 @@ func (c *Consumer) compare(ctx context.Context) (p stream.Position, err error) {
 	if err != nil || len(marks) == 0 {
 		return p, err
 	}
-	if same, err := stream.Same(ctx, c.js, marks[:1], p.First); err != nil || same != marks[0] {
+	if same, _, err := stream.Same(ctx, c.js, marks[:1]); err != nil || same != marks[0] {
 		return p, cmp.Or(err, errChanged)
 	}
 	return p, nil

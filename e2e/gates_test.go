@@ -193,6 +193,15 @@ func TestFaultsHaveABody(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	for _, c := range []struct{ subject, body, code string }{
+		{"ai.budget.check.p1", `{"estimated_tokns":2000}`, "400"},
+		{"ai.budget.reserve.p1", `{"estimate":2000}`, "400"},
+		{"ai.budget.release.p1", `{"reservation_id":"x","reason":"none"}`, "400"},
+		{"ai.budget.get.p1", `{"by":"day"}`, "400"},
+		{"ai.budget.set.p1", `{"enabled":true,"hard_cap":5}`, "400"},
+		{"ai.budget.usage.p1", `{"dimension":"day"}`, "400"},
+		{"ai.admin.holds", `{"port":"p1"}`, "400"},
+		{"ai.admin.tokens.create", `{"name":"x","permission":["admin.manage_settings"]}`, "400"},
+		{"ai.admin.verify", `{"quick":true}`, "400"},
 		{"ai.budget.check.p1", `nonsense`, "400"},
 		{"ai.budget.check", `{}`, "400"},
 		{"ai.budget.check.p1", `{"port_id":"p2"}`, "400"},

@@ -68,7 +68,7 @@ func (s *system) publishSome(random *rand.Rand) {
 	} else if err := s.publisher.Publish(s.t.Context(), batch); err != nil {
 		s.t.Fatal(err)
 	}
-	// Again, outside JetStream's window for all it knows: without a Msg-Id.
+	// Again, as after an acknowledgement that was lost.
 	for _, u := range batch[:random.IntN(3)] {
 		s.publishRaw(events.Subject(events.SubjectUsage, u.PortID), string(u.AppendJSON(nil)))
 	}

@@ -89,7 +89,6 @@ func TestEventsOfAMessageAreReplayedOnce(t *testing.T) {
 	for sequence := uint64(2); sequence <= 4; sequence++ {
 		raw := must(stream.GetMsg(t.Context(), sequence))
 		again := &nats.Msg{Subject: raw.Subject, Data: raw.Data, Header: maps.Clone(raw.Header)}
-		again.Header.Del(events.MsgIDHeader)
 		must(s.js.PublishMsg(t.Context(), again))
 	}
 	s.spend("newcomer", 100, time.Time{}) // comes after them

@@ -74,9 +74,9 @@ func (r CheckRequest) Validate() error {
 // why, how much is left and when the period rolls over.
 type Verdict struct {
 	Allowed         bool          `json:"allowed"`
-	Reason          RefusalReason `json:"reason"` // "" when allowed
-	SoftCapWarning  bool          `json:"soft_cap_warning"`
-	Enabled         bool          `json:"enabled"` // false: no budget binds this port
+	Reason          RefusalReason `json:"reason"`           // "" when allowed
+	SoftCapWarning  bool          `json:"soft_cap_warning"` // used + held + what was asked reach the soft cap, allowed or not
+	Enabled         bool          `json:"enabled"`          // false: no budget binds this port
 	Period          Period        `json:"period"`
 	PeriodStart     time.Time     `json:"period_start"`
 	ResetsAt        time.Time     `json:"resets_at"`
@@ -157,6 +157,11 @@ func (r SetRequest) Budget() Budget {
 	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, UpdatedBy: r.UpdatedBy}
 }
 
+// GetRequest asks for a port's budget.
+type GetRequest struct {
+	PortID string `json:"port_id,omitempty"`
+}
+
 // Dimension is what a usage report is broken down by.
 type Dimension string
 
@@ -203,17 +208,15 @@ type Share struct {
 }
 
 // DecodeRequest reads a request that arrived on subject (base or base.<port>)
-// into one of the request types and returns the port it is for. An empty payload
-// is an empty request. Every error is a [*FieldError].
+// into one of the request types, as [DecodeStrict] does, and returns the port it is
+// for. Every error is a [*FieldError].
 func DecodeRequest(base, subject string, payload []byte, into any) (port string, err error) {
 	subjectPort, ok := SubjectPort(base, subject)
 	if !ok {
 		return "", refuse(ReasonInvalidField, "subject", subject, "must be "+base+" or "+base+".<port>, the port being 1 to 64 of A-Z a-z 0-9 _ -")
 	}
-	if len(payload) > 0 {
-		if err := decode(payload, into); err != nil {
-			return "", err
-		}
+	if err := DecodeStrict(payload, into); err != nil {
+		return "", err
 	}
 	named := portField(into)
 	switch {
@@ -229,6 +232,8 @@ func DecodeRequest(base, subject string, payload []byte, into any) (port string,
 func portField(request any) *string {
 	switch r := request.(type) {
 	case *CheckRequest:
+		return &r.PortID
+	case *GetRequest:
 		return &r.PortID
 	case *SetRequest:
 		return &r.PortID

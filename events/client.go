@@ -105,7 +105,8 @@ func (c *Client) undecided(err error) Verdict {
 	return v
 }
 
-// Get returns a port's budget. A port without one has Version 0.
+// Get returns a port's budget as it is stored. A port without one has Version 0.
+// While Postgres is away the error is [ErrUnavailable].
 func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 	var b Budget
 	if err := checkPort(port); err != nil {
@@ -116,7 +117,7 @@ func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 }
 
 // Set stores a budget and returns it with its new version. The error is
-// [ErrConflict] when r.IfVersion is not the stored version. After
+// [ErrConflict] when r.IfVersion is not the stored version: [Client.Change] begins again then. After
 // [ErrUnavailable] the budget may have been stored or not: only the answer is
 // known to be missing.
 func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
@@ -131,6 +132,34 @@ func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
 	r.PortID = ""
 	err := c.ask(ctx, SubjectBudgetSet, port, r, &b)
 	return b, err
+}
+
+// changeTries is how often [Client.Change] begins. Of callers that change one budget at
+// the same moment one gets through in each round.
+const changeTries = 8
+
+// Change reads a port's budget, lets edit change it and stores it, unless somebody else
+// stored another one in between: then it begins again with that one, at most 8 times in
+// all, and at last says [ErrConflict] and has stored nothing. So edit may run several
+// times; b.Version is 0 where nothing is stored yet, and edit says in b.UpdatedBy who it
+// is. The other errors are those of [Client.Get] and [Client.Set].
+func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) (Budget, error) {
+	for range changeTries {
+		b, err := c.Get(ctx, port)
+		if err != nil {
+			return Budget{}, err
+		}
+		version := b.Version
+		b.UpdatedBy = ""
+		edit(&b)
+		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
+			Period: b.Period, IfVersion: &version, UpdatedBy: b.UpdatedBy})
+		if !errors.Is(err, ErrConflict) {
+			return b, err
+		}
+	}
+	return Budget{}, fmt.Errorf("events: somebody else changed the budget of %s each of the %d times that it was read and changed here, so nothing is stored; try again: %w",
+		port, changeTries, ErrConflict)
 }
 
 // Usage returns a port's usage in the current period of its budget.

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
@@ -65,7 +66,11 @@ type Gate struct {
 	wants     chan string   // ports that need their next slice
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
-	metrics   metrics
+	heldRead  atomic.Int64  // when what is held was last read, Unix ns
+
+	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
+	service micro.Service        // the same
+	metrics metrics
 
 	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
 	slow   chan struct{}
@@ -119,20 +124,22 @@ func (g *Gate) AsOf() time.Time {
 	return g.memory.age()
 }
 
-// Run loads the totals and then answers until ctx ends. A gate that is still
-// loading does not answer; other replicas do. Run returns after every request it
-// took is answered and its connection is closed. While Postgres is away it goes
-// on answering from memory, ever older (as_of), and heals by itself.
+// Run loads the totals and then answers until ctx ends. A gate that is still loading,
+// or waits for NATS, does not answer; other replicas do. Run returns after every request
+// it took is answered and its connection is closed. While Postgres is away it goes on
+// answering from memory, ever older (as_of), and heals by itself.
 func (g *Gate) Run(ctx context.Context) error {
-	subs, err := g.listen()
-	if err != nil {
+	if err := g.listen(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	background, stop := context.WithCancel(ctx)
 	defer stop()
-	group := pool.New()
+	var group sync.WaitGroup // a panic in it ends the process: see cmd/tidegate
 	group.Go(func() { g.publishAlerts(background) })
-	err = g.awaitLedger(ctx)
+	err := g.awaitLedger(ctx)
 	if err == nil {
 		err = g.resyncUntilLoaded(ctx)
 	}
@@ -145,7 +152,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 	stop()
 	group.Wait()
-	for _, sub := range subs {
+	for _, sub := range g.subs {
 		_ = sub.Unsubscribe()
 	}
 	g.drain()
@@ -159,15 +166,14 @@ func (g *Gate) Run(ctx context.Context) error {
 func (g *Gate) serve(ctx context.Context) error {
 	stopLanes := g.startLanes(context.WithoutCancel(ctx))
 	service, err := g.register(ctx)
-	if err != nil {
-		stopLanes()
-		return err
+	if err == nil {
+		g.service = service
+		close(g.ready)
+		<-ctx.Done()
+		// No new requests. Those on their way to a handler are still answered: by it, or
+		// with a fault that sends the caller to another gate.
+		err = service.Stop()
 	}
-	close(g.ready)
-	<-ctx.Done()
-	// No new requests. Those on their way to a handler are still answered: by it, or
-	// with a fault that sends the caller to another gate.
-	err = service.Stop()
 	g.intake.Close()
 	g.tasks.Wait()
 	stopLanes()
@@ -203,7 +209,7 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
-		v.Allowed, v.SoftCapWarning, v.Reason = false, false, events.ReasonGateStale
+		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}
 	return v
 }

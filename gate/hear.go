@@ -17,8 +17,10 @@ import (
 // nothing; see [due].
 const resyncEvery = time.Minute
 
+const flushTimeout = time.Second
+
 // listen subscribes to everything that changes what the gate remembers.
-func (g *Gate) listen() (subs []*nats.Subscription, err error) {
+func (g *Gate) listen(ctx context.Context) error {
 	g.hearing.begin(time.Now())
 	for subject, handler := range map[string]nats.MsgHandler{
 		events.SubjectTotals:   g.hearTotals,
@@ -28,9 +30,9 @@ func (g *Gate) listen() (subs []*nats.Subscription, err error) {
 	} {
 		sub, err := g.cfg.Conn.Subscribe(subject, handler)
 		if err != nil {
-			return subs, err
+			return err
 		}
-		subs = append(subs, sub)
+		g.subs = append(g.subs, sub)
 	}
 	previous := g.cfg.Conn.Opts.ReconnectedCB
 	g.cfg.Conn.SetReconnectHandler(func(nc *nats.Conn) {
@@ -40,7 +42,22 @@ func (g *Gate) listen() (subs []*nats.Subscription, err error) {
 		g.hearing.begin(time.Now())
 		g.missedSomething() // whatever was published meanwhile
 	})
-	return subs, g.cfg.Conn.Flush()
+	return g.flush(ctx)
+}
+
+// flush returns when the server has everything that was sent to it. It may not be there
+// yet: then there is nobody to answer either.
+func (g *Gate) flush(ctx context.Context) error {
+	for {
+		err := g.cfg.Conn.FlushTimeout(flushTimeout)
+		if err == nil || g.cfg.Conn.IsClosed() {
+			return err
+		}
+		pause(ctx, 50*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {

@@ -78,11 +78,11 @@ func (m *metrics) countReserve(v *events.Verdict, asked int64) {
 
 func (m *metrics) count(v *events.Verdict) {
 	switch {
+	case !v.Allowed:
+		m.refused[v.Reason].Inc()
 	case v.SoftCapWarning:
 		m.warned.Inc()
-	case v.Allowed:
-		m.allowed.Inc()
 	default:
-		m.refused[v.Reason].Inc()
+		m.allowed.Inc()
 	}
 }

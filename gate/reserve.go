@@ -154,6 +154,7 @@ func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
 // followHolds keeps what check knows of holds no older than a moment.
 func (g *Gate) followHolds(ctx context.Context) {
 	for ctx.Err() == nil {
+		killpoint.Here("follow-holds")
 		start := time.Now()
 		if err := g.readHolds(ctx); err != nil && ctx.Err() == nil {
 			g.log.Debug("holds cannot be read; checks count those known", "error", err)
@@ -177,5 +178,6 @@ func (g *Gate) readHolds(ctx context.Context) error {
 		held[s.PortID] = s
 	}
 	g.leases.read(begun, func(string) bool { return true }, func() { g.memory.readHeld(held, at) })
+	g.heldRead.Store(time.Now().UnixNano())
 	return nil
 }

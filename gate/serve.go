@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"sync"
@@ -31,16 +30,16 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 		return nil, err
 	}
 	// What needs Postgres must not outlive its request by much, but may outlive ctx.
-	ctx = context.WithoutCancel(ctx)
+	lasting := context.WithoutCancel(ctx)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
 		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
 		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
-		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
-		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
-		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
+		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.beside(lasting, base, g.get) }},
+		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(lasting, base, g.set) }},
+		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(lasting, base, g.report) }},
 		// Last: whoever waits for a check to be answered finds all the others there.
 		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 	} {
@@ -51,7 +50,10 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 			}
 		}
 	}
-	return service, g.cfg.Conn.Flush()
+	if err := g.flush(ctx); err != nil {
+		return nil, errors.Join(err, service.Stop())
+	}
+	return service, nil
 }
 
 // buffers for replies: a check allocates next to nothing.
@@ -146,15 +148,15 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 	return v.AppendJSON(to), nil
 }
 
-func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
-	var r events.ReportRequest
+// get answers what is stored: whoever changes a budget reads it first, and this gate's
+// memory may not know yet what another one has stored.
+func (g *Gate) get(ctx context.Context, base string, req micro.Request) (any, error) {
+	var r events.GetRequest
 	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
 	if err != nil {
-		return to, err
+		return nil, err
 	}
-	l, _, _, _ := g.memory.lookup(port, g.cfg.Now())
-	body, err := json.Marshal(l.budget())
-	return append(to, body...), err
+	return g.cfg.Ledger.Budget(ctx, port)
 }
 
 func (g *Gate) set(ctx context.Context, base string, req micro.Request) (any, error) {

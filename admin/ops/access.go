@@ -2,6 +2,9 @@ package ops
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/events"
@@ -41,7 +44,8 @@ type tokensReply struct{ Tokens []identity.Token }
 
 // LoginLink signs one browser in, once, until ExpiresAt.
 type LoginLink struct {
-	Path      string    `json:"path"` // behind the address of the admin page
+	URL       string    `json:"url"`  // as the answering process knows itself
+	Path      string    `json:"path"` // of it, behind the address of the admin page
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
@@ -84,6 +88,11 @@ func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s ledger.Simu
 }
 
 func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
+	for _, p := range r.Permissions {
+		if !slices.Contains(s.cfg.Permissions, p) {
+			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", identity.ErrBadTokenRequest, p, strings.Join(s.cfg.Permissions, ", "))
+		}
+	}
 	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
 	return CreatedToken{secret, token}, err
 }
@@ -102,7 +111,7 @@ func (s *Service) loginLink(context.Context, struct{}) (any, error) {
 		return nil, errNoLinks
 	}
 	path, expires := s.cfg.NewLink(s.cfg.Now())
-	return LoginLink{path, expires}, nil
+	return LoginLink{URL: strings.TrimSuffix(s.cfg.PageURL, "/") + path, Path: path, ExpiresAt: expires}, nil
 }
 
 func (s *Service) simulate(ctx context.Context, r SimulateRequest) (any, error) {

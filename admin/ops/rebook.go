@@ -50,7 +50,7 @@ func (s *Service) rebook(ctx context.Context, r rebookRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := p.First
+	from := uint64(1)
 	if !r.Since.IsZero() {
 		if from, err = stream.SequenceAt(ctx, s.js, r.Since); err != nil {
 			return nil, err

@@ -2,12 +2,11 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,8 +25,11 @@ import (
 type Config struct {
 	Conn   *nats.Conn     // required; stays the caller's
 	Ledger *ledger.Ledger // required
+	// Permissions are those that an API token can be made for: any other is a typing error.
+	Permissions []string
 	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
 	NewLink func(now time.Time) (path string, expires time.Time)
+	PageURL string           // of the page that NewLink's paths are on
 	Logger  *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
 }
@@ -42,6 +44,7 @@ type Service struct {
 	tasks      sync.WaitGroup
 	intake     intake.Intake // of tasks
 	slots      chan struct{}
+	service    atomic.Pointer[micro.Service] // nil until Run has registered everything
 }
 
 const (
@@ -102,11 +105,24 @@ func (s *Service) Run(ctx context.Context) error {
 			return errors.Join(err, service.Stop())
 		}
 	}
+	s.service.Store(&service)
 	<-ctx.Done()
 	err = service.Stop()
 	s.intake.Close()
 	s.tasks.Wait()
 	return err
+}
+
+// Health says why operators are not answered now; nil: they are.
+func (s *Service) Health() error {
+	service := s.service.Load()
+	switch {
+	case service == nil:
+		return errors.New("operators are not answered yet")
+	case (*service).Stopped():
+		return errors.New("operators are not answered any more")
+	}
+	return nil
 }
 
 // endpoint answers each request on a goroutine of its own, a few at a time.
@@ -153,20 +169,17 @@ func (s *Service) sent(req micro.Request, err error) {
 }
 
 var (
-	errBusy       = errors.New("too many operators' requests are under way: try again")
-	errStopping   = errors.New("this process is stopping: try again, another one may answer")
-	errBadRequest = errors.New("the request cannot be read")
-	errNoLinks    = errors.New("this installation has no login links: people sign in at the OIDC provider")
+	errBusy     = errors.New("too many operators' requests are under way: try again")
+	errStopping = errors.New("this process is stopping: try again, another one may answer")
+	errNoLinks  = errors.New("this installation has no login links: people sign in at the OIDC provider")
 )
 
 // handle decodes the request for f.
 func handle[T any](f func(context.Context, T) (any, error)) func(context.Context, []byte) (any, error) {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var request T
-		if len(body) > 0 {
-			if err := json.Unmarshal(body, &request); err != nil {
-				return nil, fmt.Errorf("%w: %w", errBadRequest, err)
-			}
+		if err := events.DecodeStrict(body, &request); err != nil {
+			return nil, err
 		}
 		return f(ctx, request)
 	}
@@ -176,7 +189,7 @@ func (s *Service) fault(req micro.Request, err error) {
 	code := 503
 	var field *events.FieldError
 	switch {
-	case errors.As(err, &field), errors.Is(err, errBadRequest), errors.Is(err, identity.ErrBadTokenRequest):
+	case errors.As(err, &field), errors.Is(err, identity.ErrBadTokenRequest):
 		code = 400
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
 		code = 404
@@ -212,7 +225,7 @@ func (s *Service) listQuarantine(ctx context.Context, r quarantineListRequest) (
 	list, err := s.quarantine.List(ctx, r.From, clamp(r.Limit, maxQuarantined))
 	for i := range list { // the whole is one request away
 		list[i].Payload, list[i].Headers = nil, nil
-		list[i].Text = list[i].Text[:min(len(list[i].Text), 200)]
+		list[i].Text = strings.ToValidUTF8(list[i].Text[:min(len(list[i].Text), 200)], "") // not half a character
 	}
 	return quarantineReply{list}, err
 }

@@ -36,7 +36,7 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 	case !errors.Is(err, stream.ErrNoStream): // without one nothing was acknowledged
 		return nil, err
 	}
-	v.Gates, err = s.countGates()
+	v.Gates, err = s.countGates(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,11 @@ func (s *Service) compareGates(ctx context.Context, page []ledger.PortTokens, ga
 		if len(differences) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return differences, ctx.Err()
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 		ports := make([]string, 0, len(page))
 		for _, p := range page {
 			if differing[p.PortID] || len(differing) == 0 {
@@ -122,12 +126,12 @@ func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates 
 }
 
 // countGates asks who is there.
-func (s *Service) countGates() (n int, err error) {
+func (s *Service) countGates(ctx context.Context) (n int, err error) {
 	subject, err := micro.ControlSubject(micro.PingVerb, events.GateService, "")
 	if err != nil {
 		return 0, err
 	}
-	err = s.gather(context.Background(), subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
+	err = s.gather(ctx, subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
 		n++
 		return nil
 	})
@@ -145,12 +149,12 @@ func (s *Service) gather(ctx context.Context, subject string, body []byte, want 
 	if err := s.cfg.Conn.PublishRequest(subject, inbox, body); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for range want {
-		msg, err := sub.NextMsgWithContext(ctx)
+		msg, err := sub.NextMsgWithContext(waiting)
 		if err != nil || msg.Header.Get("Status") == "503" {
-			return nil // nobody else
+			return ctx.Err() // nobody else, if nobody cut the wait short
 		}
 		if err := each(msg); err != nil {
 			return err

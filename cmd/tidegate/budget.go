@@ -44,33 +44,29 @@ type budgetSetCmd struct {
 
 func (c *budgetSetCmd) Run(ctx context.Context) error {
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
-		now, err := client.Get(ctx, c.Port)
-		if err != nil {
-			return err
-		}
-		r := events.SetRequest{PortID: c.Port, Enabled: now.Enabled || now.Version == 0, SoftCapTokens: now.SoftCapTokens,
-			HardCapTokens: now.HardCapTokens, Period: now.Period, UpdatedBy: whoami()}
-		if now.Version > 0 { // a gate may not know yet what another one stored a moment ago: then it is for the ledger to say
-			r.IfVersion = &now.Version
-		}
-		if c.Soft != nil {
-			r.SoftCapTokens = c.Soft.n
-		}
-		if c.Hard != nil {
-			r.HardCapTokens = c.Hard.n
-		}
-		if c.Period != nil {
-			r.Period = events.Period(*c.Period)
-		}
-		if c.Enabled != nil {
-			r.Enabled = *c.Enabled
-		}
-		b, err := client.Set(ctx, r)
+		b, err := client.Change(ctx, c.Port, c.edit)
 		if err != nil {
 			return err
 		}
 		return c.print(c.Port, b)
 	})
+}
+
+func (c *budgetSetCmd) edit(b *events.Budget) {
+	b.UpdatedBy = whoami()
+	b.Enabled = b.Enabled || b.Version == 0
+	if c.Soft != nil {
+		b.SoftCapTokens = c.Soft.n
+	}
+	if c.Hard != nil {
+		b.HardCapTokens = c.Hard.n
+	}
+	if c.Period != nil {
+		b.Period = events.Period(*c.Period)
+	}
+	if c.Enabled != nil {
+		b.Enabled = *c.Enabled
+	}
 }
 
 func (r remote) print(port string, b events.Budget) error {

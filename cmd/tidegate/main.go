@@ -43,11 +43,8 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var c cli
-	parser := kong.Must(&c,
+func newParser(ctx context.Context, c *cli) *kong.Kong {
+	return kong.Must(c,
 		kong.Name("tidegate"),
 		kong.Description("Tidegate keeps AI spending inside a budget."),
 		kong.UsageOnError(),
@@ -55,6 +52,12 @@ func main() {
 		kong.Vars{"version": version},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	parser := newParser(ctx, new(cli))
 	parsed, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

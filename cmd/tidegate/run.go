@@ -5,17 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
@@ -57,17 +58,16 @@ type system struct {
 	natsURL  string
 	dbURL    string
 	ledger   *ledger.Ledger
+	conns    []*nats.Conn
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
+	admin, receipts *server // nil: not served
+	access          *access // nil without the role admin
+
 	gateReady <-chan struct{}
-	watcher   *stream.Watcher // of the ledger and its stream
-
-	access   *access // nil without the role admin
-	receipts string  // where the receipt scan is served; empty: nowhere
-
-	page    http.Handler                                     // nil without the role admin
-	newLink func(time.Time) (path string, expires time.Time) // nil: there are no login links
+	watcher   *stream.Watcher                                  // of the ledger and its stream
+	newLink   func(time.Time) (path string, expires time.Time) // nil: there are no login links
 }
 
 // headroom is never touched, so it takes address space and no memory. It makes
@@ -75,30 +75,48 @@ type system struct {
 // short-lived events, and at a small heap a fifth of its CPU would go into collecting.
 var headroom = make([]byte, 64<<20)
 
-func (c *runCmd) Run(ctx context.Context) error {
+// Run returns when everything that it started has ended: after a signal, or with the
+// error of whatever could not start or go on.
+func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	defer runtime.KeepAlive(headroom)
-	if c.Demo && !c.has("gate") {
-		return errors.New("--demo needs the role gate, which answers its calls")
-	}
-	if c.Receipts != "" && !c.has("admin") {
-		return errors.New("--receipts needs the role admin, with which people sign in")
+	if err := c.check(givenTo(k)); err != nil {
+		return err
 	}
 	log := c.logger()
 	slog.SetDefault(log)
 	s := &system{cmd: c, log: log, metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
-	if err := s.start(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	err := s.runRoles(ctx)
-	if ctx.Err() != nil {
-		log.Info("stopping")
+	err := s.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
 	}
 	return err
+}
+
+// run listens first, so that whoever asks is told what the start waits for.
+func (s *system) run(ctx context.Context) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, server := range []*server{s.admin, s.receipts} {
+		if server != nil {
+			group.Go(func() error { return server.serve(ctx) })
+		}
+	}
+	group.Go(func() error {
+		if err := s.start(ctx); err != nil {
+			return err
+		}
+		return s.runRoles(ctx, group)
+	})
+	group.Go(func() error {
+		<-ctx.Done()
+		s.log.Info("stopping")
+		return nil
+	})
+	return group.Wait()
 }
 
 func (c *runCmd) has(role string) bool { return slices.Contains(c.Roles, role) }
@@ -114,7 +132,7 @@ func (c *runCmd) logger() *slog.Logger {
 	}
 }
 
-// start brings up the servers and the schema.
+// start brings up NATS, Postgres and the schema.
 func (s *system) start(ctx context.Context) (err error) {
 	c := s.cmd
 	if s.natsURL = c.NatsURL; s.natsURL == "" {
@@ -149,10 +167,15 @@ func (s *system) openLedger(ctx context.Context) error {
 			s.ledger, err = ledger.Open(ctx, ledger.Config{URL: s.dbURL, RetentionMonths: s.cmd.RetentionMonths,
 				KnownPortsOnly: s.cmd.KnownPortsOnly, Logger: s.log})
 		}
-		if err == nil || s.postgres != nil || !migrations.IsConnectError(err) {
+		if err == nil {
+			s.checks.Add("postgres", s.ledger.Ping)
+			return nil
+		}
+		if s.postgres != nil || !migrations.IsConnectError(err) {
 			return err
 		}
 		s.log.Warn("Postgres cannot be reached, trying again", "error", err)
+		s.checks.Add("postgres", health.Failing("cannot be reached: "+err.Error()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -161,17 +184,30 @@ func (s *system) openLedger(ctx context.Context) error {
 	}
 }
 
-// connect makes one role's connection to NATS: in process to the embedded one.
+// connect makes one role's connection to NATS, in process to the embedded one. It is
+// closed once all roles have ended.
 func (s *system) connect(name string) (*nats.Conn, error) {
 	opts := []nats.Option{nats.Name("tidegate " + name)}
 	if s.nats != nil {
 		opts = append(opts, s.nats.InProcess())
 	}
-	return events.Connect(s.natsURL, opts...)
+	nc, err := events.Connect(s.natsURL, opts...)
+	if err == nil {
+		s.conns = append(s.conns, nc)
+	}
+	return nc, err
 }
 
 // stop ends the servers, Postgres last but one: whoever needs them has ended.
 func (s *system) stop() {
+	for _, server := range []*server{s.admin, s.receipts} {
+		if server != nil {
+			_ = server.listener.Close() // it was never served, or is closed
+		}
+	}
+	for _, nc := range s.conns {
+		nc.Close()
+	}
 	if s.ledger != nil {
 		s.ledger.Close()
 	}
@@ -185,9 +221,7 @@ func (s *system) stop() {
 	if s.nats != nil {
 		s.nats.Shutdown()
 	}
-	if s.log != nil {
-		s.log.Info("stopped")
-	}
+	s.log.Info("stopped")
 }
 
 type migrateCmd struct {

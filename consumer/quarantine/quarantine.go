@@ -4,6 +4,10 @@
 package quarantine
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +34,9 @@ const (
 )
 
 // Copy returns the message to publish for an event that was refused: payload, which
-// came in msg at that place, 0 if nothing else did. Publishing it twice stores it once.
+// came in msg at that place, 0 if nothing else did. Publishing it twice stores it once,
+// within the stream's window; whether an acknowledgement that says "duplicate" means that
+// is for [Store.Holds] to say.
 func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldError) (*nats.Msg, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -48,12 +54,10 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 	out.Header.Set(headerStream, meta.Stream)
 	out.Header.Set(headerSequence, sequence)
 	out.Header.Set(headerTime, meta.Timestamp.UTC().Format(time.RFC3339Nano))
-	id := "q:" + meta.Stream + ":" + sequence
 	if place > 0 {
 		out.Header.Set(headerPlace, strconv.Itoa(place))
-		id += ":" + strconv.Itoa(place)
 	}
-	out.Header.Set(events.MsgIDHeader, id)
+	out.Header.Set(jetstream.MsgIDHeader, copyID(out))
 	// An event that is refused again after a replay keeps its first arrival: the
 	// id that is derived from it must not change.
 	if first, ok := replayedArrival(msg.Headers()); ok {
@@ -77,6 +81,38 @@ func OriginOf(msg jetstream.Msg, place int) (Origin, error) {
 		o.Sequence, o.Place = first.Sequence, events.PlaceIn(first.Place, place)
 	}
 	return o, nil
+}
+
+// origin are the headers that tell an event from every other: no two messages share a
+// stream, a sequence and a time, not even when the stream was removed and made again.
+var origin = []string{headerStream, headerSequence, headerTime, headerPlace, headerSubject}
+
+// copyID is the message id of a copy that bears its event's own origin.
+func copyID(copied *nats.Msg) string {
+	sum := sha256.New()
+	for _, name := range origin {
+		sum.Write([]byte(copied.Header.Get(name) + "\x00"))
+	}
+	sum.Write(copied.Data)
+	return "q:" + hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// sameEvent reports whether two copies are of one event. Why it was refused may have
+// changed between them.
+func sameEvent(stored nats.Header, payload []byte, copied *nats.Msg) bool {
+	for _, name := range origin {
+		if stored.Get(name) != copied.Header.Get(name) {
+			return false
+		}
+	}
+	return bytes.Equal(payload, copied.Data)
+}
+
+// WithoutID returns the same copy, to be stored whatever JetStream knows.
+func WithoutID(copied *nats.Msg) *nats.Msg {
+	out := &nats.Msg{Subject: copied.Subject, Data: copied.Data, Header: maps.Clone(copied.Header)}
+	out.Header.Del(jetstream.MsgIDHeader)
+	return out
 }
 
 // subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one.

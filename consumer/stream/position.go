@@ -22,7 +22,6 @@ type Ledger interface {
 // Position compares a usage stream with its ledger.
 type Position struct {
 	Stream       uuid.UUID
-	First        uint64      // sequence in the stream
 	Last         ledger.Mark // message of the stream
 	Acknowledged uint64      // every message up to this sequence is acknowledged
 	Through      uint64      // every message up to this sequence is booked, or refused
@@ -75,7 +74,6 @@ func look(ctx context.Context, js jetstream.JetStream, owner uuid.UUID) (p Posit
 		return p, fmt.Errorf("stream %s: %w", events.UsageStream, err)
 	}
 	info := stream.CachedInfo()
-	p.First = info.State.FirstSeq
 	p.Last = ledger.Mark{Sequence: info.State.LastSeq, StoredAt: info.State.LastTime.Truncate(time.Microsecond)}
 	switch is := info.Config.Metadata[metaLedger]; is {
 	case owner.String():
@@ -100,33 +98,35 @@ func look(ctx context.Context, js jetstream.JetStream, owner uuid.UUID) (p Posit
 
 // Same returns the newest of marks, given newest first, that the usage stream still has:
 // up to it, it is the stream that was booked. It was restored from a backup if that is
-// not the first of them. Marks that have left the stream by age prove nothing.
-func Same(ctx context.Context, js jetstream.JetStream, marks []ledger.Mark, first uint64) (same ledger.Mark, err error) {
+// not the first of them. Marks that have left the stream by age prove nothing. last is
+// the stream's last sequence.
+func Same(ctx context.Context, js jetstream.JetStream, marks []ledger.Mark) (same ledger.Mark, last uint64, err error) {
 	stream, err := js.Stream(ctx, events.UsageStream)
 	if err != nil {
-		return same, fmt.Errorf("stream %s: %w", events.UsageStream, err)
+		return same, 0, fmt.Errorf("stream %s: %w", events.UsageStream, err)
 	}
+	state := stream.CachedInfo().State
 	for _, m := range marks {
-		if m.Sequence < first {
-			return m, nil
+		if m.Sequence < state.FirstSeq {
+			return m, state.LastSeq, nil
 		}
 		msg, err := stream.GetMsg(ctx, m.Sequence)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		}
 		if err != nil {
-			return same, fmt.Errorf("stream %s: %w", events.UsageStream, err)
+			return same, 0, fmt.Errorf("stream %s: %w", events.UsageStream, err)
 		}
 		if msg.Time.Truncate(time.Microsecond).Equal(m.StoredAt) {
-			return m, nil
+			return m, state.LastSeq, nil
 		}
 	}
-	return same, nil
+	return same, state.LastSeq, nil
 }
 
 // EnsureDurable creates or updates the durable consumer that all replicas share. A new one
 // begins at sequence from.
-func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWait time.Duration, from, last uint64) (jetstream.Consumer, error) {
+func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWait time.Duration, from uint64) (jetstream.Consumer, error) {
 	want := jetstream.ConsumerConfig{
 		Durable:       events.ConsumerName,
 		Description:   "books AI usage events; all replicas share it",
@@ -138,13 +138,10 @@ func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWa
 		OptStartSeq:   from,
 	}
 	have, err := js.Consumer(ctx, events.UsageStream, events.ConsumerName)
-	if err == nil && have.CachedInfo().Delivered.Stream > last {
-		// The stream was restored from a backup that is older than the durable, which
-		// would wait for sequences that are used a second time.
-		if err := js.DeleteConsumer(ctx, events.UsageStream, events.ConsumerName); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return nil, fmt.Errorf("durable %s is ahead of its stream and cannot be removed: %w", events.ConsumerName, err)
+	if err == nil {
+		if err := notAhead(ctx, js, have.CachedInfo().Delivered.Stream); err != nil {
+			return nil, err
 		}
-		err = jetstream.ErrConsumerNotFound
 	}
 	if err == nil { // where it began cannot be changed
 		want.DeliverPolicy, want.OptStartSeq = have.CachedInfo().Config.DeliverPolicy, have.CachedInfo().Config.OptStartSeq
@@ -156,4 +153,17 @@ func EnsureDurable(ctx context.Context, js jetstream.JetStream, batch int, ackWa
 		return nil, fmt.Errorf("durable %s: %w", events.ConsumerName, err)
 	}
 	return durable, nil
+}
+
+// notAhead refuses a durable that was kept while its stream was put back to an older copy.
+func notAhead(ctx context.Context, js jetstream.JetStream, delivered uint64) error {
+	stream, err := js.Stream(ctx, events.UsageStream)
+	if err != nil {
+		return fmt.Errorf("stream %s: %w", events.UsageStream, err)
+	}
+	if delivered > stream.CachedInfo().State.LastSeq {
+		return fmt.Errorf("durable %s is ahead of its stream, which an older copy has replaced: it would pass over what comes next (mend it with: nats consumer rm %s %s)",
+			events.ConsumerName, events.UsageStream, events.ConsumerName)
+	}
+	return nil
 }

@@ -20,7 +20,11 @@ import (
 const (
 	minAge       = 35 * 24 * time.Hour // a month and the time to notice
 	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
-	dupeWindow   = 10 * time.Minute
+	// The usage stream forgets message ids as fast as nats-server can: the ledger knows
+	// events for ever and compares them, where JetStream would drop one for a header. The
+	// quarantine remembers its own for as long as a copy may have to be sent again.
+	usageWindow      = 100 * time.Millisecond
+	quarantineWindow = 10 * time.Minute
 )
 
 // What a stream's metadata says. A copy or a restored backup of a stream says the same.
@@ -46,7 +50,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		Replicas:           replicas,
 		MaxAge:             minAge,
 		MaxMsgSize:         maxStoredMsg,
-		Duplicates:         dupeWindow,
+		Duplicates:         usageWindow,
 		DenyPurge:          true,
 		DenyDelete:         true,
 		AllowAtomicPublish: true,
@@ -60,7 +64,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		Discard:     jetstream.DiscardNew,
 		Storage:     jetstream.FileStorage,
 		Replicas:    replicas,
-		Duplicates:  dupeWindow,
+		Duplicates:  quarantineWindow,
 		DenyPurge:   true,
 		AllowDirect: true,
 	}
@@ -98,6 +102,24 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 	if problems := lossy(have, want.Subjects); len(problems) > 0 {
 		return have, &LossyError{Stream: want.Name, Problems: problems}
 	}
+	return shortenWindow(ctx, js, have, want.Duplicates)
+}
+
+// shortenWindow makes a stream of an earlier version, or of somebody else, forget message
+// ids as soon as ours do.
+func shortenWindow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, want time.Duration) (jetstream.StreamConfig, error) {
+	// In two steps: while it changes, nats-server 2.15 may look once more for what to forget,
+	// and when to look again, by the window that was.
+	for _, window := range []time.Duration{2 * want, want} {
+		if have.Duplicates <= window {
+			continue
+		}
+		have.Duplicates = window
+		if _, err := js.UpdateStream(ctx, have); err != nil {
+			return have, fmt.Errorf("stream %s remembers message ids for longer than %s, so that a header could swallow an event, and that cannot be changed from here: %w (mend it with: nats stream edit %s --dupe-window=%s)",
+				have.Name, want, err, have.Name, want)
+		}
+	}
 	return have, nil
 }
 
@@ -127,7 +149,8 @@ func claim(ctx context.Context, js jetstream.JetStream, have jetstream.StreamCon
 	}
 	have.Metadata = marked(have.Metadata, owner, stream)
 	if _, err := js.UpdateStream(ctx, have); err != nil {
-		return have, fmt.Errorf("stream %s: write into it whose it is: %w", have.Name, err)
+		return have, fmt.Errorf("stream %s does not say whose it is, and that cannot be written from here: %w (mend it with: nats stream edit %s --metadata=%s=%s --metadata=%s=%s)",
+			have.Name, err, have.Name, metaLedger, owner, metaStream, stream)
 	}
 	select {
 	case <-time.After(settle):

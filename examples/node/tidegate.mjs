@@ -44,7 +44,7 @@ export async function open(servers, port, options = {}) {
       const event = { v: 1, id: uuidv7(), measured_by: "provider", status: "ok", ...usage };
       for (let tries = 1; ; tries++) {
         try {
-          await js.publish(`ai.usage.${port}`, JSON.stringify(event), { msgID: `${port}:${event.id}` });
+          await js.publish(`ai.usage.${port}`, JSON.stringify(event)); // no msgID: the ledger knows the event's id
           return event.id;
         } catch (err) {
           if (tries === 60 || nc.isClosed()) throw err;
