@@ -14,7 +14,7 @@ func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 	for p := range queue {
 		outcomes := c.book(ctx, writer, p)
 		c.settleAll(ctx, p.events, outcomes)
-		c.inFlight.remove(p.events)
+		c.inFlight.settled(p.flight)
 	}
 }
 
