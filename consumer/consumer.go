@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -47,7 +48,7 @@ type Config struct {
 	// fetched and not acknowledged. Only a backlog makes batches that large.
 	BatchSize int
 	// AckWait is how long events wait for another consumer when the one that had
-	// fetched them died. All replicas must have the same. Default 10 s.
+	// fetched them died. All replicas must have the same. Default 2 s.
 	AckWait time.Duration
 	// Replicas of streams that have to be created. Default 1.
 	Replicas int
@@ -96,7 +97,7 @@ func New(cfg Config) (*Consumer, error) {
 		return nil, errors.New("consumer: Conn and Ledger are required")
 	}
 	setDefault(&cfg.BatchSize, 25_000)
-	setDefault(&cfg.AckWait, 10*time.Second)
+	setDefault(&cfg.AckWait, 2*time.Second)
 	setDefault(&cfg.Replicas, 1)
 	setDefault(&cfg.DrainTimeout, 8*time.Second)
 	if cfg.Logger == nil {
@@ -154,6 +155,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return err
 	}
 	close(c.ready)
+	c.notices.publish(events.TotalsNotice{}) // gates hear of this consumer before it books
 	// Writers outlive ctx: they finish what was fetched.
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -178,6 +180,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	group.Wait()
 	stopBackground()
 	housekeeping.Wait()
+	c.notices.goodbye()
 	// Acks are publishes: they count only once the server has them.
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()

@@ -35,7 +35,7 @@ const (
 
 	idleWait   = time.Second // how long one pull waits for a first event; also the longest wait to stop
 	chunkBytes = 100_000     // payload decoded by one task: some 256 events
-	pullSize   = 5_000       // messages asked for at once
+	pullSize   = 2_000       // messages asked for at once: a client that is slow to read them must not let them expire
 	batchBytes = 10 << 20    // a batch with that much payload is full: some 27,000 events, however they came
 )
 
@@ -43,6 +43,7 @@ const (
 type part struct {
 	events []delivery
 	share  ledger.Share
+	flight *flight // of the batch
 }
 
 // fetchLoop fetches, decodes and shares out batches until ctx ends. It blocks
@@ -56,8 +57,11 @@ func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 		}
 		from := c.current()
 		in := newIntake(len(queues), c.cfg.Ledger.Oldest(c.cfg.Now()))
+		in.flight = c.inFlight.begin()
 		err := c.fetch(from.durable, in, linger)
-		if n := in.finish(); n > 0 {
+		if n := in.finish(); n == 0 {
+			c.inFlight.handOver(in.flight, 0)
+		} else {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
 			start := time.Now()
@@ -78,12 +82,9 @@ func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 	return nil
 }
 
-// handOver gives a batch to the writers. All of it is in flight before one of them is
-// waited for: with Postgres away that takes longer than the server waits.
+// handOver gives a batch to the writers. It may have to wait for them for long.
 func (c *Consumer) handOver(parts []part, few bool, queues []chan part) {
-	for _, p := range parts {
-		c.inFlight.add(p.events)
-	}
+	c.inFlight.handOver(parts[0].flight, len(parts))
 	for i, p := range parts {
 		queues[i] <- p
 	}
@@ -100,7 +101,7 @@ func (in *intake) shareOut(stream uuid.UUID, few bool) (parts []part) {
 	}
 	for _, events := range shares {
 		if len(events) > 0 {
-			parts = append(parts, part{events: events})
+			parts = append(parts, part{events: events, flight: in.flight})
 		}
 	}
 	batch := uuid.New()
@@ -148,8 +149,10 @@ func (c *Consumer) room(in *intake) int {
 // the writers by port, in the order of the stream.
 type intake struct {
 	oldest  time.Time
-	again   bool // the messages were settled long ago
+	again   bool    // the messages were settled long ago
+	flight  *flight // what keeps them alive; nil: they need not be
 	ordered *stream.Stream
+	pulled  time.Time // when the last pull began
 	chunk   []jetstream.Msg
 	pending int          // bytes of the chunk's payloads
 	n       int          // messages taken in
@@ -168,6 +171,7 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 	if err != nil {
 		return err
 	}
+	in.pulled = time.Now()
 	for msg := range batch.Messages() {
 		in.n++
 		in.bytes += len(msg.Data())
@@ -183,6 +187,9 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 func (in *intake) decodeChunk() {
 	chunk := in.chunk
 	in.chunk, in.pending = nil, 0
+	if in.flight != nil {
+		in.flight.add(chunk, in.pulled)
+	}
 	in.ordered.Go(func() stream.Callback {
 		decoded := make([]delivery, 0, len(chunk))
 		for _, msg := range chunk {

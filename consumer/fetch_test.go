@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,7 +46,7 @@ func (p *pulls) Fetch(n int, _ ...jetstream.FetchOpt) (jetstream.MessageBatch, e
 	p.asked = append(p.asked, n)
 	messages := make(delivered, min(n, p.has[len(p.asked)-1]))
 	for i := range messages {
-		messages[i] = &progress{}
+		messages[i] = &progress{bytes: 8}
 	}
 	return messages, nil
 }
@@ -65,15 +66,22 @@ func (d delivered) Messages() <-chan jetstream.Msg {
 
 func (delivered) Error() error { return nil }
 
+// slowPull is a pull whose messages come one by one.
+type slowPull chan jetstream.Msg
+
+func (s slowPull) Messages() <-chan jetstream.Msg { return s }
+func (slowPull) Error() error                     { return nil }
+
 // progress is a message that counts how often the server was told that it is worked on.
 type progress struct {
 	jetstream.Msg
-	told atomic.Int32
+	bytes int
+	told  atomic.Int32
 }
 
 func (p *progress) InProgress() error { p.told.Add(1); return nil }
 
-func (*progress) Data() []byte                              { return []byte("no event") }
+func (p *progress) Data() []byte                            { return make([]byte, p.bytes) }
 func (*progress) Headers() nats.Header                      { return nil }
 func (*progress) Subject() string                           { return "ai.usage.p1" }
 func (*progress) Metadata() (*jetstream.MsgMetadata, error) { return &jetstream.MsgMetadata{}, nil }
@@ -94,35 +102,48 @@ func TestBatchKeepsToItsSize(t *testing.T) {
 }
 
 // A batch waits for its writers when Postgres is away. All of it is kept from being
-// delivered to somebody else, also what the second writer is to get.
+// delivered to somebody else, from its first message on: also what the second writer is
+// to get, and while more of it is fetched.
 func TestAllOfABatchIsKeptAlive(t *testing.T) {
-	c := &Consumer{}
-	busy := []chan part{make(chan part), make(chan part)}
-	parts := make([]part, len(busy))
-	var all []*progress
-	for i := range parts {
-		for range 3 {
-			msg := &progress{}
-			all = append(all, msg)
-			parts[i].events = append(parts[i].events, delivery{msg: &message{Msg: msg}})
-		}
-	}
-	handed := make(chan struct{})
-	go func() { defer close(handed); c.handOver(parts, false, busy) }()
+	c := &Consumer{cfg: Config{BatchSize: 10}}
 	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() { defer close(ended); c.inFlight.keepAlive(ctx, 5*time.Millisecond) }()
-	for end := time.Now().Add(10 * time.Second); all[0].told.Load() < 3 && time.Now().Before(end); time.Sleep(time.Millisecond) {
-	}
-	for i, msg := range all {
-		if msg.told.Load() == 0 {
-			t.Errorf("message %d was never kept alive while the writers were busy", i)
+	var group sync.WaitGroup
+	group.Go(func() { c.inFlight.keepAlive(ctx, 5*time.Millisecond) })
+	alive := func(when string, messages ...*progress) {
+		t.Helper()
+		begun := make([]int32, len(messages))
+		for i, msg := range messages {
+			begun[i] = msg.told.Load()
+		}
+		for i, msg := range messages {
+			for end := time.Now().Add(10 * time.Second); msg.told.Load() < begun[i]+2; time.Sleep(time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%s: the server was not told of message %d", when, i)
+				}
+			}
 		}
 	}
+	first, second := &progress{bytes: chunkBytes}, &progress{}
+	pull, busy := make(slowPull), []chan part{make(chan part), make(chan part)}
+	in := newIntake(2, time.Time{})
+	in.flight = c.inFlight.begin()
+	group.Go(func() {
+		_ = in.takeAll(pull, nil)
+		in.finish()
+		c.handOver([]part{{flight: in.flight}, {flight: in.flight}}, false, busy)
+	})
+	pull <- first
+	alive("while more is fetched", first)
+	pull <- second
+	close(pull)
+	alive("while the writers are busy", first, second)
 	for _, queue := range busy {
-		<-queue
+		c.inFlight.settled((<-queue).flight)
 	}
-	<-handed
+	c.inFlight.wait()
+	if list := c.inFlight.due(0); len(list) > 0 {
+		t.Errorf("%d chunks are kept alive after all was settled", len(list))
+	}
 	stop()
-	<-ended
+	group.Wait()
 }

@@ -114,7 +114,7 @@ func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
 			continue
 		} // otherwise the rest has left the stream
 		share := ledger.Share{Stream: p.Stream, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: next, Last: last}}}
-		if !c.bookAgain(ctx, part{in.parts[0], share}, known) {
+		if !c.bookAgain(ctx, part{events: in.parts[0], share: share}, known) {
 			return ctx.Err()
 		}
 		next, found = last+1, found+n

@@ -14,14 +14,13 @@ func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 	for p := range queue {
 		outcomes := c.book(ctx, writer, p)
 		c.settleAll(ctx, p.events, outcomes)
-		c.inFlight.remove(p.events)
+		c.inFlight.settled(p.flight)
 	}
 }
 
 // book returns one outcome per delivery, committed; nil when ctx ended first.
 func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcome {
 	c.notices.begin(writer)
-	defer c.notices.end(writer)
 	part := p.events
 	entries := make([]ledger.Entry, 0, len(part))
 	for i := range part {
@@ -35,6 +34,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcom
 	}
 	killpoint.Here("after-commit")
 	c.notices.send(booking.Days)
+	c.notices.end(writer)
 
 	outcomes := make([]ledger.Outcome, len(part))
 	next := 0

@@ -45,7 +45,7 @@ func (g *watched) budget(soft, hard int64) {
 // used is what the port has used of the day.
 func (g *watched) used(tokens int64) {
 	day := ledger.DayOf(g.now)
-	g.memory.applyTotals(notice("p", day, tokens), day, true)
+	g.memory.applyTotals(notice("p", day, tokens), day, time.Time{})
 	g.considerAlert("p", g.now)
 }
 
@@ -147,11 +147,11 @@ func TestWhatAGateFindsAtItsStartIsNoOvershoot(t *testing.T) {
 	read(160) // the notice of a booking was lost
 	g.wantOvershoot(10)
 	// A port that nothing was booked for had its cap all the time.
-	g.memory.applyTotals(notice("idle", day, 125), day, true)
+	g.memory.applyTotals(notice("idle", day, 125), day, time.Time{})
 	g.considerAlert("idle", noon)
 	g.wantOvershoot(25)
 	// One that is gone and comes back begins anew.
-	g.memory.applyTotals(events.TotalsNotice{Deleted: []string{"p"}}, day, true)
+	g.memory.applyTotals(events.TotalsNotice{Deleted: []string{"p"}}, day, time.Time{})
 	if len(g.memory.over) > 0 {
 		t.Errorf("a port that is gone is remembered: %v", g.memory.over)
 	}

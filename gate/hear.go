@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,22 +17,11 @@ import (
 // nothing; see [due].
 const resyncEvery = time.Minute
 
-// silence is how long no consumer may be heard before the gate looks for itself.
-const silence = 5 * time.Second
-
 const flushTimeout = time.Second
-
-// hearing tracks whether every notice of every consumer arrived.
-type hearing struct {
-	mu    sync.Mutex
-	last  map[string]uint64 // consumer: the number of its last notice
-	heard time.Time         // any notice
-	gap   bool              // one is missing since the last reading began
-	wake  chan struct{}     // a gap was noticed
-}
 
 // listen subscribes to everything that changes what the gate remembers.
 func (g *Gate) listen(ctx context.Context) error {
+	g.hearing.begin(time.Now())
 	for subject, handler := range map[string]nats.MsgHandler{
 		events.SubjectTotals:   g.hearTotals,
 		events.SubjectBudgets:  g.hearBudget,
@@ -51,6 +39,7 @@ func (g *Gate) listen(ctx context.Context) error {
 		if previous != nil {
 			previous(nc)
 		}
+		g.hearing.begin(time.Now())
 		g.missedSomething() // whatever was published meanwhile
 	})
 	return g.flush(ctx)
@@ -79,7 +68,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 		return
 	}
 	now := g.now()
-	g.memory.applyTotals(n, oldestDay(now), g.hearing.complete(n, g.cfg.Now()))
+	g.memory.applyTotals(n, oldestDay(now), g.hearing.note(n, time.Now()))
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
 	}
@@ -88,59 +77,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	}
 }
 
-// complete notes a notice and reports whether none is missing before it.
-func (h *hearing) complete(n events.TotalsNotice, now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n.From == "" { // an operator's notice, not one of a numbered series
-		return !h.gap
-	}
-	if h.last == nil {
-		h.last = map[string]uint64{}
-	}
-	h.heard = now
-	last, known := h.last[n.From]
-	if n.Seq > last {
-		h.last[n.From] = n.Seq
-	}
-	// The first notice of a consumer that is not its first was preceded by some
-	// that this gate may have missed.
-	if !known && n.Seq != 1 || known && n.Seq > last+1 {
-		h.gap = true
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
-	}
-	return !h.gap
-}
-
-func (g *Gate) missedSomething() {
-	h := &g.hearing
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gap = true
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
-}
-
-// beginReading forgives all gaps up to now: the reading that follows fills them.
-func (h *hearing) beginReading() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gap = false
-	if len(h.last) > 1000 { // consumers that have come and gone
-		h.last = nil
-	}
-}
-
-func (h *hearing) silent(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return now.Sub(h.heard) > silence
-}
+func (g *Gate) missedSomething() { g.hearing.missedSomething() }
 
 func (g *Gate) hearBudget(msg *nats.Msg) {
 	var n events.BudgetNotice
@@ -212,7 +149,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			pause(ctx, rand.N(200*time.Millisecond)) // not all gates at once
 		case <-tick.C:
 			now := g.cfg.Now()
-			cause = due(now.Sub(lastRead), took, g.hearing.silent(now))
+			cause = due(now.Sub(lastRead), took, g.hearing.silent(time.Now()))
 		}
 		if cause == "" || ctx.Err() != nil {
 			continue
@@ -245,7 +182,7 @@ func due(since, took time.Duration, silent bool) (cause string) {
 
 func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
-	g.hearing.beginReading()
+	reading := g.hearing.beginReading(began)
 	g.memory.beginReading()
 	oldest := oldestDay(g.now())
 	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
@@ -256,6 +193,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 		return time.Since(began), err
 	}
 	g.memory.endReading(asOf, oldest)
+	g.hearing.endReading(reading)
 	g.considerAllAlerts(g.now())
 	return time.Since(began), nil
 }

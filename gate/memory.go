@@ -204,8 +204,8 @@ func oldestDay(now time.Time) ledger.Day {
 	return min(ledger.DayOf(month), ledger.DayOf(week))
 }
 
-// applyTotals takes over what a commit changed. upToDate says that no earlier notice is missing.
-func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate bool) {
+// applyTotals takes over what a commit changed. Every commit up to told is told, with this.
+func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, id := range n.Ports {
@@ -222,8 +222,8 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate 
 			m.deleted[id] = struct{}{}
 		}
 	}
-	if upToDate && n.At.After(m.asOf) {
-		m.asOf = n.At
+	if told.After(m.asOf) {
+		m.asOf = told
 	}
 }
 
