@@ -57,6 +57,7 @@ type system struct {
 	dbURL    string
 	ledger   *ledger.Ledger
 	conns    []*nats.Conn
+	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
@@ -81,7 +82,7 @@ func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	}
 	log := c.logger()
 	slog.SetDefault(log)
-	s := &system{cmd: c, log: log, metrics: prometheus.NewRegistry()}
+	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
 	err := s.run(ctx)
@@ -109,9 +110,13 @@ func (s *system) run(ctx context.Context) error {
 		return s.runRoles(ctx, group)
 	})
 	group.Go(func() error {
-		<-ctx.Done()
-		s.log.Info("stopping")
-		return nil
+		select {
+		case err := <-s.cut:
+			return err
+		case <-ctx.Done():
+			s.log.Info("stopping")
+			return nil
+		}
 	})
 	return group.Wait()
 }
@@ -184,7 +189,12 @@ func (s *system) openLedger(ctx context.Context) error {
 // connect makes one role's connection to NATS, in process to the embedded one. It is
 // closed once all roles have ended.
 func (s *system) connect(name string) (*nats.Conn, error) {
-	opts := []nats.Option{nats.Name("tidegate " + name)}
+	opts := []nats.Option{nats.Name("tidegate " + name), nats.ClosedHandler(func(nc *nats.Conn) {
+		select {
+		case s.cut <- fmt.Errorf("%s: NATS has closed the connection for good: %w", name, nc.LastError()):
+		default:
+		}
+	})}
 	if s.nats != nil {
 		opts = append(opts, s.nats.InProcess())
 	}
