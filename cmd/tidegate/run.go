@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/dsn"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/ledger"
 	"github.com/tidegate/tidegate/migrations"
@@ -236,6 +237,9 @@ type migrateCmd struct {
 }
 
 func (c *migrateCmd) Run(ctx context.Context) error {
+	if err := dsn.Check(c.DatabaseURL); err != nil {
+		return err
+	}
 	if err := migrations.Apply(ctx, c.DatabaseURL); err != nil {
 		return err
 	}
