@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -84,7 +85,15 @@ func (c PublisherConfig) withDefaults() (PublisherConfig, error) {
 // Order: events that one goroutine records reach the stream in that order as long
 // as nothing has to be published again. Across an interruption they may change
 // places. Nothing in Tidegate depends on it: an event's id says when it happened.
-type Publisher struct {
+//
+// A publisher that nobody holds any more goes on until all its events are
+// acknowledged, and logs that it was not closed. A process that ends by os.Exit or by
+// a signal that it does not handle can say nothing: its last events are lost.
+type Publisher struct{ *outlet }
+
+// outlet is what a Publisher and its loop share: the loop must not hold the caller's
+// own Publisher, or nobody would notice that the caller has dropped it.
+type outlet struct {
 	cfg PublisherConfig
 	nc  *nats.Conn
 	js  jetstream.JetStream
@@ -107,7 +116,7 @@ type Publisher struct {
 	done       chan struct{} // closed when the loop has ended
 	singlesTil atomic.Int64  // Unix ns until which the stream is taken to refuse atomic batches
 
-	logDrops, logInvalid, logRetry, logRefused rate.Sometimes
+	logDrops, logLate, logInvalid, logRetry, logRefused rate.Sometimes
 }
 
 // Stats are counts since the publisher began, of single events. At any moment
@@ -137,7 +146,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		return nil, fmt.Errorf("events: NewPublisher: %w", err)
 	}
 	life, stop := context.WithCancel(context.Background())
-	p := &Publisher{
+	p := &Publisher{&outlet{
 		cfg: cfg, nc: nc, js: js,
 		queue:    newRing(cfg.Buffer),
 		oldest:   1,
@@ -146,12 +155,28 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		life:     life,
 		stop:     stop,
 		done:     make(chan struct{}),
-	}
-	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logInvalid, &p.logRetry, &p.logRefused} {
+	}}
+	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logLate, &p.logInvalid, &p.logRetry, &p.logRefused} {
 		s.Interval = logEvery
 	}
-	go p.run()
+	go (&Publisher{p.outlet}).run()
+	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
+}
+
+// abandoned ends a publisher that nobody holds any more, once all is acknowledged or
+// the connection is closed.
+func abandoned(o *outlet) {
+	o.mu.Lock()
+	closed, waiting := o.closed, o.queue.len()+o.inHand
+	o.mu.Unlock()
+	if closed {
+		return
+	}
+	if waiting > 0 {
+		o.cfg.Logger.Warn("a publisher was dropped without Close; its usage events are lost if the process ends before they are acknowledged", "waiting", waiting)
+	}
+	go func() { _ = (&Publisher{o}).Close(context.Background()) }() // what gets lost, the loop logs
 }
 
 // Record hands over one usage event and returns at once: no I/O, nothing to
@@ -162,6 +187,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 // same, because the tokens are spent: the quarantine keeps it. Without a legal
 // PortID nobody could tell whose it is; such an event is dropped.
 func (p *Publisher) Record(u Usage) {
+	defer runtime.KeepAlive(p)
 	if u.OccurredAt.IsZero() {
 		u.OccurredAt = occurredNow(u.ID)
 	}
@@ -169,7 +195,11 @@ func (p *Publisher) Record(u Usage) {
 	p.stats.Recorded++
 	if p.closed || p.queue.len()+p.inHand >= p.cfg.Buffer {
 		p.stats.Dropped++
+		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
+		if closed { // the loop, which logs other drops, has ended
+			p.logLate.Do(func() { go p.tellLate(dropped) })
+		}
 		return
 	}
 	p.queue.push(&u)
@@ -179,6 +209,10 @@ func (p *Publisher) Record(u Usage) {
 	if waiting == 1 || waiting == p.cfg.BatchSize {
 		p.nudge()
 	}
+}
+
+func (p *Publisher) tellLate(dropped uint64) {
+	p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
 }
 
 // occurredNow leaves the time beside a UUIDv7 open: the id has its own.
@@ -195,6 +229,7 @@ func occurredNow(id string) time.Time {
 // JetStream, or counted as dropped. Otherwise its error says how many wait; they
 // stay in the buffer and go on being published.
 func (p *Publisher) Flush(ctx context.Context) error {
+	defer runtime.KeepAlive(p)
 	p.mu.Lock()
 	upTo := p.accepted
 	p.mu.Unlock()
