@@ -164,21 +164,6 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	return p, nil
 }
 
-// abandoned ends a publisher that nobody holds any more, once all is acknowledged or
-// the connection is closed.
-func abandoned(o *outlet) {
-	o.mu.Lock()
-	closed, waiting := o.closed, o.queue.len()+o.inHand
-	o.mu.Unlock()
-	if closed {
-		return
-	}
-	if waiting > 0 {
-		o.cfg.Logger.Warn("a publisher was dropped without Close; its usage events are lost if the process ends before they are acknowledged", "waiting", waiting)
-	}
-	go func() { _ = (&Publisher{o}).Close(context.Background()) }() // what gets lost, the loop logs
-}
-
 // Record hands over one usage event and returns at once: no I/O, nothing to
 // handle. It fills a missing OccurredAt with the current time and a missing ID
 // with a UUIDv7 of OccurredAt.
@@ -209,10 +194,6 @@ func (p *Publisher) Record(u Usage) {
 	if waiting == 1 || waiting == p.cfg.BatchSize {
 		p.nudge()
 	}
-}
-
-func (p *Publisher) tellLate(dropped uint64) {
-	p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
 }
 
 // occurredNow leaves the time beside a UUIDv7 open: the id has its own.
