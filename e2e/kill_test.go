@@ -33,9 +33,7 @@ func TestKillNine(t *testing.T) {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
 			s := start(t, options{noRoles: true})
-			if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
-				t.Fatal(err)
-			}
+			ensureStreams(t, s.js)
 			args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer", "--ack-wait", "1s"}
 			for seed := range uint64(killRuns) {
 				random := rand.New(rand.NewPCG(seed, 0))
@@ -70,7 +68,7 @@ func (s *system) publishSome(random *rand.Rand) {
 	} else if err := s.publisher.Publish(s.t.Context(), batch); err != nil {
 		s.t.Fatal(err)
 	}
-	// Again, outside JetStream's window for all it knows: without a Msg-Id.
+	// Again, as after an acknowledgement that was lost.
 	for _, u := range batch[:random.IntN(3)] {
 		s.publishRaw(events.Subject(events.SubjectUsage, u.PortID), string(u.AppendJSON(nil)))
 	}
@@ -169,7 +167,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	if err := migrations.Apply(t.Context(), pg.URL()); err != nil {
 		t.Fatal(err)
 	}
-	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), clock: &clock{}}
+	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
 	s.js = must(jetstream.New(s.nc))
 	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -96,6 +97,17 @@ func (p *process) awaitReady() {
 		}
 	}
 	p.t.Fatalf("the process did not get ready:\n%s", p.out)
+}
+
+// readiness is what /readyz says, "" if nothing.
+func (p *process) readiness() string {
+	resp, err := http.Get("http://" + p.http + "/readyz")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
 }
 
 // tidegate runs a client command and returns its output and exit code.

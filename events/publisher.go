@@ -46,7 +46,8 @@ type PublisherConfig struct {
 	// Linger is how long a batch that is not full waits for more, default 5 ms.
 	Linger time.Duration
 	// AckTimeout is how long JetStream may take to acknowledge, default 5 s. Then
-	// the same events are published again, with the same ids.
+	// the same events are published again, with the same ids: should JetStream have
+	// stored them, it stores them once more, and the ledger books them once.
 	AckTimeout time.Duration
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().
 	Logger *slog.Logger
@@ -122,13 +123,12 @@ type outlet struct {
 // Stats are counts since the publisher began, of single events. At any moment
 // Recorded = Published + Dropped + Pending.
 type Stats struct {
-	Recorded   uint64 // handed to Record or Publish
-	Published  uint64 // acknowledged by JetStream
-	Duplicates uint64 // of those, the ones JetStream had already: ids sent again
-	Dropped    uint64 // given up: buffer full, closed, no legal port, too large, or Publish returned an error
-	Invalid    uint64 // broke the contract; with a legal port they are published all the same, for the quarantine
-	Retries    uint64 // publishes of an event after its first
-	Pending    uint64 // waiting to be acknowledged
+	Recorded  uint64 // handed to Record or Publish
+	Published uint64 // acknowledged by JetStream
+	Dropped   uint64 // given up: buffer full, closed, no legal port, too large, or Publish returned an error
+	Invalid   uint64 // broke the contract; with a legal port they are published all the same, for the quarantine
+	Retries   uint64 // publishes of an event after its first
+	Pending   uint64 // waiting to be acknowledged
 }
 
 // NewPublisher starts a publisher on nc, which stays the caller's to close, after
@@ -165,17 +165,17 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 }
 
 // Record hands over one usage event and returns at once: no I/O, nothing to
-// handle. It fills a missing OccurredAt with the current time and a missing ID
-// with a UUIDv7 of OccurredAt.
+// handle. To a usage without ID it gives a UUIDv7 of OccurredAt, which is the current
+// time if it is missing. Beside an ID that is not a UUIDv7 OccurredAt is required: the
+// two together are the identity, so a time of ours would make every repetition another
+// event.
 //
 // A usage that breaks the contract is counted as Invalid and published all the
 // same, because the tokens are spent: the quarantine keeps it. Without a legal
 // PortID nobody could tell whose it is; such an event is dropped.
 func (p *Publisher) Record(u Usage) {
 	defer runtime.KeepAlive(p)
-	if u.OccurredAt.IsZero() {
-		u.OccurredAt = occurredNow(u.ID)
-	}
+	fillTime(&u)
 	p.mu.Lock()
 	p.stats.Recorded++
 	if p.closed || p.queue.len()+p.inHand >= p.cfg.Buffer {
@@ -196,14 +196,12 @@ func (p *Publisher) Record(u Usage) {
 	}
 }
 
-// occurredNow leaves the time beside a UUIDv7 open: the id has its own.
-func occurredNow(id string) time.Time {
-	if id != "" {
-		if _, ok := ParseUUIDv7(id); ok {
-			return time.Time{}
-		}
+// fillTime says that a call without an id happened now. An id has its own time, or is
+// nothing without the caller's.
+func fillTime(u *Usage) {
+	if u.ID == "" && u.OccurredAt.IsZero() {
+		u.OccurredAt = time.Now()
 	}
-	return time.Now()
 }
 
 // Flush returns when every event recorded before the call is acknowledged by

@@ -16,6 +16,9 @@ import (
 type memory struct {
 	mu    sync.RWMutex
 	ports map[string]*port
+	// over has the ports that had used more than their hard cap when that was set to its
+	// value: how much.
+	over map[string]int64
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -23,7 +26,8 @@ type memory struct {
 	deleted map[string]struct{} // while reading: ports that went after it began
 	reading bool
 
-	asOf time.Time // every commit up to then is remembered
+	asOf    time.Time // every commit up to then is remembered
+	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
 
 	// held has the ports with live holds only. It is read from Postgres several
 	// times a second, all at once, and corrected in between by what gates tell.
@@ -42,15 +46,23 @@ type port struct {
 	alerted                         alerted
 }
 
-func newMemory() *memory { return &memory{ports: map[string]*port{}} }
+func newMemory() *memory { return &memory{ports: map[string]*port{}, over: map[string]int64{}} }
 
 // lookup returns the port's limits, and its used and held tokens in the current period.
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	l, held, asOf = unlimited, m.held[id].Held, m.age()
-	if p, ok := m.ports[id]; ok {
-		l, used = p.limits, p.used(now)
+	l, asOf = unlimited, m.age()
+	p, ok := m.ports[id]
+	if ok {
+		l = p.limits
+	}
+	start, end := periods[l.period].Bounds(now)
+	if ok {
+		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
+	}
+	if s := m.held[id]; !s.At.Before(start) { // what was held before counts no more
+		held = s.Held
 	}
 	return l, used, held, asOf
 }
@@ -68,10 +80,21 @@ func (m *memory) version(id string) int64 {
 // age is the time up to which everything is remembered, totals and holds. The
 // caller holds the lock.
 func (m *memory) age() time.Time {
-	if m.heldAsOf.Before(m.asOf) {
-		return m.heldAsOf
+	at := m.asOf
+	if m.heldAsOf.Before(at) {
+		at = m.heldAsOf
 	}
-	return m.asOf
+	if !m.stopped.IsZero() && m.stopped.Before(at) {
+		at = m.stopped
+	}
+	return at
+}
+
+// stop makes as_of stand still at a time, until it is called with the zero time.
+func (m *memory) stop(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopped = at
 }
 
 // tellHeld takes over what a reservation left a port's holds at, unless later
@@ -101,9 +124,20 @@ func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.held, m.heldAsOf = held, at
 }
 
-func (p *port) used(now time.Time) int64 {
-	start, end := periods[p.limits.period].Bounds(now)
-	return p.between(ledger.DayOf(start), ledger.DayOf(end))
+// setLimits takes over a budget. A cap that is another one now may be reached again.
+func (p *port) setLimits(l *limits) {
+	old := p.limits
+	p.limits = l
+	if old.enabled != l.enabled || old.period != l.period {
+		p.alerted = alerted{}
+		return
+	}
+	if old.soft != l.soft {
+		p.alerted.soft = false
+	}
+	if old.hard != l.hard {
+		p.alerted.hard, p.alerted.looked = false, false
+	}
 }
 
 // between sums the days [start, end).
@@ -158,15 +192,20 @@ func (m *memory) port(id string) *port {
 	return p
 }
 
+// setBack is how far back the database's clock may be set, or be found to be, without
+// its period being forgotten already.
+const setBack = time.Minute
+
 // oldestDay is the first day that any current period can contain.
 func oldestDay(now time.Time) ledger.Day {
+	now = now.Add(-setBack)
 	month, _ := events.PeriodMonth.Bounds(now)
 	week, _ := events.PeriodWeek.Bounds(now)
 	return min(ledger.DayOf(month), ledger.DayOf(week))
 }
 
-// applyTotals takes over what a commit changed. upToDate says that no earlier notice is missing.
-func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate bool) {
+// applyTotals takes over what a commit changed. Every commit up to told is told, with this.
+func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, id := range n.Ports {
@@ -178,12 +217,13 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate 
 	}
 	for _, id := range n.Deleted {
 		delete(m.ports, id)
+		delete(m.over, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
 		}
 	}
-	if upToDate && n.At.After(m.asOf) {
-		m.asOf = n.At
+	if told.After(m.asOf) {
+		m.asOf = told
 	}
 }
 
@@ -192,7 +232,7 @@ func (m *memory) applyBudget(id string, b events.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 		p.changed = m.round
 	}
 }
@@ -218,7 +258,7 @@ func (m *memory) readBudget(id string, b events.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 	}
 }
 
@@ -252,13 +292,14 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 			continue
 		}
 		if p.limitsRead != m.round {
-			p.limits = unlimited
+			p.setLimits(unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil
 		}
 		if p.limits == unlimited && len(p.tokens) == 0 {
 			delete(m.ports, id)
+			delete(m.over, id)
 		}
 		p.forgetBefore(oldest)
 	}

@@ -230,6 +230,12 @@ func printVerification(v ops.Verification) {
 		fmt.Println(paint(good, "ledger, totals and gates agree"))
 		return
 	}
+	if v.Behind > 0 {
+		fmt.Println(paint(bad, fmt.Sprintf("the ledger is behind its stream: up to %s messages are being booked again", count(int64(v.Behind)))))
+	}
+	if len(v.Differences) == 0 {
+		return
+	}
 	fmt.Println(paint(bad, "they differ:"))
 	rows := make([][]string, len(v.Differences))
 	for i, d := range v.Differences {

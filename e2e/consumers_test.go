@@ -1,0 +1,71 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// One of two consumers is killed, with what it fetched. The other has booked all of it
+// within 3 s, and until a gate counts it, as_of does not claim so.
+func TestOneOfTwoConsumersIsKilled(t *testing.T) {
+	t.Parallel()
+	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	for _, point := range []string{"after-fetch", "after-commit"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, options{consumer: func(c *consumer.Config) { c.AckWait = 0 }}) // the default, as below
+			p := spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + point + ":2"}, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer")
+			p.awaitReady()
+			var ports []string // an event each: what is booked later tells nothing of the others
+			for end := time.Now().Add(time.Minute); !p.wait(0); {
+				ports = append(ports, fmt.Sprintf("p%d", len(ports)))
+				u := usage(ports[len(ports)-1], 1)
+				u.ID = events.NewUUIDv7(time.Now()).String()
+				if err := s.publisher.Publish(t.Context(), []events.Usage{u}); err != nil {
+					t.Fatal(err)
+				}
+				for s.booked(u.PortID) == 0 && !p.wait(0) && time.Now().Before(end) {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+			died := time.Now()
+			committed := map[string]int64{}
+			for _, port := range ports {
+				committed[port] = s.booked(port)
+			}
+			durable := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
+			var settled time.Duration
+			for counted := false; !counted || settled == 0; time.Sleep(20 * time.Millisecond) {
+				counted = true
+				for _, port := range ports {
+					v := s.check(port, 0)
+					if v.AsOf.After(died) && v.UsedTokens < committed[port] {
+						t.Fatalf("%s after the kill: as_of is %s after it, but the event that was booked before it is not counted", time.Since(died), v.AsOf.Sub(died))
+					}
+					counted = counted && v.AsOf.After(died) && v.UsedTokens == 1
+				}
+				if info := must(durable.Info(t.Context())); settled == 0 && nothingWaits(info) && s.rows() == len(ports) {
+					settled = time.Since(died)
+				}
+				if time.Since(died) > 20*time.Second {
+					t.Fatalf("20 s after the kill %d of %d events are booked, all counted: %v", s.rows(), len(ports), counted)
+				}
+			}
+			t.Logf("everything was booked and acknowledged %s after the kill, and as_of was later than it after %s", settled, time.Since(died))
+			if settled > 5*time.Second { // 3 s, on a machine that does nothing else
+				t.Errorf("what the dead consumer had fetched was settled after %s", settled)
+			}
+		})
+	}
+}
+
+func nothingWaits(info *jetstream.ConsumerInfo) bool {
+	return info.NumPending == 0 && info.NumAckPending == 0
+}
