@@ -66,6 +66,38 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 	}
 }
 
+// While the durable is paused, answers and verification say that something waits.
+func TestAnswersSayWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.spend("p1", 10, time.Time{})
+	if v := s.check("p1", 0); v.Messages != 0 || !v.OldestAt.IsZero() {
+		t.Errorf("nothing waits, but a check says %+v", v.Backlog)
+	}
+	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	// Whoever had asked for a message before gets one more.
+	before := time.Now()
+	for s.backlog() < 3 {
+		s.publishRaw("ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`)
+	}
+	s.eventually("a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
+	v := s.check("p1", 0)
+	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
+		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
+	}
+	if found := must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
+		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
+	}
+	must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
+	s.eventually("nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
+}
+
+func (s *system) backlog() int {
+	s.t.Helper()
+	info := must(must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
+	return int(info.NumPending) + info.NumAckPending
+}
+
 func nothingWaits(info *jetstream.ConsumerInfo) bool {
 	return info.NumPending == 0 && info.NumAckPending == 0
 }

@@ -44,6 +44,9 @@ type Config struct {
 	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
 	// nothing says so.
 	Behind func() error
+	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
+	// is asked by each of them and must not wait. Default: nothing waits.
+	Backlog func() events.Backlog
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -102,6 +105,9 @@ func New(cfg Config) (*Gate, error) {
 	}
 	if cfg.Behind == nil {
 		cfg.Behind = func() error { return nil }
+	}
+	if cfg.Backlog == nil {
+		cfg.Backlog = func() events.Backlog { return events.Backlog{} }
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
@@ -208,6 +214,9 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
+	if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+		v.Backlog = b
+	}
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}

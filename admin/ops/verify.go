@@ -36,6 +36,9 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 	case !errors.Is(err, stream.ErrNoStream): // without one nothing was acknowledged
 		return nil, err
 	}
+	if v.Backlog, err = stream.Backlog(ctx, s.js); err != nil {
+		return nil, fmt.Errorf("what waits in the stream cannot be read: %w", err)
+	}
 	v.Gates, err = s.countGates(ctx)
 	if err != nil {
 		return nil, err
