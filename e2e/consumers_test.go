@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -90,6 +92,44 @@ func TestAnswersSayWhatWaits(t *testing.T) {
 	}
 	must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 	s.eventually("nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
+}
+
+// What nobody in Tidegate would say is ignored, and what is said later counts.
+func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 1_000_000, events.PeriodMonth)
+	s.spend("p1", 10, time.Time{})
+	var before runtime.MemStats
+	runtime.ReadMemStats(&before)
+	year9000 := time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for subject, body := range map[string]any{
+		events.SubjectTotals:   events.TotalsNotice{From: "x", Seq: 1, At: time.Now(), Ports: []string{"p1"}, Days: []int32{1 << 30}, Tokens: []int64{1}},
+		events.SubjectHolds:    events.HoldsNotice{Ports: []string{"p1"}, Tokens: []int64{900_000}, At: []int64{year9000.UnixMicro()}},
+		events.SubjectBudgets:  events.BudgetNotice{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
+		events.SubjectGateUsed: events.GateUsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
+	} {
+		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), must(json.Marshal(body))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 500})
+	s.eventually("true holds are counted", func() bool { return s.check("p1", 0).HeldTokens == 500 })
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("and no others", func() bool {
+		v := s.check("p1", 0)
+		return v.HeldTokens == 0 && v.UsedTokens == 10 && v.HardCapTokens != nil
+	})
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 1000 {
+		t.Errorf("%d MiB were allocated for a few messages", mib)
+	}
+	if !s.verified() {
+		t.Error("gates and ledger differ")
+	}
 }
 
 func (s *system) backlog() int {

@@ -67,6 +67,7 @@ type Gate struct {
 	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
 	lanes     []*lane       // the others, on their way to Postgres
 	wants     chan string   // ports that need their next slice
+	warned    atomic.Int64  // when a message that was ignored was last logged
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64  // when what is held was last read, Unix ns
@@ -105,9 +106,6 @@ func New(cfg Config) (*Gate, error) {
 	}
 	if cfg.Behind == nil {
 		cfg.Behind = func() error { return nil }
-	}
-	if cfg.Backlog == nil {
-		cfg.Backlog = func() events.Backlog { return events.Backlog{} }
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
@@ -214,8 +212,10 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
-	if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
-		v.Backlog = b
+	if g.cfg.Backlog != nil {
+		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+			v.Backlog = b
+		}
 	}
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.Reason = false, events.ReasonGateStale

@@ -30,6 +30,7 @@ type memory struct {
 	// times a second, all at once, and corrected in between by what gates tell.
 	held     map[string]ledger.Standing
 	heldAsOf time.Time
+	heldRead time.Time // the same moment, by this process's clock
 }
 
 type port struct {
@@ -100,6 +101,21 @@ func (m *memory) tellHeld(s ledger.Standing) {
 	}
 }
 
+// newsAhead is how far the database's clock may be ahead of what is reckoned of it, which
+// lags by as long as the last reading took to arrive.
+const newsAhead = 3 * time.Second
+
+// latestNews is the time that news of holds can have at the latest, by the database's
+// clock. What claimed to be later would outlast all true news, and every reading.
+func (m *memory) latestNews() time.Time {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.heldAsOf.IsZero() {
+		return time.Now().Add(newsAhead)
+	}
+	return m.heldAsOf.Add(time.Since(m.heldRead) + newsAhead)
+}
+
 // readHeld replaces what is known of holds by a reading, which it keeps, except for
 // what was told after it.
 func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
@@ -110,7 +126,7 @@ func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 			held[port] = s
 		}
 	}
-	m.held, m.heldAsOf = held, at
+	m.held, m.heldAsOf, m.heldRead = held, at, time.Now()
 }
 
 func (p *port) used(now time.Time) int64 {
