@@ -178,6 +178,42 @@ func TestStartBeforeTheServers(t *testing.T) {
 	}
 }
 
+// TestAConnectionThatIsClosedForGood: nats.go comes back from everything but an error of
+// the server's that it does not know. Whoever restarts the process mends that, nothing else.
+func TestAConnectionThatIsClosedForGood(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	proxy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { proxy.Close() })
+	clients := make(chan net.Conn, 10)
+	go func() {
+		for {
+			client, err := proxy.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", strings.TrimPrefix(s.nats.ClientURL(), "nats://"))
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(server, client); server.Close() }()
+			go func() { _, _ = io.Copy(client, server); client.Close() }()
+			clients <- client
+		}
+	}()
+	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", "nats://"+proxy.Addr().String(), "--database-url", s.url, "--roles", "gate")
+	p.awaitReady()
+	if _, err := (<-clients).Write([]byte("-ERR 'A Server Of The Future'\r\n")); err != nil {
+		t.Fatal(err)
+	}
+	if !p.wait(10*time.Second) || p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(p.out.String(), "gate: NATS has closed the connection for good: nats: A Server Of The Future") {
+		t.Errorf("%v:\n%s\nwant exit 1 and the reason", p.cmd.ProcessState, p.out)
+	}
+}
+
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	(&system{t: t}).eventually(what, ok)

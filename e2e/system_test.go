@@ -26,7 +26,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// system is a running Tidegate in this process, with a clock that tests set.
+// system is a running Tidegate in this process.
 type system struct {
 	t         testing.TB
 	nats      *dev.NATS
@@ -38,7 +38,8 @@ type system struct {
 	client    *events.Client
 	publisher *events.Publisher
 	ops       *ops.Client
-	clock     *clock
+	now       func() time.Time // the machine's clock
+	clock     *testenv.Clock   // nil: the real one
 	options   options
 	consumer  *consumer.Consumer // unless there are no roles
 }
@@ -46,8 +47,9 @@ type system struct {
 type options struct {
 	ledger   ledger.Config
 	consumer func(*consumer.Config)
-	gates    int    // default 1; negative: none
-	timezone string // of the database
+	gates    int       // default 1; negative: none
+	timezone string    // of the database
+	at       time.Time // the clocks stand still there, until the test sets them
 	noRoles  bool
 	shared   bool // the publisher puts many events into a message
 }
@@ -55,7 +57,7 @@ type options struct {
 // start runs the system until the test ends.
 func start(t testing.TB, o options) *system {
 	t.Helper()
-	s := &system{t: t, nats: testenv.NATS(t), url: testenv.Database(t), clock: &clock{}}
+	s := &system{t: t, nats: testenv.NATS(t), url: testenv.Database(t), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
 	s.js = must(jetstream.New(s.nc))
 	s.db = must(pgxpool.New(t.Context(), s.url))
@@ -64,8 +66,13 @@ func start(t testing.TB, o options) *system {
 		if _, err := s.db.Exec(t.Context(), fmt.Sprintf("alter database %q set timezone to '%s'", s.db.Config().ConnConfig.Database, o.timezone)); err != nil {
 			t.Fatal(err)
 		}
-		s.db.Reset() // sessions begin with it
 	}
+	if !o.at.IsZero() {
+		s.clock = testenv.NewClock(t, s.url)
+		s.clock.Stop(o.at)
+		s.now = s.clock.Now
+	}
+	s.db.Reset() // sessions begin with all that
 	o.ledger.URL = s.url
 	s.ledger = must(ledger.Open(t.Context(), o.ledger))
 	t.Cleanup(s.ledger.Close)
@@ -94,7 +101,7 @@ var ledgerOfKnownPorts = ledger.Config{KnownPortsOnly: true}
 func (s *system) run() {
 	t, o := s.t, s.options
 	t.Helper()
-	cc := consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second, Now: s.clock.now}
+	cc := consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second, Now: s.now}
 	if o.consumer != nil {
 		o.consumer(&cc)
 	}
@@ -106,12 +113,12 @@ func (s *system) run() {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
 	})
-	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now})).Run)
+	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now})).Run)
 	if o.gates == 0 {
 		o.gates = 1
 	}
 	for range o.gates {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.clock.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
+		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
 		s.background(g.Run)
 		select {
 		case <-g.Ready():
@@ -141,27 +148,6 @@ func must[T any](v T, err error) T {
 		panic(err)
 	}
 	return v
-}
-
-// clock is the real one until it is set; then it stands still.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.at.IsZero() {
-		return time.Now()
-	}
-	return c.at
-}
-
-func (c *clock) set(at time.Time) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = at
 }
 
 // eventually fails the test unless ok becomes true within 20 s.

@@ -183,22 +183,48 @@ func (d Dimension) Valid() bool {
 	return d == ByFeature || d == ByModel || d == ByUser || d == ByDay
 }
 
-// ReportRequest asks for a port's usage in the current period of its budget.
+// How many shares a page of a report has, unless the request says otherwise, and at most.
+const (
+	DefaultReportLimit = 500
+	MaxReportLimit     = 1000
+)
+
+// ReportRequest asks for a page of a port's usage in the current period of its budget.
 type ReportRequest struct {
 	PortID string    `json:"port_id,omitempty"`
-	By     Dimension `json:"by,omitempty"` // default feature
+	By     Dimension `json:"by,omitempty"`    // default feature
+	Limit  int       `json:"limit,omitzero"`  // how many shares at most; default 500, at most 1,000
+	After  string    `json:"after,omitempty"` // the Next of the page before
 }
 
-// Report is a port's usage in one period, broken down by one dimension.
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r ReportRequest) Validate() error {
+	if err := checkPort(r.PortID); err != nil {
+		return err
+	}
+	if r.By != "" && !r.By.Valid() {
+		return invalid("by", r.By, "must be feature, model, user or day")
+	}
+	if r.Limit < 0 || r.Limit > MaxReportLimit {
+		return invalid("limit", int64(r.Limit), fmt.Sprintf("must be a whole number from 1 to %d, or be left out for %d", MaxReportLimit, DefaultReportLimit))
+	}
+	return checkText("after", r.After, maxUserChars+maxNumberChars, false)
+}
+
+const maxNumberChars = 21 // a number and the colon behind it
+
+// Report is a page of a port's usage in one period, broken down by one dimension.
 type Report struct {
 	PortID      string    `json:"port_id"`
 	Period      Period    `json:"period"`
 	PeriodStart time.Time `json:"period_start"`
 	ResetsAt    time.Time `json:"resets_at"`
-	UsedTokens  int64     `json:"used_tokens"`
-	Requests    int64     `json:"requests"`
+	UsedTokens  int64     `json:"used_tokens"` // of all pages
+	Requests    int64     `json:"requests"`    // of all pages
 	Dimension   Dimension `json:"dimension"`
-	By          []Share   `json:"by"` // most tokens first; days in order
+	By          []Share   `json:"by"`             // most tokens first; days in order
+	More        bool      `json:"more"`           // there are more: Next is the next page's After
+	Next        string    `json:"next,omitempty"` // "" on the last page
 	AsOf        time.Time `json:"as_of"`
 }
 

@@ -8,6 +8,9 @@ const (
 	QuarantineStream = "AI_QUARANTINE"
 	ConsumerName     = "ai-usage-ledger" // the durable that all consumer replicas share
 	GateService      = "ai-budget-gate"  // the NATS micro service
+
+	TimeoutHeader  = "Tidegate-Timeout-Ms" // of a request: how long its caller waits for the answer
+	TryAgainHeader = "Tidegate-Try-Again"  // of a fault, "true": nothing was done, the same may be asked again
 )
 
 // Subjects without a port token take the port from the payload; they are for

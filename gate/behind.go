@@ -27,9 +27,9 @@ func (g *Gate) awaitLedger(ctx context.Context) error {
 // watchLedger lets as_of stand still while the ledger lacks something: from when it was
 // last known to be complete.
 func (g *Gate) watchLedger(ctx context.Context) {
-	complete, behind := g.cfg.Now(), false
+	complete, behind := g.now(), false
 	for ctx.Err() == nil {
-		now := g.cfg.Now()
+		now := g.now()
 		err := g.cfg.Behind()
 		switch {
 		case err == nil:

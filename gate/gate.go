@@ -51,7 +51,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
-	// Now is the clock, read once per decision. Default time.Now.
+	// Now is this machine's clock. Decisions go by the database's, which the gate reckons
+	// from this one; each reads it once. Default time.Now.
 	Now func() time.Time
 }
 
@@ -61,6 +62,7 @@ type Gate struct {
 	id        string
 	log       *slog.Logger
 	memory    *memory
+	clock     clock // the database's
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
@@ -76,13 +78,19 @@ type Gate struct {
 	service micro.Service        // the same
 	metrics metrics
 
-	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
-	slow   chan struct{}
-	tasks  sync.WaitGroup
-	intake intake.Intake // of tasks and lanes
+	// Requests that need Postgres run beside the memory answers, when it is their turn.
+	// Changes do not stand in line behind reports.
+	changes, reports *intake.Line
+	tasks            sync.WaitGroup
+	intake           intake.Intake // of tasks and lanes
 }
 
-const slowAtOnce = 16
+// How many requests that need Postgres run at once, and how many of each kind may wait.
+const (
+	changesAtOnce = 8
+	reportsAtOnce = 4
+	slowWaiting   = 1024
+)
 
 // New returns a gate. It does not talk to the network.
 func New(cfg Config) (*Gate, error) {
@@ -109,9 +117,9 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
-		alerts: make(chan ledger.Alert, 1024),
-		ready:  make(chan struct{}),
-		slow:   make(chan struct{}, slowAtOnce),
+		alerts:  make(chan ledger.Alert, 1024),
+		ready:   make(chan struct{}),
+		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
 	g.hearing.wake = make(chan struct{}, 1)
 	g.metrics = newMetrics(cfg.Registerer, g)
@@ -208,7 +216,7 @@ func (g *Gate) lookup(port string, now time.Time) (l *limits, used, held int64, 
 
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
-	now := g.cfg.Now()
+	now := g.now()
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf

@@ -20,7 +20,7 @@ func (g *Gate) Health() error {
 	if !g.loaded() {
 		return errors.New("totals are not loaded yet")
 	}
-	if g.service.Stopped() {
+	if g.service.Stopped() || g.cfg.Conn.IsClosed() {
 		return errors.New("it does not answer any more")
 	}
 	for _, sub := range g.subs {
@@ -32,7 +32,7 @@ func (g *Gate) Health() error {
 	if g.cfg.MaxStale > 0 {
 		limit = min(limit, g.cfg.MaxStale)
 	}
-	if asOf := g.AsOf(); g.cfg.Now().Sub(asOf) > limit {
+	if asOf := g.AsOf(); g.now().Sub(asOf) > limit {
 		return fmt.Errorf("what it knows is of %s, older than %s", asOf.UTC().Format(time.RFC3339), limit)
 	}
 	if read := time.Unix(0, g.heldRead.Load()); time.Since(read) > heldOldAfter {

@@ -61,7 +61,7 @@ func (g *Gate) flush(ctx context.Context) error {
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {
-	now := g.cfg.Now()
+	now := g.now()
 	n, err := events.DecodeTotalsNotice(msg.Data)
 	if err == nil {
 		err = n.Validate(now)
@@ -101,14 +101,14 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 	var n events.BudgetNotice
 	err := json.Unmarshal(msg.Data, &n)
 	if err == nil {
-		err = n.Validate(g.cfg.Now())
+		err = n.Validate(g.now())
 	}
 	if g.ignores(msg, err) {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
 	g.leases.recall(n.PortID, time.Now(), 0) // they were granted under the old one
-	g.considerAlert(n.PortID, g.cfg.Now())
+	g.considerAlert(n.PortID, g.now())
 }
 
 // tellUsed answers an operator's verification.
@@ -116,7 +116,7 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 	var req events.GateUsedRequest
 	err := json.Unmarshal(msg.Data, &req)
 	if err == nil {
-		err = req.Validate(g.cfg.Now())
+		err = req.Validate(g.now())
 	}
 	if g.ignores(msg, err) || !g.loaded() || !inbox.Allowed(msg.Reply) {
 		return
@@ -130,9 +130,7 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 		}
 	}
 	g.memory.mu.RUnlock()
-	if body, err := json.Marshal(answer); err == nil {
-		_ = msg.Respond(body)
-	}
+	g.sent(inbox.Send(g.cfg.Conn, msg.Reply, answer))
 }
 
 func (g *Gate) loaded() bool {
@@ -147,9 +145,9 @@ func (g *Gate) loaded() bool {
 // resyncUntilLoaded reads everything for the first time, as often as it takes.
 func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
 	for {
-		_, err := g.resync(ctx)
+		err := g.readHolds(ctx) // first, since it tells the time
 		if err == nil {
-			err = g.readHolds(ctx)
+			_, err = g.resync(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -212,7 +210,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
 	reading := g.hearing.beginReading(began)
 	g.memory.beginReading()
-	oldest := oldestDay(g.cfg.Now())
+	oldest := oldestDay(g.now())
 	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
 		g.memory.readDays(days[0].PortID, days)
 	})
@@ -222,7 +220,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	}
 	g.memory.endReading(asOf, oldest)
 	g.hearing.endReading(reading)
-	g.considerAllAlerts(g.cfg.Now())
+	g.considerAllAlerts(g.now())
 	return time.Since(began), nil
 }
 

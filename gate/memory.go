@@ -16,6 +16,9 @@ import (
 type memory struct {
 	mu    sync.RWMutex
 	ports map[string]*port
+	// over has the ports that had used more than their hard cap when that was set to its
+	// value: how much.
+	over map[string]int64
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -30,7 +33,6 @@ type memory struct {
 	// times a second, all at once, and corrected in between by what gates tell.
 	held     map[string]ledger.Standing
 	heldAsOf time.Time
-	heldRead time.Time // the same moment, by this process's clock
 }
 
 type port struct {
@@ -44,15 +46,23 @@ type port struct {
 	alerted                         alerted
 }
 
-func newMemory() *memory { return &memory{ports: map[string]*port{}} }
+func newMemory() *memory { return &memory{ports: map[string]*port{}, over: map[string]int64{}} }
 
 // lookup returns the port's limits, and its used and held tokens in the current period.
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	l, held, asOf = unlimited, m.held[id].Held, m.age()
-	if p, ok := m.ports[id]; ok {
-		l, used = p.limits, p.used(now)
+	l, asOf = unlimited, m.age()
+	p, ok := m.ports[id]
+	if ok {
+		l = p.limits
+	}
+	start, end := periods[l.period].Bounds(now)
+	if ok {
+		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
+	}
+	if s := m.held[id]; !s.At.Before(start) { // what was held before counts no more
+		held = s.Held
 	}
 	return l, used, held, asOf
 }
@@ -101,21 +111,6 @@ func (m *memory) tellHeld(s ledger.Standing) {
 	}
 }
 
-// newsAhead is how far the database's clock may be ahead of what is reckoned of it, which
-// lags by as long as the last reading took to arrive.
-const newsAhead = 3 * time.Second
-
-// latestNews is the time that news of holds can have at the latest, by the database's
-// clock. What claimed to be later would outlast all true news, and every reading.
-func (m *memory) latestNews() time.Time {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if m.heldAsOf.IsZero() {
-		return time.Now().Add(newsAhead)
-	}
-	return m.heldAsOf.Add(time.Since(m.heldRead) + newsAhead)
-}
-
 // readHeld replaces what is known of holds by a reading, which it keeps, except for
 // what was told after it.
 func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
@@ -126,12 +121,23 @@ func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 			held[port] = s
 		}
 	}
-	m.held, m.heldAsOf, m.heldRead = held, at, time.Now()
+	m.held, m.heldAsOf = held, at
 }
 
-func (p *port) used(now time.Time) int64 {
-	start, end := periods[p.limits.period].Bounds(now)
-	return p.between(ledger.DayOf(start), ledger.DayOf(end))
+// setLimits takes over a budget. A cap that is another one now may be reached again.
+func (p *port) setLimits(l *limits) {
+	old := p.limits
+	p.limits = l
+	if old.enabled != l.enabled || old.period != l.period {
+		p.alerted = alerted{}
+		return
+	}
+	if old.soft != l.soft {
+		p.alerted.soft = false
+	}
+	if old.hard != l.hard {
+		p.alerted.hard, p.alerted.looked = false, false
+	}
 }
 
 // between sums the days [start, end).
@@ -186,8 +192,13 @@ func (m *memory) port(id string) *port {
 	return p
 }
 
+// setBack is how far back the database's clock may be set, or be found to be, without
+// its period being forgotten already.
+const setBack = time.Minute
+
 // oldestDay is the first day that any current period can contain.
 func oldestDay(now time.Time) ledger.Day {
+	now = now.Add(-setBack)
 	month, _ := events.PeriodMonth.Bounds(now)
 	week, _ := events.PeriodWeek.Bounds(now)
 	return min(ledger.DayOf(month), ledger.DayOf(week))
@@ -206,6 +217,7 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time
 	}
 	for _, id := range n.Deleted {
 		delete(m.ports, id)
+		delete(m.over, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
 		}
@@ -220,7 +232,7 @@ func (m *memory) applyBudget(id string, b events.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 		p.changed = m.round
 	}
 }
@@ -246,7 +258,7 @@ func (m *memory) readBudget(id string, b events.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 	}
 }
 
@@ -280,13 +292,14 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 			continue
 		}
 		if p.limitsRead != m.round {
-			p.limits = unlimited
+			p.setLimits(unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil
 		}
 		if p.limits == unlimited && len(p.tokens) == 0 {
 			delete(m.ports, id)
+			delete(m.over, id)
 		}
 		p.forgetBefore(oldest)
 	}

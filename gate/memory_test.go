@@ -146,3 +146,24 @@ func TestMemoryHolds(t *testing.T) {
 		t.Errorf("held %d, want 0: all are settled", got)
 	}
 }
+
+func dayBudget(hard int64) events.Budget {
+	return events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodDay, Version: 1}
+}
+
+// A clock that goes back a little over a period's end finds the period it left.
+func TestThePeriodBeforeIsRememberedForAMoment(t *testing.T) {
+	t.Parallel()
+	m := newMemory()
+	end := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	m.applyTotals(notice("p", ledger.DayOf(end)-1, 70), oldestDay(end.Add(time.Second)), end)
+	m.beginReading()
+	m.readDays("p", []ledger.PortDay{{PortID: "p", Day: ledger.DayOf(end) - 1, TotalTokens: 70}})
+	m.endReading(end, oldestDay(end.Add(time.Second)))
+	if _, used, _, _ := m.lookup("p", end.Add(-time.Second)); used != 70 {
+		t.Errorf("%d used before the month's end, want 70", used)
+	}
+	if got := oldestDay(end.Add(setBack)); got != ledger.DayOf(end)-1 { // a Tuesday: the week began the day before
+		t.Errorf("the oldest day is %s", got.Time())
+	}
+}

@@ -15,7 +15,7 @@ type metrics struct {
 	reserved, reservedLess, released     prometheus.Counter
 	reserveRefused, fromSlices, granted  prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
-	overshoot                            prometheus.Gauge
+	overshoot, clockAhead                prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -46,14 +46,16 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	m.reserveSeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_reserve_seconds",
 		Help: "Time of one transaction that decided reservations.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12)})
 	m.overshoot = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_overshoot_tokens_max",
-		Help: "The most that any port's used tokens were ever seen above its hard cap by this process. Stays 0 if every caller reserves enough and reports in time."})
+		Help: "The most tokens of any port that this process saw booked above a hard cap in force, in one period. Lowering a cap does not count. Stays 0 if every caller reserves enough and reports in time."})
+	m.clockAhead = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_gate_clock_behind_seconds",
+		Help: "How far this machine's clock is behind the database's, by which the gate goes; negative: ahead of it."})
 	for _, r := range []events.RefusalReason{events.ReasonHardCapReached, events.ReasonEstimateExceedsHardCap, events.ReasonGateStale} {
 		m.refused[r] = answers.WithLabelValues(string(r))
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_gate_cache_age_seconds",
 		Help: "Age of what the gate remembers; -1 before it has loaded."}, func() float64 {
 		if asOf := g.AsOf(); !asOf.IsZero() {
-			return g.cfg.Now().Sub(asOf).Seconds()
+			return g.now().Sub(asOf).Seconds()
 		}
 		return -1
 	})

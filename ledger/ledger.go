@@ -43,6 +43,7 @@ type Ledger struct {
 	pool        *pgxpool.Pool
 	bookPool    *pgxpool.Pool // for Book
 	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
+	reportPool  *pgxpool.Pool // for what may read millions of rows, so that no change waits for it
 	cfg         Config
 	log         *slog.Logger
 
@@ -80,6 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		{&l.pool, otherConns, []map[string]string{patient}},
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
+		{&l.reportPool, reportConns, []map[string]string{patient}},
 	} {
 		var err error
 		if *p.pool, err = connect(ctx, cfg.URL, p.conns, p.settings...); err != nil {
@@ -99,7 +101,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 const (
 	bookConns    = 4
 	reserveConns = 8  // lanes, releases, the gate's readings and its slices
-	otherConns   = 10 // reports, budgets, operators
+	reportConns  = 4  // usage, simulations, verifications
+	otherConns   = 10 // budgets, pages, operators
 )
 
 // keyed is for statements that look up, by primary key, whatever arrays they are
@@ -134,7 +137,7 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 
 // Close waits for running calls and closes the connections.
 func (l *Ledger) Close() {
-	for _, pool := range []*pgxpool.Pool{l.reservePool, l.bookPool, l.pool} {
+	for _, pool := range []*pgxpool.Pool{l.reportPool, l.reservePool, l.bookPool, l.pool} {
 		if pool != nil { // nil: Open failed before
 			pool.Close()
 		}

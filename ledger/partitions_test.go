@@ -88,7 +88,7 @@ func TestMonthsAndDaysAreUTC(t *testing.T) {
 			s.wantUsed(t, "p1", events.PeriodWeek, turn, 220) // Monday the 30th to Sunday
 			for now, day := range map[time.Time]string{turn.Add(-time.Nanosecond): "2026-11-30", turn: "2026-12-01"} {
 				for by, key := range map[events.Dimension]string{events.ByDay: day, events.ByUser: "u1", events.ByFeature: "ocr"} {
-					r, err := s.Report(t.Context(), "p1", by, now)
+					r, err := s.Report(t.Context(), events.ReportRequest{PortID: "p1", By: by}, now)
 					if err != nil {
 						t.Fatal(err)
 					}

@@ -179,11 +179,12 @@ func (s store) wantStands(t testing.TB, port string, used, held int64) {
 
 func (s store) live(t testing.TB, port string) []ledger.HoldGroup {
 	t.Helper()
-	r, err := s.Holds(t.Context(), port)
+	live, err := s.LiveHolds(t.Context(), port, nil, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r.Live
+	slices.SortStableFunc(live, func(a, b ledger.HoldGroup) int { return int(b.Tokens - a.Tokens) })
+	return live
 }
 
 // wantSlices counts what is left in the table: rows that are of no use cost every reader.

@@ -41,11 +41,11 @@ type Difference struct {
 // whole ledger: seconds per ten million rows.
 func (l *Ledger) Verify(ctx context.Context, now time.Time) (Verification, error) {
 	v := Verification{Differences: []Difference{}}
-	if err := l.learnDropped(ctx, l.pool); err != nil {
+	if err := l.learnDropped(ctx, l.reportPool); err != nil {
 		return v, fmt.Errorf("ledger: verify: %w", err)
 	}
 	v.Since = l.Oldest(now)
-	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := l.reportPool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return v, fmt.Errorf("ledger: verify: %w", err)
 	}

@@ -40,6 +40,11 @@ type tokenRevokeRequest struct {
 	By string `json:"by"`
 }
 
+type tokensRequest struct {
+	After string `json:"after"` // an id
+	Limit int    `json:"limit"`
+}
+
 type tokensReply struct{ Tokens []identity.Token }
 
 // LoginLink signs one browser in, once, until ExpiresAt.
@@ -65,9 +70,16 @@ func (c *Client) CreateToken(ctx context.Context, r NewToken) (t CreatedToken, e
 
 // Tokens lists every API token, newest first, revoked ones too. Secrets are not stored.
 func (c *Client) Tokens(ctx context.Context) ([]identity.Token, error) {
-	var reply tokensReply
-	err := c.ask(ctx, subjectTokenList, struct{}{}, &reply)
-	return reply.Tokens, err
+	all, after := []identity.Token{}, ""
+	err := pages(maxTokens, func(limit int) (int, error) {
+		var page tokensReply
+		err := c.ask(ctx, subjectTokenList, tokensRequest{After: after, Limit: limit}, &page)
+		for _, t := range page.Tokens {
+			all, after = append(all, t), t.ID
+		}
+		return len(page.Tokens), err
+	})
+	return all, err
 }
 
 // RevokeToken ends a token for ever. Code 404: there is none.
@@ -97,8 +109,8 @@ func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
 	return CreatedToken{secret, token}, err
 }
 
-func (s *Service) listTokens(ctx context.Context, _ struct{}) (any, error) {
-	tokens, err := s.tokens.List(ctx)
+func (s *Service) listTokens(ctx context.Context, r tokensRequest) (any, error) {
+	tokens, err := s.tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
 	return tokensReply{tokens}, err
 }
 

@@ -17,16 +17,21 @@ const (
 	subjectPorts            = events.SubjectAdmin + ".ports.list"
 	subjectPortDelete       = events.SubjectAdmin + ".ports.delete"
 	subjectHolds            = events.SubjectAdmin + ".holds"
+	subjectUnsettled        = events.SubjectAdmin + ".holds.unsettled"
 	subjectUserErase        = events.SubjectAdmin + ".users.erase"
 	subjectQuarantineList   = events.SubjectAdmin + ".quarantine.list"
 	subjectQuarantineShow   = events.SubjectAdmin + ".quarantine.show"
 	subjectQuarantineReplay = events.SubjectAdmin + ".quarantine.replay"
 )
 
-// Page bounds of the lists, so that a reply fits into one message.
+// Page bounds of the lists, so that a reply fits into one message as a rule. Where it
+// does not, the client asks for less.
 const (
 	maxPorts       = 500
+	maxHolds       = 500
+	maxTokens      = 200
 	maxQuarantined = 200
+	maxDifferences = 100 // of a verification, which has no pages
 )
 
 type portsRequest struct {
@@ -40,7 +45,15 @@ type portDeleteRequest struct {
 }
 
 type holdsRequest struct {
-	PortID string `json:"port_id"`
+	PortID string            `json:"port_id"`
+	After  *ledger.HoldGroup `json:"after"` // null: from the first
+	Limit  int               `json:"limit"`
+}
+
+type unsettledRequest struct {
+	PortID string                `json:"port_id"`
+	After  ledger.UnsettledGroup `json:"after"`
+	Limit  int                   `json:"limit"`
 }
 
 type userEraseRequest struct {
@@ -75,5 +88,7 @@ type Deleted struct {
 
 type (
 	portsReply      struct{ Ports []ledger.Port }
+	holdsReply      struct{ Live []ledger.HoldGroup }
+	unsettledReply  struct{ Unsettled []ledger.UnsettledGroup }
 	quarantineReply struct{ Events []quarantine.Event }
 )

@@ -36,19 +36,21 @@ type Config struct {
 
 // Service answers operators. Several may run: they share the requests.
 type Service struct {
-	cfg        Config
-	log        *slog.Logger
-	js         jetstream.JetStream
-	quarantine quarantine.Store
-	tokens     *identity.Tokens
-	tasks      sync.WaitGroup
-	intake     intake.Intake // of tasks
-	slots      chan struct{}
-	service    atomic.Pointer[micro.Service] // nil until Run has registered everything
+	cfg         Config
+	log         *slog.Logger
+	js          jetstream.JetStream
+	quarantine  quarantine.Store
+	tokens      *identity.Tokens
+	tasks       sync.WaitGroup
+	intake      intake.Intake // of tasks
+	quick, long *intake.Line
+	service     atomic.Pointer[micro.Service] // nil until Run has registered everything
 }
 
 const (
-	atOnce      = 8
+	quickAtOnce = 8
+	longAtOnce  = 2                // verifications
+	waiting     = 64               // in each line
 	quickly     = 30 * time.Second // for everything but a verification
 	verifyLimit = time.Hour
 )
@@ -69,7 +71,8 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js),
-		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger), slots: make(chan struct{}, atOnce)}, nil
+		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger),
+		quick:  intake.NewLine(quickAtOnce, waiting), long: intake.NewLine(longAtOnce, waiting)}, nil
 }
 
 // Run answers until ctx ends. It returns after the requests under way are
@@ -84,6 +87,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectPorts:            handle(s.ports),
 		subjectPortDelete:       handle(s.deletePort),
 		subjectHolds:            handle(s.holds),
+		subjectUnsettled:        handle(s.unsettled),
 		subjectUserErase:        handle(s.eraseUser),
 		subjectQuarantineList:   handle(s.listQuarantine),
 		subjectQuarantineShow:   handle(s.showQuarantined),
@@ -97,12 +101,18 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectPosition:         handle(s.position),
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, events.SubjectAdmin+"."), ".", "-")
-		limit := quickly
+		line, limit := s.quick, quickly
 		if subject == subjectVerify {
-			limit = verifyLimit
+			line, limit = s.long, verifyLimit
 		}
-		if err := service.AddEndpoint(name, s.endpoint(ctx, limit, answer), micro.WithEndpointSubject(subject)); err != nil {
+		if err := service.AddEndpoint(name, s.endpoint(ctx, line, limit, answer), micro.WithEndpointSubject(subject)); err != nil {
 			return errors.Join(err, service.Stop())
+		}
+	}
+	for ctx.Err() == nil && s.cfg.Conn.FlushTimeout(time.Second) != nil { // NATS is not there yet
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
 	s.service.Store(&service)
@@ -119,43 +129,41 @@ func (s *Service) Health() error {
 	switch {
 	case service == nil:
 		return errors.New("operators are not answered yet")
-	case (*service).Stopped():
+	case (*service).Stopped(), s.cfg.Conn.IsClosed():
 		return errors.New("operators are not answered any more")
 	}
 	return nil
 }
 
-// endpoint answers each request on a goroutine of its own, a few at a time.
-func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
+// endpoint answers each request on a goroutine of its own, when it is its turn.
+func (s *Service) endpoint(ctx context.Context, line *intake.Line, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
 		// Anybody who may ask could otherwise have the answer sent into JetStream's API.
 		if !inbox.Allowed(req.Reply()) {
 			return
 		}
-		select {
-		case s.slots <- struct{}{}:
-		default:
-			s.fault(req, errBusy)
-			return
-		}
-		begun := s.intake.Take(func() {
-			s.tasks.Go(func() {
-				defer func() { <-s.slots }()
-				ctx, cancel := context.WithTimeout(ctx, limit)
-				defer cancel()
-				s.answer(ctx, req, answer)
-			})
+		err := errBusy
+		open := s.intake.Take(func() {
+			if line.Join() {
+				err = nil
+				s.tasks.Go(func() { s.answer(ctx, line, limit, req, answer) })
+			}
 		})
-		if !begun {
-			<-s.slots
-			s.fault(req, errStopping)
+		if !open {
+			err = errStopping
+		}
+		if err != nil {
+			s.fault(req, err)
 		}
 	}
 }
 
-func (s *Service) answer(ctx context.Context, req micro.Request, answer func(context.Context, []byte) (any, error)) {
-	reply, err := answer(ctx, req.Data())
-	if err != nil {
+func (s *Service) answer(ctx context.Context, line *intake.Line, limit time.Duration, req micro.Request, answer func(context.Context, []byte) (any, error)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var reply any
+	err := errBusy
+	if line.Work(ctx, func() { reply, err = answer(ctx, req.Data()) }); err != nil {
 		s.fault(req, err)
 		return
 	}
@@ -186,15 +194,15 @@ func handle[T any](f func(context.Context, T) (any, error)) func(context.Context
 }
 
 func (s *Service) fault(req micro.Request, err error) {
-	code := 503
+	p := inbox.Problem{Code: 503, What: err.Error(), TryAgain: errors.Is(err, errBusy) || errors.Is(err, errStopping)}
 	var field *events.FieldError
 	switch {
 	case errors.As(err, &field), errors.Is(err, identity.ErrBadTokenRequest):
-		code = 400
+		p.Code = 400
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
-		code = 404
+		p.Code = 404
 	}
-	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), code, err.Error()))
+	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), p))
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
@@ -213,7 +221,13 @@ func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, err
 }
 
 func (s *Service) holds(ctx context.Context, r holdsRequest) (any, error) {
-	return s.cfg.Ledger.Holds(ctx, r.PortID)
+	live, err := s.cfg.Ledger.LiveHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return holdsReply{live}, err
+}
+
+func (s *Service) unsettled(ctx context.Context, r unsettledRequest) (any, error) {
+	unsettled, err := s.cfg.Ledger.UnsettledHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return unsettledReply{unsettled}, err
 }
 
 func (s *Service) eraseUser(ctx context.Context, r userEraseRequest) (any, error) {

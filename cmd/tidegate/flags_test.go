@@ -69,3 +69,10 @@ func TestRunFlags(t *testing.T) {
 		})
 	}
 }
+
+func TestMigrateHidesAPassword(t *testing.T) {
+	err := (&migrateCmd{DatabaseURL: "postgres://u:12/secret@127.0.0.1:1/db"}).Run(t.Context())
+	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "%2F") {
+		t.Errorf("%v, want how to write the password, and none of it", err)
+	}
+}

@@ -21,6 +21,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/dsn"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/ledger"
 	"github.com/tidegate/tidegate/migrations"
@@ -59,6 +60,7 @@ type system struct {
 	dbURL    string
 	ledger   *ledger.Ledger
 	conns    []*nats.Conn
+	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
@@ -84,7 +86,7 @@ func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	}
 	log := c.logger()
 	slog.SetDefault(log)
-	s := &system{cmd: c, log: log, metrics: prometheus.NewRegistry()}
+	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
 	err := s.run(ctx)
@@ -112,9 +114,13 @@ func (s *system) run(ctx context.Context) error {
 		return s.runRoles(ctx, group)
 	})
 	group.Go(func() error {
-		<-ctx.Done()
-		s.log.Info("stopping")
-		return nil
+		select {
+		case err := <-s.cut:
+			return err
+		case <-ctx.Done():
+			s.log.Info("stopping")
+			return nil
+		}
 	})
 	return group.Wait()
 }
@@ -187,7 +193,12 @@ func (s *system) openLedger(ctx context.Context) error {
 // connect makes one role's connection to NATS, in process to the embedded one. It is
 // closed once all roles have ended.
 func (s *system) connect(name string) (*nats.Conn, error) {
-	opts := []nats.Option{nats.Name("tidegate " + name)}
+	opts := []nats.Option{nats.Name("tidegate " + name), nats.ClosedHandler(func(nc *nats.Conn) {
+		select {
+		case s.cut <- fmt.Errorf("%s: NATS has closed the connection for good: %w", name, nc.LastError()):
+		default:
+		}
+	})}
 	if s.nats != nil {
 		opts = append(opts, s.nats.InProcess())
 	}
@@ -229,6 +240,9 @@ type migrateCmd struct {
 }
 
 func (c *migrateCmd) Run(ctx context.Context) error {
+	if err := dsn.Check(c.DatabaseURL); err != nil {
+		return err
+	}
 	if err := migrations.Apply(ctx, c.DatabaseURL); err != nil {
 		return err
 	}

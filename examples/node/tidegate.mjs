@@ -5,12 +5,14 @@ import { connect } from "@nats-io/transport-node";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-// open connects to NATS as the service of one port (tenant). It keeps
-// reconnecting for ever; user, pass and the like go into options.
+// open connects to NATS as the service of one port (tenant). It waits for a server that
+// is not there yet, and keeps reconnecting for ever; user, pass and the like go into
+// options. ({ waitOnFirstConnect: false } makes it throw instead of waiting.)
 export async function open(servers, port, options = {}) {
   const nc = await connect({
     servers,
     maxReconnectAttempts: -1,
+    waitOnFirstConnect: true,
     inboxPrefix: `_INBOX.${port}`, // so that NATS permissions can bind replies to the port
     ...options,
   });

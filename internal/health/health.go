@@ -123,25 +123,31 @@ func (c *Checks) run() (results map[string]string, ready bool) {
 	}
 	c.mu.Unlock()
 	results, ready = make(map[string]string, len(answers)), true
-	late := time.After(checkTimeout + checkTimeout/4) // a check's own words say more
+	late := make(chan struct{})
+	defer time.AfterFunc(checkTimeout+checkTimeout/4, func() { close(late) }).Stop() // a check's own words say more
 	for name, answer := range answers {
 		result := "ok"
-		select {
-		case a := <-answer:
-			if a.Err != nil {
-				result = strings.Join(strings.Fields(a.Err.Error()), " ")
-			}
-		case <-late:
-			late = closed
+		if err, answered := await(answer, late); !answered {
 			result = fmt.Sprintf("no answer within %s", checkTimeout)
+		} else if err != nil {
+			result = strings.Join(strings.Fields(err.Error()), " ")
 		}
 		results[name], ready = result, ready && result == "ok"
 	}
 	return results, ready
 }
 
-var closed = func() <-chan time.Time {
-	c := make(chan time.Time)
-	close(c)
-	return c
-}()
+// await prefers an answer that is there, however late it is asked for.
+func await(answer <-chan singleflight.Result, late <-chan struct{}) (err error, answered bool) {
+	select {
+	case a := <-answer:
+		return a.Err, true
+	case <-late:
+	}
+	select {
+	case a := <-answer:
+		return a.Err, true
+	default:
+		return nil, false
+	}
+}
