@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
@@ -88,27 +87,16 @@ func (n *notices) publish(notice events.TotalsNotice) {
 	}
 }
 
-// beat sends a heartbeat every second and measures the backlog.
+// beat sends a heartbeat every second.
 func (c *Consumer) beat(ctx context.Context) {
 	tick := time.NewTicker(events.HeartbeatEvery)
 	defer tick.Stop()
-	for n := 0; ; n++ {
-		c.notices.publish(events.TotalsNotice{})
-		if n%5 == 0 {
-			c.measureBacklog(ctx, c.current().durable)
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			c.notices.publish(events.TotalsNotice{})
 		}
-	}
-}
-
-func (c *Consumer) measureBacklog(ctx context.Context, durable jetstream.Consumer) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if info, err := durable.Info(ctx); err == nil {
-		c.metrics.backlog.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	}
 }

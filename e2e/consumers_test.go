@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
+	"runtime"
 	"testing"
 	"time"
 
@@ -64,6 +66,76 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// While the durable is paused, answers and verification say that something waits.
+func TestAnswersSayWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.spend("p1", 10, time.Time{})
+	if v := s.check("p1", 0); v.Messages != 0 || !v.OldestAt.IsZero() {
+		t.Errorf("nothing waits, but a check says %+v", v.Backlog)
+	}
+	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	// Whoever had asked for a message before gets one more.
+	before := time.Now()
+	for s.backlog() < 3 {
+		s.publishRaw("ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`)
+	}
+	s.eventually("a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
+	v := s.check("p1", 0)
+	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
+		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
+	}
+	if found := must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
+		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
+	}
+	must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
+	s.eventually("nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
+}
+
+// What nobody in Tidegate would say is ignored, and what is said later counts.
+func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 1_000_000, events.PeriodMonth)
+	s.spend("p1", 10, time.Time{})
+	var before runtime.MemStats
+	runtime.ReadMemStats(&before)
+	year9000 := time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for subject, body := range map[string]any{
+		events.SubjectTotals:   events.TotalsNotice{From: "x", Seq: 1, At: time.Now(), Ports: []string{"p1"}, Days: []int32{1 << 30}, Tokens: []int64{1}},
+		events.SubjectHolds:    events.HoldsNotice{Ports: []string{"p1"}, Tokens: []int64{900_000}, At: []int64{year9000.UnixMicro()}},
+		events.SubjectBudgets:  events.BudgetNotice{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
+		events.SubjectGateUsed: events.GateUsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
+	} {
+		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), must(json.Marshal(body))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 500})
+	s.eventually("true holds are counted", func() bool { return s.check("p1", 0).HeldTokens == 500 })
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("and no others", func() bool {
+		v := s.check("p1", 0)
+		return v.HeldTokens == 0 && v.UsedTokens == 10 && v.HardCapTokens != nil
+	})
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 1000 {
+		t.Errorf("%d MiB were allocated for a few messages", mib)
+	}
+	if !s.verified() {
+		t.Error("gates and ledger differ")
+	}
+}
+
+func (s *system) backlog() int {
+	s.t.Helper()
+	info := must(must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
+	return int(info.NumPending) + info.NumAckPending
 }
 
 func nothingWaits(info *jetstream.ConsumerInfo) bool {

@@ -16,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -196,6 +199,35 @@ func TestFreshStart(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
+
+	// Whoever pauses the durable is told what comes of it.
+	js := must(jetstream.New(must(events.Connect(url))))
+	defer js.Conn().Close()
+	must(js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	for range 3 { // the first may still be taken
+		must(js.Publish(t.Context(), "ai.usage.p1", []byte(`{"feature":"ocr","provider":"openai","model":"gpt-5-mini"}`)))
+	}
+	var readyz struct {
+		Ready    bool              `json:"ready"`
+		Checks   map[string]string `json:"checks"`
+		Messages int               `json:"backlog_messages"`
+		OldestAt time.Time         `json:"backlog_oldest_at"`
+	}
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(readyz.Checks["backlog"], "paused") || readyz.Messages < 2; time.Sleep(50 * time.Millisecond) {
+		resp := must(http.Get("http://" + p.http + "/readyz"))
+		err := json.NewDecoder(resp.Body).Decode(&readyz)
+		resp.Body.Close()
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("/readyz with a paused durable: %+v, %v", readyz, err)
+		}
+	}
+	if readyz.Ready || time.Since(readyz.OldestAt) > time.Minute {
+		t.Errorf("/readyz with a paused durable: %+v", readyz)
+	}
+	if out := cli(0, "verify"); !strings.Contains(out, "wait to be booked, the oldest for") || strings.Contains(out, "gates agree\n") && !strings.Contains(out, "of what is booked") {
+		t.Errorf("verify with a paused durable: %s", out)
+	}
+	must(js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 
 	// SIGTERM: a clean stop, and everything is there after the next start.
 	p.signal(syscall.SIGTERM)

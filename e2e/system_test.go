@@ -118,7 +118,7 @@ func (s *system) run() {
 		o.gates = 1
 	}
 	for range o.gates {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind}))
+		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
 		s.background(g.Run)
 		select {
 		case <-g.Ready():

@@ -87,6 +87,10 @@ type Verdict struct {
 	RemainingTokens *int64        `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
 	AsOf            time.Time     `json:"as_of"`            // every commit up to then is counted
 
+	// Backlog answers a check while something has been waiting to be booked for longer
+	// than a second. These tokens are spent, and counted nowhere yet.
+	Backlog
+
 	// The rest answers a reserve that was allowed. UsedTokens, HeldTokens and
 	// RemainingTokens then count the new hold too.
 	ReservationID string    `json:"reservation_id,omitempty"`
@@ -112,6 +116,7 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 	b = appendCap(b, `,"hard_cap_tokens":`, v.HardCapTokens)
 	b = appendCap(b, `,"remaining_tokens":`, v.RemainingTokens)
 	b = appendTime(b, `,"as_of":`, v.AsOf)
+	b = v.Backlog.appendJSON(b)
 	if v.ReservationID != "" {
 		b = append(b, `,"reservation_id":`...)
 		b = appendQuoted(b, v.ReservationID)

@@ -12,7 +12,7 @@ import (
 
 // BenchmarkAnswer is what one check costs besides the network.
 func BenchmarkAnswer(b *testing.B) {
-	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour}}
+	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour, Backlog: func() events.Backlog { return events.Backlog{} }}}
 	g.metrics = newMetrics(nil, g)
 	soft, hard := int64(1<<40), int64(1<<41)
 	for i := range 1000 {

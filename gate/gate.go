@@ -44,6 +44,9 @@ type Config struct {
 	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
 	// nothing says so.
 	Behind func() error
+	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
+	// is asked by each of them and must not wait. Default: nothing waits.
+	Backlog func() events.Backlog
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -66,6 +69,7 @@ type Gate struct {
 	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
 	lanes     []*lane       // the others, on their way to Postgres
 	wants     chan string   // ports that need their next slice
+	warned    atomic.Int64  // when a message that was ignored was last logged
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64  // when what is held was last read, Unix ns
@@ -216,6 +220,11 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
+	if g.cfg.Backlog != nil {
+		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+			v.Backlog = b
+		}
+	}
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}

@@ -61,14 +61,19 @@ func (g *Gate) flush(ctx context.Context) error {
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {
+	now := g.now()
 	n, err := events.DecodeTotalsNotice(msg.Data)
-	if err != nil {
-		g.log.Warn("a totals notice cannot be read; reading the totals instead", "error", err)
-		g.missedSomething()
+	if err == nil {
+		err = n.Validate(now)
+	}
+	if g.ignores(msg, err) {
 		return
 	}
-	now := g.now()
-	g.memory.applyTotals(n, oldestDay(now), g.hearing.note(n, time.Now()))
+	told := g.hearing.note(n, time.Now())
+	if told.After(now) {
+		told = now
+	}
+	g.memory.applyTotals(n, oldestDay(now), told)
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
 	}
@@ -77,13 +82,28 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	}
 }
 
+// ignores takes note of a message that cannot be read or is out of bounds, if err says so.
+// It is as if it had not come: what a consumer tells next shows that one is missing.
+func (g *Gate) ignores(msg *nats.Msg, err error) bool {
+	if err == nil {
+		return false
+	}
+	g.metrics.ignored.WithLabelValues(msg.Subject).Inc()
+	if now, last := time.Now().UnixNano(), g.warned.Load(); now-last > int64(time.Minute) && g.warned.CompareAndSwap(last, now) {
+		g.log.Warn("a message to gates is ignored, and maybe others like it; the next reading of the ledger has what is true", "subject", msg.Subject, "error", err)
+	}
+	return true
+}
+
 func (g *Gate) missedSomething() { g.hearing.missedSomething() }
 
 func (g *Gate) hearBudget(msg *nats.Msg) {
 	var n events.BudgetNotice
-	if err := json.Unmarshal(msg.Data, &n); err != nil || !events.ValidPort(n.PortID) || n.Budget.Validate() != nil {
-		g.log.Warn("a budget notice cannot be read; reading the budgets instead", "error", err)
-		g.missedSomething()
+	err := json.Unmarshal(msg.Data, &n)
+	if err == nil {
+		err = n.Validate(g.now())
+	}
+	if g.ignores(msg, err) {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
@@ -94,12 +114,16 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 // tellUsed answers an operator's verification.
 func (g *Gate) tellUsed(msg *nats.Msg) {
 	var req events.GateUsedRequest
-	if err := json.Unmarshal(msg.Data, &req); err != nil || !g.loaded() || !inbox.Allowed(msg.Reply) {
+	err := json.Unmarshal(msg.Data, &req)
+	if err == nil {
+		err = req.Validate(g.now())
+	}
+	if g.ignores(msg, err) || !g.loaded() || !inbox.Allowed(msg.Reply) {
 		return
 	}
 	answer := events.GateUsed{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
 	g.memory.mu.RLock()
-	answer.AsOf = g.memory.asOf
+	answer.AsOf = g.memory.age()
 	for i, id := range req.Ports {
 		if p, ok := g.memory.ports[id]; ok {
 			answer.Tokens[i] = p.between(ledger.Day(req.Start), ledger.Day(req.End))
@@ -139,6 +163,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	lastRead, took := g.cfg.Now(), time.Duration(0)
+	ended := time.Now()
 	for {
 		cause := ""
 		select {
@@ -146,7 +171,8 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			return
 		case <-g.hearing.wake:
 			cause = "gap"
-			pause(ctx, rand.N(200*time.Millisecond)) // not all gates at once
+			// Not all gates at once, and none all the time, however often something is missing.
+			pause(ctx, max(rand.N(200*time.Millisecond), took-time.Since(ended)))
 		case <-tick.C:
 			now := g.cfg.Now()
 			cause = due(now.Sub(lastRead), took, g.hearing.silent(time.Now()))
@@ -161,7 +187,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			g.missedSomething()
 			pause(ctx, time.Second)
 		}
-		lastRead = begin
+		lastRead, ended = begin, time.Now()
 		g.metrics.resyncs.WithLabelValues(cause).Inc()
 	}
 }

@@ -11,7 +11,7 @@ type metrics struct {
 	allowed, warned, faults, unrepliable prometheus.Counter
 	refused                              map[events.RefusalReason]prometheus.Counter
 	seconds                              prometheus.Histogram
-	resyncs                              *prometheus.CounterVec
+	resyncs, ignored                     *prometheus.CounterVec
 	reserved, reservedLess, released     prometheus.Counter
 	reserveRefused, fromSlices, granted  prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
@@ -33,6 +33,8 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		resyncs: f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_resyncs_total",
 			Help: "Readings of all totals by cause: periodic, gap (a notice was missed), silence (no consumer heard)."}, []string{"cause"}),
 	}
+	m.ignored = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_ignored_total",
+		Help: "Messages to gates that cannot be read or are out of bounds, and were ignored, by subject."}, []string{"subject"})
 	reservations := f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_reservations_total",
 		Help: "Reserve and release requests by outcome."}, []string{"outcome"})
 	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")

@@ -122,10 +122,18 @@ func (g *Gate) publishHolds(n events.HoldsNotice) {
 	}
 }
 
+// newsAhead is how far news of holds may be ahead of the database's clock as this gate
+// reckons it. What claimed to be much later would outlast all true news, and every reading.
+const newsAhead = time.Second
+
 func (g *Gate) hearHolds(msg *nats.Msg) {
 	var n events.HoldsNotice
-	if err := json.Unmarshal(msg.Data, &n); err != nil || len(n.Ports) != len(n.Tokens) || len(n.Ports) != len(n.At) {
-		return // the next reading has it
+	err := json.Unmarshal(msg.Data, &n)
+	if err == nil {
+		err = n.Validate(g.now().Add(newsAhead))
+	}
+	if g.ignores(msg, err) {
+		return
 	}
 	for i, port := range n.Ports {
 		g.memory.tellHeld(ledger.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()})

@@ -76,7 +76,9 @@ type Verification struct {
 	// Behind is how many messages the usage stream has acknowledged that the ledger lacks,
 	// as far as it knows: consumers book them again.
 	Behind uint64 `json:"behind"`
-	OK     bool   `json:"ok"`
+	// What waits in the usage stream is in none of the figures, and no difference.
+	events.Backlog
+	OK bool `json:"ok"`
 }
 
 // Deleted is how many ledger rows a deletion or an erasure touched.

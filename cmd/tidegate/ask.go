@@ -63,6 +63,9 @@ func printVerdict(port string, v events.Verdict) {
 	}
 	rows = append(rows, []string{"soft cap", capText(v.SoftCapTokens)}, []string{"hard cap", capText(v.HardCapTokens)},
 		[]string{"resets", when(v.ResetsAt)}, []string{"as of", when(v.AsOf)})
+	if v.Messages > 0 {
+		rows = append(rows, []string{"not yet", v.Describe(time.Now())})
+	}
 	for _, r := range rows {
 		fmt.Printf("  %-10s %s\n", r[0], r[1])
 	}

@@ -91,7 +91,15 @@ func (s *system) startWatcher() (func(context.Context) error, error) {
 		return nil, err
 	}
 	s.watcher = stream.NewWatcher(js, s.ledger)
+	s.watcher.Register(s.metrics)
 	s.checks.Add("ledger", func(context.Context) error { return s.watcher.Behind() })
+	s.checks.Tell("backlog_messages", func() any { return s.watcher.Backlog().Messages })
+	s.checks.Tell("backlog_oldest_at", func() any {
+		if b := s.watcher.Backlog(); b.Messages > 0 {
+			return b.OldestAt
+		}
+		return nil
+	})
 	return s.watcher.Run, nil
 }
 
@@ -105,6 +113,7 @@ func (s *system) startConsumer() (func(context.Context) error, error) {
 		return nil, err
 	}
 	s.checks.Add("consumer", func(context.Context) error { return c.Health() })
+	s.checks.Add("backlog", func(context.Context) error { return s.watcher.Stalled() })
 	return c.Run, nil
 }
 
@@ -113,7 +122,7 @@ func (s *system) startGate() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}

@@ -4,21 +4,27 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
 )
 
 // watchEvery is how often a [Watcher] looks.
 const watchEvery = time.Second
 
-// Watcher tells a process whether its ledger has all that the usage stream was told it has.
+// Watcher tells a process whether its ledger has all that the usage stream was told it has,
+// and what waits there.
 type Watcher struct {
 	js     jetstream.JetStream
 	ledger Ledger
 
-	mu    sync.Mutex
-	state error
+	mu       sync.Mutex
+	state    error
+	progress progress
+	backlog  atomic.Pointer[events.Backlog] // of progress
 }
 
 // errUnknown is a watcher's state until it has compared stream and ledger once.
@@ -43,6 +49,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
+		w.lookAtBacklog(ctx)
 		if err := w.look(ctx); err != nil {
 			return err
 		}

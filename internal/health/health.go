@@ -33,6 +33,7 @@ func Failing(reason string) Check {
 type Checks struct {
 	mu     sync.Mutex
 	checks map[string]Check
+	facts  map[string]func() any
 	held   string
 	asked  singleflight.Group // one question at a time to each, however many ask
 }
@@ -45,6 +46,17 @@ func (c *Checks) Add(name string, check Check) {
 		c.checks = map[string]Check{}
 	}
 	c.checks[name] = check
+}
+
+// Tell adds a fact to the answers of [Checks.Ready], under a name of its own, which
+// decides nothing; nil is left out.
+func (c *Checks) Tell(name string, fact func() any) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.facts == nil {
+		c.facts = map[string]func() any{}
+	}
+	c.facts[name] = fact
 }
 
 // Hold makes [Checks.Ready] say no, whatever the checks say, until it is called with
@@ -80,16 +92,23 @@ func Live(w http.ResponseWriter, _ *http.Request) {
 // does not answer within 2 s fails.
 func (c *Checks) Ready(w http.ResponseWriter, _ *http.Request) {
 	results, ready := c.run()
+	answer := map[string]any{}
 	c.mu.Lock()
 	if c.held != "" {
 		results["start"], ready = c.held, false
 	}
+	for name, fact := range c.facts {
+		if value := fact(); value != nil {
+			answer[name] = value
+		}
+	}
 	c.mu.Unlock()
+	answer["ready"], answer["checks"] = ready, results
 	w.Header().Set("Content-Type", "application/json")
 	if !ready {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"ready": ready, "checks": results})
+	_ = json.NewEncoder(w).Encode(answer)
 }
 
 func (c *Checks) run() (results map[string]string, ready bool) {
