@@ -22,7 +22,6 @@ import (
 	"github.com/tidegate/tidegate/migrations"
 )
 
-
 // TestKillNine kills the built binary at each of four lines, 5 seeded runs each, 20 in `make chaos`,
 // and compares after every run what JetStream acknowledged with what is booked
 // or quarantined.
