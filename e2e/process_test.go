@@ -135,6 +135,9 @@ func TestFreshStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
 	p.awaitReady()
+	for end := time.Now().Add(5 * time.Second); !strings.Contains(p.out.String(), "More:") && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // it is printed, and on its way through a pipe
+	}
 	for _, want := range []string{url, "http://" + p.http, "private cluster", "embedded", "budget set p1", "pub ai.usage.p1", "req ai.budget.check.p1"} {
 		if !strings.Contains(p.out.String(), want) {
 			t.Errorf("the screen lacks %q:\n%s", want, p.out)
