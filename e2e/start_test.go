@@ -206,6 +206,7 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 	}()
 	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", "nats://"+proxy.Addr().String(), "--database-url", s.url, "--roles", "gate")
 	p.awaitReady()
+	<-clients // what watches the ledger and its stream connects first
 	if _, err := (<-clients).Write([]byte("-ERR 'A Server Of The Future'\r\n")); err != nil {
 		t.Fatal(err)
 	}

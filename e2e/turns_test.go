@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -8,7 +9,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // More callers than a gate serves at once wait for their turn. None is refused.
@@ -83,5 +88,51 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	s.eventually("Postgres is rid of the reports", func() bool { return waiting() == 0 })
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("reports whose callers waited for 2 s were worked on for %s", took)
+	}
+}
+
+// A gate that stops sends those away that wait for their turn, and answers the others.
+func TestAStoppingGateSendsWaitersAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	<-g.Ready()
+	stuck := must(s.db.Begin(t.Context()))
+	defer func() { _ = stuck.Rollback(t.Context()) }()
+	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	const callers, atOnce = 20, 4
+	away, answered := make(chan *nats.Msg, callers), make(chan *nats.Msg, callers)
+	for range callers {
+		go func() {
+			msg, err := s.nc.Request("ai.budget.usage.p1", nil, 9*time.Second)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case msg.Header.Get(events.TryAgainHeader) == "true":
+				away <- msg
+			default:
+				answered <- msg
+			}
+		}()
+	}
+	s.eventually("as many work as may", func() bool {
+		var n int
+		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
+		return err == nil && n == atOnce
+	})
+	stop()
+	s.eventually("those who wait are sent away", func() bool { return len(away) == callers-atOnce })
+	if err := stuck.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the others are answered", func() bool { return len(answered) == atOnce })
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

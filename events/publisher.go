@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -85,7 +86,15 @@ func (c PublisherConfig) withDefaults() (PublisherConfig, error) {
 // Order: events that one goroutine records reach the stream in that order as long
 // as nothing has to be published again. Across an interruption they may change
 // places. Nothing in Tidegate depends on it: an event's id says when it happened.
-type Publisher struct {
+//
+// A publisher that nobody holds any more goes on until all its events are
+// acknowledged, and logs that it was not closed. A process that ends by os.Exit or by
+// a signal that it does not handle can say nothing: its last events are lost.
+type Publisher struct{ *outlet }
+
+// outlet is what a Publisher and its loop share: the loop must not hold the caller's
+// own Publisher, or nobody would notice that the caller has dropped it.
+type outlet struct {
 	cfg PublisherConfig
 	nc  *nats.Conn
 	js  jetstream.JetStream
@@ -108,7 +117,7 @@ type Publisher struct {
 	done       chan struct{} // closed when the loop has ended
 	singlesTil atomic.Int64  // Unix ns until which the stream is taken to refuse atomic batches
 
-	logDrops, logInvalid, logRetry, logRefused rate.Sometimes
+	logDrops, logLate, logInvalid, logRetry, logRefused rate.Sometimes
 }
 
 // Stats are counts since the publisher began, of single events. At any moment
@@ -137,7 +146,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		return nil, fmt.Errorf("events: NewPublisher: %w", err)
 	}
 	life, stop := context.WithCancel(context.Background())
-	p := &Publisher{
+	p := &Publisher{&outlet{
 		cfg: cfg, nc: nc, js: js,
 		queue:    newRing(cfg.Buffer),
 		oldest:   1,
@@ -146,11 +155,12 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		life:     life,
 		stop:     stop,
 		done:     make(chan struct{}),
-	}
-	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logInvalid, &p.logRetry, &p.logRefused} {
+	}}
+	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logLate, &p.logInvalid, &p.logRetry, &p.logRefused} {
 		s.Interval = logEvery
 	}
-	go p.run()
+	go (&Publisher{p.outlet}).run()
+	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
 }
 
@@ -164,12 +174,17 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 // same, because the tokens are spent: the quarantine keeps it. Without a legal
 // PortID nobody could tell whose it is; such an event is dropped.
 func (p *Publisher) Record(u Usage) {
+	defer runtime.KeepAlive(p)
 	fillTime(&u)
 	p.mu.Lock()
 	p.stats.Recorded++
 	if p.closed || p.queue.len()+p.inHand >= p.cfg.Buffer {
 		p.stats.Dropped++
+		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
+		if closed { // the loop, which logs other drops, has ended
+			p.logLate.Do(func() { go p.tellLate(dropped) })
+		}
 		return
 	}
 	p.queue.push(&u)
@@ -193,6 +208,7 @@ func fillTime(u *Usage) {
 // JetStream, or counted as dropped. Otherwise its error says how many wait; they
 // stay in the buffer and go on being published.
 func (p *Publisher) Flush(ctx context.Context) error {
+	defer runtime.KeepAlive(p)
 	p.mu.Lock()
 	upTo := p.accepted
 	p.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -30,6 +31,7 @@ var errNotConnected = errors.New("not connected to NATS")
 // Within one call the order in the stream is the order given, unless something
 // had to be published again: then up to BatchSize neighbours may change places.
 func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
+	defer runtime.KeepAlive(p)
 	messages := make([]*message, len(usages))
 	for i := range usages {
 		fillTime(&usages[i])

@@ -33,17 +33,15 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What needs Postgres must not outlive its request by much, but may outlive ctx.
-	lasting := context.WithoutCancel(ctx)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
 		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
 		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
-		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.beside(lasting, g.changes, base, g.get) }},
-		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(lasting, g.changes, base, g.set) }},
-		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(lasting, g.reports, base, g.report) }},
+		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.get) }},
+		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.set) }},
+		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, g.reports, base, g.report) }},
 		// Last: whoever waits for a check to be answered finds all the others there.
 		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 	} {
@@ -126,12 +124,25 @@ func patienceOf(req micro.Request) time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
+// answerSlowly waits for the request's turn, for as long as its caller and, until ctx
+// ends, this gate do.
 func (g *Gate) answerSlowly(ctx context.Context, line *intake.Line, patience time.Duration, reply string, answer slow) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	deadline := time.Now().Add(patience)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
 	var body any
-	err := errBusy
-	if line.Work(ctx, func() { body, err = answer(ctx) }); err != nil {
+	var err error
+	if out := line.Work(waiting, func() {
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		body, err = answer(ctx)
+	}); out != nil {
+		err = errBusy
+		if ctx.Err() != nil {
+			err = errStopping
+		}
+	}
+	if err != nil {
 		g.fault(reply, err)
 		return
 	}

@@ -32,13 +32,18 @@ type Config struct {
 	Recorder Recorder
 
 	// Gate is asked before each call and refuses it with a [RefusedError]. nil: every
-	// call is made.
+	// call is made. A Gate that can reserve too, as events.Client can, is the Reserver,
+	// unless CheckOnly says otherwise.
 	Gate Gate
 
-	// Reserver, where it is set, is asked before each call instead of Gate, and holds
-	// what the call may cost, so that callers who ask at once cannot overrun the cap
-	// together. The hold is settled by the usage event, or released.
+	// Reserver is asked before each call instead of Gate, and holds what the call may
+	// cost, so that callers who ask at once cannot overrun the cap together. The hold is
+	// settled by the usage event, or released. Default: Gate, if it can.
 	Reserver Reserver
+
+	// CheckOnly asks Gate and holds nothing: callers who ask at once may overrun the cap
+	// together.
+	CheckOnly bool
 
 	// HoldTTL is how long a hold lives, at most an hour: longer than the longest call.
 	// 0 leaves that to the gate, whose default is 5 minutes.
@@ -65,6 +70,9 @@ type Config struct {
 func (c Config) withDefaults() Config {
 	if c.Base == nil {
 		c.Base = http.DefaultTransport
+	}
+	if c.Reserver == nil && !c.CheckOnly {
+		c.Reserver, _ = c.Gate.(Reserver)
 	}
 	if c.UnboundedOutput <= 0 {
 		c.UnboundedOutput = 1024

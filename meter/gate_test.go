@@ -181,10 +181,7 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 			l, g := new(ledger), &gate{refuseFrom: 3, holds: tt.holds}
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			defer base.CloseIdleConnections()
-			cfg := meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, Gate: g, RecheckTokens: 80}
-			if tt.holds {
-				cfg.Reserver = g
-			}
+			cfg := meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, Gate: g, CheckOnly: !tt.holds, RecheckTokens: 80}
 			client := &http.Client{Transport: meter.NewTransport(cfg)}
 			resp := post(t, t.Context(), client, server.URL, chatRequest)
 			defer resp.Body.Close()

@@ -15,7 +15,6 @@ import (
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
-	"github.com/tidegate/tidegate/internal/health"
 )
 
 const drainTimeout = 5 * time.Second // of the consumer; all of a stop takes less than 10 s
@@ -144,18 +143,6 @@ func (s *system) startDemo() (func(context.Context) error, error) {
 		}
 		return demo.Run(ctx, nc, s.log)
 	}, nil
-}
-
-// ready is a check that fails until c is closed.
-func ready(c <-chan struct{}, otherwise string) health.Check {
-	return func(context.Context) error {
-		select {
-		case <-c:
-			return nil
-		default:
-			return errors.New(otherwise)
-		}
-	}
 }
 
 // connectChecked makes a role's connection and reports its state in /readyz.
