@@ -22,17 +22,13 @@ type alerted struct {
 func (g *Gate) considerAlert(id string, now time.Time) {
 	g.memory.mu.Lock()
 	defer g.memory.mu.Unlock()
-	if p, ok := g.memory.ports[id]; ok {
+	if p, ok := g.memory.ports.get(id); ok {
 		g.queueAlerts(id, p, now)
 	}
 }
 
 func (g *Gate) considerAllAlerts(now time.Time) {
-	g.memory.mu.Lock()
-	defer g.memory.mu.Unlock()
-	for id, p := range g.memory.ports {
-		g.queueAlerts(id, p, now)
-	}
+	g.memory.ports.walk(&g.memory.mu, func(id string, p *port) { g.queueAlerts(id, p, now) })
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
@@ -192,7 +188,7 @@ func (g *Gate) sendAlert(ctx context.Context, a ledger.Alert) error {
 func (g *Gate) retryAlert(a ledger.Alert) {
 	g.memory.mu.Lock()
 	defer g.memory.mu.Unlock()
-	p, ok := g.memory.ports[a.PortID]
+	p, ok := g.memory.ports.get(a.PortID)
 	if !ok {
 		return
 	}

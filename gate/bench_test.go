@@ -19,7 +19,7 @@ func BenchmarkAnswer(b *testing.B) {
 		id := fmt.Sprintf("port-%04d", i)
 		g.memory.applyBudget(id, events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodMonth, Version: 1})
 		for day := range ledger.Day(24) {
-			g.memory.ports[id].raise(ledger.DayOf(time.Now())-day, 1000)
+			g.memory.port(id).raise(ledger.DayOf(time.Now())-day, 1000)
 		}
 	}
 	g.memory.asOf, g.memory.heldAsOf = time.Now(), time.Now()

@@ -125,7 +125,7 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 	g.memory.mu.RLock()
 	answer.AsOf = g.memory.age()
 	for i, id := range req.Ports {
-		if p, ok := g.memory.ports[id]; ok {
+		if p, ok := g.memory.ports.get(id); ok {
 			answer.Tokens[i] = p.between(ledger.Day(req.Start), ledger.Day(req.End))
 		}
 	}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,7 @@ import (
 // to happen when a period ends.
 type memory struct {
 	mu    sync.RWMutex
-	ports map[string]*port
+	ports *ports
 	// over has the ports that had used more than their hard cap when that was set to its
 	// value: how much.
 	over map[string]int64
@@ -30,8 +31,10 @@ type memory struct {
 	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
 
 	// held has the ports with live holds only. It is read from Postgres several
-	// times a second, all at once, and corrected in between by what gates tell.
+	// times a second, all at once, and corrected in between by what gates tell, in told:
+	// a reading replaces the one and looks through the other, which is small.
 	held     map[string]ledger.Standing
+	told     map[string]ledger.Standing // later than heldAsOf
 	heldAsOf time.Time
 }
 
@@ -46,14 +49,14 @@ type port struct {
 	alerted                         alerted
 }
 
-func newMemory() *memory { return &memory{ports: map[string]*port{}, over: map[string]int64{}} }
+func newMemory() *memory { return &memory{ports: newPorts(), over: map[string]int64{}} }
 
 // lookup returns the port's limits, and its used and held tokens in the current period.
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	l, asOf = unlimited, m.age()
-	p, ok := m.ports[id]
+	p, ok := m.ports.get(id)
 	if ok {
 		l = p.limits
 	}
@@ -61,7 +64,7 @@ func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, 
 	if ok {
 		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
 	}
-	if s := m.held[id]; !s.At.Before(start) { // what was held before counts no more
+	if s := m.standing(id); !s.At.Before(start) { // what was held before counts no more
 		held = s.Held
 	}
 	return l, used, held, asOf
@@ -71,7 +74,7 @@ func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, 
 func (m *memory) version(id string) int64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if p, ok := m.ports[id]; ok {
+	if p, ok := m.ports.get(id); ok {
 		return int64(p.limits.version)
 	}
 	return 0
@@ -97,17 +100,25 @@ func (m *memory) stop(at time.Time) {
 	m.stopped = at
 }
 
+// standing is the latest that is known of a port's holds. The caller holds the lock.
+func (m *memory) standing(id string) ledger.Standing {
+	if s, ok := m.told[id]; ok {
+		return s
+	}
+	return m.held[id]
+}
+
 // tellHeld takes over what a reservation left a port's holds at, unless later
 // news came first.
 func (m *memory) tellHeld(s ledger.Standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s.At.After(m.held[s.PortID].At) && s.At.After(m.heldAsOf) {
-		if m.held == nil {
-			m.held = map[string]ledger.Standing{}
+	if s.At.After(m.standing(s.PortID).At) && s.At.After(m.heldAsOf) {
+		if m.told == nil {
+			m.told = map[string]ledger.Standing{}
 		}
 		s.PortID = strings.Clone(s.PortID)
-		m.held[s.PortID] = s
+		m.told[s.PortID] = s
 	}
 }
 
@@ -116,11 +127,7 @@ func (m *memory) tellHeld(s ledger.Standing) {
 func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for port, s := range m.held {
-		if s.At.After(at) {
-			held[port] = s
-		}
-	}
+	maps.DeleteFunc(m.told, func(_ string, s ledger.Standing) bool { return !s.At.After(at) })
 	m.held, m.heldAsOf = held, at
 }
 
@@ -184,10 +191,10 @@ func (p *port) forgetBefore(day ledger.Day) {
 
 // port returns the port, new if need be. The caller holds the lock.
 func (m *memory) port(id string) *port {
-	p, ok := m.ports[id]
+	p, ok := m.ports.get(id)
 	if !ok {
 		p = &port{limits: unlimited}
-		m.ports[strings.Clone(id)] = p // not a slice of a whole notice
+		m.ports.put(strings.Clone(id), p) // not a slice of a whole notice
 	}
 	return p
 }
@@ -216,7 +223,7 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time
 		}
 	}
 	for _, id := range n.Deleted {
-		delete(m.ports, id)
+		m.ports.remove(id)
 		delete(m.over, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
@@ -283,13 +290,12 @@ func (m *memory) readDays(id string, days []ledger.PortDay) {
 	}
 }
 
-// endReading forgets the ports that the round did not find.
+// endReading forgets the ports that the round did not find. Until all were looked at,
+// as_of is as it was.
 func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, p := range m.ports {
+	m.ports.walk(&m.mu, func(id string, p *port) {
 		if p.changed == m.round {
-			continue
+			return
 		}
 		if p.limitsRead != m.round {
 			p.setLimits(unlimited)
@@ -298,11 +304,13 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 			p.tokens = nil
 		}
 		if p.limits == unlimited && len(p.tokens) == 0 {
-			delete(m.ports, id)
+			m.ports.remove(id)
 			delete(m.over, id)
 		}
 		p.forgetBefore(oldest)
-	}
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.reading, m.deleted = false, nil
 	if asOf.After(m.asOf) {
 		m.asOf = asOf

@@ -63,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		Help: "Ports that the gate remembers."}, func() float64 {
 		g.memory.mu.RLock()
 		defer g.memory.mu.RUnlock()
-		return float64(len(g.memory.ports))
+		return float64(g.memory.ports.len())
 	})
 	return m
 }
