@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,7 +30,7 @@ type Ledger interface {
 	BookShare(ctx context.Context, share ledger.Share, entries []ledger.Entry) (ledger.Booking, error)
 	TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error)
 	FoldBooked(ctx context.Context, stream uuid.UUID, last ledger.Mark) error
-	Marks(ctx context.Context, stream uuid.UUID) ([]ledger.Mark, error)
+	Marks(ctx context.Context, stream uuid.UUID, limit int) ([]ledger.Mark, error)
 	Unbook(ctx context.Context, stream uuid.UUID, from uint64) error
 	ClaimRebooking(ctx context.Context, stream, by uuid.UUID) (mine bool, err error)
 	Maintain(ctx context.Context, now time.Time) error
@@ -75,9 +76,8 @@ type Consumer struct {
 	inFlight inFlight
 	notices  notices
 	metrics  metrics
-	ready    chan struct{} // closed once streams, durable and partitions exist
-	id       uuid.UUID     // of this consumer, where consumers claim something
-	compared time.Time     // the ledger with the stream, by the fetch loop
+	id       uuid.UUID   // of this consumer, where consumers claim something
+	doubt    atomic.Bool // whether the ledger has what the stream acknowledged, or the stream is the same
 
 	mu     sync.Mutex
 	source source // what is booked from
@@ -110,7 +110,7 @@ func New(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), ready: make(chan struct{}), id: uuid.New(),
+	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), id: uuid.New(),
 		health: errors.New("streams and partitions are not there yet")}
 	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: cfg.Now}
 	return c, nil
@@ -122,9 +122,6 @@ func setDefault[T comparable](v *T, value T) {
 		*v = value
 	}
 }
-
-// Ready is closed once the consumer books: its streams exist.
-func (c *Consumer) Ready() <-chan struct{} { return c.ready }
 
 // Health says why the consumer does not book at this moment; nil while it does.
 func (c *Consumer) Health() error {
@@ -154,7 +151,6 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	close(c.ready)
 	c.notices.publish(events.TotalsNotice{}) // gates hear of this consumer before it books
 	// Writers outlive ctx: they finish what was fetched.
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -170,6 +166,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	background, stopBackground := context.WithCancel(drain)
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
 	housekeeping.Go(func() { c.beat(background) })
+	housekeeping.Go(func() { c.watch(background) })
 	housekeeping.Go(func() { c.maintain(background) })
 	housekeeping.Go(func() { c.sweep(background) })
 
@@ -247,8 +244,12 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.source = source{durable, id}
+	c.doubt.Store(true)
 	return nil
 }
+
+// allMarks of a stream: one an hour, for as long as streams must keep messages and more.
+const allMarks = 2_000
 
 // trust returns the last sequence up to which the stream is booked and is known to be the
 // stream that was. If it was put back to an older copy, what follows is booked again.
@@ -257,7 +258,7 @@ func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	marks, err := c.cfg.Ledger.Marks(ctx, id)
+	marks, err := c.cfg.Ledger.Marks(ctx, id, allMarks)
 	if err != nil {
 		return 0, err
 	}

@@ -22,11 +22,38 @@ const (
 	rebookWriter = -1                // where writers are numbered
 )
 
-// catchUp compares the ledger with the stream once a second and, where messages were
-// acknowledged that the ledger lacks, books them again before anything else is fetched.
-// Until then it returns only with an error that waiting does not mend.
+// watch compares the ledger with the stream once a second, beside the fetching, and makes
+// the fetch loop look for itself where something is wrong.
+func (c *Consumer) watch(ctx context.Context) {
+	tick := time.NewTicker(compareEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		p, err := c.compare(ctx)
+		foreign := (*stream.ForeignError)(nil)
+		switch {
+		case errors.Is(err, stream.ErrNoStream), errors.Is(err, errChanged), errors.As(err, &foreign), err == nil && p.Missing() > 0:
+			c.doubt.Store(true)
+		case err == nil:
+			fold, cancel := context.WithTimeout(ctx, prepareTimeout)
+			if err := c.cfg.Ledger.FoldBooked(fold, p.Stream, p.Last); err != nil && ctx.Err() == nil {
+				c.log.Debug("what is booked could not be folded", "error", err)
+			}
+			cancel()
+		}
+	}
+}
+
+// catchUp does nothing unless there is doubt. Then it compares the ledger with the stream
+// and, where messages were acknowledged that the ledger lacks, books them again before
+// anything else is fetched. Until then it returns only with an error that waiting does
+// not mend.
 func (c *Consumer) catchUp(ctx context.Context) error {
-	if time.Since(c.compared) < compareEvery {
+	if !c.doubt.Load() {
 		return nil
 	}
 	for wait := newBackoff(); ctx.Err() == nil; wait.sleep(ctx) {
@@ -43,11 +70,8 @@ func (c *Consumer) catchUp(ctx context.Context) error {
 		case err != nil: // booking waits for Postgres in a way of its own, fetching for NATS
 			return nil
 		case p.Missing() == 0:
-			c.compared = time.Now()
+			c.doubt.Store(false)
 			c.setHealth(nil)
-			if err := c.cfg.Ledger.FoldBooked(ctx, p.Stream, p.Last); err != nil && ctx.Err() == nil {
-				c.log.Debug("what is booked could not be folded", "error", err)
-			}
 			return nil
 		}
 		c.setHealth(&stream.BehindError{Position: p})
@@ -73,11 +97,11 @@ func (c *Consumer) compare(ctx context.Context) (p stream.Position, err error) {
 	if p.Stream != c.current().stream {
 		return p, errChanged
 	}
-	marks, err := c.cfg.Ledger.Marks(ctx, p.Stream)
-	if err != nil || len(marks) == 0 {
+	newest, err := c.cfg.Ledger.Marks(ctx, p.Stream, 1)
+	if err != nil || len(newest) == 0 {
 		return p, err
 	}
-	if same, _, err := stream.Same(ctx, c.js, marks[:1]); err != nil || same != marks[0] {
+	if same, _, err := stream.Same(ctx, c.js, newest); err != nil || same != newest[0] {
 		return p, cmp.Or(err, errChanged)
 	}
 	return p, nil

@@ -98,6 +98,10 @@ func (n *snapshot) restore(t testing.TB, pause time.Duration) {
 func TestALedgerPutBackToAnOlderCopyIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{consumer: func(c *consumer.Config) { c.BatchSize = 200 }})
+	// A window that is over, as it is when a copy of some time ago is put back.
+	window := must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
+	window.Duplicates = 100 * time.Millisecond
+	must(s.js.UpdateStream(t.Context(), window))
 	s.setBudget("p1", -1, 1_000, events.PeriodMonth)
 	s.spend("p1", 100, time.Now())
 	s.publishRaw("ai.usage.p1", `{"feature":"bad"}`)
@@ -223,7 +227,7 @@ func TestRebook(t *testing.T) {
 func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	owner := s.runConsumer(s.ledger, false)
+	owner := s.runConsumer(s.ledger)
 	s.publisher.Record(usage("p1", 100))
 	s.eventually("the owner books", func() bool { return s.rows() == 1 })
 	other := testenv.Database(t)
@@ -250,7 +254,8 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 
 	// The owner is gone for good, it is said: another ledger takes the stream over, with all
 	// that it holds. Should the owner run all the same, it stops.
-	s.runConsumer(l, true)
+	adopting := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--adopt-streams")
+	adopting.awaitReady()
 	foreign := (*stream.ForeignError)(nil)
 	if err := <-owner; !errors.As(err, &foreign) || foreign.Owner != theirs {
 		t.Errorf("the former owner ends with %v, want that the stream is of %s", err, theirs)
@@ -262,8 +267,8 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 }
 
 // runConsumer runs a consumer until the test ends, or it does.
-func (s *system) runConsumer(l *ledger.Ledger, adopt bool) (ended <-chan error) {
-	c := must(consumer.New(consumer.Config{Conn: testenv.Connect(s.t, s.nats), Ledger: l, AckWait: time.Second, AdoptStreams: adopt}))
+func (s *system) runConsumer(l *ledger.Ledger) (ended <-chan error) {
+	c := must(consumer.New(consumer.Config{Conn: testenv.Connect(s.t, s.nats), Ledger: l, AckWait: time.Second}))
 	ctx, cancel := context.WithCancel(context.Background())
 	result, done := make(chan error, 1), make(chan struct{})
 	go func() {

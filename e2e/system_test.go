@@ -107,7 +107,7 @@ func (s *system) run() {
 	}
 	s.consumer = must(consumer.New(cc))
 	s.background(s.consumer.Run)
-	watcher := stream.NewWatcher(s.js, s.ledger)
+	watcher := stream.NewWatcher(s.js, s.ledger, false)
 	s.background(watcher.Run)
 	s.eventually("the consumer has made its streams", func() bool {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)

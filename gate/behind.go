@@ -11,8 +11,7 @@ const askBehind = 250 * time.Millisecond
 // awaitLedger waits until the ledger has all that the stream acknowledged: totals that
 // are read before lack some of it.
 func (g *Gate) awaitLedger(ctx context.Context) error {
-	var told time.Time
-	for ; ; pause(ctx, askBehind/5) {
+	for told := time.Now(); ; pause(ctx, askBehind/5) {
 		err := g.cfg.Behind()
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()

@@ -4,8 +4,10 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/ledger"
@@ -65,14 +67,14 @@ func TestBookedThrough(t *testing.T) {
 	if left := one[int](t, s.db, "select count(*)::int from ai_booked_shares"); left != 0 {
 		t.Errorf("%d shares are left after all was folded", left)
 	}
-	if marks, err := s.Marks(t.Context(), stream); err != nil || len(marks) != 1 || marks[0].Sequence != 9 || !marks[0].StoredAt.Equal(noon) {
+	if marks, err := s.Marks(t.Context(), stream, 10); err != nil || len(marks) != 1 || marks[0].Sequence != 9 || !marks[0].StoredAt.Equal(noon) {
 		t.Errorf("marks %+v, %v", marks, err)
 	}
 	if err := s.Unbook(t.Context(), stream, 7); err != nil {
 		t.Fatal(err)
 	}
 	s.wantBooked(t, stream, 6)
-	if marks, err := s.Marks(t.Context(), stream); err != nil || len(marks) != 0 {
+	if marks, err := s.Marks(t.Context(), stream, 10); err != nil || len(marks) != 0 {
 		t.Errorf("marks %+v, %v, want none of what is not booked", marks, err)
 	}
 	if err := s.Unbook(t.Context(), stream, 0); err != nil {
@@ -99,6 +101,21 @@ func TestAShareIsNotedWithItsBooking(t *testing.T) {
 	cancel()
 	if _, err := s.BookShare(cancelled, share, []ledger.Entry{call("p1", noon)}); err == nil {
 		t.Error("booked after its end")
+	}
+	s.wantBooked(t, stream, 0)
+	// One that fails after it began, too: it waits for totals that somebody has locked.
+	if err := s.inTx(t, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), "lock table ai_usage_totals"); err != nil {
+			return err
+		}
+		hasty, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if _, err := s.BookShare(hasty, share, []ledger.Entry{call("p1", noon)}); err == nil {
+			t.Error("booked although the totals were locked")
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
 	}
 	s.wantBooked(t, stream, 0)
 	b, err := s.BookShare(t.Context(), share, []ledger.Entry{call("p1", noon), bad, call("p2", noon)})

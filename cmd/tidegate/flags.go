@@ -64,6 +64,9 @@ func (c *runCmd) check(g given) error {
 	if c.Demo && !c.has("gate") {
 		return fmt.Errorf("%s needs the role gate, which answers its calls", g.name("demo"))
 	}
+	if c.AdoptStreams && !c.has("consumer") {
+		return fmt.Errorf("%s needs the role consumer, which takes them over", g.name("adopt-streams"))
+	}
 	if c.Receipts != "" && !c.has("admin") {
 		return fmt.Errorf("%s needs the role admin, with which people sign in", g.name("receipts"))
 	}

@@ -89,7 +89,7 @@ func (s *system) startWatcher() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.watcher = stream.NewWatcher(js, s.ledger)
+	s.watcher = stream.NewWatcher(js, s.ledger, s.cmd.AdoptStreams)
 	s.watcher.Register(s.metrics)
 	s.checks.Add("ledger", func(context.Context) error { return s.watcher.Behind() })
 	s.checks.Tell("backlog_messages", func() any { return s.watcher.Backlog().Messages })

@@ -23,35 +23,31 @@ type waiting struct {
 // Backlog says what waits in the usage stream to be booked: nothing where there is no
 // stream, and all that it holds while the durable is gone.
 func Backlog(ctx context.Context, js jetstream.JetStream) (events.Backlog, error) {
-	w, err := readWaiting(ctx, js)
+	v, err := look(ctx, js)
+	if err != nil {
+		return events.Backlog{}, err
+	}
+	w, err := v.waiting(ctx)
 	return w.Backlog, err
 }
 
-func readWaiting(ctx context.Context, js jetstream.JetStream) (w waiting, err error) {
-	stream, err := js.Stream(ctx, events.UsageStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
+func (v view) waiting(ctx context.Context) (w waiting, err error) {
+	if v.stream == nil {
 		return w, nil
 	}
-	if err != nil {
-		return w, fmt.Errorf("stream %s: %w", events.UsageStream, err)
-	}
-	durable, err := stream.Consumer(ctx, events.ConsumerName)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		w.Messages = int64(stream.CachedInfo().State.Msgs)
-	case err != nil:
-		return w, fmt.Errorf("consumer %s: %w", events.ConsumerName, err)
-	default:
-		info := durable.CachedInfo()
-		w.Messages, w.floor = int64(info.NumPending)+int64(info.NumAckPending), info.AckFloor.Stream
-		if info.Paused {
-			w.paused = max(info.PauseRemaining, 1)
+	w.floor = v.acknowledged()
+	if v.durable == nil {
+		w.Messages = int64(v.info.State.Msgs)
+	} else {
+		w.Messages = int64(v.durable.NumPending) + int64(v.durable.NumAckPending)
+		if v.durable.Paused {
+			w.paused = max(v.durable.PauseRemaining, 1)
 		}
 	}
 	if w.Messages == 0 {
 		return w, nil
 	}
-	oldest, err := stream.GetMsg(ctx, w.floor+1, jetstream.WithGetMsgSubject(">")) // or the next, if that has left the stream
+	oldest, err := v.stream.GetMsg(ctx, w.floor+1, jetstream.WithGetMsgSubject(">")) // or the next, if that has left the stream
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound): // settled meanwhile, and left
 		return waiting{floor: w.floor, paused: w.paused}, nil
@@ -62,12 +58,8 @@ func readWaiting(ctx context.Context, js jetstream.JetStream) (w waiting, err er
 	return w, nil
 }
 
-const (
-	// stallAfter is how long the oldest message may wait while nothing is settled at all.
-	stallAfter = 10 * time.Second
-	// lookTimeout is for one look at NATS.
-	lookTimeout = 2 * time.Second
-)
+// stallAfter is how long the oldest message may wait while nothing is settled at all.
+const stallAfter = 10 * time.Second
 
 // progress is what a [Watcher] knows of the backlog.
 type progress struct {
@@ -104,10 +96,7 @@ func (p progress) stalled(now time.Time) error {
 	return nil
 }
 
-func (w *Watcher) lookAtBacklog(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	found, err := readWaiting(ctx, w.js)
+func (w *Watcher) noteBacklog(found waiting, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.progress = w.progress.next(found, err, time.Now())

@@ -53,47 +53,71 @@ var ErrNoStream = errors.New("there is no usage stream of this ledger yet: a con
 // A message is acknowledged only after the commit that booked it. So what was
 // acknowledged when it was read first must be booked when that is read next.
 func Compare(ctx context.Context, js jetstream.JetStream, l Ledger) (p Position, err error) {
-	owner, err := l.ID(ctx)
+	v, err := look(ctx, js)
 	if err != nil {
 		return p, err
 	}
-	if p, err = look(ctx, js, owner); err != nil {
-		return p, err
-	}
-	p.Through, err = l.Booked(ctx, p.Stream)
-	return p, err
+	return v.compare(ctx, l)
 }
 
-// look reads the stream's side.
-func look(ctx context.Context, js jetstream.JetStream, owner uuid.UUID) (p Position, err error) {
+// view is what NATS says of the usage stream at one moment.
+type view struct {
+	stream  jetstream.Stream        // nil: there is none
+	info    *jetstream.StreamInfo   // of stream
+	durable *jetstream.ConsumerInfo // nil: there is none
+}
+
+// look reads the durable after the stream.
+func look(ctx context.Context, js jetstream.JetStream) (v view, err error) {
 	stream, err := js.Stream(ctx, events.UsageStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return p, ErrNoStream
+		return v, nil
 	}
 	if err != nil {
-		return p, fmt.Errorf("stream %s: %w", events.UsageStream, err)
+		return v, fmt.Errorf("stream %s: %w", events.UsageStream, err)
 	}
-	info := stream.CachedInfo()
-	p.Last = ledger.Mark{Sequence: info.State.LastSeq, StoredAt: info.State.LastTime.Truncate(time.Microsecond)}
-	switch is := info.Config.Metadata[metaLedger]; is {
-	case owner.String():
+	v.stream, v.info = stream, stream.CachedInfo()
+	durable, err := stream.Consumer(ctx, events.ConsumerName)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return v, nil
+	}
+	if err != nil {
+		return v, fmt.Errorf("consumer %s: %w", events.ConsumerName, err)
+	}
+	v.durable = durable.CachedInfo()
+	return v, nil
+}
+
+// acknowledged is up to which sequence everything is.
+func (v view) acknowledged() uint64 {
+	if v.durable == nil {
+		return 0
+	}
+	return v.durable.AckFloor.Stream
+}
+
+func (v view) compare(ctx context.Context, l Ledger) (p Position, err error) {
+	if v.stream == nil {
+		return p, ErrNoStream
+	}
+	ours, err := l.ID(ctx)
+	if err != nil {
+		return p, err
+	}
+	switch owner := v.info.Config.Metadata[metaLedger]; owner {
+	case ours.String():
 	case "":
 		return p, ErrNoStream
 	default:
-		return p, &ForeignError{Stream: events.UsageStream, Owner: is, Ledger: owner}
+		return p, &ForeignError{Stream: events.UsageStream, Owner: owner, Ledger: ours}
 	}
-	if p.Stream, err = uuid.Parse(info.Config.Metadata[metaStream]); err != nil {
+	if p.Stream, err = uuid.Parse(v.info.Config.Metadata[metaStream]); err != nil {
 		return p, ErrNoStream
 	}
-	durable, err := js.Consumer(ctx, events.UsageStream, events.ConsumerName)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return p, nil // nothing is acknowledged
-	}
-	if err != nil {
-		return p, fmt.Errorf("consumer %s: %w", events.ConsumerName, err)
-	}
-	p.Acknowledged = durable.CachedInfo().AckFloor.Stream
-	return p, nil
+	p.Last = ledger.Mark{Sequence: v.info.State.LastSeq, StoredAt: v.info.State.LastTime.Truncate(time.Microsecond)}
+	p.Acknowledged = v.acknowledged()
+	p.Through, err = l.Booked(ctx, p.Stream)
+	return p, err
 }
 
 // Same returns the newest of marks, given newest first, that the usage stream still has:

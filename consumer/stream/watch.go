@@ -12,14 +12,18 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// watchEvery is how often a [Watcher] looks.
-const watchEvery = time.Second
+const (
+	watchEvery  = time.Second     // how often a [Watcher] looks
+	lookTimeout = 2 * time.Second // how long NATS may take over one look
+)
 
 // Watcher tells a process whether its ledger has all that the usage stream was told it has,
 // and what waits there.
 type Watcher struct {
 	js     jetstream.JetStream
 	ledger Ledger
+
+	adopts bool // this process is taking the stream over
 
 	mu       sync.Mutex
 	state    error
@@ -30,9 +34,11 @@ type Watcher struct {
 // errUnknown is a watcher's state until it has compared stream and ledger once.
 var errUnknown = errors.New("the ledger was not compared with its stream yet")
 
-// NewWatcher returns a watcher, which knows nothing until [Watcher.Run] runs.
-func NewWatcher(js jetstream.JetStream, ledger Ledger) *Watcher {
-	return &Watcher{js: js, ledger: ledger, state: errUnknown}
+// NewWatcher returns a watcher, which knows nothing until [Watcher.Run] runs. adopts says
+// that a consumer of this process takes over a stream of another ledger: until it has,
+// that is no reason to end.
+func NewWatcher(js jetstream.JetStream, ledger Ledger, adopts bool) *Watcher {
+	return &Watcher{js: js, ledger: ledger, adopts: adopts, state: errUnknown}
 }
 
 // Behind is nil if, when it was last looked at, the ledger had all that the stream had
@@ -49,7 +55,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
-		w.lookAtBacklog(ctx)
 		if err := w.look(ctx); err != nil {
 			return err
 		}
@@ -62,20 +67,43 @@ func (w *Watcher) Run(ctx context.Context) error {
 }
 
 func (w *Watcher) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	asking, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	p, err := Compare(ctx, w.js, w.ledger)
-	var state error
-	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
-		return err
-	} else if err != nil && !errors.Is(err, ErrNoStream) { // without a stream nothing was acknowledged
+	v, err := look(asking, w.js)
+	var found waiting
+	if err == nil {
+		found, err = v.waiting(asking)
+	}
+	w.noteBacklog(found, err)
+	if err != nil {
 		return nil
 	}
-	if p.Missing() > 0 {
-		state = &BehindError{p}
+	reading, cancel := context.WithTimeout(ctx, 2*lookTimeout)
+	defer cancel()
+	p, err := v.compare(reading, w.ledger)
+	if foreign := (*ForeignError)(nil); errors.As(err, &foreign) {
+		if !w.adopts {
+			return err
+		}
+		w.setState(err)
+		return nil
 	}
+	switch {
+	case errors.Is(err, ErrNoStream): // nothing was acknowledged
+		w.setState(nil)
+	case err != nil: // Postgres is away
+	case p.Missing() > 0:
+		w.adopts = false
+		w.setState(&BehindError{p})
+	default:
+		w.adopts = false
+		w.setState(nil)
+	}
+	return nil
+}
+
+func (w *Watcher) setState(err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.state = state
-	return nil
+	w.state = err
 }
