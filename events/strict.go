@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -105,26 +106,10 @@ func plain(name string) string {
 }
 
 // distance is 0 for what is the same, 1 where one contains the other, and otherwise the
-// letters to insert, delete or change (Levenshtein).
+// letters to insert, delete or change.
 func distance(a, b string) int {
 	if long := min(len(a), len(b)) > 3; a != b && long && (strings.Contains(a, b) || strings.Contains(b, a)) {
 		return 1
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
+	return levenshtein.ComputeDistance(a, b)
 }
