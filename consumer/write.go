@@ -34,6 +34,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcom
 	}
 	killpoint.Here("after-commit")
 	c.notices.send(booking.Days)
+	killpoint.Here("notice-sent")
 	c.notices.end(writer)
 
 	outcomes := make([]ledger.Outcome, len(part))
