@@ -117,8 +117,9 @@ type chaos struct {
 	kills    map[string]int // of the second consumer, by the line at which
 }
 
-// midnight is when the day ends in a history in which one does.
-var midnight = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+// midnight is when the day ends in a history in which one does: not later than now, which
+// is when JetStream says that events arrive.
+var midnight = time.Now().UTC().Truncate(24 * time.Hour)
 
 // beforeMidnight is when such a history begins.
 const beforeMidnight = chaosFor / 2
@@ -211,7 +212,7 @@ func (c *chaos) run() {
 	case c.clock != nil:
 		c.clock.Start(midnight.Add(-beforeMidnight))
 	case c.bug == "":
-		killed = startKilling(c.t, c.random, []line{{"after-commit", 20}, {"after-fetch", 20}, {"during-insert", 20}, {"notice-sent", 20}, {"during-ack", 20}},
+		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 20}, {"after-fetch", 20}, {"during-insert", 20}, {"notice-sent", 20}, {"during-ack", 20}},
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), chaosFor)
@@ -366,7 +367,11 @@ func (c *chaos) settle(port string, r *events.Reservation, tokens int64) {
 	c.unbooked[u.ID] = booked
 	c.mu.Unlock()
 	c.publisher.Record(u)
-	<-booked
+	select {
+	case <-booked:
+	case <-time.After(time.Minute):
+		c.t.Errorf("an event of %s for %s was not booked within a minute", begin, port)
+	}
 	spent := operation{port: port, period: c.periodOf(begin), kind: opSettle, id: r.ReservationID, tokens: tokens}
 	if !r.PeriodStart.Equal(spent.period) {
 		c.record(begin, operation{port: port, period: r.PeriodStart, kind: opRelease, id: r.ReservationID})
