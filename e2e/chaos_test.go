@@ -124,6 +124,14 @@ var midnight = time.Now().UTC().Truncate(24 * time.Hour)
 // beforeMidnight is when such a history begins.
 const beforeMidnight = chaosFor / 2
 
+// lasts is how long callers call. A planted bug shows at once, or has its chance again.
+func (c *chaos) lasts() time.Duration {
+	if c.bug != "" {
+		return chaosFor / 2
+	}
+	return chaosFor
+}
+
 // mortal is a gate that can be cut off at any moment.
 type mortal struct {
 	conn   *nats.Conn
@@ -215,7 +223,7 @@ func (c *chaos) run() {
 		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 20}, {"after-fetch", 20}, {"during-insert", 20}, {"notice-sent", 20}, {"during-ack", 20}},
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), chaosFor)
+	ctx, cancel := context.WithTimeout(c.t.Context(), c.lasts())
 	defer cancel()
 	watch, stop := context.WithCancel(c.t.Context())
 	var group, watcher sync.WaitGroup
