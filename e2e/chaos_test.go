@@ -220,7 +220,7 @@ func (c *chaos) run() {
 	case c.clock != nil:
 		c.clock.Start(midnight.Add(-beforeMidnight))
 	case c.bug == "":
-		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 20}, {"after-fetch", 20}, {"during-insert", 20}, {"notice-sent", 20}, {"during-ack", 20}},
+		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 5}, {"after-fetch", 5}, {"during-insert", 5}, {"notice-sent", 5}, {"during-ack", 5}},
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), c.lasts())
