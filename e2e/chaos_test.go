@@ -295,6 +295,12 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		if random.IntN(8) == 0 {
 			q.IdempotencyKey = fmt.Sprintf("%d-%d", n, i)
 		}
+		if random.IntN(4) == 0 {
+			begin := c.now()
+			if v, err := client.Check(ctx, events.CheckRequest{PortID: port}); err == nil {
+				c.mustBeOfNow(begin, v)
+			}
+		}
 		r := c.reserve(client, q)
 		if r == nil {
 			continue
@@ -340,9 +346,7 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			if r.Allowed {
 				c.recordExpiry(op, r.ExpiresAt)
 			}
-			if end := c.now(); r.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || r.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
-				c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, r.PeriodStart)
-			}
+			c.mustBeOfNow(begin, r.Verdict)
 			return r
 		}
 		if q.IdempotencyKey == "" {
@@ -353,6 +357,14 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// mustBeOfNow objects to an answer about another period than it was, by the database's
+// clock, at some time since begin.
+func (c *chaos) mustBeOfNow(begin time.Time, v events.Verdict) {
+	if end := c.now(); v.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || v.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
+		c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, v.PeriodStart)
 	}
 }
 
