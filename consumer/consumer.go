@@ -218,6 +218,10 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	made, err := stream.EnsureQuarantine(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
+	if err != nil {
+		return err
+	}
 	id, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
 	if err != nil {
 		return err
@@ -232,6 +236,9 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	}
 	if replaces {
 		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
+	}
+	if made && (replaces || p.Through > 0) { // otherwise there was none before
+		c.log.Error(quarantineLost)
 	}
 	booked, err := c.trust(ctx, id)
 	if err != nil {
