@@ -110,6 +110,10 @@ func (c *Consumer) compare(ctx context.Context) (p stream.Position, err error) {
 // rebook books again what p says is missing, unless another consumer does. What is in
 // the ledger already is recognised by its id.
 func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
+	// The database may be a copy from before the stream was made: nothing of it is booked there.
+	if _, err := c.track(ctx, p.Stream, 0); err != nil {
+		return err
+	}
 	mine, err := c.cfg.Ledger.ClaimRebooking(ctx, p.Stream, c.id)
 	if err != nil || !mine {
 		return err
