@@ -191,9 +191,10 @@ func (c *Consumer) readAgain(ctx context.Context, from uint64) (jetstream.Consum
 }
 
 // bookAgain books a part and quarantines what is refused, unless its copy is there. It
-// reports whether everything is committed.
+// reports whether all that is done. Only then is the part's share noted: the messages were
+// acknowledged long ago, so nothing else would bring back what is in hand.
 func (c *Consumer) bookAgain(ctx context.Context, p part, known map[quarantine.Origin]struct{}) bool {
-	outcomes := c.book(ctx, rebookWriter, p)
+	outcomes := c.book(ctx, rebookWriter, part{events: p.events})
 	if outcomes == nil {
 		return false
 	}
@@ -208,5 +209,9 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known map[quarantine.O
 		}
 	}
 	c.settleAll(ctx, p.events, outcomes)
-	return ctx.Err() == nil
+	if ctx.Err() != nil {
+		return false
+	}
+	_, ok := c.bookUntilDone(ctx, p.share, nil)
+	return ok
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -107,8 +108,8 @@ func (b *bookings) next(committed func()) {
 	b.committed = committed
 }
 
-// Booking again passes over nothing that the stream has, also not a message that does not
-// arrive.
+// Booking again passes over nothing that the stream has: neither a message that does not
+// arrive, nor a refused one that is in hand when the consumer ends.
 func TestBookingAgainIsDisturbed(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
@@ -135,4 +136,21 @@ func TestBookingAgainIsDisturbed(t *testing.T) {
 	s.forget("ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days")
 	again(1, func() { must(must(s.js.Consumer(t.Context(), events.UsageStream, "ai-usage-rebook")).Next()) })
 	s.eventually("all are booked again, also the one that somebody else got", func() bool { return s.rows() == 6 })
+
+	s.publishRaw("ai.usage.p1", "nonsense")
+	s.eventuallyHeld("malformed nonsense")
+	s.eventually("it is settled", settled)
+	held := must(quarantine.Open(s.js).List(t.Context(), 1, 1))
+	if err := must(s.js.Stream(t.Context(), events.QuarantineStream)).DeleteMsg(t.Context(), held[0].Sequence); err != nil {
+		t.Fatal(err)
+	}
+	again(7, end)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Exec(t.Context(), "update ai_usage_streams set rebooking_until = null"); err != nil { // as after ten seconds
+		t.Fatal(err)
+	}
+	s.runConsumer(s.ledger)
+	s.eventuallyHeld("malformed nonsense")
 }
