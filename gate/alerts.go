@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
@@ -32,11 +33,11 @@ func (g *Gate) considerAllAlerts(now time.Time) {
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
-	l := p.limits
-	if !l.enabled || (l.soft == noCap && l.hard == noCap) {
+	r := p.rule
+	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
-	start, end := periods[l.period].Bounds(now)
+	start, end := r.Period().Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day {
 		p.alerted = alerted{start: day, looked: p.alerted.looked}
 		delete(g.memory.over, id)
@@ -50,12 +51,12 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 		name string
 		cap  int64
 		done *bool
-	}{{"soft", l.soft, &p.alerted.soft}, {"hard", l.hard, &p.alerted.hard}} {
-		if *c.done || c.cap == noCap || used < c.cap {
+	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", r.Hard, &p.alerted.hard}} {
+		if *c.done || c.cap == budget.NoCap || used < c.cap {
 			continue
 		}
 		select {
-		case g.alerts <- ledger.Alert{PortID: id, Period: periods[l.period], PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
+		case g.alerts <- ledger.Alert{PortID: id, Period: r.Period(), PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
 			*c.done = true
 		default: // the queue is full: the next commit or reading considers it again
 		}
@@ -66,8 +67,8 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 // that was set to its value. What was used by then, and what had been when this gate
 // first looked, is no overshoot. The caller holds the memory's lock.
 func (g *Gate) noteOvershoot(id string, p *port, used int64) {
-	hard := p.limits.hard
-	if hard == noCap {
+	hard := p.rule.Hard
+	if hard == budget.NoCap {
 		return
 	}
 	if !p.alerted.looked {

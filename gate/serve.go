@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/intake"
@@ -170,7 +171,7 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 		return to, err
 	}
 	v := g.verdict(port, r.EstimatedTokens)
-	if !v.Allowed && v.HeldTokens > 0 && saturatingAdd(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
+	if !v.Allowed && v.HeldTokens > 0 && budget.Add(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
 		// Other gates may have some of that to spare. This check does not wait for them;
 		// those of the next second count what are holds only.
 		g.recallPorts(port)

@@ -8,14 +8,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 )
 
 // Alert says that a port reached one of its caps, at the value that this had, in a
 // period. There is one for each, and none where a higher value was reached before.
 type Alert struct {
 	PortID      string
-	Period      events.Period
+	Period      budget.Period
 	PeriodStart time.Time
 	Cap         string // "soft" or "hard"
 	CapTokens   int64

@@ -3,13 +3,13 @@ package ledger
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -18,7 +18,7 @@ type Port struct {
 	PortID      string        `json:"port_id"`
 	Name        string        `json:"name"`
 	CreatedAt   time.Time     `json:"created_at"`
-	Budget      events.Budget `json:"budget"`
+	Budget      budget.Budget `json:"budget"`
 	UsedTokens  int64         `json:"used_tokens"`  // in the current period
 	TotalTokens int64         `json:"total_tokens"` // of all time
 	Requests    int64         `json:"requests"`     // of all time
@@ -27,9 +27,9 @@ type Port struct {
 // Ports lists at most limit ports in the order of their ids, those after the
 // given one ("" for the first).
 func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Time) ([]Port, error) {
-	day, dayEnd := events.PeriodDay.Bounds(now)
-	week, weekEnd := events.PeriodWeek.Bounds(now)
-	month, monthEnd := events.PeriodMonth.Bounds(now)
+	day, dayEnd := budget.Day.Bounds(now)
+	week, weekEnd := budget.Week.Bounds(now)
+	month, monthEnd := budget.Month.Bounds(now)
 	rows, err := l.pool.Query(ctx, listPortsSQL, after, limit, BudgetKey, day, dayEnd, week, weekEnd, month, monthEnd)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
@@ -43,15 +43,7 @@ func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Ti
 			return Port{}, err
 		}
 		p.CreatedAt = p.CreatedAt.UTC()
-		if p.Budget.Version == 0 {
-			p.Budget = noBudget()
-			return p, nil
-		}
-		var s storedBudget
-		err = json.Unmarshal(value, &s)
-		p.Budget.Enabled, p.Budget.SoftCapTokens, p.Budget.HardCapTokens, p.Budget.Period = s.Enabled, s.SoftCapTokens, s.HardCapTokens, s.Period
-		p.Budget.UpdatedAt = p.Budget.UpdatedAt.UTC()
-		return p, err
+		return p, readStored(value, &p.Budget)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
