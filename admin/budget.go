@@ -51,17 +51,11 @@ func (a *api) putBudget(c *call) error {
 		return err
 	}
 	b.UpdatedBy = c.caller.Actor()
-	b, err = a.cfg.Ledger.SetBudget(c.Context(), c.port, b, &version)
+	b, err = a.cfg.Ledger.StoreBudget(c.Context(), c.port, b, &version, func(b budget.Budget) error {
+		return events.AnnounceBudget(a.cfg.Conn, c.port, b)
+	})
 	if err != nil {
 		return err
-	}
-	if err := events.AnnounceBudget(a.cfg.Conn, c.port, b); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a budget before they read it themselves",
-			slog.String("port_id", c.port), slog.Any("error", err))
-	}
-	if err := a.cfg.Ledger.AwaitLeases(c.Context(), c.port, b); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: a gate that does not answer may go by the old budget for some seconds",
-			slog.String("port_id", c.port), slog.Any("error", err))
 	}
 	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))
 	return a.replyBudget(c, b)

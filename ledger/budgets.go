@@ -66,11 +66,37 @@ func readStored(value []byte, b *budget.Budget) error {
 	return nil
 }
 
-// SetBudget stores b and an audit row, registering the port if it is new. With
-// ifVersion it does so only while the stored version is that one (0: none
-// stored) and returns [ErrConflict] otherwise. An invalid budget is a
-// [*events.FieldError].
-func (l *Ledger) SetBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
+// storeTimeout bounds [Ledger.StoreBudget].
+const storeTimeout = 10 * time.Second
+
+// StoreBudget stores b and an audit row, registering the port if it is new, tells the
+// gates by announce, and returns once none of them makes holds by an older budget. With
+// ifVersion it does so only while the stored version is that one (0: none stored) and
+// returns [ErrConflict] otherwise. An invalid budget is a [*events.FieldError].
+//
+// It is finished, within 10 s, although nobody may wait for it any more: gates must hear of
+// a budget that is stored. If they cannot be told, or one does not answer, that is logged:
+// they find the budget when they next read all of them.
+func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, announce func(budget.Budget) error) (budget.Budget, error) {
+	if err := ctx.Err(); err != nil {
+		return budget.Budget{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	b, err := l.storeBudget(ctx, port, b, ifVersion)
+	if err != nil {
+		return budget.Budget{}, err
+	}
+	if err := announce(b); err != nil {
+		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
+	}
+	if err := l.awaitLeases(ctx, port, b); err != nil {
+		l.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
+	}
+	return b, nil
+}
+
+func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
 	if !events.ValidPort(port) {
 		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
 	}

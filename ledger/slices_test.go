@@ -541,7 +541,7 @@ func TestAwaitLeases(t *testing.T) {
 }
 
 // The time of a budget parts the slices by the old one from those by the new one,
-// however close they come: it is by that time that AwaitLeases knows them.
+// however close they come: it is by that time that StoreBudget knows them.
 func TestABudgetsTimePartsTheSlices(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
