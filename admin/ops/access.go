@@ -105,17 +105,17 @@ func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
 			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", identity.ErrBadTokenRequest, p, strings.Join(s.cfg.Permissions, ", "))
 		}
 	}
-	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
+	secret, token, err := s.cfg.Tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
 	return CreatedToken{secret, token}, err
 }
 
 func (s *Service) listTokens(ctx context.Context, r tokensRequest) (any, error) {
-	tokens, err := s.tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
+	tokens, err := s.cfg.Tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
 	return tokensReply{tokens}, err
 }
 
 func (s *Service) revokeToken(ctx context.Context, r tokenRevokeRequest) (any, error) {
-	return struct{}{}, s.tokens.Revoke(ctx, r.ID, r.By)
+	return struct{}{}, s.cfg.Tokens.Revoke(ctx, r.ID, r.By)
 }
 
 func (s *Service) loginLink(context.Context, struct{}) (any, error) {
