@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
@@ -24,13 +25,27 @@ type Port struct {
 	Requests    int64         `json:"requests"`     // of all time
 }
 
+//go:embed sql/list_ports.sql
+var listPortsSQL string
+
 // Ports lists at most limit ports in the order of their ids, those after the
 // given one ("" for the first).
 func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Time) ([]Port, error) {
-	day, dayEnd := budget.Day.Bounds(now)
-	week, weekEnd := budget.Week.Bounds(now)
-	month, monthEnd := budget.Month.Bounds(now)
-	rows, err := l.pool.Query(ctx, listPortsSQL, after, limit, BudgetKey, day, dayEnd, week, weekEnd, month, monthEnd)
+	return l.listPorts(ctx, "true", after, limit, now)
+}
+
+// NamedPorts is [Ledger.Ports] for those of the given ids that are registered.
+func (l *Ledger) NamedPorts(ctx context.Context, ids []string, after string, limit int, now time.Time) ([]Port, error) {
+	return l.listPorts(ctx, "id = any($10)", after, limit, now, ids)
+}
+
+func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, now time.Time, more ...any) ([]Port, error) {
+	args := []any{after, limit, BudgetKey}
+	for _, p := range budget.Periods {
+		start, end := p.Bounds(now)
+		args = append(args, start, end)
+	}
+	rows, err := l.pool.Query(ctx, fmt.Sprintf(listPortsSQL, which), append(args, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}
@@ -50,20 +65,6 @@ func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Ti
 	}
 	return ports, nil
 }
-
-const listPortsSQL = `
-with page as (select * from ports where id > $1 order by id limit $2)
-select p.id, p.name, p.created_at, s.value, coalesce(s.version, 0), coalesce(s.updated_at, p.created_at), coalesce(s.updated_by, ''),
-    coalesce(sum(d.total_tokens) filter (where d.day >= (b.start at time zone 'UTC')::date and d.day < (b.finish at time zone 'UTC')::date), 0)::bigint,
-    coalesce(sum(d.total_tokens), 0)::bigint, coalesce(sum(d.requests), 0)::bigint
-from page p
-left join system_settings s on s.port_id = p.id and s.key = $3
-cross join lateral (select
-    case s.value->>'period' when 'day' then $4::timestamptz when 'week' then $6 else $8 end as start,
-    case s.value->>'period' when 'day' then $5::timestamptz when 'week' then $7 else $9 end as finish) b
-left join ai_usage_port_days d on d.port_id = p.id
-group by p.id, p.name, p.created_at, s.value, s.version, s.updated_at, s.updated_by
-order by p.id`
 
 // ErrUnknownPort: there is no such port.
 var ErrUnknownPort = errors.New("there is no such port")
