@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
@@ -27,17 +28,47 @@ type Alert struct {
 // taken for dead, and another one may take the alert over.
 const AlertLease = 15 * time.Second
 
-// ClaimAlert stores an alert and reports whether the caller is the one to publish it:
-// the others find it stored already. After publishing call [Ledger.AlertPublished].
-func (l *Ledger) ClaimAlert(ctx context.Context, a Alert) (mine bool, err error) {
-	tag, err := l.pool.Exec(ctx, `insert into ai_alerts (port_id, period, period_start, cap, cap_tokens, used_tokens, noticed_at, claimed_until)
-		select $1, $2, $3, $4, $5, $6, $7, now() + $8::interval where not exists (select from ai_alerts
-			where port_id = $1 and period = $2 and period_start = $3 and cap = $4 and cap_tokens >= $5)
-		on conflict do nothing`, a.PortID, a.Period, a.PeriodStart, a.Cap, a.CapTokens, a.UsedTokens, a.NoticedAt, AlertLease)
-	if err != nil {
-		return false, fmt.Errorf("ledger: claim the %s cap alert of %s: %w", a.Cap, a.PortID, err)
+//go:embed sql/claim_alerts.sql
+var claimAlertsSQL string
+
+type alertKey struct {
+	port   string
+	period budget.Period
+	start  int64
+	cap    string
+	tokens int64
+}
+
+func (a *Alert) key() alertKey {
+	return alertKey{a.PortID, a.Period, a.PeriodStart.Unix(), a.Cap, a.CapTokens}
+}
+
+// ClaimAlerts stores alerts and returns those that the caller is to publish: the others
+// are stored already, or their port is gone. After publishing one call [Ledger.AlertPublished].
+func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert, err error) {
+	var ports, periods, caps []string
+	var starts, noticed []time.Time
+	var capTokens, used []int64
+	byKey := make(map[alertKey]Alert, len(alerts))
+	for _, a := range alerts {
+		ports, periods, caps = append(ports, a.PortID), append(periods, string(a.Period)), append(caps, a.Cap)
+		starts, noticed = append(starts, a.PeriodStart), append(noticed, a.NoticedAt)
+		capTokens, used = append(capTokens, a.CapTokens), append(used, a.UsedTokens)
+		byKey[a.key()] = a
 	}
-	return tag.RowsAffected() == 1, nil
+	rows, err := l.pool.Query(ctx, claimAlertsSQL, ports, periods, starts, caps, capTokens, used, noticed, AlertLease)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
+	}
+	var a Alert
+	_, err = pgx.ForEachRow(rows, []any{&a.PortID, &a.Period, &a.PeriodStart, &a.Cap, &a.CapTokens}, func() error {
+		mine = append(mine, byKey[a.key()])
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
+	}
+	return mine, nil
 }
 
 // TakeOverAlert claims one alert that was claimed before and is still not published
