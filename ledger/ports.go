@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -11,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
 )
 
 // Port is a tenant with what it has spent.
@@ -128,35 +126,4 @@ func lockExisting(ctx context.Context, tx pgx.Tx, port string) (setting, error) 
 		return s, nil
 	}
 	return s, err
-}
-
-// EraseUser removes the user from every ledger row, and from every event of
-// theirs that comes later. It returns how many rows it changed. Totals keep the
-// tokens. Calling it again is harmless.
-func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err error) {
-	if user == "" {
-		return 0, &events.FieldError{Reason: events.ReasonInvalidField, Field: "user_id", Value: `""`, Rule: "is required"}
-	}
-	hash := sha256.Sum256([]byte(user))
-	// First make it known: once this commits no booking writes the user any more,
-	// and those that did have committed, so the update sees their rows.
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", eraseLock); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "insert into ai_erased_users (user_hash) values ($1) on conflict do nothing", hash[:])
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	// Holds name a user for as long as they live, which is an hour at most.
-	if _, err := l.pool.Exec(ctx, "update ai_budget_holds set asked = null where asked->>'user_id' = $1", user); err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	tag, err := l.pool.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	return tag.RowsAffected(), nil
 }
