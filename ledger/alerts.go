@@ -31,40 +31,22 @@ const AlertLease = 15 * time.Second
 //go:embed sql/claim_alerts.sql
 var claimAlertsSQL string
 
-type alertKey struct {
-	port   string
-	period budget.Period
-	start  int64
-	cap    string
-	tokens int64
-}
-
-func (a *Alert) key() alertKey {
-	return alertKey{a.PortID, a.Period, a.PeriodStart.Unix(), a.Cap, a.CapTokens}
-}
-
 // ClaimAlerts stores alerts and returns those that the caller is to publish: the others
 // are stored already, or their port is gone. After publishing one call [Ledger.AlertPublished].
 func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert, err error) {
 	var ports, periods, caps []string
 	var starts, noticed []time.Time
 	var capTokens, used []int64
-	byKey := make(map[alertKey]Alert, len(alerts))
 	for _, a := range alerts {
 		ports, periods, caps = append(ports, a.PortID), append(periods, string(a.Period)), append(caps, a.Cap)
 		starts, noticed = append(starts, a.PeriodStart), append(noticed, a.NoticedAt)
 		capTokens, used = append(capTokens, a.CapTokens), append(used, a.UsedTokens)
-		byKey[a.key()] = a
 	}
 	rows, err := l.pool.Query(ctx, claimAlertsSQL, ports, periods, starts, caps, capTokens, used, noticed, AlertLease)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
 	}
-	var a Alert
-	_, err = pgx.ForEachRow(rows, []any{&a.PortID, &a.Period, &a.PeriodStart, &a.Cap, &a.CapTokens}, func() error {
-		mine = append(mine, byKey[a.key()])
-		return nil
-	})
+	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
 	}
@@ -74,21 +56,25 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 // TakeOverAlert claims one alert that was claimed before and is still not published
 // although its lease is over. ok is false when there is none.
 func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error) {
-	err = l.pool.QueryRow(ctx, `with abandoned as materialized (
+	a, err = scanAlert(l.pool.QueryRow(ctx, `with abandoned as materialized (
 			select port_id, period, period_start, cap, cap_tokens from ai_alerts
 			where published_at is null and claimed_until < now() order by claimed_until limit 1 for update skip locked)
 		update ai_alerts a set claimed_until = now() + $1::interval from abandoned b
 		where (a.port_id, a.period, a.period_start, a.cap, a.cap_tokens) = (b.port_id, b.period, b.period_start, b.cap, b.cap_tokens)
-		returning a.port_id, a.period, a.period_start, a.cap, a.cap_tokens, a.used_tokens, a.noticed_at`, AlertLease).
-		Scan(&a.PortID, &a.Period, &a.PeriodStart, &a.Cap, &a.CapTokens, &a.UsedTokens, &a.NoticedAt)
+		returning a.port_id, a.period, a.period_start, a.cap, a.cap_tokens, a.used_tokens, a.noticed_at`, AlertLease))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}
 	if err != nil {
 		return a, false, fmt.Errorf("ledger: take over an alert: %w", err)
 	}
-	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
 	return a, true, nil
+}
+
+func scanAlert(row pgx.Row) (a Alert, err error) {
+	err = row.Scan(&a.PortID, &a.Period, &a.PeriodStart, &a.Cap, &a.CapTokens, &a.UsedTokens, &a.NoticedAt)
+	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
+	return a, err
 }
 
 // AlertPublished ends the claim: the alert is never published again.

@@ -57,13 +57,8 @@ func readStored(value []byte, b *budget.Budget) error {
 		*b = budget.None()
 		return nil
 	}
-	var s storedBudget
-	if err := json.Unmarshal(value, &s); err != nil {
-		return err
-	}
-	b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period = s.Enabled, s.SoftCapTokens, s.HardCapTokens, s.Period
 	b.UpdatedAt = b.UpdatedAt.UTC()
-	return nil
+	return json.Unmarshal(value, b)
 }
 
 // storeTimeout bounds [Ledger.StoreBudget].

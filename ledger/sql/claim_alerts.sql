@@ -15,4 +15,4 @@ where not exists (select from ai_alerts a
 order by g.port_id, g.period, g.period_start, g.cap, g.cap_tokens
 for key share of p
 on conflict do nothing
-returning port_id, period, period_start, cap, cap_tokens
+returning port_id, period, period_start, cap, cap_tokens, used_tokens, noticed_at
