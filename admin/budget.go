@@ -10,6 +10,7 @@ import (
 
 	"github.com/go-json-experiment/json"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -50,17 +51,11 @@ func (a *api) putBudget(c *call) error {
 		return err
 	}
 	b.UpdatedBy = c.caller.Actor()
-	b, err = a.cfg.Ledger.SetBudget(c.Context(), c.port, b, &version)
+	b, err = a.cfg.Ledger.StoreBudget(c.Context(), c.port, b, &version, func(b budget.Budget) error {
+		return events.AnnounceBudget(a.cfg.Conn, c.port, b)
+	})
 	if err != nil {
 		return err
-	}
-	if err := events.AnnounceBudget(a.cfg.Conn, c.port, b); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a budget before they read it themselves",
-			slog.String("port_id", c.port), slog.Any("error", err))
-	}
-	if err := a.cfg.Ledger.AwaitLeases(c.Context(), c.port, b); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: a gate that does not answer may go by the old budget for some seconds",
-			slog.String("port_id", c.port), slog.Any("error", err))
 	}
 	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))
 	return a.replyBudget(c, b)
@@ -85,31 +80,27 @@ func ifMatch(h http.Header) (version int64, err error) {
 	return version, nil
 }
 
-func (a *api) replyBudget(c *call, b events.Budget) error {
+func (a *api) replyBudget(c *call, b budget.Budget) error {
 	start, end := b.Period.Bounds(c.now)
 	spend, err := a.cfg.Ledger.Spend(c.Context(), c.port, start, end)
 	if err != nil {
 		return err
 	}
-	spent := spend.UsedTokens + spend.HeldTokens
-	reached := func(cap *int64) bool { return b.Enabled && cap != nil && spent >= *cap }
+	d := budget.Decide(b.Rule(), spend.UsedTokens, spend.HeldTokens, 0, c.now) // about a call of no tokens
 	r := budgetReply{
 		PortID: c.port, settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
-		SoftCapReached: reached(b.SoftCapTokens), HardCapReached: reached(b.HardCapTokens),
+		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
 		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf,
 	}
 	if b.Version > 0 {
 		r.UpdatedAt = &b.UpdatedAt
 	}
-	if b.HardCapTokens != nil {
-		r.RemainingTokens = new(max(*b.HardCapTokens-spent, 0))
-	}
 	c.w.Header().Set("ETag", `"`+strconv.FormatInt(b.Version, 10)+`"`)
 	return c.reply(r)
 }
 
-func settingsOf(b events.Budget) settings {
+func settingsOf(b budget.Budget) settings {
 	return settings{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period}
 }
 
@@ -122,7 +113,7 @@ func projected(used int64, start, end, now time.Time) *int64 {
 		return nil
 	}
 	n := math.Round(float64(used) * float64(length) / float64(elapsed))
-	return new(int64(min(n, events.MaxCapTokens)))
+	return new(int64(min(n, budget.MaxCapTokens)))
 }
 
 // reply answers with JSON. A list that is nil is null, which is not the same as

@@ -275,10 +275,7 @@ func TestPeriodsAndHolds(t *testing.T) {
 	}
 	w.clock.set(time.Now())
 	hold := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 400}}
-	_, err := w.ledger.Reserve(t.Context(), hold, nil, func(events.Budget, int64, int64, int64, time.Time) events.Verdict {
-		return events.Verdict{Allowed: true}
-	})
-	if err != nil {
+	if _, err := w.ledger.Reserve(t.Context(), hold, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := get[budget](w, budgetPath); got.HeldTokens != 400 || *got.RemainingTokens != 600 {
@@ -291,7 +288,7 @@ func TestAPutWaitsForLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.put(monthly, `"0"`).want(w, http.StatusOK)
-	reserved, err := w.ledger.Reserve(t.Context(), nil, []ledger.Want{{PortID: "p1", TTL: time.Minute, Lease: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}}, nil)
+	reserved, err := w.ledger.Reserve(t.Context(), nil, []ledger.Want{{PortID: "p1", TTL: time.Minute, Lease: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}})
 	if err != nil || len(reserved.Slices) != 1 {
 		t.Fatalf("%+v, %v; want a slice", reserved, err)
 	}

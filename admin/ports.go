@@ -7,6 +7,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -64,7 +65,7 @@ func (a *api) listPorts(c *call) error {
 	return c.reply(r)
 }
 
-func storedBudgetOf(b events.Budget) storedBudget {
+func storedBudgetOf(b budget.Budget) storedBudget {
 	s := storedBudget{settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy}
 	if b.Version > 0 {
 		s.UpdatedAt = &b.UpdatedAt

@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 // The ports' page is bounded so that its query stays short, the log's by what
@@ -17,16 +17,14 @@ const (
 
 var (
 	by     = param{name: "by", words: []string{"feature", "model", "user", "day"}, fallback: "feature", about: "What to break the usage down by."}
-	period = param{name: "period", fallback: ledger.CurrentPeriod, about: "current or previous, of the port's budget, or a month like 2026-11."}
+	period = param{name: "period", fallback: budget.Current, about: "current or previous, of the port's budget, or a month like 2026-11."}
 	limit  = func(most int64, usual string) param {
 		return param{name: "limit", number: true, min: 1, max: most, fallback: usual, about: "How many at most."}
 	}
 	tokens = func(name, about string) param {
-		return param{name: name, number: true, max: maxCap, about: about}
+		return param{name: name, number: true, max: budget.MaxCapTokens, about: about}
 	}
 )
-
-const maxCap = 1<<53 - 1
 
 // What a handler may take that has millions of rows to change.
 const slowTimeout = 10 * time.Minute
@@ -56,7 +54,7 @@ var routes = []route{
 		query: []param{
 			tokens("hard", "The hard cap; left out: none."), tokens("soft", "The soft cap, at most hard; left out: none."),
 			{name: "period", words: []string{"day", "week", "month"}, about: "How often the budget starts anew; left out: as stored."},
-			{name: "of", fallback: ledger.PreviousPeriod, about: "Whose calls: previous or current, of that period, or a month like 2026-10, widened to whole periods."},
+			{name: "of", fallback: budget.Previous, about: "Whose calls: previous or current, of that period, or a month like 2026-10, widened to whole periods."},
 		},
 		reply: simulationReply{}, handle: (*api).simulate,
 	},
@@ -74,7 +72,7 @@ var routes = []route{
 	{
 		method: http.MethodGet, path: "/ports/{port}/audit", permission: Permission, reach: onePort,
 		id: "listChanges", summary: "List a port's changes", about: "Who changed the budget, when, from what to what. The log outlives the port.",
-		query: []param{{name: "before", number: true, min: 1, max: maxCap, about: "The next of the page before."}, limit(maxChanges, "50")},
+		query: []param{{name: "before", number: true, min: 1, max: budget.MaxCapTokens, about: "The next of the page before."}, limit(maxChanges, "50")},
 		reply: auditReply{}, handle: (*api).audit,
 	},
 	{

@@ -12,7 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/identity/web"
 )
 
@@ -22,30 +22,30 @@ type settings struct {
 	Enabled       bool          `json:"enabled" doc:"Whether the caps bind. Usage is recorded either way."`
 	SoftCapTokens *int64        `json:"soft_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"From here on calls are allowed with a warning; null: no soft cap. At most hard_cap_tokens."`
 	HardCapTokens *int64        `json:"hard_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"Here calls are refused until the period ends; 0 refuses all, null: no hard cap."`
-	Period        events.Period `json:"period" doc:"How often the budget starts anew, in UTC; a week starts on Monday."`
+	Period        budget.Period `json:"period" doc:"How often the budget starts anew, in UTC; a week starts on Monday."`
 }
 
 // readSettings reads the body. Its error is a problem that names every field that
 // is wrong, not just the first.
-func readSettings(r *http.Request) (events.Budget, error) {
+func readSettings(r *http.Request) (budget.Budget, error) {
 	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return events.Budget{}, refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
+		return budget.Budget{}, refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
 			"send Content-Type: application/json; it was "+quoted(r.Header.Get("Content-Type")))
 	}
 	body, err := io.ReadAll(r.Body)
 	if tooLarge, ok := web.TooLarge(err); ok {
-		return events.Budget{}, &problem{tooLarge}
+		return budget.Budget{}, &problem{tooLarge}
 	}
 	if err != nil {
-		return events.Budget{}, malformed(err)
+		return budget.Budget{}, malformed(err)
 	}
 	var fields map[string]jsontext.Value
 	if err := json.Unmarshal(body, &fields); err != nil {
-		return events.Budget{}, malformed(err)
+		return budget.Budget{}, malformed(err)
 	}
 	if fields == nil {
-		return events.Budget{}, malformed(fmt.Errorf("it is null"))
+		return budget.Budget{}, malformed(fmt.Errorf("it is null"))
 	}
 	return settingsFrom(fields)
 }
@@ -54,18 +54,18 @@ func malformed(err error) *problem {
 	return refusal(http.StatusBadRequest, "malformed-body", "The body cannot be read", "it must be one JSON object: "+err.Error())
 }
 
-func settingsFrom(fields map[string]jsontext.Value) (events.Budget, error) {
+func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 	r := reader{fields: fields}
-	var b events.Budget
+	var b budget.Budget
 	var enabled *bool // null must not pass for false
-	cap := fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(events.MaxCapTokens))
+	cap := fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(budget.MaxCapTokens))
 	r.read("enabled", "must be true or false", &enabled, func() bool { return enabled != nil })
 	// Each cap alone obeys the contract; both together are checked below.
 	r.read("soft_cap_tokens", cap, &b.SoftCapTokens, func() bool {
-		return events.Budget{Period: events.PeriodMonth, SoftCapTokens: b.SoftCapTokens}.Validate() == nil
+		return budget.Budget{Period: budget.Month, SoftCapTokens: b.SoftCapTokens}.Validate() == nil
 	})
 	r.read("hard_cap_tokens", cap, &b.HardCapTokens, func() bool {
-		return events.Budget{Period: events.PeriodMonth, HardCapTokens: b.HardCapTokens}.Validate() == nil
+		return budget.Budget{Period: budget.Month, HardCapTokens: b.HardCapTokens}.Validate() == nil
 	})
 	r.read("period", "must be day, week or month", &b.Period, func() bool { return b.Period.Valid() })
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
@@ -73,7 +73,7 @@ func settingsFrom(fields map[string]jsontext.Value) (events.Budget, error) {
 			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period"})
 	}
 	if r.wrong != nil {
-		return events.Budget{}, invalidFields(r.wrong)
+		return budget.Budget{}, invalidFields(r.wrong)
 	}
 	b.Enabled = *enabled
 	return b, b.Validate()

@@ -3,8 +3,7 @@ package admin
 import (
 	"time"
 
-	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/budget"
 )
 
 // simulationReply is what a budget would have made of the calls of a period.
@@ -23,7 +22,7 @@ type simulationReply struct {
 }
 
 func (a *api) simulate(c *call) error {
-	b := events.Budget{Period: events.Period(c.query["period"])}
+	b := budget.Budget{Period: budget.Period(c.query["period"])}
 	if n, ok := c.query.number("hard"); ok {
 		b.HardCapTokens = &n
 	}
@@ -40,7 +39,7 @@ func (a *api) simulate(c *call) error {
 		}
 		b.Period = stored.Period
 	}
-	of, err := ledger.ParseNamedPeriod("of", c.query["of"], b.Period, c.now)
+	of, err := budget.ParseNamed("of", c.query["of"], b.Period, c.now)
 	if err != nil {
 		return err
 	}

@@ -9,14 +9,14 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 // usageReply is a port's usage in a period, broken down by one dimension.
 type usageReply struct {
 	PortID      string           `json:"port_id"`
-	Period      events.Period    `json:"period"`
+	Period      budget.Period    `json:"period"`
 	PeriodStart time.Time        `json:"period_start"`
 	PeriodEnd   time.Time        `json:"period_end"`
 	UsedTokens  int64            `json:"used_tokens" doc:"Of all pages."`
@@ -37,15 +37,15 @@ type share struct {
 
 // usage has everything in one page where the query names no limit.
 func (a *api) usage(c *call) (usageReply, error) {
-	period := events.PeriodMonth
-	if name := c.query["period"]; name == ledger.CurrentPeriod || name == ledger.PreviousPeriod {
+	period := budget.Month
+	if name := c.query["period"]; name == budget.Current || name == budget.Previous {
 		b, err := a.cfg.Ledger.Budget(c.Context(), c.port)
 		if err != nil {
 			return usageReply{}, err
 		}
 		period = b.Period
 	}
-	p, err := ledger.ParseNamedPeriod("period", c.query["period"], period, c.now)
+	p, err := budget.ParseNamed("period", c.query["period"], period, c.now)
 	if err != nil {
 		return usageReply{}, err
 	}

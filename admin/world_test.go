@@ -17,6 +17,7 @@ import (
 	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -48,7 +49,12 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.ledger.Close)
-	w.tokens = identity.NewTokens(w.ledger, nil)
+	store, err := pgstore.Open(t.Context(), w.dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(store.Close)
+	w.tokens = identity.NewTokens(store, nil)
 	w.all = w.token("all", nil, admin.Permission)
 	w.onlyP1 = w.token("one port", []string{"p1"}, admin.Permission)
 	w.noPermission = w.token("no permission", nil, "expenses.scan")

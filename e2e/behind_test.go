@@ -226,8 +226,8 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 		t.Errorf("the former owner ends with %v, want that the stream is of %s", err, theirs)
 	}
 	s.eventually("all of the stream is booked", func() bool {
-		used, err := l.Used(t.Context(), "p1", time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
-		return err == nil && used == 200
+		spend, err := l.Spend(t.Context(), "p1", time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+		return err == nil && spend.UsedTokens == 200
 	})
 }
 

@@ -15,7 +15,7 @@ import (
 func (s *system) storeUnheard(port string, soft, hard int64) {
 	s.t.Helper()
 	b := events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodWeek, UpdatedBy: "ada"}
-	must(s.ledger.SetBudget(s.t.Context(), port, b, nil))
+	must(s.ledger.StoreBudget(s.t.Context(), port, b, nil, func(events.Budget) error { return nil }))
 }
 
 // A budget that the gate does not know yet is changed like any other: what the command

@@ -104,7 +104,7 @@ func TestOperatorsListsComeInPages(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	for i := range tokens {
 		made := identity.Token{ID: fmt.Sprintf("t%011d", i), Name: "n", Permissions: []string{"x"}, CreatedAt: now.Add(time.Duration(i/3) * time.Second)}
-		if err := s.ledger.CreateToken(t.Context(), made); err != nil {
+		if err := s.tokens.CreateToken(t.Context(), made); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 	"github.com/tidegate/tidegate/migrations"
@@ -73,7 +74,7 @@ func (s *system) scanner(policy events.Policy, provider func(url string) receipt
 	t.Cleanup(stand.Close)
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
-	tokens := identity.NewTokens(s.ledger, nil)
+	tokens := identity.NewTokens(s.tokens, nil)
 	sessions := must(identity.NewSessions(identity.SessionConfig{Key: must(identity.LoadKey(filepath.Join(t.TempDir(), "session.key")))}))
 	ada := &identity.Caller{Subject: "ada", Permissions: []string{receipt.Permission}}
 	c.login = must(identity.NewLogin(identity.LoginConfig{Sessions: sessions, LinkCaller: ada}))
@@ -275,6 +276,8 @@ func TestScanWithoutPostgres(t *testing.T) {
 	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 5 * time.Second}))
 	s.ledger = must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
 	t.Cleanup(s.ledger.Close)
+	s.tokens = must(pgstore.Open(t.Context(), s.url))
+	t.Cleanup(s.tokens.Close)
 	s.db = must(pgxpool.New(t.Context(), s.url))
 	t.Cleanup(s.db.Close)
 	s.run()

@@ -20,6 +20,8 @@ import (
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -35,6 +37,7 @@ type system struct {
 	js        jetstream.JetStream
 	db        *pgxpool.Pool
 	ledger    *ledger.Ledger
+	tokens    *pgstore.Store
 	client    *events.Client
 	publisher *events.Publisher
 	ops       *ops.Client
@@ -76,6 +79,8 @@ func start(t testing.TB, o options) *system {
 	o.ledger.URL = s.url
 	s.ledger = must(ledger.Open(t.Context(), o.ledger))
 	t.Cleanup(s.ledger.Close)
+	s.tokens = must(pgstore.Open(t.Context(), s.url))
+	t.Cleanup(s.tokens.Close)
 	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: o.shared}))
 	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
 	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
@@ -113,7 +118,7 @@ func (s *system) run() {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
 	})
-	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now})).Run)
+	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Tokens: identity.NewTokens(s.tokens, nil), Now: s.now})).Run)
 	if o.gates == 0 {
 		o.gates = 1
 	}

@@ -3,47 +3,29 @@ package events
 import (
 	"fmt"
 	"time"
+
+	"github.com/tidegate/tidegate/budget"
 )
 
-// Budget is what a port may spend per period. A nil cap is no cap, a hard cap of
-// 0 refuses everything.
-type Budget struct {
-	Enabled       bool      `json:"enabled"`
-	SoftCapTokens *int64    `json:"soft_cap_tokens"`
-	HardCapTokens *int64    `json:"hard_cap_tokens"`
-	Period        Period    `json:"period"`
-	Version       int64     `json:"version"` // 0: nothing stored yet; counts every change
-	UpdatedAt     time.Time `json:"updated_at,omitzero"`
-	UpdatedBy     string    `json:"updated_by,omitempty"`
-}
+// What a port may spend, and how often that starts anew; the rule itself is package budget.
+type (
+	Budget        = budget.Budget
+	Period        = budget.Period
+	RefusalReason = budget.RefusalReason // why a [Verdict] says no
+)
 
-// Validate reports the first field that breaks the contract, as a [*FieldError].
-func (b Budget) Validate() error {
-	if !b.Period.Valid() {
-		return invalid("period", b.Period, "must be day, week or month")
-	}
-	for _, c := range []struct {
-		name  string
-		value *int64
-	}{{"soft_cap_tokens", b.SoftCapTokens}, {"hard_cap_tokens", b.HardCapTokens}} {
-		if c.value != nil && (*c.value < 0 || *c.value > MaxCapTokens) {
-			return invalid(c.name, *c.value, fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(MaxCapTokens)))
-		}
-	}
-	if b.SoftCapTokens != nil && b.HardCapTokens != nil && *b.SoftCapTokens > *b.HardCapTokens {
-		return invalid("soft_cap_tokens", *b.SoftCapTokens, fmt.Sprintf("must be at most hard_cap_tokens (%d)", *b.HardCapTokens))
-	}
-	return checkText("updated_by", b.UpdatedBy, maxUserChars, false)
-}
-
-// RefusalReason is why a [Verdict] says no.
-type RefusalReason string
+// The periods. A week starts on Monday.
+const (
+	PeriodDay   = budget.Day
+	PeriodWeek  = budget.Week
+	PeriodMonth = budget.Month // the default
+)
 
 // The refusals. ReasonGateUnavailable never crosses the wire: the client says it
 // when no gate answered and its policy is [FailClosed].
 const (
-	ReasonHardCapReached         RefusalReason = "hard_cap_reached"
-	ReasonEstimateExceedsHardCap RefusalReason = "estimate_exceeds_hard_cap"
+	ReasonHardCapReached                       = budget.ReasonHardCapReached
+	ReasonEstimateExceedsHardCap               = budget.ReasonEstimateExceedsHardCap
 	ReasonGateStale              RefusalReason = "gate_stale"
 	ReasonGateUnavailable        RefusalReason = "gate_unavailable"
 )
@@ -96,6 +78,16 @@ type Verdict struct {
 	ReservationID string    `json:"reservation_id,omitempty"`
 	ExpiresAt     time.Time `json:"expires_at,omitzero"`
 	GrantedTokens int64     `json:"granted_tokens,omitempty"` // what is held; less than asked only with accept_less
+}
+
+// NewVerdict is a decision in the form of an answer.
+func NewVerdict(d budget.Decision) Verdict {
+	return Verdict{
+		Allowed: d.Allowed, Reason: d.Reason, SoftCapWarning: d.SoftCapWarning,
+		Enabled: d.Enabled, Period: d.Period, PeriodStart: d.PeriodStart, ResetsAt: d.ResetsAt,
+		UsedTokens: d.UsedTokens, HeldTokens: d.HeldTokens,
+		SoftCapTokens: d.SoftCapTokens, HardCapTokens: d.HardCapTokens, RemainingTokens: d.RemainingTokens,
+	}
 }
 
 // AppendJSON appends the verdict in its wire form. The gate answers tens of

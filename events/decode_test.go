@@ -327,33 +327,6 @@ func TestReserveRequest_Validate(t *testing.T) {
 	}
 }
 
-func TestBudget_Validate(t *testing.T) {
-	n := func(n int64) *int64 { return &n }
-	for name, c := range map[string]struct {
-		b     events.Budget
-		field string
-	}{
-		"no caps":        {events.Budget{Period: events.PeriodDay}, ""},
-		"caps of zero":   {events.Budget{Period: events.PeriodWeek, SoftCapTokens: n(0), HardCapTokens: n(0)}, ""},
-		"soft = hard":    {events.Budget{Period: events.PeriodMonth, SoftCapTokens: n(5), HardCapTokens: n(5)}, ""},
-		"soft only":      {events.Budget{Period: events.PeriodMonth, SoftCapTokens: n(5)}, ""},
-		"the largest":    {events.Budget{Period: events.PeriodMonth, HardCapTokens: n(1<<53 - 1)}, ""},
-		"no period":      {events.Budget{}, "period"},
-		"another period": {events.Budget{Period: "year"}, "period"},
-		"soft > hard":    {events.Budget{Period: events.PeriodDay, SoftCapTokens: n(6), HardCapTokens: n(5)}, "soft_cap_tokens"},
-		"negative soft":  {events.Budget{Period: events.PeriodDay, SoftCapTokens: n(-1)}, "soft_cap_tokens"},
-		"negative hard":  {events.Budget{Period: events.PeriodDay, HardCapTokens: n(-1)}, "hard_cap_tokens"},
-		"too large":      {events.Budget{Period: events.PeriodDay, HardCapTokens: n(1 << 53)}, "hard_cap_tokens"},
-		"a long name":    {events.Budget{Period: events.PeriodDay, UpdatedBy: strings.Repeat("x", 129)}, "updated_by"},
-	} {
-		err := c.b.Validate()
-		var e *events.FieldError
-		if c.field == "" && err != nil || c.field != "" && (!errors.As(err, &e) || e.Field != c.field) {
-			t.Errorf("%s: want %q, got %v", name, c.field, err)
-		}
-	}
-}
-
 func TestSubjects(t *testing.T) {
 	for subject, want := range map[string]string{
 		"ai.usage": " true", "ai.usage.p1": "p1 true", "ai.usage.A-b_9": "A-b_9 true",

@@ -7,15 +7,17 @@ package events
 
 import (
 	"time"
+
+	"github.com/tidegate/tidegate/budget"
 )
 
 // Limits of the wire. They are part of the contract: whatever exceeds them is
 // refused with a [FieldError], never cut.
 const (
-	Version         = 1         // the only usage event version this build understands
-	MaxPayloadBytes = 16 << 10  // one message, event or request
-	MaxTokens       = 1 << 40   // input or output tokens of one event, or one estimate
-	MaxCapTokens    = 1<<53 - 1 // a cap; the largest integer every JSON reader keeps exactly
+	Version         = 1                   // the only usage event version this build understands
+	MaxPayloadBytes = 16 << 10            // one message, event or request
+	MaxTokens       = 1 << 40             // input or output tokens of one event, or one estimate
+	MaxCapTokens    = budget.MaxCapTokens // a cap; the largest integer every JSON reader keeps exactly
 
 	// MaxEventsPerMessage is how many events one message may hold, in a JSON array: more
 	// than MaxPayloadBytes has room for, if they are good.

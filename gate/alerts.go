@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
@@ -32,11 +33,11 @@ func (g *Gate) considerAllAlerts(now time.Time) {
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
-	l := p.limits
-	if !l.enabled || (l.soft == noCap && l.hard == noCap) {
+	r := p.rule
+	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
-	start, end := periods[l.period].Bounds(now)
+	start, end := r.Period().Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day {
 		p.alerted = alerted{start: day, looked: p.alerted.looked}
 		delete(g.memory.over, id)
@@ -50,12 +51,12 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 		name string
 		cap  int64
 		done *bool
-	}{{"soft", l.soft, &p.alerted.soft}, {"hard", l.hard, &p.alerted.hard}} {
-		if *c.done || c.cap == noCap || used < c.cap {
+	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", r.Hard, &p.alerted.hard}} {
+		if *c.done || c.cap == budget.NoCap || used < c.cap {
 			continue
 		}
 		select {
-		case g.alerts <- ledger.Alert{PortID: id, Period: periods[l.period], PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
+		case g.alerts <- ledger.Alert{PortID: id, Period: r.Period(), PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
 			*c.done = true
 		default: // the queue is full: the next commit or reading considers it again
 		}
@@ -66,8 +67,8 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 // that was set to its value. What was used by then, and what had been when this gate
 // first looked, is no overshoot. The caller holds the memory's lock.
 func (g *Gate) noteOvershoot(id string, p *port, used int64) {
-	hard := p.limits.hard
-	if hard == noCap {
+	hard := p.rule.Hard
+	if hard == budget.NoCap {
 		return
 	}
 	if !p.alerted.looked {
@@ -87,6 +88,7 @@ func (g *Gate) noteOvershoot(id string, p *port, used int64) {
 }
 
 const (
+	alertsAtOnce = 100             // that one claim is for
 	alertTimeout = 3 * time.Second // from the claim on; well below ledger.AlertLease
 	// takeOverEvery is how often the gate looks for alerts whose claim has run out: the
 	// gate that had it died, or never heard that it got it.
@@ -106,9 +108,13 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 		case <-ctx.Done():
 		case a := <-g.alerts:
 			killpoint.Here("alert-noticed")
-			if err := g.publishIfMine(ctx, a); err != nil {
-				g.log.Warn("an alert cannot be claimed, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
-				g.retryAlert(a)
+			some := []ledger.Alert{a}
+			for len(some) < alertsAtOnce && len(g.alerts) > 0 { // nobody else takes from it
+				some = append(some, <-g.alerts)
+			}
+			if err := g.publishMine(ctx, some); err != nil {
+				g.log.Warn("alerts cannot be claimed, trying again", "alerts", len(some), "port_id", a.PortID, "error", err)
+				g.retryAlerts(some)
 				pause(ctx, time.Second)
 			}
 		case <-look.C:
@@ -120,12 +126,15 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 	}
 }
 
-func (g *Gate) publishIfMine(ctx context.Context, a ledger.Alert) error {
+// publishMine publishes those of the alerts that no gate has published or is about to.
+func (g *Gate) publishMine(ctx context.Context, alerts []ledger.Alert) error {
 	claim, cancel := context.WithTimeout(ctx, alertTimeout)
 	defer cancel()
-	mine, err := g.cfg.Ledger.ClaimAlert(claim, a)
-	if mine {
-		g.publishAlert(ctx, a)
+	mine, err := g.cfg.Ledger.ClaimAlerts(claim, alerts)
+	for _, a := range mine {
+		if !g.publishAlert(ctx, a) {
+			break // the others would fare no better
+		}
 	}
 	return err
 }
@@ -144,12 +153,13 @@ func (g *Gate) takeOverAlerts(ctx context.Context) error {
 }
 
 // publishAlert publishes an alert that this gate has claimed, and finishes that when ctx
-// ends in the middle: what is not noted as published goes out again.
-func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) {
+// ends in the middle: what is not noted as published goes out again, once its claim has
+// run out. It reports whether the alert went out.
+func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) bool {
 	killpoint.Here("alert-claimed")
 	if err := g.sendAlert(context.WithoutCancel(ctx), a); err != nil {
 		g.log.Warn("an alert may not have gone out, trying again once its claim has run out", "port_id", a.PortID, "cap", a.Cap, "error", err)
-		return
+		return false
 	}
 	killpoint.Here("alert-flushed")
 	g.log.Info("cap reached", "port_id", a.PortID, "cap", a.Cap, "cap_tokens", a.CapTokens, "used_tokens", a.UsedTokens)
@@ -162,10 +172,11 @@ func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) {
 		}
 		g.log.Warn("an alert cannot be noted as published, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
 		if pause(ctx, time.Second); ctx.Err() != nil {
-			return
+			return true
 		}
 	}
 	killpoint.Here("alert-noted")
+	return true
 }
 
 func (g *Gate) sendAlert(ctx context.Context, a ledger.Alert) error {
@@ -184,17 +195,18 @@ func (g *Gate) sendAlert(ctx context.Context, a ledger.Alert) error {
 	return g.cfg.Conn.FlushWithContext(ctx)
 }
 
-// retryAlert makes the next reading consider the alert again.
-func (g *Gate) retryAlert(a ledger.Alert) {
+// retryAlerts makes the next reading consider the alerts again.
+func (g *Gate) retryAlerts(alerts []ledger.Alert) {
 	g.memory.mu.Lock()
 	defer g.memory.mu.Unlock()
-	p, ok := g.memory.ports.get(a.PortID)
-	if !ok {
-		return
-	}
-	if a.Cap == "soft" {
-		p.alerted.soft = false
-	} else {
-		p.alerted.hard = false
+	for _, a := range alerts {
+		p, ok := g.memory.ports.get(a.PortID)
+		switch {
+		case !ok:
+		case a.Cap == "soft":
+			p.alerted.soft = false
+		default:
+			p.alerted.hard = false
+		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -27,6 +28,8 @@ func newWatched(t *testing.T) *watched {
 	g.metrics = newMetrics(registry, g)
 	return &watched{Gate: g, t: t, registry: registry, now: noon}
 }
+
+const noCap = budget.NoCap
 
 // budget sets the port's caps, noCap for none, and looks at its use as the gate does.
 func (g *watched) budget(soft, hard int64) {

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
@@ -209,23 +210,23 @@ func (g *Gate) drain() {
 }
 
 // lookup is what is known of a port. What this gate has to spare is not held.
-func (g *Gate) lookup(port string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
-	spare := g.leases.spare(port, func() { l, used, held, asOf = g.memory.lookup(port, now) })
-	return l, used, max(held-spare, 0), asOf
+func (g *Gate) lookup(port string, now time.Time) (r *budget.Rule, used, held int64, asOf time.Time) {
+	spare := g.leases.spare(port, func() { r, used, held, asOf = g.memory.lookup(port, now) })
+	return r, used, max(held-spare, 0), asOf
 }
 
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.now()
-	l, used, held, asOf := g.lookup(port, now)
-	v := decide(l, used, held, estimate, now)
+	r, used, held, asOf := g.lookup(port, now)
+	v := events.NewVerdict(budget.Decide(r, used, held, estimate, now))
 	v.AsOf = asOf
 	if g.cfg.Backlog != nil {
 		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
 			v.Backlog = b
 		}
 	}
-	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
+	if v.Allowed && r.Enabled && r.Hard != budget.NoCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}
 	return v

@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -26,11 +27,11 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 		return v, false // another gate may get the retry: only Postgres can know
 	}
 	now := g.now()
-	l, used, held, asOf := g.lookup(r.PortID, now)
-	if v = decide(l, used, held, r.EstimatedTokens, now); !v.Allowed {
+	rule, used, held, asOf := g.lookup(r.PortID, now)
+	if v = events.NewVerdict(budget.Decide(rule, used, held, r.EstimatedTokens, now)); !v.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	h, ok, more := g.leases.take(r, int64(l.version), ledger.DayOf(now), time.Now())
+	h, ok, more := g.leases.take(r, int64(rule.Version), ledger.DayOf(now), time.Now())
 	if more {
 		g.askForSlice(r.PortID)
 	}
@@ -39,7 +40,7 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	}
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = h.id(), h.tokens, h.slice.Expires
-	v.HeldTokens = saturatingAdd(held, r.EstimatedTokens)
+	v.HeldTokens = budget.Add(held, r.EstimatedTokens)
 	if v.RemainingTokens != nil {
 		*v.RemainingTokens = max(*v.RemainingTokens-r.EstimatedTokens, 0)
 	}

@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -177,7 +178,7 @@ func (l *line) count(tokens int64, now time.Time) {
 		}
 	}
 	l.now.holds++
-	l.now.tokens = saturatingAdd(l.now.tokens, tokens)
+	l.now.tokens = budget.Add(l.now.tokens, tokens)
 }
 
 // peak is the most that was asked for lately.

@@ -7,11 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-// memory is what a gate knows: for each port its limits and its tokens per day.
+// memory is what a gate knows: for each port its rule and its tokens per day.
 // A period's use is the sum of its days, at most 31 of them, so that nothing has
 // to happen when a period ends.
 type memory struct {
@@ -39,35 +40,35 @@ type memory struct {
 }
 
 type port struct {
-	limits *limits
-	tokens []int64    // of the days from first on
-	first  ledger.Day // meaningless while tokens is empty
-	// The rounds in which the limits and the tokens were last read, and the one in
+	rule   *budget.Rule // of its budget
+	tokens []int64      // of the days from first on
+	first  ledger.Day   // meaningless while tokens is empty
+	// The rounds in which the rule and the tokens were last read, and the one in
 	// which a notice last changed either. One byte each: a round that looks like the
 	// one 256 before it makes a port stay as it is until the next.
-	limitsRead, tokensRead, changed uint8
-	alerted                         alerted
+	ruleRead, tokensRead, changed uint8
+	alerted                       alerted
 }
 
 func newMemory() *memory { return &memory{ports: newPorts(), over: map[string]int64{}} }
 
-// lookup returns the port's limits, and its used and held tokens in the current period.
-func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
+// lookup returns the port's rule, and its used and held tokens in the current period.
+func (m *memory) lookup(id string, now time.Time) (r *budget.Rule, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	l, asOf = unlimited, m.age()
+	r, asOf = unlimited, m.age()
 	p, ok := m.ports.get(id)
 	if ok {
-		l = p.limits
+		r = p.rule
 	}
-	start, end := periods[l.period].Bounds(now)
+	start, end := r.Period().Bounds(now)
 	if ok {
 		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
 	}
 	if s := m.standing(id); !s.At.Before(start) { // what was held before counts no more
 		held = s.Held
 	}
-	return l, used, held, asOf
+	return r, used, held, asOf
 }
 
 // version is that of the port's budget, 0 if it has none.
@@ -75,7 +76,7 @@ func (m *memory) version(id string) int64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if p, ok := m.ports.get(id); ok {
-		return int64(p.limits.version)
+		return int64(p.rule.Version)
 	}
 	return 0
 }
@@ -131,18 +132,18 @@ func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.held, m.heldAsOf = held, at
 }
 
-// setLimits takes over a budget. A cap that is another one now may be reached again.
-func (p *port) setLimits(l *limits) {
-	old := p.limits
-	p.limits = l
-	if old.enabled != l.enabled || old.period != l.period {
+// setRule takes over a budget. A cap that is another one now may be reached again.
+func (p *port) setRule(r *budget.Rule) {
+	old := p.rule
+	p.rule = r
+	if old.Enabled != r.Enabled || old.Period() != r.Period() {
 		p.alerted = alerted{}
 		return
 	}
-	if old.soft != l.soft {
+	if old.Soft != r.Soft {
 		p.alerted.soft = false
 	}
-	if old.hard != l.hard {
+	if old.Hard != r.Hard {
 		p.alerted.hard, p.alerted.looked = false, false
 	}
 }
@@ -152,7 +153,7 @@ func (p *port) between(start, end ledger.Day) (sum int64) {
 	from := max(int(start-p.first), 0)
 	to := min(int(end-p.first), len(p.tokens))
 	for i := from; i < to; i++ {
-		sum = saturatingAdd(sum, p.tokens[i])
+		sum = budget.Add(sum, p.tokens[i])
 	}
 	return sum
 }
@@ -189,11 +190,14 @@ func (p *port) forgetBefore(day ledger.Day) {
 	}
 }
 
+// unlimited binds a port that has no budget.
+var unlimited = budget.None().Rule()
+
 // port returns the port, new if need be. The caller holds the lock.
 func (m *memory) port(id string) *port {
 	p, ok := m.ports.get(id)
 	if !ok {
-		p = &port{limits: unlimited}
+		p = &port{rule: unlimited}
 		m.ports.put(strings.Clone(id), p) // not a slice of a whole notice
 	}
 	return p
@@ -206,8 +210,8 @@ const setBack = time.Minute
 // oldestDay is the first day that any current period can contain.
 func oldestDay(now time.Time) ledger.Day {
 	now = now.Add(-setBack)
-	month, _ := events.PeriodMonth.Bounds(now)
-	week, _ := events.PeriodWeek.Bounds(now)
+	month, _ := budget.Month.Bounds(now)
+	week, _ := budget.Week.Bounds(now)
 	return min(ledger.DayOf(month), ledger.DayOf(week))
 }
 
@@ -235,11 +239,11 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time
 }
 
 // applyBudget takes over a budget unless a newer one is known.
-func (m *memory) applyBudget(id string, b events.Budget) {
+func (m *memory) applyBudget(id string, b budget.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if p := m.port(id); int64(p.limits.version) < b.Version {
-		p.setLimits(newLimits(b))
+	if p := m.port(id); int64(p.rule.Version) < b.Version {
+		p.setRule(b.Rule())
 		p.changed = m.round
 	}
 }
@@ -253,19 +257,19 @@ func (m *memory) beginReading() {
 }
 
 // readBudget takes over a budget that a round found.
-func (m *memory) readBudget(id string, b events.Budget) {
+func (m *memory) readBudget(id string, b budget.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, gone := m.deleted[id]; gone {
 		return
 	}
 	p := m.port(id)
-	p.limitsRead = m.round
+	p.ruleRead = m.round
 	// What a notice told since the round began is newer than what the round
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
-	if p.changed != m.round || int64(p.limits.version) < b.Version {
-		p.setLimits(newLimits(b))
+	if p.changed != m.round || int64(p.rule.Version) < b.Version {
+		p.setRule(b.Rule())
 	}
 }
 
@@ -297,13 +301,13 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 		if p.changed == m.round {
 			return
 		}
-		if p.limitsRead != m.round {
-			p.setLimits(unlimited)
+		if p.ruleRead != m.round {
+			p.setRule(unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil
 		}
-		if p.limits == unlimited && len(p.tokens) == 0 {
+		if p.rule == unlimited && len(p.tokens) == 0 {
 			m.ports.remove(id)
 			delete(m.over, id)
 		}

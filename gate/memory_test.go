@@ -7,6 +7,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -52,7 +53,7 @@ func TestMemoryConverges(t *testing.T) {
 		}
 		readAll(m, truth, now)
 		for port, days := range truth {
-			for _, p := range periods {
+			for _, p := range budget.Periods {
 				start, end := p.Bounds(now)
 				var want int64
 				for day, tokens := range days {
@@ -118,8 +119,8 @@ func TestMemoryKeepsTheNewerBudget(t *testing.T) {
 	m := newMemory()
 	m.applyBudget("p", events.Budget{Enabled: true, Version: 2})
 	m.applyBudget("p", events.Budget{Enabled: false, Version: 1})
-	if l, _, _, _ := m.lookup("p", time.Now()); !l.enabled || l.version != 2 {
-		t.Errorf("version %d, want 2", l.version)
+	if l, _, _, _ := m.lookup("p", time.Now()); !l.Enabled || l.Version != 2 {
+		t.Errorf("version %d, want 2", l.Version)
 	}
 }
 

@@ -22,11 +22,6 @@ const (
 	followAtMost = 2 * time.Second
 )
 
-// decideStored is [decide] for a budget as Postgres has it.
-func decideStored(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict {
-	return decide(newLimits(b), used, held, estimate, now)
-}
-
 // reserveAll decides waiting reservations in one transaction, which also gets
 // slices for their ports, and the given ones, where they are in demand, and answers
 // each. Callers that have been waiting for longer than ReserveTimeout have given up:
@@ -50,7 +45,7 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []stri
 	}
 	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
 	defer cancel()
-	reserved, err := g.cfg.Ledger.Reserve(ctx, requests, wants, decideStored)
+	reserved, err := g.cfg.Ledger.Reserve(ctx, requests, wants)
 	g.metrics.reserveSeconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		g.log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(live), "error", err)

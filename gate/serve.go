@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/intake"
@@ -170,7 +171,7 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 		return to, err
 	}
 	v := g.verdict(port, r.EstimatedTokens)
-	if !v.Allowed && v.HeldTokens > 0 && saturatingAdd(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
+	if !v.Allowed && v.HeldTokens > 0 && budget.Add(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
 		// Other gates may have some of that to spare. This check does not wait for them;
 		// those of the next second count what are holds only.
 		g.recallPorts(port)
@@ -200,20 +201,10 @@ func (g *Gate) set(base string, req micro.Request) (slow, error) {
 		return nil, err
 	}
 	return func(ctx context.Context) (any, error) {
-		// What was begun is finished: gates must hear of a budget that is stored, whether
-		// or not somebody still waits for the answer.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowTimeout)
-		defer cancel()
-		b, err := g.cfg.Ledger.SetBudget(ctx, port, r.Budget(), r.IfVersion)
-		if err != nil {
-			return nil, err
-		}
-		g.memory.applyBudget(port, b)
-		_ = events.AnnounceBudget(g.cfg.Conn, port, b) // lost: the next reading finds it
-		if err := g.cfg.Ledger.AwaitLeases(ctx, port, b); err != nil {
-			g.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
-		}
-		return b, nil
+		return g.cfg.Ledger.StoreBudget(ctx, port, r.Budget(), r.IfVersion, func(b budget.Budget) error {
+			g.memory.applyBudget(port, b)
+			return events.AnnounceBudget(g.cfg.Conn, port, b)
+		})
 	}, nil
 }
 

@@ -1,6 +1,9 @@
 package ledger_test
 
 import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -18,13 +21,11 @@ func claims(t testing.TB, a ledger.Alert, ledgers ...*ledger.Ledger) int64 {
 	for i := range 16 {
 		wg.Go(func() {
 			<-start
-			ok, err := ledgers[i%len(ledgers)].ClaimAlert(t.Context(), a)
-			if err != nil {
-				t.Error(err)
+			got, err := ledgers[i%len(ledgers)].ClaimAlerts(t.Context(), []ledger.Alert{a})
+			if err != nil || len(got) > 0 && got[0] != a {
+				t.Errorf("claimed %+v, %v; want %+v", got, err, a)
 			}
-			if ok {
-				mine.Add(1)
-			}
+			mine.Add(int64(len(got)))
 		})
 	}
 	close(start)
@@ -66,6 +67,60 @@ func TestAlertsAreClaimedOnce(t *testing.T) {
 		if n := claims(t, a, s.Ledger, other); n != 0 {
 			t.Errorf("%d gates publish that %d is reached, after 1,000", n, tokens)
 		}
+	}
+}
+
+// Gates that start find the same alerts, in any order, and claim them together: each is one
+// gate's, and of several values of a cap a lower one after a higher one is nobody's.
+func TestAlertsAreClaimedTogether(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	gates := []*ledger.Ledger{s.Ledger, open(t, s.url), open(t, s.url)}
+	start, _ := events.PeriodDay.Bounds(noon)
+	alert := func(port string, tokens int64) ledger.Alert {
+		return ledger.Alert{PortID: port, Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: tokens, UsedTokens: tokens + 1, NoticedAt: noon}
+	}
+	var all []ledger.Alert
+	for i := range 100 {
+		port := fmt.Sprintf("p%02d", i)
+		s.set(t, port, events.Budget{Period: events.PeriodDay}, nil)
+		all = append(all, alert(port, 800))
+	}
+	var mu sync.Mutex
+	claimed := map[string]int{}
+	var wg sync.WaitGroup
+	for n := range 12 {
+		wg.Go(func() {
+			mine := slices.Clone(all)
+			rand.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+			got, err := gates[n%len(gates)].ClaimAlerts(t.Context(), append(mine, alert("nobody", 800)))
+			if err != nil {
+				t.Error(err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for _, a := range got {
+				claimed[a.PortID]++
+			}
+		})
+	}
+	wg.Wait()
+	for _, a := range all {
+		if claimed[a.PortID] != 1 {
+			t.Errorf("%s is claimed by %d gates", a.PortID, claimed[a.PortID])
+		}
+	}
+	if len(claimed) != len(all) {
+		t.Errorf("%d ports have alerts, want %d", len(claimed), len(all))
+	}
+	s.wantNoDeadlocks(t)
+
+	got, err := s.ClaimAlerts(t.Context(), []ledger.Alert{alert("p00", 800), alert("p00", 1000), alert("p00", 900), alert("p01", 900), alert("p01", 1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []ledger.Alert{alert("p00", 1000), alert("p01", 900), alert("p01", 1000)}; !slices.Equal(got, want) {
+		t.Errorf("claimed %+v, want %+v", got, want)
 	}
 }
 
@@ -138,7 +193,7 @@ func TestEveryAbandonedAlertIsFound(t *testing.T) {
 	for _, port := range []string{"a", "b", "c"} {
 		s.set(t, port, events.Budget{Period: events.PeriodDay}, nil)
 		a := ledger.Alert{PortID: port, Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: 1, UsedTokens: 1, NoticedAt: noon}
-		if mine, err := s.ClaimAlert(t.Context(), a); !mine || err != nil {
+		if mine, err := s.ClaimAlerts(t.Context(), []ledger.Alert{a}); len(mine) != 1 || err != nil {
 			t.Fatal(mine, err)
 		}
 		want[port] = true

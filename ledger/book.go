@@ -96,7 +96,7 @@ func (l *Ledger) bookNothing(ctx context.Context, share Share) error {
 // meets a known id, which fails the whole COPY.
 func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	b := newBatch(entries)
-	if err := l.admit(ctx, b); err != nil {
+	if err := l.prepare(ctx, b); err != nil {
 		return Booking{}, err
 	}
 	if !l.expectDuplicates.Load() {
@@ -118,7 +118,7 @@ func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Bo
 // no bad entry is singled out.
 func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Booking, error) {
 	b := newBatch(entries)
-	if err := l.admit(ctx, b); err != nil {
+	if err := l.prepare(ctx, b); err != nil {
 		return Booking{}, err
 	}
 	err := l.bookKnown(ctx, tx, Share{}, b)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -24,46 +25,78 @@ type storedBudget struct {
 	Enabled       bool          `json:"enabled"`
 	SoftCapTokens *int64        `json:"soft_cap_tokens"`
 	HardCapTokens *int64        `json:"hard_cap_tokens"`
-	Period        events.Period `json:"period"`
+	Period        budget.Period `json:"period"`
 }
 
-// noBudget is what a port has before anybody stored one: nothing binds it.
-func noBudget() events.Budget { return events.Budget{Period: events.PeriodMonth} }
-
 // Budget returns the port's budget; one with Version 0 when none is stored.
-func (l *Ledger) Budget(ctx context.Context, port string) (events.Budget, error) {
+func (l *Ledger) Budget(ctx context.Context, port string) (budget.Budget, error) {
 	row := l.pool.QueryRow(ctx, "select value, version, updated_at, updated_by from system_settings where port_id = $1 and key = $2", port, BudgetKey)
 	b, err := scanBudget(row)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return noBudget(), nil
+		return budget.None(), nil
 	}
 	if err != nil {
-		return events.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
+		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
 	}
 	return b, nil
 }
 
-func scanBudget(row pgx.Row) (events.Budget, error) {
-	var s storedBudget
-	var b events.Budget
-	if err := row.Scan(&s, &b.Version, &b.UpdatedAt, &b.UpdatedBy); err != nil {
-		return events.Budget{}, err
+func scanBudget(row pgx.Row) (budget.Budget, error) {
+	var value []byte
+	var b budget.Budget
+	if err := row.Scan(&value, &b.Version, &b.UpdatedAt, &b.UpdatedBy); err != nil {
+		return budget.Budget{}, err
 	}
-	b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period = s.Enabled, s.SoftCapTokens, s.HardCapTokens, s.Period
+	return b, readStored(value, &b)
+}
+
+// readStored completes a budget, of which the columns beside it are read, by its value;
+// null: none is stored.
+func readStored(value []byte, b *budget.Budget) error {
+	if value == nil {
+		*b = budget.None()
+		return nil
+	}
 	b.UpdatedAt = b.UpdatedAt.UTC()
+	return json.Unmarshal(value, b)
+}
+
+// storeTimeout bounds [Ledger.StoreBudget].
+const storeTimeout = 10 * time.Second
+
+// StoreBudget stores b and an audit row, registering the port if it is new, tells the
+// gates by announce, and returns once none of them makes holds by an older budget. With
+// ifVersion it does so only while the stored version is that one (0: none stored) and
+// returns [ErrConflict] otherwise. An invalid budget is a [*events.FieldError].
+//
+// It is finished, within 10 s, although nobody may wait for it any more: gates must hear of
+// a budget that is stored. If they cannot be told, or one does not answer, that is logged:
+// they find the budget when they next read all of them.
+func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, announce func(budget.Budget) error) (budget.Budget, error) {
+	if err := ctx.Err(); err != nil {
+		return budget.Budget{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
+	defer cancel()
+	b, err := l.storeBudget(ctx, port, b, ifVersion)
+	if err != nil {
+		return budget.Budget{}, err
+	}
+	if err := announce(b); err != nil {
+		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
+	}
+	if err := l.awaitLeases(ctx, port, b); err != nil {
+		l.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
+	}
 	return b, nil
 }
 
-// SetBudget stores b and an audit row, registering the port if it is new. With
-// ifVersion it does so only while the stored version is that one (0: none
-// stored) and returns [ErrConflict] otherwise. An invalid budget is a
-// [*events.FieldError].
-func (l *Ledger) SetBudget(ctx context.Context, port string, b events.Budget, ifVersion *int64) (events.Budget, error) {
+func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
 	if !events.ValidPort(port) {
-		return events.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
+		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
 	}
 	if err := b.Validate(); err != nil {
-		return events.Budget{}, err
+		return budget.Budget{}, err
 	}
 	err := l.inTx(ctx, func(tx pgx.Tx) error {
 		old, err := lockSetting(ctx, tx, port)
@@ -89,10 +122,10 @@ func (l *Ledger) SetBudget(ctx context.Context, port string, b events.Budget, if
 		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
 	})
 	if errors.Is(err, ErrConflict) {
-		return events.Budget{}, ErrConflict
+		return budget.Budget{}, ErrConflict
 	}
 	if err != nil {
-		return events.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
+		return budget.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
 	}
 	b.UpdatedAt = b.UpdatedAt.UTC()
 	return b, nil

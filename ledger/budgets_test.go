@@ -1,9 +1,11 @@
 package ledger_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -227,6 +229,60 @@ func TestSettersWithoutAVersion(t *testing.T) {
 	}
 	if n := one[int](t, s.db, "select count(distinct version)::int from system_settings_audit"); n != setters {
 		t.Errorf("the audit log knows %d versions, want %d", n, setters)
+	}
+}
+
+// Whoever stores a budget has all of it done, in order: it is stored, the gates are told,
+// and none goes by the old one any more. That nobody waits for the answer, or that nobody
+// can be told, changes nothing.
+func TestStoreBudget(t *testing.T) {
+	t.Parallel()
+	var log strings.Builder
+	s := newStore(t, func(c *ledger.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	old := s.lease(t, ask("p1", func(w *ledger.Want) { w.Lease = time.Minute }))
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	daily := events.Budget{Period: events.PeriodDay}
+	var group sync.WaitGroup
+	b, err := s.StoreBudget(ctx, "p1", daily, nil, func(b events.Budget) error {
+		giveUp()
+		if stored, err := s.Budget(t.Context(), "p1"); err != nil || stored != b || b.Version != 1 {
+			t.Errorf("gates are told of %+v, stored is %+v, %v", b, stored, err)
+		}
+		group.Go(func() { // as a gate that is slow to hear
+			time.Sleep(50 * time.Millisecond)
+			if _, err := s.SealSlices(t.Context(), []ledger.Sealed{old.made}); err != nil {
+				t.Error(err)
+			}
+		})
+		return errors.New("the line is cut")
+	})
+	if err != nil || b.Version != 1 {
+		t.Errorf("%+v, %v; want version 1", b, err)
+	}
+	if n := one[int](t, s.db, "select count(*)::int from ai_budget_slices where holds is null"); n != 0 {
+		t.Error("answered while a gate may still make holds by the old budget")
+	}
+	group.Wait()
+	if !strings.Contains(log.String(), "the line is cut") {
+		t.Errorf("the operator is not told that gates were not: %q", log.String())
+	}
+	invalid := events.Budget{Period: "year"}
+	for what, store := range map[string]func(announce func(events.Budget) error) error{
+		"a conflict": func(f func(events.Budget) error) error {
+			_, err := s.StoreBudget(t.Context(), "p1", daily, new(int64(7)), f)
+			return err
+		},
+		"an invalid budget": func(f func(events.Budget) error) error {
+			_, err := s.StoreBudget(t.Context(), "p1", invalid, nil, f)
+			return err
+		},
+		"a caller that is gone": func(f func(events.Budget) error) error { _, err := s.StoreBudget(ctx, "p1", daily, nil, f); return err },
+	} {
+		err := store(func(events.Budget) error { t.Errorf("%s is announced", what); return nil })
+		if got, _ := s.Budget(t.Context(), "p1"); err == nil || got.Version != 1 {
+			t.Errorf("%s: %v, version %d is stored", what, err, got.Version)
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 // leaves the totals wrong.
 func (l *Ledger) CopyOnly(ctx context.Context, entries []Entry) error {
 	b := newBatch(entries)
-	if err := l.admit(ctx, b); err != nil {
+	if err := l.prepare(ctx, b); err != nil {
 		return err
 	}
 	return l.inTx(ctx, func(tx pgx.Tx) error { return l.copyRows(ctx, tx, b) })

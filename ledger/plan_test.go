@@ -61,7 +61,7 @@ func plansStayKeyed(t *testing.T, s store) {
 	use := func() {
 		for range 8 { // every connection of the pools, and more often than Postgres waits for a generic plan
 			r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
-				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 }), ask("p1")}, byCap)
+				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 }), ask("p1")})
 			if err != nil {
 				t.Fatal(err)
 			}

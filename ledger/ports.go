@@ -2,15 +2,14 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
+	_ "embed"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 )
 
 // Port is a tenant with what it has spent.
@@ -18,19 +17,33 @@ type Port struct {
 	PortID      string        `json:"port_id"`
 	Name        string        `json:"name"`
 	CreatedAt   time.Time     `json:"created_at"`
-	Budget      events.Budget `json:"budget"`
+	Budget      budget.Budget `json:"budget"`
 	UsedTokens  int64         `json:"used_tokens"`  // in the current period
 	TotalTokens int64         `json:"total_tokens"` // of all time
 	Requests    int64         `json:"requests"`     // of all time
 }
 
+//go:embed sql/list_ports.sql
+var listPortsSQL string
+
 // Ports lists at most limit ports in the order of their ids, those after the
 // given one ("" for the first).
 func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Time) ([]Port, error) {
-	day, dayEnd := events.PeriodDay.Bounds(now)
-	week, weekEnd := events.PeriodWeek.Bounds(now)
-	month, monthEnd := events.PeriodMonth.Bounds(now)
-	rows, err := l.pool.Query(ctx, listPortsSQL, after, limit, BudgetKey, day, dayEnd, week, weekEnd, month, monthEnd)
+	return l.listPorts(ctx, "true", after, limit, now)
+}
+
+// NamedPorts is [Ledger.Ports] for those of the given ids that are registered.
+func (l *Ledger) NamedPorts(ctx context.Context, ids []string, after string, limit int, now time.Time) ([]Port, error) {
+	return l.listPorts(ctx, "id = any($10)", after, limit, now, ids)
+}
+
+func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, now time.Time, more ...any) ([]Port, error) {
+	args := []any{after, limit, BudgetKey}
+	for _, p := range budget.Periods {
+		start, end := p.Bounds(now)
+		args = append(args, start, end)
+	}
+	rows, err := l.pool.Query(ctx, fmt.Sprintf(listPortsSQL, which), append(args, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}
@@ -43,35 +56,13 @@ func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Ti
 			return Port{}, err
 		}
 		p.CreatedAt = p.CreatedAt.UTC()
-		if p.Budget.Version == 0 {
-			p.Budget = noBudget()
-			return p, nil
-		}
-		var s storedBudget
-		err = json.Unmarshal(value, &s)
-		p.Budget.Enabled, p.Budget.SoftCapTokens, p.Budget.HardCapTokens, p.Budget.Period = s.Enabled, s.SoftCapTokens, s.HardCapTokens, s.Period
-		p.Budget.UpdatedAt = p.Budget.UpdatedAt.UTC()
-		return p, err
+		return p, readStored(value, &p.Budget)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}
 	return ports, nil
 }
-
-const listPortsSQL = `
-with page as (select * from ports where id > $1 order by id limit $2)
-select p.id, p.name, p.created_at, s.value, coalesce(s.version, 0), coalesce(s.updated_at, p.created_at), coalesce(s.updated_by, ''),
-    coalesce(sum(d.total_tokens) filter (where d.day >= (b.start at time zone 'UTC')::date and d.day < (b.finish at time zone 'UTC')::date), 0)::bigint,
-    coalesce(sum(d.total_tokens), 0)::bigint, coalesce(sum(d.requests), 0)::bigint
-from page p
-left join system_settings s on s.port_id = p.id and s.key = $3
-cross join lateral (select
-    case s.value->>'period' when 'day' then $4::timestamptz when 'week' then $6 else $8 end as start,
-    case s.value->>'period' when 'day' then $5::timestamptz when 'week' then $7 else $9 end as finish) b
-left join ai_usage_port_days d on d.port_id = p.id
-group by p.id, p.name, p.created_at, s.value, s.version, s.updated_at, s.updated_by
-order by p.id`
 
 // ErrUnknownPort: there is no such port.
 var ErrUnknownPort = errors.New("there is no such port")
@@ -135,35 +126,4 @@ func lockExisting(ctx context.Context, tx pgx.Tx, port string) (setting, error) 
 		return s, nil
 	}
 	return s, err
-}
-
-// EraseUser removes the user from every ledger row, and from every event of
-// theirs that comes later. It returns how many rows it changed. Totals keep the
-// tokens. Calling it again is harmless.
-func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err error) {
-	if user == "" {
-		return 0, &events.FieldError{Reason: events.ReasonInvalidField, Field: "user_id", Value: `""`, Rule: "is required"}
-	}
-	hash := sha256.Sum256([]byte(user))
-	// First make it known: once this commits no booking writes the user any more,
-	// and those that did have committed, so the update sees their rows.
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", eraseLock); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "insert into ai_erased_users (user_hash) values ($1) on conflict do nothing", hash[:])
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	// Holds name a user for as long as they live, which is an hour at most.
-	if _, err := l.pool.Exec(ctx, "update ai_budget_holds set asked = null where asked->>'user_id' = $1", user); err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	tag, err := l.pool.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	return tag.RowsAffected(), nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/events"
@@ -26,7 +27,7 @@ func TestDeletePortTakesEverythingButTheAuditLog(t *testing.T) {
 	if _, err := s.SetBudget(t.Context(), "p1", events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodDay}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ClaimAlert(t.Context(), ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: noon, Cap: "hard"}); err != nil {
+	if _, err := s.ClaimAlerts(t.Context(), []ledger.Alert{{PortID: "p1", Period: events.PeriodDay, PeriodStart: noon, Cap: "hard"}}); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := s.DeletePort(t.Context(), "p1", "ops")
@@ -175,6 +176,22 @@ func TestPortsArePagedAndCounted(t *testing.T) {
 	}
 	if !slices.Equal(ids, want) {
 		t.Fatalf("ports %v, want %v", ids, want)
+	}
+	// Whoever may see some of them sees those like everybody else.
+	named := []string{"p02", "nobody", "p99", "p00", "p11", "p01"}
+	some := slices.DeleteFunc(slices.Clone(got), func(p ledger.Port) bool { return !slices.Contains(named, p.PortID) })
+	for _, c := range []struct {
+		after string
+		limit int
+		want  []ledger.Port
+	}{{"", 500, some}, {"", 2, some[:2]}, {"p01", 2, some[2:4]}, {"p99", 2, nil}} {
+		page, err := s.NamedPorts(t.Context(), named, c.after, c.limit, noon)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(c.want, page, cmpopts.EquateEmpty()); diff != "" {
+			t.Errorf("%d of those named after %q (-want +got)\n%s", c.limit, c.after, diff)
+		}
 	}
 	for i, p := range got[:12] {
 		used := int64(330) // this month: noon, the day before, the 1st; no budget counts in months too

@@ -120,17 +120,6 @@ func (l *Ledger) Report(ctx context.Context, r events.ReportRequest, now time.Ti
 		Dimension: r.By, By: page.Shares, More: page.Next != "", Next: page.Next, AsOf: now.UTC()}, nil
 }
 
-// Used is the port's tokens in [start, end), whole UTC days.
-func (l *Ledger) Used(ctx context.Context, port string, start, end time.Time) (tokens int64, err error) {
-	err = l.pool.QueryRow(ctx, `select coalesce(sum(total_tokens), 0)::bigint from ai_usage_port_days
-		where port_id = $1 and day >= ($2::timestamptz at time zone 'UTC')::date and day < ($3::timestamptz at time zone 'UTC')::date`,
-		port, start, end).Scan(&tokens)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: tokens of %s: %w", port, err)
-	}
-	return tokens, nil
-}
-
 // PortTokens is what one port has spent in some time.
 type PortTokens struct {
 	PortID string

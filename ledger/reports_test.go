@@ -16,12 +16,12 @@ import (
 func (s store) wantUsed(t testing.TB, port string, period events.Period, at time.Time, want int64) {
 	t.Helper()
 	start, end := period.Bounds(at)
-	got, err := s.Used(t.Context(), port, start, end)
+	got, err := s.Spend(t.Context(), port, start, end)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != want {
-		t.Errorf("%s used %d in the %s of %s, want %d", port, got, period, at, want)
+	if got.UsedTokens != want {
+		t.Errorf("%s used %d in the %s of %s, want %d", port, got.UsedTokens, period, at, want)
 	}
 }
 

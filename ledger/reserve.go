@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
 )
@@ -25,10 +26,6 @@ var reserveKnownSQL string
 
 //go:embed sql/reserve_insert.sql
 var reserveInsertSQL string
-
-// Decide answers one request, given the port's budget and its tokens in the
-// period that contains now. It must be a pure function.
-type Decide func(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict
 
 // Standing is what a port's reservations add up to, at a moment of the
 // database's clock.
@@ -67,7 +64,7 @@ func (c *KeyConflict) Error() string {
 // With an error nothing may be assumed: the connection may have broken during
 // the commit. Then a hold may exist that nobody knows; it expires. Slices that may
 // exist are returned beside the error.
-func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, wants []Want, decide Decide) (*Reserved, error) {
+func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, wants []Want) (*Reserved, error) {
 	if !l.cfg.KnownPortsOnly {
 		if err := l.registerUnseen(ctx, requests); err != nil {
 			return nil, err
@@ -78,7 +75,7 @@ func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, 
 		return nil, fmt.Errorf("ledger: reserve: %w", err)
 	}
 	defer conn.Release()
-	reserved, err := reserveOn(ctx, conn, requests, wants, decide)
+	reserved, err := reserveOn(ctx, conn, requests, wants)
 	if err != nil {
 		// A connection left inside a transaction is closed, which ends it.
 		if conn.Conn().PgConn().TxStatus() != 'I' {
@@ -90,7 +87,7 @@ func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, 
 }
 
 // reserveOn takes two round trips: lock and read, then write and commit.
-func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want, decide Decide) (*Reserved, error) {
+func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want) (*Reserved, error) {
 	ports := make([]string, 0, len(requests)+len(wants))
 	for i := range requests {
 		ports = append(ports, requests[i].PortID)
@@ -113,8 +110,8 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 	killpoint.Here("reserve-locked")
 	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
-		done.Verdicts[i], done.Faults[i] = r.decide(&requests[i], decide)
-		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && r.mayFit(&requests[i], decide)
+		done.Verdicts[i], done.Faults[i] = r.decide(&requests[i])
+		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && r.mayFit(&requests[i])
 	}
 	for i := range wants {
 		r.grant(&wants[i])
@@ -149,10 +146,16 @@ type reserving struct {
 }
 
 type portState struct {
-	budget     events.Budget
+	budget     budget.Budget
+	rule       *budget.Rule // of the budget
 	used, held int64
 	now        time.Time
 	leased     int64 // of held: the most that gates may have to spare
+}
+
+// decide decides as if that much were held.
+func (s *portState) decide(held, estimate int64) events.Verdict {
+	return events.NewVerdict(budget.Decide(s.rule, s.used, held, estimate, s.now))
 }
 
 type keyOf struct{ port, key string }
@@ -172,7 +175,7 @@ type holdRows struct {
 	created, expires                []time.Time
 }
 
-func (r *reserving) decide(q *events.ReserveRequest, decide Decide) (events.Verdict, error) {
+func (r *reserving) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	s := r.states[q.PortID]
 	var asked *string
 	if q.IdempotencyKey != "" {
@@ -182,15 +185,15 @@ func (r *reserving) decide(q *events.ReserveRequest, decide Decide) (events.Verd
 				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: hold.asked, Now: *asked}
 			}
 			// The same hold again: the state as it is, without asking for more.
-			v := decide(s.budget, s.used, s.held-min(hold.tokens, s.held), hold.tokens, s.now)
+			v := s.decide(s.held-min(hold.tokens, s.held), hold.tokens)
 			return granted(v, s, hold.id, hold.tokens, hold.expires), nil
 		}
 	}
 	estimate := q.EstimatedTokens
-	v := decide(s.budget, s.used, s.held, estimate, s.now)
+	v := s.decide(s.held, estimate)
 	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap && *v.RemainingTokens > 0 {
 		estimate = *v.RemainingTokens
-		v = decide(s.budget, s.used, s.held, estimate, s.now)
+		v = s.decide(s.held, estimate)
 	}
 	if !v.Allowed {
 		v.AsOf = s.now
@@ -220,9 +223,9 @@ func askedFor(q *events.ReserveRequest) string {
 
 // mayFit tells whether a request that was refused would be allowed if gates gave back
 // what they have leased.
-func (r *reserving) mayFit(q *events.ReserveRequest, decide Decide) bool {
+func (r *reserving) mayFit(q *events.ReserveRequest) bool {
 	s := r.states[q.PortID]
-	return s.leased > 0 && (q.AcceptLess || decide(s.budget, s.used, s.held-s.leased, q.EstimatedTokens, s.now).Allowed)
+	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, q.EstimatedTokens).Allowed)
 }
 
 // granted completes the verdict of an allowed request: the state includes its hold.
@@ -280,15 +283,10 @@ func (r *reserving) scanStates(rows pgx.Rows) error {
 	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held, &s.leased}, func() error {
 		state := s
 		state.now = s.now.UTC()
-		if state.budget.Version == 0 {
-			state.budget = noBudget()
-		} else {
-			var stored storedBudget
-			if err := json.Unmarshal(value, &stored); err != nil {
-				return err
-			}
-			state.budget.Enabled, state.budget.SoftCapTokens, state.budget.HardCapTokens, state.budget.Period = stored.Enabled, stored.SoftCapTokens, stored.HardCapTokens, stored.Period
+		if err := readStored(value, &state.budget); err != nil {
+			return err
 		}
+		state.rule = state.budget.Rule()
 		r.states[port] = &state
 		return nil
 	})

@@ -4,20 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
-
-// sayingWhatIsLeft is byCap for those who accept less.
-func sayingWhatIsLeft(b events.Budget, used, held, estimate int64, now time.Time) events.Verdict {
-	v := byCap(b, used, held, estimate, now)
-	if left := *b.HardCapTokens - used - held; !v.Allowed {
-		v.Reason, v.RemainingTokens = events.ReasonEstimateExceedsHardCap, &left
-	}
-	return v
-}
 
 // An idempotency key stands for one request: that request finds its hold again, any
 // other is told of both.
@@ -28,7 +18,7 @@ func TestReserve_AKeyIsForOneRequest(t *testing.T) {
 	first := events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "Jürgen", Service: "a", EstimatedTokens: 2000, AcceptLess: true, IdempotencyKey: "k"}
 	reserve := func(requests ...events.ReserveRequest) *ledger.Reserved {
 		t.Helper()
-		r, err := s.Reserve(t.Context(), requests, nil, sayingWhatIsLeft)
+		r, err := s.Reserve(t.Context(), requests, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -19,19 +20,6 @@ var simulateSumSQL string
 
 //go:embed sql/simulate_rows.sql
 var simulateRowsSQL string
-
-// Simulation is what a budget would have made of a port's calls.
-type Simulation struct {
-	From           time.Time `json:"from"` // whole periods of the budget, [From, To)
-	To             time.Time `json:"to"`
-	Calls          int64     `json:"calls"`
-	RefusedCalls   int64     `json:"refused_calls"`
-	RefusedTokens  int64     `json:"refused_tokens"`
-	FirstRefusedAt time.Time `json:"first_refused_at,omitzero"` // zero: none would have been refused
-	WarnedCalls    int64     `json:"warned_calls"`              // admitted with a soft cap warning
-	FirstWarnedAt  time.Time `json:"first_warned_at,omitzero"`  // zero: none would have been warned of
-	UsedTokens     int64     `json:"used_tokens"`               // of the calls that would have been admitted
-}
 
 // maxRowsAtOnce is how many calls are read one by one where their sum may do.
 const maxRowsAtOnce = 20_000
@@ -54,31 +42,31 @@ const partsOfSpan = 8
 // whatever the number of their calls; from the first refusal of a period on, only
 // calls that still fit are read. The error is a [*events.FieldError] when b is
 // invalid, or when some of the calls have left the ledger with their month.
-func (l *Ledger) Simulate(ctx context.Context, port string, b events.Budget, from, to time.Time) (Simulation, error) {
+func (l *Ledger) Simulate(ctx context.Context, port string, b budget.Budget, from, to time.Time) (budget.Simulation, error) {
 	return l.simulate(ctx, port, b, from, to, maxRowsAtOnce)
 }
 
-func (l *Ledger) simulate(ctx context.Context, port string, b events.Budget, from, to time.Time, atOnce int64) (Simulation, error) {
+func (l *Ledger) simulate(ctx context.Context, port string, b budget.Budget, from, to time.Time, atOnce int64) (budget.Simulation, error) {
 	if err := b.Validate(); err != nil {
-		return Simulation{}, err
+		return budget.Simulation{}, err
 	}
-	s := simulator{port: port, atOnce: atOnce, player: newPlayer(b)}
-	s.sim.From, _ = b.Period.Bounds(from)
-	_, s.sim.To = b.Period.Bounds(to.Add(-1))
+	from, _ = b.Period.Bounds(from)
+	_, to = b.Period.Bounds(to.Add(-1))
+	s := simulator{port: port, atOnce: atOnce, Player: budget.NewPlayer(b, from, to)}
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
 	err := pgx.BeginTxFunc(ctx, l.reportPool, opts, func(tx pgx.Tx) error {
 		s.tx = tx
-		return s.run(ctx, b.Period)
+		return s.run(ctx, b.Period, from, to)
 	})
 	if err != nil {
-		return Simulation{}, fmt.Errorf("ledger: simulate a budget of %s: %w", port, err)
+		return budget.Simulation{}, fmt.Errorf("ledger: simulate a budget of %s: %w", port, err)
 	}
-	return s.result(), nil
+	return s.Result(), nil
 }
 
 // simulator feeds a player from the ledger, with as few rows as will do.
 type simulator struct {
-	player
+	budget.Player
 	tx     pgx.Tx
 	port   string
 	atOnce int64
@@ -89,17 +77,17 @@ type simulatedDay struct {
 	calls, tokens int64
 }
 
-func (s *simulator) run(ctx context.Context, period events.Period) error {
+func (s *simulator) run(ctx context.Context, period budget.Period, from, to time.Time) error {
 	// A generic plan would not know that a month of a busy port is best read by
 	// several workers.
 	if _, err := s.tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan"); err != nil {
 		return err
 	}
-	days, err := s.days(ctx)
+	days, err := s.days(ctx, from, to)
 	if err != nil {
 		return err
 	}
-	if err := s.stillKept(ctx, days); err != nil {
+	if err := s.stillKept(ctx, days, from); err != nil {
 		return err
 	}
 	for len(days) > 0 {
@@ -118,16 +106,16 @@ func (s *simulator) run(ctx context.Context, period events.Period) error {
 
 // period plays the days of one period, which ends at end.
 func (s *simulator) period(ctx context.Context, days []simulatedDay, end time.Time) error {
-	s.begin()
+	s.Begin()
 	for _, d := range days {
-		if s.settle(d.calls, d.tokens) {
+		if s.PlaySum(d.calls, d.tokens) {
 			continue
 		}
 		reached, err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens)
 		if err != nil {
 			return err
 		}
-		if s.refused {
+		if s.Refused() {
 			// Hardly a call still fits now: find those among all that are left, in one reading.
 			return s.playRows(ctx, reached, end)
 		}
@@ -141,12 +129,12 @@ func (s *simulator) period(ctx context.Context, days []simulatedDay, end time.Ti
 func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) (reached time.Time, err error) {
 	part := (to.Sub(from) / partsOfSpan).Truncate(time.Millisecond)
 	switch {
-	case s.settle(calls, tokens):
+	case s.PlaySum(calls, tokens):
 		return to, nil
 	case calls <= s.atOnce, part == 0:
 		return to, s.playRows(ctx, from, to)
 	}
-	for from.Before(to) && !s.refused {
+	for from.Before(to) && !s.Refused() {
 		next := from.Add(part)
 		if next.After(to) {
 			next = to
@@ -162,8 +150,8 @@ func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens 
 	return from, nil
 }
 
-func (s *simulator) days(ctx context.Context) ([]simulatedDay, error) {
-	rows, err := s.tx.Query(ctx, simulateDaysSQL, s.port, s.sim.From, s.sim.To)
+func (s *simulator) days(ctx context.Context, from, to time.Time) ([]simulatedDay, error) {
+	rows, err := s.tx.Query(ctx, simulateDaysSQL, s.port, from, to)
 	if err != nil {
 		return nil, err
 	}
@@ -171,14 +159,14 @@ func (s *simulator) days(ctx context.Context) ([]simulatedDay, error) {
 		var day int32
 		err = row.Scan(&day, &d.calls, &d.tokens)
 		d.day = Day(day)
-		s.count(d.calls, d.tokens)
+		s.Count(d.calls, d.tokens)
 		return d, err
 	})
 }
 
 // stillKept makes sure that the days' calls are in the ledger: totals outlive the
 // months that retention drops.
-func (s *simulator) stillKept(ctx context.Context, days []simulatedDay) error {
+func (s *simulator) stillKept(ctx context.Context, days []simulatedDay, from time.Time) error {
 	var checked time.Time
 	for _, d := range days {
 		month := monthOf(d.day.Time())
@@ -191,7 +179,7 @@ func (s *simulator) stillKept(ctx context.Context, days []simulatedDay) error {
 			return err
 		}
 		if !kept {
-			return &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: s.sim.From.Format(time.DateOnly),
+			return &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: from.Format(time.DateOnly),
 				Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
 		}
 	}
@@ -206,7 +194,7 @@ func (s *simulator) sum(ctx context.Context, from, to time.Time) (calls, tokens 
 // playRows plays the calls of [from, to) one by one, but for those that are too
 // large to be admitted whatever comes before them.
 func (s *simulator) playRows(ctx context.Context, from, to time.Time) error {
-	limit := s.limit()
+	limit := s.Worth()
 	if limit == 0 {
 		return nil // not even a call of 0 tokens is admitted at the cap
 	}
@@ -217,7 +205,7 @@ func (s *simulator) playRows(ctx context.Context, from, to time.Time) error {
 	var at time.Time
 	var tokens int64
 	_, err = pgx.ForEachRow(rows, []any{&at, &tokens}, func() error {
-		s.play(at, tokens)
+		s.Play(at, tokens)
 		return nil
 	})
 	return err

@@ -44,7 +44,7 @@ func BenchmarkSimulate(b *testing.B) {
 	s := newStore(b)
 	fillMonth(b, s)
 	from, to := events.PeriodMonth.Bounds(time.Date(2026, 10, 15, 0, 0, 0, 0, time.UTC))
-	spent, err := s.Used(b.Context(), "big", from, to)
+	spend, err := s.Spend(b.Context(), "big", from, to)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -65,10 +65,10 @@ func BenchmarkSimulate(b *testing.B) {
 		})
 	}
 	for _, percent := range []int64{2, 50, 95, 120} {
-		run(fmt.Sprintf("month/cap=%d%%", percent), events.PeriodMonth, spent*percent/100, from, to)
+		run(fmt.Sprintf("month/cap=%d%%", percent), events.PeriodMonth, spend.UsedTokens*percent/100, from, to)
 	}
 	// The same calls under a budget by the day: 31 periods, each crossing its cap.
-	run("days/cap=50%", events.PeriodDay, spent/31/2, from, to)
+	run("days/cap=50%", events.PeriodDay, spend.UsedTokens/31/2, from, to)
 	b.Run("one-day", func(b *testing.B) {
 		// All million within one day.
 		for _, sql := range []string{
@@ -83,7 +83,7 @@ func BenchmarkSimulate(b *testing.B) {
 		}
 		day, next := events.PeriodDay.Bounds(time.Date(2026, 10, 10, 0, 0, 0, 0, time.UTC))
 		for _, percent := range []int64{2, 50, 95} {
-			hard := spent * percent / 100
+			hard := spend.UsedTokens * percent / 100
 			b.Run(fmt.Sprintf("cap=%d%%", percent), func(b *testing.B) {
 				for b.Loop() {
 					if _, err := s.Simulate(b.Context(), "big", events.Budget{Period: events.PeriodDay, HardCapTokens: &hard}, day, next); err != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"time"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 )
 
 // SimulateAtOnce is Simulate with another bound on the calls read one by one.
-func (l *Ledger) SimulateAtOnce(ctx context.Context, port string, b events.Budget, from, to time.Time, atOnce int64) (Simulation, error) {
+func (l *Ledger) SimulateAtOnce(ctx context.Context, port string, b budget.Budget, from, to time.Time, atOnce int64) (budget.Simulation, error) {
 	return l.simulate(ctx, port, b, from, to, atOnce)
 }

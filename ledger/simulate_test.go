@@ -11,16 +11,17 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // replay is the rule as one would explain it: one call after the other.
-func replay(entries []ledger.Entry, b events.Budget, from, to time.Time) ledger.Simulation {
+func replay(entries []ledger.Entry, b events.Budget, from, to time.Time) budget.Simulation {
 	slices.SortFunc(entries, func(a, b ledger.Entry) int {
 		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID.String(), b.ID.String()))
 	})
-	var sim ledger.Simulation
+	var sim budget.Simulation
 	sim.From, _ = b.Period.Bounds(from)
 	_, sim.To = b.Period.Bounds(to.Add(-time.Nanosecond))
 	var used int64
@@ -92,7 +93,7 @@ func TestSimulateIsTheLoop(t *testing.T) {
 			}
 		})
 		b := events.Budget{
-			Period:        rapid.SampledFrom([]events.Period{events.PeriodDay, events.PeriodWeek, events.PeriodMonth}).Draw(rt, "period"),
+			Period:        rapid.SampledFrom(budget.Periods[:]).Draw(rt, "period"),
 			SoftCapTokens: caps.Draw(rt, "soft"), HardCapTokens: caps.Draw(rt, "hard"),
 		}
 		if b.SoftCapTokens != nil && b.HardCapTokens != nil && *b.SoftCapTokens > *b.HardCapTokens {
@@ -123,11 +124,11 @@ func TestSimulateLeavesOtherPortsOut(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := ledger.Simulation{From: from, To: to, Calls: 2, RefusedCalls: 1, RefusedTokens: 110, UsedTokens: 110, FirstRefusedAt: noon.Add(time.Second)}
+	want := budget.Simulation{From: from, To: to, Calls: 2, RefusedCalls: 1, RefusedTokens: 110, UsedTokens: 110, FirstRefusedAt: noon.Add(time.Second)}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got, err := s.Simulate(t.Context(), "nobody", b, from, to); err != nil || got != (ledger.Simulation{From: from, To: to}) {
+	if got, err := s.Simulate(t.Context(), "nobody", b, from, to); err != nil || got != (budget.Simulation{From: from, To: to}) {
 		t.Errorf("a port without calls: %+v, %v", got, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -218,11 +219,11 @@ func (s *Sealed) encode() (string, error) {
 	return string(body), err
 }
 
-// AwaitLeases returns once no gate makes holds of the port by a budget older than b:
-// those that heard of it have sealed their slices. Call it after telling the gates.
+// awaitLeases returns once no gate makes holds of the port by a budget older than b:
+// those that heard of it have sealed their slices.
 // One that was killed cannot seal its slices, nor make holds: the wait ends with an
 // error after a second.
-func (l *Ledger) AwaitLeases(ctx context.Context, port string, b events.Budget) error {
+func (l *Ledger) awaitLeases(ctx context.Context, port string, b budget.Budget) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	for {

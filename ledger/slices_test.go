@@ -46,23 +46,26 @@ func ask(port string, change ...func(*ledger.Want)) ledger.Want {
 	return w
 }
 
-// byCap knows hard caps and nothing else.
-func byCap(b events.Budget, used, held, estimate int64, _ time.Time) events.Verdict {
-	v := events.Verdict{Allowed: true, UsedTokens: used, HeldTokens: held}
-	if b.Enabled && b.HardCapTokens != nil {
-		v.HardCapTokens, v.Allowed = b.HardCapTokens, used+held+estimate <= *b.HardCapTokens
+// found is what Reserve finds used and held of a port: it asks for a hold of nothing, and
+// gives it back.
+func found(t testing.TB, l *ledger.Ledger, port string) (v events.Verdict, standing int64) {
+	t.Helper()
+	r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: port}}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return v
-}
-
-// onlyTell refuses everything, so that asking changes nothing.
-func onlyTell(_ events.Budget, used, held, _ int64, _ time.Time) events.Verdict {
-	return events.Verdict{UsedTokens: used, HeldTokens: held}
+	v = r.Verdicts[0]
+	if v.Allowed {
+		if released, err := l.Release(t.Context(), []ledger.Hold{{PortID: port, ReservationID: v.ReservationID}}); err != nil || !released[0] {
+			t.Fatalf("a hold of nothing is given back: %v, %v", released, err)
+		}
+	}
+	return v, r.Standings[0].Held
 }
 
 func (s store) reserve(t testing.TB, requests []events.ReserveRequest, wants ...ledger.Want) *ledger.Reserved {
 	t.Helper()
-	r, err := s.Reserve(t.Context(), requests, wants, byCap)
+	r, err := s.Reserve(t.Context(), requests, wants)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,11 +150,8 @@ func (s store) wantStands(t testing.TB, port string, used, held int64) {
 	want := map[string]int64{"used, by Reserve": used, "held, by Reserve": held, "held, by its standing": held, "held, by Standings": held,
 		"used, by Spend": used, "held, by Spend": held, "held, by Holds": held, "held, by the view": held}
 	got := map[string]int64{}
-	r, err := s.Reserve(t.Context(), []events.ReserveRequest{{PortID: port, EstimatedTokens: 1}}, nil, onlyTell)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got["used, by Reserve"], got["held, by Reserve"], got["held, by its standing"] = r.Verdicts[0].UsedTokens, r.Verdicts[0].HeldTokens, r.Standings[0].Held
+	v, standing := found(t, s.Ledger, port)
+	got["used, by Reserve"], got["held, by Reserve"], got["held, by its standing"] = v.UsedTokens, v.HeldTokens, standing
 	list, _, err := s.Standings(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -310,7 +310,7 @@ func TestGrantsToManyGates(t *testing.T) {
 			var r *ledger.Reserved
 			for locked := true; locked; { // on a busy machine 40 do not get the port's lock within a second
 				var err error
-				r, err = gates[i%len(gates)].Reserve(t.Context(), nil, []ledger.Want{ask("p1", func(w *ledger.Want) { w.Tokens = 5000 })}, byCap)
+				r, err = gates[i%len(gates)].Reserve(t.Context(), nil, []ledger.Want{ask("p1", func(w *ledger.Want) { w.Tokens = 5000 })})
 				var pg *pgconn.PgError
 				if locked = errors.As(err, &pg) && pg.Code == "55P03"; err != nil && !locked {
 					t.Error(err)
@@ -541,7 +541,7 @@ func TestAwaitLeases(t *testing.T) {
 }
 
 // The time of a budget parts the slices by the old one from those by the new one,
-// however close they come: it is by that time that AwaitLeases knows them.
+// however close they come: it is by that time that StoreBudget knows them.
 func TestABudgetsTimePartsTheSlices(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -561,7 +561,7 @@ func TestABudgetsTimePartsTheSlices(t *testing.T) {
 					return
 				default:
 				}
-				r, err := gate.Reserve(t.Context(), nil, []ledger.Want{ask("p1")}, byCap)
+				r, err := gate.Reserve(t.Context(), nil, []ledger.Want{ask("p1")})
 				if err != nil {
 					t.Error(err)
 					return

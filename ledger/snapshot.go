@@ -7,13 +7,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 )
 
 // Snapshot streams, from one moment, every stored budget and every port's days
 // since the given one, in the order of the ports. It returns that moment, by the
 // database's clock.
-func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port string, b events.Budget), days func([]PortDay)) (asOf time.Time, err error) {
+func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)

@@ -24,7 +24,7 @@ func TestPicture(t *testing.T) {
 	hard := last * 9 / 10 / 100_000 * 100_000 // the back-test has something to tell
 	budget := monthly(tokens(hard*4/5), tokens(hard))
 	budget.UpdatedBy = "Grace Hopper (oidc:auth0|7c2)"
-	_, err := s.ledger.SetBudget(t.Context(), "marina-7", budget, nil)
+	_, err := s.ledger.StoreBudget(t.Context(), "marina-7", budget, nil, func(events.Budget) error { return nil })
 	s.must(err)
 
 	url, link := s.door(operator)

@@ -117,9 +117,9 @@ func (s *system) booked(port string, want int64) {
 	defer cancel()
 	s.must(s.publisher.Flush(ctx))
 	for {
-		got, err := s.ledger.Used(ctx, port, time.Unix(0, 0), time.Now().AddDate(1, 0, 0))
+		got, err := s.ledger.Spend(ctx, port, time.Unix(0, 0), time.Now().AddDate(1, 0, 0))
 		s.must(err)
-		if got == want {
+		if got.UsedTokens == want {
 			return
 		}
 		time.Sleep(20 * time.Millisecond)

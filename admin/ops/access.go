@@ -7,9 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 const (
@@ -59,7 +59,7 @@ type SimulateRequest struct {
 	PortID        string        `json:"port_id"`
 	SoftCapTokens *int64        `json:"soft_cap_tokens"`
 	HardCapTokens *int64        `json:"hard_cap_tokens"`
-	Period        events.Period `json:"period"`
+	Period        budget.Period `json:"period"`
 }
 
 // CreateToken makes an API token.
@@ -94,7 +94,7 @@ func (c *Client) LoginLink(ctx context.Context) (l LoginLink, err error) {
 }
 
 // Simulate replays the port's previous period against a budget.
-func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s ledger.Simulation, err error) {
+func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s budget.Simulation, err error) {
 	err = c.ask(ctx, subjectSimulate, r, &s)
 	return s, err
 }
@@ -105,17 +105,17 @@ func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
 			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", identity.ErrBadTokenRequest, p, strings.Join(s.cfg.Permissions, ", "))
 		}
 	}
-	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
+	secret, token, err := s.cfg.Tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
 	return CreatedToken{secret, token}, err
 }
 
 func (s *Service) listTokens(ctx context.Context, r tokensRequest) (any, error) {
-	tokens, err := s.tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
+	tokens, err := s.cfg.Tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
 	return tokensReply{tokens}, err
 }
 
 func (s *Service) revokeToken(ctx context.Context, r tokenRevokeRequest) (any, error) {
-	return struct{}{}, s.tokens.Revoke(ctx, r.ID, r.By)
+	return struct{}{}, s.cfg.Tokens.Revoke(ctx, r.ID, r.By)
 }
 
 func (s *Service) loginLink(context.Context, struct{}) (any, error) {
@@ -134,11 +134,11 @@ func (s *Service) simulate(ctx context.Context, r SimulateRequest) (any, error) 
 		}
 		r.Period = stored.Period
 	}
-	b := events.Budget{Enabled: true, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period}
+	b := budget.Budget{Enabled: true, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period}
 	if err := b.Validate(); err != nil {
 		return nil, err
 	}
-	of, err := ledger.ParseNamedPeriod("of", "previous", r.Period, s.cfg.Now())
+	of, err := budget.ParseNamed("of", budget.Previous, r.Period, s.cfg.Now())
 	if err != nil {
 		return nil, err
 	}

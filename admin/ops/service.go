@@ -23,8 +23,9 @@ import (
 
 // Config makes a [Service].
 type Config struct {
-	Conn   *nats.Conn     // required; stays the caller's
-	Ledger *ledger.Ledger // required
+	Conn   *nats.Conn       // required; stays the caller's
+	Ledger *ledger.Ledger   // required
+	Tokens *identity.Tokens // required
 	// Permissions are those that an API token can be made for: any other is a typing error.
 	Permissions []string
 	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
@@ -40,7 +41,6 @@ type Service struct {
 	log         *slog.Logger
 	js          jetstream.JetStream
 	quarantine  quarantine.Store
-	tokens      *identity.Tokens
 	tasks       sync.WaitGroup
 	intake      intake.Intake // of tasks
 	quick, long *intake.Line
@@ -57,8 +57,8 @@ const (
 
 // New returns a service. It does not talk to the network.
 func New(cfg Config) (*Service, error) {
-	if cfg.Conn == nil || cfg.Ledger == nil {
-		return nil, errors.New("ops: Conn and Ledger are required")
+	if cfg.Conn == nil || cfg.Ledger == nil || cfg.Tokens == nil {
+		return nil, errors.New("ops: Conn, Ledger and Tokens are required")
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -71,8 +71,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	return &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js),
-		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger),
-		quick:  intake.NewLine(quickAtOnce, waiting), long: intake.NewLine(longAtOnce, waiting)}, nil
+		quick: intake.NewLine(quickAtOnce, waiting), long: intake.NewLine(longAtOnce, waiting)}, nil
 }
 
 // Run answers until ctx ends. It returns after the requests under way are

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -19,7 +20,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 func serve(t *testing.T, cfg Config) (s *Service, c *Client, stop func()) {
 	t.Helper()
 	n := testenv.NATS(t)
-	cfg.Conn, cfg.Ledger = testenv.Connect(t, n), &ledger.Ledger{}
+	cfg.Conn, cfg.Ledger, cfg.Tokens = testenv.Connect(t, n), &ledger.Ledger{}, identity.NewTokens(nil, nil)
 	s, err := New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
@@ -46,7 +47,7 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 	if v.Gates == 0 {
 		v.Differences = append(v.Differences, ledger.Difference{Where: "gate", What: "gates that answer", Want: 1})
 	}
-	start, end := events.PeriodMonth.Bounds(now)
+	start, end := budget.Month.Bounds(now)
 	for after := ""; v.Gates > 0 && len(v.Differences) < maxDifferences; {
 		page, err := s.cfg.Ledger.UsedByPort(ctx, after, 1000, start, end)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/receipt"
 )
 
@@ -69,12 +70,16 @@ func (s *system) newAccess() (*access, error) {
 }
 
 func (s *system) startAdmin() (func(context.Context) error, error) {
-	s.access.auth.Tokens = identity.NewTokens(s.ledger, s.log)
+	var err error
+	if s.tokens, err = pgstore.Open(context.Background(), s.dbURL); err != nil {
+		return nil, err
+	}
+	s.access.auth.Tokens = identity.NewTokens(s.tokens, s.log)
 	nc, err := s.connectChecked("admin")
 	if err != nil {
 		return nil, err
 	}
-	config := ops.Config{Conn: nc, Ledger: s.ledger, Permissions: permissions, PageURL: s.pageURL(), Logger: s.log}
+	config := ops.Config{Conn: nc, Ledger: s.ledger, Tokens: s.access.auth.Tokens, Permissions: permissions, PageURL: s.pageURL(), Logger: s.log}
 	if s.access.links {
 		config.NewLink, s.newLink = s.access.login.NewLink, s.access.login.NewLink
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/dsn"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/ledger"
@@ -59,6 +60,7 @@ type system struct {
 	natsURL  string
 	dbURL    string
 	ledger   *ledger.Ledger
+	tokens   *pgstore.Store // nil without the role admin
 	conns    []*nats.Conn
 	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
@@ -218,6 +220,9 @@ func (s *system) stop() {
 	}
 	for _, nc := range s.conns {
 		nc.Close()
+	}
+	if s.tokens != nil {
+		s.tokens.Close()
 	}
 	if s.ledger != nil {
 		s.ledger.Close()

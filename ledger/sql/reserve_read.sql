@@ -2,10 +2,7 @@
 -- statement before: this one must see what the last holder of each lock committed.
 -- "offset 0" makes Postgres find a port's period once and not for each of its holds.
 -- leased: what gates may have of the port to spare, or had until $3 ago.
-with clock as materialized (
-    select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
-    from (select clock_timestamp() as now offset 0) c
-)
+with clock as materialized (select clock_timestamp() as now)
 select p.port, p.value, p.version, p.now,
     coalesce((select sum(d.total_tokens) from ai_usage_port_days d
         where d.port_id = p.port and d.day >= p.first and d.day < p.past), 0)::bigint as used,
@@ -14,15 +11,13 @@ select p.port, p.value, p.version, p.now,
         + coalesce(sliced.tokens, 0))::bigint as held,
     coalesce(sliced.leased, 0)::bigint
 from (
-    select b.*, (b.start at time zone 'UTC')::date as first,
-        (b.start at time zone 'UTC' + case b.period when 'day' then interval '1 day' when 'week' then interval '7 days' else interval '1 month' end)::date as past
+    select b.*, (b.start at time zone 'UTC')::date as first, (b.finish at time zone 'UTC')::date as past
     from (
-        select e.port, s.value, coalesce(s.version, 0) as version, s.period, clock.now,
-            case s.period when 'day' then clock.day when 'week' then clock.week else clock.month end as start
+        select e.port, s.value, coalesce(s.version, 0) as version, clock.now, period.start, period.finish
         from clock
         cross join unnest($1::text[]) e(port)
-        left join lateral (select value, version, value->>'period' as period from system_settings
-            where port_id = e.port and key = $2 limit 1) s on true
+        left join lateral (select value, version from system_settings where port_id = e.port and key = $2 limit 1) s on true
+        cross join lateral budget_period(s.value->>'period', clock.now) period
         offset 0
     ) b
     offset 0

@@ -1,8 +1,8 @@
 -- What every port's live holds add up to in the current period of its budget. The
 -- sums of all three periods come first: finding a budget costs more than adding up.
 with clock as materialized (
-    select now, date_trunc('day', now, 'UTC') as day, date_trunc('week', now, 'UTC') as week, date_trunc('month', now, 'UTC') as month
-    from (select clock_timestamp() as now offset 0) c
+    select c.now, d.start as day, w.start as week, m.start as month
+    from (select clock_timestamp() as now offset 0) c, budget_period('day', c.now) d, budget_period('week', c.now) w, budget_period('month', c.now) m
 ), held as materialized (
     select h.port_id,
         coalesce(sum(h.tokens) filter (where h.created_at >= clock.day), 0) as day,

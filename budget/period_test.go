@@ -1,4 +1,4 @@
-package events_test
+package budget_test
 
 import (
 	"testing"
@@ -6,7 +6,7 @@ import (
 
 	"pgregory.net/rapid"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/budget"
 )
 
 func TestPeriod_Bounds(t *testing.T) {
@@ -21,25 +21,25 @@ func TestPeriod_Bounds(t *testing.T) {
 	}
 	for _, c := range []struct {
 		what       string
-		period     events.Period
+		period     budget.Period
 		start, end string
 	}{
-		{"a day", events.PeriodDay, "2026-11-23", "2026-11-24"},
-		{"the last of a month", events.PeriodDay, "2026-11-30", "2026-12-01"},
-		{"the leap day", events.PeriodDay, "2028-02-29", "2028-03-01"},
-		{"28 February of no leap year", events.PeriodDay, "2026-02-28", "2026-03-01"},
-		{"28 February 2100, no leap year", events.PeriodDay, "2100-02-28", "2100-03-01"},
-		{"New Year's Eve", events.PeriodDay, "2026-12-31", "2027-01-01"},
-		{"a day on which Europe changes its clocks", events.PeriodDay, "2026-03-29", "2026-03-30"},
-		{"a week", events.PeriodWeek, "2026-11-23", "2026-11-30"},
-		{"a week across the year's end", events.PeriodWeek, "2026-12-28", "2027-01-04"},
-		{"a week that begins the year", events.PeriodWeek, "2024-01-01", "2024-01-08"},
-		{"a week across the leap day", events.PeriodWeek, "2028-02-28", "2028-03-06"},
-		{"a month of 30", events.PeriodMonth, "2026-11-01", "2026-12-01"},
-		{"December", events.PeriodMonth, "2026-12-01", "2027-01-01"},
-		{"February", events.PeriodMonth, "2026-02-01", "2026-03-01"},
-		{"February with a leap day", events.PeriodMonth, "2028-02-01", "2028-03-01"},
-		{"before 1970", events.PeriodMonth, "1969-12-01", "1970-01-01"},
+		{"a day", budget.Day, "2026-11-23", "2026-11-24"},
+		{"the last of a month", budget.Day, "2026-11-30", "2026-12-01"},
+		{"the leap day", budget.Day, "2028-02-29", "2028-03-01"},
+		{"28 February of no leap year", budget.Day, "2026-02-28", "2026-03-01"},
+		{"28 February 2100, no leap year", budget.Day, "2100-02-28", "2100-03-01"},
+		{"New Year's Eve", budget.Day, "2026-12-31", "2027-01-01"},
+		{"a day on which Europe changes its clocks", budget.Day, "2026-03-29", "2026-03-30"},
+		{"a week", budget.Week, "2026-11-23", "2026-11-30"},
+		{"a week across the year's end", budget.Week, "2026-12-28", "2027-01-04"},
+		{"a week that begins the year", budget.Week, "2024-01-01", "2024-01-08"},
+		{"a week across the leap day", budget.Week, "2028-02-28", "2028-03-06"},
+		{"a month of 30", budget.Month, "2026-11-01", "2026-12-01"},
+		{"December", budget.Month, "2026-12-01", "2027-01-01"},
+		{"February", budget.Month, "2026-02-01", "2026-03-01"},
+		{"February with a leap day", budget.Month, "2028-02-01", "2028-03-01"},
+		{"before 1970", budget.Month, "1969-12-01", "1970-01-01"},
 		{"the default", "", "2026-11-01", "2026-12-01"},
 	} {
 		start, end := at(c.start), at(c.end)
@@ -64,7 +64,7 @@ func TestPeriod_Bounds(t *testing.T) {
 // Periods tile the time: every moment lies in exactly one.
 func TestPeriod_Tile(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		p := rapid.SampledFrom([]events.Period{events.PeriodDay, events.PeriodWeek, events.PeriodMonth}).Draw(t, "period")
+		p := rapid.SampledFrom(budget.Periods[:]).Draw(t, "period")
 		at := time.Unix(rapid.Int64Range(-1<<33, 1<<35).Draw(t, "s"), rapid.Int64Range(0, 1e9-1).Draw(t, "ns"))
 		start, end := p.Bounds(at)
 		if at.Before(start) || !at.Before(end) {
@@ -76,14 +76,14 @@ func TestPeriod_Tile(t *testing.T) {
 		if _, before := p.Bounds(start.Add(-1)); !before.Equal(start) {
 			t.Fatalf("before %s ends %s", start, before)
 		}
-		if p == events.PeriodWeek && start.Weekday() != time.Monday {
+		if p == budget.Week && start.Weekday() != time.Monday {
 			t.Fatalf("a week starts on %s", start.Weekday())
 		}
 	})
 }
 
 func TestPeriod_Valid(t *testing.T) {
-	for p, want := range map[events.Period]bool{"day": true, "week": true, "month": true, "": false, "year": false, "Day": false} {
+	for p, want := range map[budget.Period]bool{"day": true, "week": true, "month": true, "": false, "year": false, "Day": false} {
 		if p.Valid() != want {
 			t.Errorf("%q: %t", p, p.Valid())
 		}

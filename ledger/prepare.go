@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -15,10 +14,10 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// admit makes ready what rows need before they can be written: partitions, and
+// prepare makes ready what rows need before they can be written: partitions, and
 // registered ports. It runs in transactions of its own, so that a booking holds
 // no lock that another one waits for in a different order.
-func (l *Ledger) admit(ctx context.Context, b *batch) error {
+func (l *Ledger) prepare(ctx context.Context, b *batch) error {
 	ports, months := l.unseen(b)
 	if len(months) > 0 {
 		if err := l.ensurePartitions(ctx, months...); err != nil {
@@ -114,10 +113,6 @@ func (l *Ledger) learnPorts(ports []string) {
 	}
 }
 
-// eraseLock keeps an erasure and bookings apart: bookings share it, the erasure
-// takes it alone for the moment in which it makes itself known.
-const eraseLock = 0x71de6a7f
-
 // beginBooking notes the share that tx books, takes tx's part of eraseLock, and makes sure
 // that this process knows every erased user, in one round trip as a rule. The lock is a
 // statement of its own: one that waited and read at once would read what was true before
@@ -137,37 +132,7 @@ func (l *Ledger) beginBooking(ctx context.Context, tx pgx.Tx, share Share) error
 	if upToDate {
 		return nil
 	}
-	rows, err := tx.Query(ctx, "select user_hash from ai_erased_users")
-	if err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
-	}
-	hashes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
-	}
-	erased := make(map[[sha256.Size]byte]struct{}, len(hashes))
-	for _, h := range hashes {
-		erased[[sha256.Size]byte(h)] = struct{}{}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(erased) > len(l.erased) { // users are only ever added: a reading that came late knows less
-		l.erased = erased
-	}
-	return nil
-}
-
-// userOf is the user to store: none for one that was erased.
-func (l *Ledger) userOf(u *events.Usage) string {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if u.UserID == "" || len(l.erased) == 0 {
-		return u.UserID
-	}
-	if _, gone := l.erased[sha256.Sum256([]byte(u.UserID))]; gone {
-		return ""
-	}
-	return u.UserID
+	return l.learnErased(ctx, tx)
 }
 
 // missesPartition goes by what is not translated: a row without a partition

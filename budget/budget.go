@@ -1,0 +1,48 @@
+// Package budget is the rule by which Tidegate lets calls spend: periods, budgets, the
+// decision about one call, and what a budget would have made of calls of the past. It is
+// pure: no input or output, no clock, and nothing of Tidegate's is below it.
+package budget
+
+import (
+	"fmt"
+	"time"
+)
+
+// MaxCapTokens is the largest cap: the largest integer every JSON reader keeps exactly.
+const MaxCapTokens = 1<<53 - 1
+
+const maxUpdatedByChars = 128
+
+// Budget is what a port may spend per period. A nil cap is no cap, a hard cap of
+// 0 refuses everything.
+type Budget struct {
+	Enabled       bool      `json:"enabled"`
+	SoftCapTokens *int64    `json:"soft_cap_tokens"`
+	HardCapTokens *int64    `json:"hard_cap_tokens"`
+	Period        Period    `json:"period"`
+	Version       int64     `json:"version"` // 0: nothing stored yet; counts every change
+	UpdatedAt     time.Time `json:"updated_at,omitzero"`
+	UpdatedBy     string    `json:"updated_by,omitempty"`
+}
+
+// None is the budget of a port before anybody stored one: nothing binds it.
+func None() Budget { return Budget{Period: Month} }
+
+// Validate reports the first field that breaks its rule, as a [*FieldError].
+func (b Budget) Validate() error {
+	if !b.Period.Valid() {
+		return Refuse(ReasonInvalidField, "period", b.Period, "must be day, week or month")
+	}
+	for _, c := range []struct {
+		name  string
+		value *int64
+	}{{"soft_cap_tokens", b.SoftCapTokens}, {"hard_cap_tokens", b.HardCapTokens}} {
+		if c.value != nil && (*c.value < 0 || *c.value > MaxCapTokens) {
+			return Refuse(ReasonInvalidField, c.name, *c.value, fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(MaxCapTokens)))
+		}
+	}
+	if b.SoftCapTokens != nil && b.HardCapTokens != nil && *b.SoftCapTokens > *b.HardCapTokens {
+		return Refuse(ReasonInvalidField, "soft_cap_tokens", *b.SoftCapTokens, fmt.Sprintf("must be at most hard_cap_tokens (%d)", *b.HardCapTokens))
+	}
+	return CheckText("updated_by", b.UpdatedBy, maxUpdatedByChars, false)
+}

@@ -1,0 +1,73 @@
+package budget
+
+import (
+	"strconv"
+	"time"
+)
+
+// Period is how often a budget starts anew: always UTC, half-open [start, end).
+// Nothing is ever reset; the period is a pure function of the time.
+type Period string
+
+// The periods. A week starts on Monday.
+const (
+	Day   Period = "day"
+	Week  Period = "week"
+	Month Period = "month" // the default
+)
+
+// Periods are all of them.
+var Periods = [...]Period{Day, Week, Month}
+
+// Valid reports whether p is one of the three.
+func (p Period) Valid() bool { return p == Day || p == Week || p == Month }
+
+// Bounds returns the period that contains t. Where the database's clock decides, the SQL
+// function budget_period does the same.
+func (p Period) Bounds(t time.Time) (start, end time.Time) {
+	year, month, day := t.UTC().Date()
+	switch p {
+	case Day:
+		start = time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+		return start, start.AddDate(0, 0, 1)
+	case Week:
+		today := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
+		start = today.AddDate(0, 0, -(int(today.Weekday())+6)%7)
+		return start, start.AddDate(0, 0, 7)
+	default:
+		start = time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
+		return start, start.AddDate(0, 1, 0)
+	}
+}
+
+// The names of periods, beside months like 2026-11.
+const (
+	Current  = "current"
+	Previous = "previous"
+)
+
+// Named is a period that somebody asks about: whole UTC days, [Start, End).
+type Named struct {
+	Period     Period
+	Start, End time.Time
+}
+
+// ParseNamed reads current (the period of p that contains now), previous (the one before
+// it) or YYYY-MM (that month, whatever p is). Field is what the error, a [*FieldError],
+// calls the name.
+func ParseNamed(field, name string, p Period, now time.Time) (Named, error) {
+	start, end := p.Bounds(now)
+	switch name {
+	case Current:
+		return Named{p, start, end}, nil
+	case Previous:
+		start, end = p.Bounds(start.Add(-1))
+		return Named{p, start, end}, nil
+	}
+	month, err := time.Parse("2006-01", name)
+	if err != nil {
+		return Named{}, &FieldError{Reason: ReasonInvalidField, Field: field, Value: strconv.QuoteToASCII(name),
+			Rule: "must be current, previous or a month like 2026-11"}
+	}
+	return Named{Month, month, month.AddDate(0, 1, 0)}, nil
+}

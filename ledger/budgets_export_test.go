@@ -1,0 +1,17 @@
+package ledger
+
+import (
+	"context"
+
+	"github.com/tidegate/tidegate/budget"
+)
+
+// SetBudget is the first step of StoreBudget, for tests without gates.
+func (l *Ledger) SetBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
+	return l.storeBudget(ctx, port, b, ifVersion)
+}
+
+// AwaitLeases is its last.
+func (l *Ledger) AwaitLeases(ctx context.Context, port string, b budget.Budget) error {
+	return l.awaitLeases(ctx, port, b)
+}
