@@ -41,8 +41,8 @@ type Config struct {
 	SliceFrom int
 	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
 	// older copy of the database was put back. It is asked often and must not wait. While it is
-	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
-	// nothing says so.
+	// not nil, as_of stands still, nothing is held of ports with a hard cap (503), and a gate
+	// that has not begun to answer waits. Default: nothing says so.
 	Behind func() error
 	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
 	// is asked by each of them and must not wait. Default: nothing waits.
