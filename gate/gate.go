@@ -62,7 +62,7 @@ type Gate struct {
 	id        string
 	log       *slog.Logger
 	memory    *memory
-	clock     clock // the database's
+	clock     ledger.Clock
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
@@ -73,6 +73,8 @@ type Gate struct {
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64  // when what is held was last read, Unix ns
+
+	clockWarned time.Time // when this machine's clock was last said to be wrong
 
 	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
 	service micro.Service        // the same
