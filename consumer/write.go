@@ -117,5 +117,8 @@ func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes 
 			return
 		}
 		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
+		if err := c.restoreQuarantine(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the quarantine stream is not ready", "error", err)
+		}
 	}
 }

@@ -117,11 +117,20 @@ type chaos struct {
 	kills    map[string]int // of the second consumer, by the line at which
 }
 
-// midnight is when the day ends in a history in which one does.
-var midnight = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+// midnight is when the day ends in a history in which one does: not later than now, which
+// is when JetStream says that events arrive.
+var midnight = time.Now().UTC().Truncate(24 * time.Hour)
 
 // beforeMidnight is when such a history begins.
 const beforeMidnight = chaosFor / 2
+
+// lasts is how long callers call. A planted bug shows at once, or has its chance again.
+func (c *chaos) lasts() time.Duration {
+	if c.bug != "" {
+		return chaosFor / 2
+	}
+	return chaosFor
+}
 
 // mortal is a gate that can be cut off at any moment.
 type mortal struct {
@@ -211,10 +220,10 @@ func (c *chaos) run() {
 	case c.clock != nil:
 		c.clock.Start(midnight.Add(-beforeMidnight))
 	case c.bug == "":
-		killed = startKilling(c.t, c.random, []line{{"after-commit", 20}, {"after-fetch", 20}, {"during-insert", 20}, {"notice-sent", 20}, {"during-ack", 20}},
+		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 5}, {"after-fetch", 5}, {"during-insert", 5}, {"notice-sent", 5}, {"during-ack", 5}},
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), chaosFor)
+	ctx, cancel := context.WithTimeout(c.t.Context(), c.lasts())
 	defer cancel()
 	watch, stop := context.WithCancel(c.t.Context())
 	var group, watcher sync.WaitGroup
@@ -286,6 +295,12 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		if random.IntN(8) == 0 {
 			q.IdempotencyKey = fmt.Sprintf("%d-%d", n, i)
 		}
+		if random.IntN(4) == 0 {
+			begin := c.now()
+			if v, err := client.Check(ctx, events.CheckRequest{PortID: port}); err == nil {
+				c.mustBeOfNow(begin, v)
+			}
+		}
 		r := c.reserve(client, q)
 		if r == nil {
 			continue
@@ -331,9 +346,7 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			if r.Allowed {
 				c.recordExpiry(op, r.ExpiresAt)
 			}
-			if end := c.now(); r.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || r.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
-				c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, r.PeriodStart)
-			}
+			c.mustBeOfNow(begin, r.Verdict)
 			return r
 		}
 		if q.IdempotencyKey == "" {
@@ -344,6 +357,14 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// mustBeOfNow objects to an answer about another period than it was, by the database's
+// clock, at some time since begin.
+func (c *chaos) mustBeOfNow(begin time.Time, v events.Verdict) {
+	if end := c.now(); v.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || v.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
+		c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, v.PeriodStart)
 	}
 }
 
@@ -366,7 +387,11 @@ func (c *chaos) settle(port string, r *events.Reservation, tokens int64) {
 	c.unbooked[u.ID] = booked
 	c.mu.Unlock()
 	c.publisher.Record(u)
-	<-booked
+	select {
+	case <-booked:
+	case <-time.After(time.Minute):
+		c.t.Errorf("an event of %s for %s was not booked within a minute", begin, port)
+	}
 	spent := operation{port: port, period: c.periodOf(begin), kind: opSettle, id: r.ReservationID, tokens: tokens}
 	if !r.PeriodStart.Equal(spent.period) {
 		c.record(begin, operation{port: port, period: r.PeriodStart, kind: opRelease, id: r.ReservationID})

@@ -175,6 +175,9 @@ func (c *chaos) tally() string {
 			name = "reserve from a slice"
 		}
 		counts[name]++
+		if c.clock != nil && op.kind == opReserve && op.period.Equal(midnight) {
+			counts["reserve or refused after midnight"]++
+		}
 	}
 	return fmt.Sprint(counts, " a second consumer killed ", c.kills)
 }
