@@ -36,6 +36,7 @@ type Ledger interface {
 	Maintain(ctx context.Context, now time.Time) error
 	Oldest(now time.Time) time.Time
 	SweepHolds(ctx context.Context) ([]ledger.Unsettled, error)
+	Now(ctx context.Context) (time.Time, error)
 }
 
 // Config makes a [Consumer].
@@ -63,7 +64,8 @@ type Config struct {
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
-	// Now is the clock. Default time.Now.
+	// Now is this machine's clock. What gates are told goes by the database's, which the
+	// consumer reckons from this one. Default time.Now.
 	Now func() time.Time
 }
 
@@ -75,6 +77,7 @@ type Consumer struct {
 	js       jetstream.JetStream
 	inFlight inFlight
 	notices  notices
+	clock    ledger.Clock
 	metrics  metrics
 	id       uuid.UUID   // of this consumer, where consumers claim something
 	doubt    atomic.Bool // whether the ledger has what the stream acknowledged, or the stream is the same
@@ -112,7 +115,7 @@ func New(cfg Config) (*Consumer, error) {
 	}
 	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), id: uuid.New(),
 		health: errors.New("streams and partitions are not there yet")}
-	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: cfg.Now}
+	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: func() time.Time { return c.clock.At(cfg.Now()) }}
 	return c, nil
 }
 
@@ -194,6 +197,9 @@ func (c *Consumer) prepare(ctx context.Context) error {
 		err := c.tryPrepare(ctx)
 		if err == nil {
 			err = c.cfg.Ledger.Maintain(ctx, c.cfg.Now())
+		}
+		if err == nil {
+			err = c.followClock(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			return nil

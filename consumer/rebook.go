@@ -33,6 +33,7 @@ func (c *Consumer) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		_ = c.followClock(ctx) // while Postgres is away its clock goes on as it was read last
 		p, err := c.compare(ctx)
 		foreign := (*stream.ForeignError)(nil)
 		switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -129,6 +131,11 @@ func TestALedgerPutBackToAnOlderCopyIsNoticed(t *testing.T) {
 		time.Sleep(600 * time.Millisecond) // while all is well it moves every 250 ms
 		return s.check("p1", 1).AsOf.Equal(before)
 	})
+	s.eventually("nothing is held of a port with a hard cap: what it has used is not known", func() bool {
+		r, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 1})
+		_ = r.Release(t.Context()) // the gate did not know yet
+		return errors.Is(err, events.ErrUnavailable) && strings.Contains(err.Error(), "behind")
+	})
 	s.eventually("verify says that the ledger is behind", func() bool {
 		v, err := s.ops.Verify(t.Context())
 		return err == nil && !v.OK && v.Behind > 0
@@ -147,6 +154,61 @@ func TestALedgerPutBackToAnOlderCopyIsNoticed(t *testing.T) {
 	}
 	if got := len(s.quarantined()); got != 2 {
 		t.Errorf("%d events are quarantined, want the same 2", got)
+	}
+}
+
+// While the ledger lacks something, no gate holds tokens of a port with a hard cap, neither in
+// Postgres nor from what it has leased, and afterwards nothing from what it had leased before.
+func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	behind := atomic.Pointer[stream.BehindError]{}
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, Behind: func() error {
+		if err := behind.Load(); err != nil {
+			return err
+		}
+		return nil
+	}}))
+	s.background(g.Run)
+	<-g.Ready()
+	s.setBudget("capped", -1, 1_000_000, events.PeriodMonth)
+	s.setBudget("warned", 1_000, -1, events.PeriodMonth)
+	s.heat("capped", 1)
+	s.heat("warned", 1)
+	stale := must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "capped", EstimatedTokens: 1}))
+	leased, sliced := sliceOf(stale.ReservationID)
+	if !sliced {
+		t.Fatalf("%+v, want a hold of a slice", stale.Verdict)
+	}
+
+	behind.Store(&stream.BehindError{Position: stream.Position{Acknowledged: 9, Through: 5}})
+	for _, key := range []string{"", "a"} {
+		began := time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		r, err := s.client.Reserve(ctx, events.ReserveRequest{PortID: "capped", EstimatedTokens: 1, IdempotencyKey: key})
+		cancel()
+		if !errors.Is(err, events.ErrUnavailable) || !strings.Contains(err.Error(), "the ledger is behind its stream") || r.Allowed {
+			t.Errorf("with the key %q: %+v, %v after %s, want that it is unavailable because the ledger is behind", key, r.Verdict, err, time.Since(began))
+		}
+		s.reserve(events.ReserveRequest{PortID: "warned", EstimatedTokens: 1, IdempotencyKey: key})
+		s.reserve(events.ReserveRequest{PortID: "unlimited", EstimatedTokens: 1, IdempotencyKey: key})
+	}
+	for range 30 { // a second: a slice that nobody uses is given back after two
+		var open int
+		if s.db.QueryRow(t.Context(), "select count(*) from ai_budget_slices where holds is null").Scan(&open) == nil && open == 0 {
+			break
+		}
+		time.Sleep(30 * time.Millisecond)
+	}
+	behind.Store(nil)
+	for range 20 {
+		r := s.reserve(events.ReserveRequest{PortID: "capped", EstimatedTokens: 1})
+		if id, sliced := sliceOf(r.ReservationID); !r.Allowed || sliced && id == leased {
+			t.Fatalf("%+v, want a hold, and none of what was leased before", r.Verdict)
+		}
+	}
+	if err := stale.Release(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // One of two consumers is killed, with what it fetched. The other has booked all of it
@@ -66,6 +69,60 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 			}
 		})
 	}
+}
+
+// untold has committed what it booked, and does not say so until it is let go.
+type untold struct {
+	*ledger.Ledger
+	letGo <-chan struct{}
+}
+
+func (l untold) BookShare(ctx context.Context, share ledger.Share, entries []ledger.Entry) (ledger.Booking, error) {
+	b, err := l.Ledger.BookShare(ctx, share, entries)
+	<-l.letGo
+	return b, err
+}
+
+// A consumer whose machine's clock is ahead tells nothing of a time that is not over by the
+// database's clock: until a commit of it is told, as_of is not later than that.
+func TestAConsumerWithAWrongClockClaimsNothingTooEarly(t *testing.T) {
+	t.Parallel()
+	letGo := make(chan struct{})
+	release := sync.OnceFunc(func() { close(letGo) })
+	s := start(t, options{consumer: func(c *consumer.Config) {
+		c.Ledger = untold{c.Ledger.(*ledger.Ledger), letGo}
+		c.Now = func() time.Time { return time.Now().Add(3 * time.Second) }
+	}})
+	t.Cleanup(release)
+	ready := time.Now()
+	s.eventually("the gate goes by what consumers tell: nobody else has been heard for 3 s", func() bool {
+		return s.check("p1", 0).AsOf.After(ready.Add(3 * time.Second))
+	})
+	beats := must(s.nc.SubscribeSync(events.SubjectTotals))
+	s.publisher.Record(usage("p1", 100))
+	s.eventually("it is committed", func() bool { return s.booked("p1") == 100 })
+	committed := time.Now()
+	for heard := 0; heard < 2; { // of which the first may be from before
+		n := must(events.DecodeTotalsNotice(must(beats.NextMsg(10 * time.Second)).Data))
+		if n.At.After(time.Now().Add(100 * time.Millisecond)) { // clocks are reckoned as well as a round trip allows
+			t.Errorf("a notice is of %s, %s from now", n.At, time.Until(n.At))
+		}
+		if time.Since(committed) > 0 {
+			heard++
+		}
+	}
+	s.eventually("the gate has read what is held since", func() bool {
+		v := s.check("p1", 0)
+		if v.AsOf.After(committed) && v.UsedTokens != 100 {
+			t.Fatalf("as_of is %s after the commit, which is not counted", v.AsOf.Sub(committed))
+		}
+		return time.Since(committed) > time.Second
+	})
+	release()
+	s.eventually("it is told", func() bool {
+		v := s.check("p1", 0)
+		return v.UsedTokens == 100 && v.AsOf.After(committed)
+	})
 }
 
 // While the durable is paused, answers and verification say that something waits.

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -120,6 +121,43 @@ func TestStartErrors(t *testing.T) {
 			}
 			if left, _ := filepath.Glob(filepath.Join(dir, "postgres", "data", "postmaster.pid")); len(left) > 0 {
 				t.Errorf("Postgres was not stopped: %s", left)
+			}
+		})
+	}
+}
+
+// A command line that cannot be meant ends the process with exit code 1, says what is wrong
+// with it and where to read on, and prints nothing where a script looks for an answer.
+func TestAWrongCommandLine(t *testing.T) {
+	t.Parallel()
+	binary := testenv.Binary(t, "cmd/tidegate")
+	for _, c := range []struct{ args, env, want string }{
+		{"run --nats-adr 127.0.0.1:0", "", "unknown flag --nats-adr did you mean --nats-addr tidegate run --help"},
+		{"run --replicas three", "", "--replicas three tidegate run --help"},
+		{"run", "TIDEGATE_REPLICAS=three", "TIDEGATE_REPLICAS three tidegate run --help"},
+		{"run --roles consumer,gates", "", `--roles gates "consumer","gate","admin" tidegate run --help`},
+		{"run now", "", "unexpected argument now tidegate run --help"},
+		{"budget set p1 --hard", "", "--hard tidegate budget set --help"},
+		{"check", "", "<port> tidegate check --help"},
+		{"chek p1", "", "unexpected argument chek did you mean check tidegate --help"},
+		{"", "", "run budget check tidegate --help"},
+	} {
+		t.Run(c.args+c.env, func(t *testing.T) {
+			cmd := exec.Command(binary, strings.Fields(c.args)...)
+			cmd.Dir, cmd.Env = t.TempDir(), append(os.Environ(), strings.Fields(c.env)...)
+			var stdout, stderr strings.Builder
+			cmd.Stdout, cmd.Stderr = &stdout, &stderr
+			_ = cmd.Run()
+			if code := cmd.ProcessState.ExitCode(); code != 1 || stdout.Len() > 0 {
+				t.Errorf("exit %d, want 1, and nothing on standard output:\n%s", code, &stdout)
+			}
+			if lines := strings.Count(stderr.String(), "\n"); lines > 2 {
+				t.Errorf("it says it in %d lines", lines)
+			}
+			for _, want := range strings.Fields("tidegate: " + c.want) {
+				if !strings.Contains(stderr.String(), want) {
+					t.Errorf("it does not say %s:\n%s", want, &stderr)
+				}
 			}
 		})
 	}

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -42,7 +43,22 @@ func (g *Gate) watchLedger(ctx context.Context) {
 			g.memory.stop(complete)
 			g.log.Error("answers are not up to date", "as_of", complete, "reason", err)
 		}
-		behind = err != nil
+		if behind = err != nil; behind {
+			g.leases.retireAll(time.Now()) // Postgres may not know of them any more, or has granted too much
+		}
 		pause(ctx, askBehind)
 	}
+}
+
+// withheld says why no tokens of a port can be held now, nil where they can: it has a hard
+// cap, and the ledger lacks some of what it has used.
+func (g *Gate) withheld(port string) error {
+	reason := g.cfg.Behind()
+	if reason == nil {
+		return nil
+	}
+	if v := g.verdict(port, 0); !v.Enabled || v.HardCapTokens == nil {
+		return nil
+	}
+	return fmt.Errorf("what this port has used is not known: %w", reason)
 }

@@ -42,8 +42,8 @@ type Config struct {
 	SliceFrom int
 	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
 	// older copy of the database was put back. It is asked often and must not wait. While it is
-	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
-	// nothing says so.
+	// not nil, as_of stands still, nothing is held of ports with a hard cap (503), and a gate
+	// that has not begun to answer waits. Default: nothing says so.
 	Behind func() error
 	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
 	// is asked by each of them and must not wait. Default: nothing waits.
@@ -63,7 +63,7 @@ type Gate struct {
 	id        string
 	log       *slog.Logger
 	memory    *memory
-	clock     clock // the database's
+	clock     ledger.Clock
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
@@ -74,6 +74,8 @@ type Gate struct {
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64  // when what is held was last read, Unix ns
+
+	clockWarned time.Time // when this machine's clock was last said to be wrong
 
 	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
 	service micro.Service        // the same

@@ -26,6 +26,9 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	if r.IdempotencyKey != "" {
 		return v, false // another gate may get the retry: only Postgres can know
 	}
+	if g.withheld(r.PortID) != nil {
+		return v, false // its lane says why
+	}
 	now := g.now()
 	rule, used, held, asOf := g.lookup(r.PortID, now)
 	if v = events.NewVerdict(budget.Decide(rule, used, held, r.EstimatedTokens, now)); !v.Allowed {

@@ -67,8 +67,15 @@ func (s *leases) barred(port string, now time.Time) bool {
 // close ends the making of holds for good.
 func (s *leases) close(now time.Time) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.closed = true
+	s.mu.Unlock()
+	s.retireAll(now)
+}
+
+// retireAll ends the making of holds from all slices there are.
+func (s *leases) retireAll(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, p := range s.ports {
 		for _, l := range p.lines {
 			s.retire(l, now, true)

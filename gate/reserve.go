@@ -34,12 +34,19 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []stri
 			g.fault(t.reply, errBusy)
 			continue
 		}
+		if err := g.withheld(t.request.PortID); err != nil {
+			g.fault(t.reply, err)
+			continue
+		}
 		live = append(live, t)
 		requests, ports = append(requests, t.request), append(ports, t.request.PortID)
 	}
 	slices.Sort(ports)
 	start := time.Now()
 	wants := g.leases.wants(slices.Compact(ports), start)
+	if g.cfg.Behind() != nil {
+		wants = nil
+	}
 	if len(live)+len(wants) == 0 {
 		return
 	}

@@ -47,11 +47,20 @@ func newParser(ctx context.Context, c *cli) *kong.Kong {
 	return kong.Must(c,
 		kong.Name("tidegate"),
 		kong.Description("Tidegate keeps AI spending inside a budget."),
-		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Vars{"version": version},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
+}
+
+// asked is the command of a command line that cannot be parsed, as far as it was understood.
+func asked(err error) string {
+	if parsing := (*kong.ParseError)(nil); errors.As(err, &parsing) {
+		if command := parsing.Context.Selected(); command != nil {
+			return command.FullPath()
+		}
+	}
+	return "tidegate"
 }
 
 func main() {
@@ -59,7 +68,10 @@ func main() {
 	defer stop()
 	parser := newParser(ctx, new(cli))
 	parsed, err := parser.Parse(os.Args[1:])
-	parser.FatalIfErrorf(err)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "tidegate: %v\nSee: %s --help\n", err, asked(err))
+		os.Exit(1)
+	}
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	err = parsed.Run()
 	var code exitCode

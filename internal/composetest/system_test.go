@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -31,7 +32,8 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 	defer stop()
 	start(t, ctx, binary, s)
 
-	operator := budgets(t, login(t, s, "admin", password(t, "admin")))
+	admin := login(t, s, "admin", password(t, "admin"))
+	operator := budgets(t, admin)
 	hard := int64(50_000)
 	if _, err := operator.Set(ctx, events.SetRequest{PortID: "p1", Enabled: true, HardCapTokens: &hard}); err != nil {
 		t.Fatalf("the operator cannot set a budget: %v", err)
@@ -54,6 +56,9 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
+	}
+	if v, err := ops.NewClient(admin.Conn, time.Minute).Verify(ctx); err != nil || !v.OK || v.Gates != 1 {
+		t.Errorf("verify says %+v, %v, want that ledger, totals and one gate agree", v, err)
 	}
 	quarantineAndReplay(t, ctx, p1, tidegate(t, s))
 }
