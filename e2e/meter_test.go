@@ -248,7 +248,7 @@ func TestEverySDKCallIsOneLedgerRow(t *testing.T) {
 		for _, c := range calls {
 			t.Run(c.port, func(t *testing.T) {
 				t.Parallel()
-				text, err := c.do(s, t, meter.Config{Gate: s.client, Reserver: s.client})
+				text, err := c.do(s, t, meter.Config{Gate: s.client})
 				if n, cancelled := c.requests.Load(), errors.Is(err, context.Canceled); cancelled != (c.fate == "cancelled") || !cancelled && (err != nil || text != "A harbour.") || n == 2 != (c.fate == "retried") {
 					t.Errorf("the SDK says %q, %v after %d requests", text, err, n)
 				}
@@ -260,7 +260,7 @@ func TestEverySDKCallIsOneLedgerRow(t *testing.T) {
 		used, before := s.booked(c.port), c.requests.Load()
 		s.eventually("the gate knows what the call cost", func() bool { v := s.check(c.port, 0); return v.UsedTokens == used && v.HeldTokens == 0 })
 		s.setBudget(c.port, -1, used, events.PeriodMonth)
-		for _, cfg := range []meter.Config{{Gate: s.client}, {Gate: s.client, Reserver: s.client}} {
+		for _, cfg := range []meter.Config{{CheckOnly: s.client}, {Gate: s.client}} {
 			text, err := c.do(s, t, cfg)
 			var refused *meter.RefusedError
 			if !errors.As(err, &refused) || refused.Verdict.Reason != events.ReasonHardCapReached || c.requests.Load() != before {

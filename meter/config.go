@@ -31,22 +31,24 @@ type Config struct {
 	// Recorder gets one usage event for each call that spent tokens. nil: none.
 	Recorder Recorder
 
-	// Gate is asked before each call and refuses it with a [RefusedError]. nil: every
-	// call is made.
+	// Gate is asked before each call and refuses it with a [RefusedError]. It holds what
+	// the call may cost, so that callers who ask at once cannot overrun the cap
+	// together. The hold is settled by the usage event, or released. nil: every call is
+	// made, unless CheckOnly says no.
 	Gate Gate
 
-	// Reserver, where it is set, is asked before each call instead of Gate, and holds
-	// what the call may cost, so that callers who ask at once cannot overrun the cap
-	// together. The hold is settled by the usage event, or released.
-	Reserver Reserver
+	// CheckOnly, where there is no Gate, is asked before each call and holds nothing:
+	// callers who ask at once may overrun the cap together.
+	CheckOnly Checker
 
 	// HoldTTL is how long a hold lives, at most an hour: longer than the longest call.
 	// 0 leaves that to the gate, whose default is 5 minutes.
 	HoldTTL time.Duration
 
-	// RecheckTokens asks Gate again during a stream, whenever so many more tokens are
+	// RecheckTokens asks again during a stream, whenever so many more tokens are
 	// estimated to have come, and ends the stream with a [RefusedError] when what it
-	// spent, beyond its hold, fits the cap no longer. 0: never.
+	// spent, beyond its hold, fits the cap no longer. Whom it asks is CheckOnly, or a
+	// Gate that is a [Checker], too, as events.Client is. 0: never.
 	RecheckTokens int64
 
 	// UnboundedOutput is the output, in tokens, that the estimate of a request
@@ -60,6 +62,15 @@ type Config struct {
 
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().
 	Logger *slog.Logger
+}
+
+// checker is who may be asked during a stream, nil for nobody.
+func (c *Config) checker() Checker {
+	if c.CheckOnly != nil {
+		return c.CheckOnly
+	}
+	checker, _ := c.Gate.(Checker)
+	return checker
 }
 
 func (c Config) withDefaults() Config {
