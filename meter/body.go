@@ -33,7 +33,7 @@ func newBody(c *call, resp *http.Response) *body {
 	if c.t.cfg.RecheckTokens > 0 && c.t.cfg.checker() != nil && events.ValidPort(c.port) {
 		m.recheckAt = c.t.cfg.RecheckTokens
 	}
-	m.reply = newReply(c.API, resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding"))
+	m.reply = newReply(c.API, resp.Header)
 	b := &body{rc: resp.Body, meter: m}
 	b.abandoned = runtime.AddCleanup(b, func(m *bodyMeter) { m.finish(cutShort) }, m)
 	return b
@@ -100,7 +100,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 	stop, over, c := m.stop, m.over, m.call
 	var output int64
 	if m.reply != nil {
-		output = textTokens(m.reply.doc.textBytes)
+		output = textTokens(m.reply.textBytes())
 	}
 	due := m.recheckAt > 0 && output >= m.recheckAt
 	if due {

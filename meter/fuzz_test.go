@@ -140,7 +140,7 @@ func fuzzReplies(f *testing.F, contentType string, apis ...API) {
 }
 
 func fuzzRead(t *testing.T, api API, contentType string, how ending, body []byte, size int) reading {
-	r := newReply(api, contentType, "")
+	r := newReply(api, nil)
 	for len(body) > 0 {
 		n := min(size, len(body))
 		r.write(body[:n])

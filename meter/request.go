@@ -77,7 +77,7 @@ func (r *request) begin(kind byte) (limit int) {
 	r.kind = keyNone
 	if kind == '"' {
 		switch r.scan.key {
-		case keyData, keyURL, keyImageURL, keyBytes, keyFileData, keyFileID, keyFileURI:
+		case keyData, keyURL, keyImageURL, keyBytes, keyFileData, keyFileID, keyFileURI, keyFileURI2:
 			r.kind, r.length, r.head = r.scan.key, 0, r.head[:0]
 		}
 	}
@@ -94,21 +94,23 @@ func (r *request) begin(kind byte) (limit int) {
 
 // bounds is where the number at hand belongs when it bounds the output, else nil.
 func (r *request) bounds() *int64 {
-	switch len(r.scan.stack) {
+	switch key := r.scan.key; len(r.scan.stack) {
 	case 1:
-		switch r.scan.key {
-		case keyMaxTokens, keyMaxCompletionTokens, keyMaxOutputTokens:
+		switch key {
+		case keyMaxTokens, keyMaxCompletionTokens, keyMaxOutputTokens, keyMaxTokensToSample, keyMaxGenLen:
 			return &r.maxTokens
 		case keyN, keyBestOf:
 			return &r.choices
 		}
 	case 2:
-		switch (path{r.scan.top().key, r.scan.key}) {
-		case path{keyGenerationConfig, keyGeminiMaxOutputTokens}, path{keyGenerationConfig, keyMaxOutputTokens},
-			path{keyInferenceConfig, keyConverseMaxTokens}:
-			return &r.maxTokens
-		case path{keyGenerationConfig, keyCandidateCount}:
-			return &r.choices
+		switch r.scan.top().key {
+		case keyGenerationConfig, keyGenerationConfig2, keyInferenceConfig, keyTextGeneration, keyOptions, keyParameters:
+			switch key {
+			case keyMaxOutputTokens, keyMaxOutputTokens2, keyMaxTokens, keyMaxTokens2, keyMaxTokenCount, keyNumPredict, keyMaxNewTokens:
+				return &r.maxTokens
+			case keyCandidateCount, keyCandidateCount2:
+				return &r.choices
+			}
 		}
 	}
 	return nil
@@ -146,7 +148,7 @@ func (r *request) end(kind byte, raw []byte) {
 // endMedia takes the string that ended for what it is: media by value, media by
 // reference, or just text.
 func (r *request) endMedia(depth int) {
-	reference := r.kind == keyFileID || r.kind == keyFileURI
+	reference := r.kind == keyFileID || r.kind == keyFileURI || r.kind == keyFileURI2
 	if r.kind == keyURL || r.kind == keyImageURL {
 		reference = isReference(r.head) && (r.kind == keyImageURL || mediaParent(r.scan.top().key))
 	}

@@ -9,21 +9,26 @@ import "bytes"
 // and whoever captured a value decodes it strictly.
 type scanner struct {
 	visit    visitor
+	tree     *tree // of the places that matter; nil: a visitor that asks for keys everywhere
 	state    scanState
 	stack    []frame // the open containers
 	key      key     // of the value being read or just read, when it sits in an object
+	node     node    // its place in the tree
 	name     [32]byte
 	nameLen  int // > len(name): longer than any key that matters
 	literal  byte
 	capture  []byte
 	limit    int // of the running capture, 0: none
 	capDepth int
-	from     int // where the running capture begins in the piece at hand
+	from     int   // where the running capture begins in the piece at hand
+	passed   int64 // bytes before the piece at hand
+	at       int64 // bytes before the value that begins, or up to the end of the one that ends
 }
 
 type frame struct {
 	array bool
 	key   key // under which the container sits; keyNone in an array
+	node  node
 }
 
 // visitor learns about every value. Inside its methods scanner.stack is the path
@@ -66,7 +71,15 @@ func (s *scanner) reset() {
 
 func (s *scanner) done() bool { return s.state == scanDone }
 
-func (s *scanner) write(p []byte) {
+// write takes the next piece and returns how much of it belongs to the document:
+// less than all when that is complete or broken.
+func (s *scanner) write(p []byte) (n int) {
+	n = s.read(p)
+	s.passed += int64(n)
+	return n
+}
+
+func (s *scanner) read(p []byte) (n int) {
 	s.from = 0
 	for i := 0; i < len(p); {
 		switch s.state {
@@ -77,7 +90,7 @@ func (s *scanner) write(p []byte) {
 			i = s.inName(p, i)
 			continue
 		case scanDone, scanBroken:
-			return
+			return i
 		}
 		if s.step(p, i) {
 			i++
@@ -86,6 +99,7 @@ func (s *scanner) write(p []byte) {
 	if s.limit > 0 {
 		s.keep(p[s.from:])
 	}
+	return len(p)
 }
 
 // step handles one byte outside of strings and reports whether it is used up.
@@ -137,9 +151,20 @@ func (s *scanner) step(p []byte, i int) bool {
 }
 
 func (s *scanner) begin(c byte, i int) {
-	if s.top().array {
+	in := s.top()
+	if in.array {
 		s.key = keyNone
 	}
+	if s.tree != nil {
+		s.node = top
+		switch {
+		case in.array:
+			s.node = s.tree.next[in.node][keyElement]
+		case len(s.stack) > 0:
+			s.node = s.tree.next[in.node][s.key]
+		}
+	}
+	s.at = s.passed + int64(i)
 	switch {
 	case c == '{' || c == '[' || c == '"':
 	case isLiteral(c):
@@ -157,9 +182,9 @@ func (s *scanner) begin(c byte, i int) {
 	case '"':
 		s.state = scanString
 	case '{':
-		s.push(frame{key: s.key}, scanFirstKey)
+		s.push(frame{key: s.key, node: s.node}, scanFirstKey)
 	case '[':
-		s.push(frame{key: s.key, array: true}, scanFirstValue)
+		s.push(frame{key: s.key, node: s.node, array: true}, scanFirstValue)
 	default:
 		s.state = scanLiteral
 	}
@@ -177,7 +202,7 @@ func (s *scanner) push(f frame, next scanState) {
 func (s *scanner) pop(p []byte, i int) {
 	f := s.top()
 	s.stack = s.stack[:len(s.stack)-1]
-	s.key = f.key
+	s.key, s.node = f.key, f.node
 	kind := byte('{')
 	if f.array {
 		kind = '['
@@ -188,6 +213,7 @@ func (s *scanner) pop(p []byte, i int) {
 // end finishes the value whose last byte is p[to-1].
 func (s *scanner) end(kind byte, p []byte, to int) {
 	s.state = scanAfter
+	s.at = s.passed + int64(to)
 	if len(s.stack) == 0 {
 		s.state = scanDone
 	}
@@ -253,7 +279,10 @@ func (s *scanner) inName(p []byte, i int) int {
 	if s.nameLen == 0 {
 		window := p[i:min(len(p), i+len(s.name))]
 		if n := bytes.IndexByte(window, '"'); n >= 0 && bytes.IndexByte(window[:n], '\\') < 0 {
-			s.key, s.state = keyOf(window[:n]), scanColon
+			s.key, s.state = keyNone, scanColon
+			if s.tree == nil || s.top().node != nowhere {
+				s.key = keyOf(window[:n])
+			}
 			return i + n + 1
 		}
 	}
