@@ -35,7 +35,7 @@ nats: ## build bin/nats, the NATS command line client
 .PHONY: test
 test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 10m $(ARGS) $(PKG) | go run ./scripts/testsum
+	@$(TESTENV) go test -json -race -count=1 -timeout 20m $(ARGS) $(PKG) | go run ./scripts/testsum
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
@@ -58,7 +58,7 @@ acceptance: ## try the built program on the real data in ../shared
 .PHONY: chaos
 chaos: ## kill callers, gates and servers while they reserve (SEED=1 RUNS=20)
 	@scripts/deps.sh postgres psql cc
-	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) go test -race -count=1 -timeout 60m -run 'TestChaos$$' -v $(ARGS) ./e2e/...
+	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) KILL_RUNS=20 go test -race -count=1 -timeout 60m -run 'TestChaos$$|TestKillNine' -v $(ARGS) ./e2e/...
 
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)

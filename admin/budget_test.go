@@ -200,6 +200,7 @@ func TestInvalidBudgetsNameTheirFields(t *testing.T) {
 		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","version":5}`:                {"version", "5", "is no setting"},
 		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"month","Enabled":false}`:            {"Enabled", "false", "is no setting"},
 		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"` + strings.Repeat("x", 999) + `"}`: {"period", `"` + strings.Repeat("x", 79) + "…", "day, week or month"},
+		`{"enabled":true,"soft_cap_tokens":1,"hard_cap_tokens":300,"period":"` + strings.Repeat("ä", 99) + `"}`:  {"period", `"` + strings.Repeat("ä", 39) + "…", "day, week or month"},
 	} {
 		w.put(body, `"0"`).wantField(w, want[0], want[1], want[2])
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity/web"
@@ -46,7 +47,7 @@ func quoted(text string) string { return shortened(strconv.QuoteToASCII(text)) }
 
 func shortened(text string) string {
 	if len(text) > 80 {
-		return text[:80] + "…"
+		return strings.ToValidUTF8(text[:80], "") + "…" // not half a character
 	}
 	return text
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidegate/tidegate/identity/web"
 )
@@ -66,6 +67,8 @@ func (p param) rule(text string) string {
 	switch {
 	case text == "":
 		return ""
+	case strings.ContainsRune(text, 0) || !utf8.ValidString(text): // Postgres takes neither
+		return "must be UTF-8, without a zero byte"
 	case p.words != nil && !slices.Contains(p.words, text):
 		return "must be " + oneOf(p.words)
 	case p.number:

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -61,12 +62,13 @@ var routes = []route{
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: Permission, reach: onePort,
-		id: "getUsage", summary: "Read a port's usage", query: []param{by, period},
+		id: "getUsage", summary: "Read a port's usage",
+		query: []param{by, period, {name: "after", about: "The next of the page before."}, limit(events.MaxReportLimit, "500")},
 		reply: usageReply{}, handle: (*api).getUsage,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage.csv", permission: Permission, reach: onePort,
-		id: "getUsageCSV", summary: "Download a port's usage", about: "As CSV with a header line. Keys that a spreadsheet would take for a formula get an apostrophe in front.",
+		id: "getUsageCSV", summary: "Download a port's usage", about: "All of it, as CSV with a header line. Keys that a spreadsheet would take for a formula get an apostrophe in front.",
 		query: []param{by, period}, reply: csv{}, handle: (*api).getUsageCSV,
 	},
 	{

@@ -19,10 +19,11 @@ type usageReply struct {
 	Period      events.Period    `json:"period"`
 	PeriodStart time.Time        `json:"period_start"`
 	PeriodEnd   time.Time        `json:"period_end"`
-	UsedTokens  int64            `json:"used_tokens"`
-	Requests    int64            `json:"requests"`
+	UsedTokens  int64            `json:"used_tokens" doc:"Of all pages."`
+	Requests    int64            `json:"requests" doc:"Of all pages."`
 	Dimension   events.Dimension `json:"dimension"`
 	By          []share          `json:"by" doc:"Most tokens first; days in order, those without usage left out."`
+	Next        string           `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
 	AsOf        time.Time        `json:"as_of" doc:"Every commit up to then is counted."`
 }
 
@@ -34,6 +35,7 @@ type share struct {
 	TotalTokens  int64  `json:"total_tokens"`
 }
 
+// usage has everything in one page where the query names no limit.
 func (a *api) usage(c *call) (usageReply, error) {
 	period := events.PeriodMonth
 	if name := c.query["period"]; name == ledger.CurrentPeriod || name == ledger.PreviousPeriod {
@@ -47,16 +49,16 @@ func (a *api) usage(c *call) (usageReply, error) {
 	if err != nil {
 		return usageReply{}, err
 	}
-	by := events.Dimension(c.query["by"])
-	shares, err := a.cfg.Ledger.Shares(c.Context(), c.port, by, p.Start, p.End)
+	limit, _ := c.query.number("limit")
+	asked := events.ReportRequest{PortID: c.port, By: events.Dimension(c.query["by"]), After: c.query["after"], Limit: int(limit)}
+	page, err := a.cfg.Ledger.Shares(c.Context(), asked, p.Start, p.End)
 	if err != nil {
 		return usageReply{}, err
 	}
-	r := usageReply{PortID: c.port, Period: p.Period, PeriodStart: p.Start, PeriodEnd: p.End, Dimension: by, By: make([]share, len(shares)), AsOf: c.now.UTC()}
-	for i, s := range shares {
+	r := usageReply{PortID: c.port, Period: p.Period, PeriodStart: p.Start, PeriodEnd: p.End, UsedTokens: page.UsedTokens, Requests: page.Requests,
+		Dimension: asked.By, By: make([]share, len(page.Shares)), Next: page.Next, AsOf: c.now.UTC()}
+	for i, s := range page.Shares {
 		r.By[i] = share(s)
-		r.UsedTokens += s.TotalTokens
-		r.Requests += s.Requests
 	}
 	return r, nil
 }

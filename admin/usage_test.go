@@ -26,6 +26,7 @@ type usage struct {
 		OutputTokens int64 `json:"output_tokens"`
 		TotalTokens  int64 `json:"total_tokens"`
 	}
+	Next string
 }
 
 func keys(u usage) (all []string) {
@@ -60,6 +61,17 @@ func TestUsageByEveryDimensionAndPeriod(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", query, diff)
 		}
 	}
+	// In pages, the sums are still of all.
+	for query, want := range map[string][]string{"?by=user&limit=1": {"u1"}, "?by=user&limit=1&after=220:u1": {""}, "?by=user&limit=2": {"u1", ""}} {
+		got := get[usage](w, "/api/v1/ports/p1/ai-usage"+query)
+		if diff := gocmp.Diff(want, keys(got)); diff != "" || got.UsedTokens != 330 || got.Requests != 3 || (got.Next == "220:u1") != (query == "?by=user&limit=1") {
+			t.Errorf("%s: next %q, %d used (-want +got):\n%s", query, got.Next, got.UsedTokens, diff)
+		}
+	}
+	for _, query := range []string{"limit=0", "limit=1001", "after=nonsense", "after=1:%00"} {
+		w.do(request{method: "GET", path: "/api/v1/ports/p1/ai-usage?" + query, token: w.all}).want(w, 422)
+	}
+	w.do(request{method: "GET", path: "/api/v1/ports?after=%00", token: w.all}).want(w, 422)
 	got := get[usage](w, "/api/v1/ports/p1/ai-usage")
 	first := got.By[0]
 	if got.UsedTokens != 330 || got.Requests != 3 || got.Period != "month" || got.Dimension != "feature" ||

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/events"
@@ -27,6 +28,7 @@ type ingestCmd struct {
 type ingestRun struct {
 	booked, copied, inserted         float64
 	cpuPostgres, cpuNATS, cpuConsume float64
+	again                            float64 // messages that were delivered more than once
 }
 
 func (c *ingestCmd) Run(ctx context.Context, r *report) error {
@@ -59,9 +61,10 @@ func (c *ingestCmd) Run(ctx context.Context, r *report) error {
 			thousands(pick(func(x ingestRun) float64 { return x.booked })),
 			thousands(pick(func(x ingestRun) float64 { return x.copied })), times(pick(func(x ingestRun) float64 { return x.booked / x.copied })),
 			thousands(pick(func(x ingestRun) float64 { return x.inserted })), times(pick(func(x ingestRun) float64 { return x.booked / x.inserted })),
-			cpu(func(x ingestRun) float64 { return x.cpuPostgres }), cpu(func(x ingestRun) float64 { return x.cpuNATS }), cpu(func(x ingestRun) float64 { return x.cpuConsume })})
+			cpu(func(x ingestRun) float64 { return x.cpuPostgres }), cpu(func(x ingestRun) float64 { return x.cpuNATS }), cpu(func(x ingestRun) float64 { return x.cpuConsume }),
+			digits(int(pick(func(x ingestRun) float64 { return x.again })))})
 	}
-	r.table([]string{"", "booked/s", "COPY/s", "÷ COPY", "INSERT/s", "÷ INSERT", "CPU Postgres", "NATS", "consumer"}, rows)
+	r.table([]string{"", "booked/s", "COPY/s", "÷ COPY", "INSERT/s", "÷ INSERT", "CPU Postgres", "NATS", "consumer", "delivered again"}, rows)
 	return nil
 }
 
@@ -102,6 +105,9 @@ func (c *ingestCmd) once(ctx context.Context, shared bool) (run ingestRun, err e
 	run.cpuConsume = cpuOf(pid) * perEvent
 	run.cpuPostgres = (cpuSeconds(pid) - cpuOf(pid)) * perEvent
 	run.cpuNATS = (cpuSeconds(natsPID) - cpuNATS) * perEvent
+	if run.again, err = deliveredAgain(ctx, s); err != nil {
+		return run, err
+	}
 	s.stopLast()
 
 	// The yardsticks, on the same cluster, alone: a consumer-less process keeps it up.
@@ -114,6 +120,25 @@ func (c *ingestCmd) once(ctx context.Context, shared bool) (run ingestRun, err e
 	}
 	run.inserted, err = c.insertYardstick(ctx, db)
 	return run, err
+}
+
+// deliveredAgain counts deliveries beyond the first. Nobody died, so there should be none.
+func deliveredAgain(ctx context.Context, s *system) (float64, error) {
+	nc, err := s.connect()
+	if err != nil {
+		return 0, err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return 0, err
+	}
+	durable, err := js.Consumer(ctx, events.UsageStream, events.ConsumerName)
+	if err != nil {
+		return 0, err
+	}
+	delivered := durable.CachedInfo().Delivered
+	return float64(delivered.Consumer - delivered.Stream), nil
 }
 
 func (s *system) stopLast() {

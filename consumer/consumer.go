@@ -8,20 +8,31 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
+	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // Ledger is what a consumer needs of [ledger.Ledger].
 type Ledger interface {
-	Book(ctx context.Context, entries []ledger.Entry) (ledger.Booking, error)
+	stream.Ledger
+	BookShare(ctx context.Context, share ledger.Share, entries []ledger.Entry) (ledger.Booking, error)
+	TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error)
+	FoldBooked(ctx context.Context, stream uuid.UUID, last ledger.Mark) error
+	Marks(ctx context.Context, stream uuid.UUID, limit int) ([]ledger.Mark, error)
+	Unbook(ctx context.Context, stream uuid.UUID, from uint64) error
+	ClaimRebooking(ctx context.Context, stream, by uuid.UUID) (mine bool, err error)
 	Maintain(ctx context.Context, now time.Time) error
 	Oldest(now time.Time) time.Time
 	SweepHolds(ctx context.Context) ([]ledger.Unsettled, error)
@@ -38,10 +49,13 @@ type Config struct {
 	// fetched and not acknowledged. Only a backlog makes batches that large.
 	BatchSize int
 	// AckWait is how long events wait for another consumer when the one that had
-	// fetched them died. All replicas must have the same. Default 10 s.
+	// fetched them died. All replicas must have the same. Default 2 s.
 	AckWait time.Duration
 	// Replicas of streams that have to be created. Default 1.
 	Replicas int
+	// AdoptStreams takes over streams that belong to another ledger, which must not run
+	// any more, and books all that they hold. By default Run refuses them.
+	AdoptStreams bool
 	// DrainTimeout is how long Run goes on booking what it has fetched after its
 	// context ended. What is left then is handed back to the stream. Default 8 s.
 	DrainTimeout time.Duration
@@ -62,7 +76,19 @@ type Consumer struct {
 	inFlight inFlight
 	notices  notices
 	metrics  metrics
-	ready    chan struct{} // closed once streams, durable and partitions exist
+	id       uuid.UUID   // of this consumer, where consumers claim something
+	doubt    atomic.Bool // whether the ledger has what the stream acknowledged, or the stream is the same
+
+	mu     sync.Mutex
+	source source // what is booked from
+	health error  // why nothing is booked at this moment
+}
+
+// source is the stream and the durable that a consumer books from. Both may be made again
+// while it runs.
+type source struct {
+	durable jetstream.Consumer
+	stream  uuid.UUID
 }
 
 // New returns a consumer. It does not talk to the network.
@@ -70,8 +96,8 @@ func New(cfg Config) (*Consumer, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil {
 		return nil, errors.New("consumer: Conn and Ledger are required")
 	}
-	setDefault(&cfg.BatchSize, defaultBatch)
-	setDefault(&cfg.AckWait, 10*time.Second)
+	setDefault(&cfg.BatchSize, 25_000)
+	setDefault(&cfg.AckWait, 2*time.Second)
 	setDefault(&cfg.Replicas, 1)
 	setDefault(&cfg.DrainTimeout, 8*time.Second)
 	if cfg.Logger == nil {
@@ -84,7 +110,8 @@ func New(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), ready: make(chan struct{})}
+	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), id: uuid.New(),
+		health: errors.New("streams and partitions are not there yet")}
 	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: cfg.Now}
 	return c, nil
 }
@@ -96,82 +123,161 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
-// Ready is closed once the consumer books: its streams exist.
-func (c *Consumer) Ready() <-chan struct{} { return c.ready }
+// Health says why the consumer does not book at this moment; nil while it does.
+func (c *Consumer) Health() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.health
+}
+
+func (c *Consumer) setHealth(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.health = err
+}
+
+func (c *Consumer) current() source {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.source
+}
 
 // Run books until ctx ends. It returns after every fetched event is booked and
-// acknowledged, quarantined, or handed back to the stream. It returns an error at
-// once when a stream could lose events ([*LossyStreamError]); it rides out
-// everything else: Postgres or NATS being away, also at start.
+// acknowledged, quarantined, or handed back to the stream. It returns an error when a
+// stream could lose events ([*stream.LossyError]) or belongs to another ledger
+// ([*stream.ForeignError]); it rides out everything else: Postgres or NATS being away,
+// also at start, and streams or their durable being removed, which it makes again.
 func (c *Consumer) Run(ctx context.Context) error {
-	durable, err := c.prepare(ctx)
-	if err != nil || durable == nil {
+	if err := c.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	close(c.ready)
+	c.notices.publish(events.TotalsNotice{}) // gates hear of this consumer before it books
 	// Writers outlive ctx: they finish what was fetched.
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(c.cfg.DrainTimeout, stop) })()
 
-	group := pool.New()
-	queues := make([]chan []delivery, writers)
+	var group, housekeeping sync.WaitGroup // a panic in them ends the process: see cmd/tidegate
+	queues := make([]chan part, writers)
 	for i := range queues {
-		queues[i] = make(chan []delivery, 1)
+		queues[i] = make(chan part, 1)
 		group.Go(func() { c.write(drain, i, queues[i]) })
 	}
 	background, stopBackground := context.WithCancel(drain)
-	housekeeping := pool.New()
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
-	housekeeping.Go(func() { c.beat(background, durable) })
+	housekeeping.Go(func() { c.beat(background) })
+	housekeeping.Go(func() { c.watch(background) })
 	housekeeping.Go(func() { c.maintain(background) })
 	housekeeping.Go(func() { c.sweep(background) })
 
-	c.fetchLoop(ctx, durable, queues)
+	err := c.fetchLoop(ctx, queues)
 	for _, q := range queues {
 		close(q)
 	}
 	group.Wait()
 	stopBackground()
 	housekeeping.Wait()
+	c.notices.goodbye()
 	// Acks are publishes: they count only once the server has them.
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
-	if err := c.cfg.Conn.FlushWithContext(flush); err != nil {
-		c.log.Warn("the last acknowledgements may not have arrived; those events will be delivered again and recognised", "error", err)
+	if flushErr := c.cfg.Conn.FlushWithContext(flush); flushErr != nil {
+		c.log.Warn("the last acknowledgements may not have arrived; those events will be delivered again and recognised", "error", flushErr)
 	}
-	return nil
+	return err
 }
 
-// prepare waits until streams, durable and partitions exist. It returns nil,
-// nil when ctx ended first.
-func (c *Consumer) prepare(ctx context.Context) (jetstream.Consumer, error) {
+// prepare waits until streams, durable and partitions exist, or ctx ends. Its error is
+// one that waiting does not mend.
+func (c *Consumer) prepare(ctx context.Context) error {
 	for wait := newBackoff(); ; {
-		durable, err := c.tryPrepare(ctx)
+		err := c.tryPrepare(ctx)
 		if err == nil {
-			return durable, nil
+			err = c.cfg.Ledger.Maintain(ctx, c.cfg.Now())
 		}
-		if lossy := (*LossyStreamError)(nil); errors.As(err, &lossy) {
-			return nil, err
+		if err == nil || ctx.Err() != nil {
+			return nil
 		}
-		if ctx.Err() != nil {
-			return nil, nil
+		c.setHealth(err)
+		if lossy, foreign := (*stream.LossyError)(nil), (*stream.ForeignError)(nil); errors.As(err, &lossy) || errors.As(err, &foreign) {
+			return fmt.Errorf("consumer: %w", err)
 		}
-		c.log.Warn("consumer cannot start yet, trying again", "error", err)
+		c.log.Warn("events cannot be fetched yet, trying again", "error", err)
 		wait.sleep(ctx)
 	}
 }
 
-func (c *Consumer) tryPrepare(ctx context.Context) (jetstream.Consumer, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+// prepareTimeout is for some ten small requests. One that is lost while a server starts
+// must not take long.
+const prepareTimeout = 4 * time.Second
+
+func (c *Consumer) tryPrepare(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
 	defer cancel()
-	if err := EnsureStreams(ctx, c.js, c.cfg.Replicas); err != nil {
-		return nil, err
+	owner, err := c.cfg.Ledger.ID(ctx)
+	if err != nil {
+		return err
 	}
-	if err := c.cfg.Ledger.Maintain(ctx, c.cfg.Now()); err != nil {
-		return nil, err
+	id, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
+	if err != nil {
+		return err
 	}
-	return ensureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait)
+	p, err := stream.Compare(ctx, c.js, c.cfg.Ledger)
+	if err != nil {
+		return err
+	}
+	replaces, err := c.cfg.Ledger.TrackStream(ctx, id, p.Acknowledged)
+	if err != nil {
+		return err
+	}
+	if replaces {
+		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
+	}
+	booked, err := c.trust(ctx, id)
+	if err != nil {
+		return err
+	}
+	durable, err := stream.EnsureDurable(ctx, c.js, c.cfg.BatchSize, c.cfg.AckWait, booked+1)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.source = source{durable, id}
+	c.doubt.Store(true)
+	return nil
+}
+
+// allMarks of a stream: one an hour, for as long as streams must keep messages and more.
+const allMarks = 2_000
+
+// trust returns the last sequence up to which the stream is booked and is known to be the
+// stream that was. If it was put back to an older copy, what follows is booked again.
+func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
+	through, err := c.cfg.Ledger.Booked(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	marks, err := c.cfg.Ledger.Marks(ctx, id, allMarks)
+	if err != nil {
+		return 0, err
+	}
+	same, last, err := stream.Same(ctx, c.js, marks)
+	if err != nil {
+		return 0, err
+	}
+	from, differs := last+1, len(marks) > 0 && same != marks[0]
+	if differs {
+		from = same.Sequence + 1
+	}
+	if differs || through >= from {
+		c.log.Error("the usage stream is not what it was: an older copy of it was put back. What it holds is booked again from where it differs; events are recognised by their ids",
+			"from", from, "booked", through)
+		if err := c.cfg.Ledger.Unbook(ctx, id, from); err != nil {
+			return 0, err
+		}
+	}
+	return min(through, same.Sequence), nil
 }
 
 // maintain creates and drops partitions as months pass.
@@ -200,6 +306,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
+		killpoint.Here("sweep")
 		for more := true; more && ctx.Err() == nil; {
 			found, err := c.cfg.Ledger.SweepHolds(ctx)
 			if err != nil && ctx.Err() == nil {

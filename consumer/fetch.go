@@ -2,16 +2,18 @@ package consumer
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"hash/fnv"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/sourcegraph/conc/stream"
 
 	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 const (
@@ -33,52 +35,81 @@ const (
 
 	idleWait   = time.Second // how long one pull waits for a first event; also the longest wait to stop
 	chunkBytes = 100_000     // payload decoded by one task: some 256 events
-	pullSize   = 5_000       // messages asked for at once
+	pullSize   = 2_000       // messages asked for at once: a client that is slow to read them must not let them expire
 	batchBytes = 10 << 20    // a batch with that much payload is full: some 27,000 events, however they came
 )
 
+// part is what one writer books of a batch.
+type part struct {
+	events []delivery
+	share  ledger.Share
+	flight *flight // of the batch
+}
+
 // fetchLoop fetches, decodes and shares out batches until ctx ends. It blocks
-// while the writers are busy: with Postgres away nothing more is fetched.
-func (c *Consumer) fetchLoop(ctx context.Context, durable jetstream.Consumer, queues []chan []delivery) {
+// while the writers are busy: with Postgres away nothing more is fetched. Whatever
+// hinders it, it makes the streams ready again. Its error is one that this does not mend.
+func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 	wait, linger := newBackoff(), minLinger
 	for ctx.Err() == nil {
+		if err := c.catchUp(ctx); err != nil {
+			return err
+		}
+		from := c.current()
 		in := newIntake(len(queues), c.cfg.Ledger.Oldest(c.cfg.Now()))
-		err := c.fetch(durable, in, linger)
-		if n := in.finish(); n > 0 {
+		in.flight = c.inFlight.begin()
+		err := c.fetch(from.durable, in, linger)
+		if n := in.finish(); n == 0 {
+			c.inFlight.handOver(in.flight, 0)
+		} else {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
 			start := time.Now()
-			c.handOver(in.parts, n < fewEvents, queues)
+			c.handOver(in.shareOut(from.stream, n < fewEvents), n < fewEvents, queues)
 			linger = min(max(time.Since(start), minLinger), maxLinger)
 			wait = newBackoff()
 		}
 		if err == nil {
 			continue
 		}
+		c.setHealth(fmt.Errorf("events cannot be fetched: %w", err))
 		c.log.Warn("events cannot be fetched, trying again", "error", err)
 		wait.sleep(ctx)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) {
-			if again, err := c.prepare(ctx); err == nil && again != nil {
-				durable = again
-			}
+		if err := c.prepare(ctx); err != nil {
+			return err
 		}
 	}
+	return nil
 }
 
-// handOver gives a batch to the writers.
-func (c *Consumer) handOver(parts [][]delivery, few bool, queues []chan []delivery) {
-	if few {
-		parts = [][]delivery{slices.Concat(parts...)}
-	}
-	for i, part := range parts {
-		if len(part) > 0 {
-			c.inFlight.add(part)
-			queues[i] <- part
-		}
+// handOver gives a batch to the writers. It may have to wait for them for long.
+func (c *Consumer) handOver(parts []part, few bool, queues []chan part) {
+	c.inFlight.handOver(parts[0].flight, len(parts))
+	for i, p := range parts {
+		queues[i] <- p
 	}
 	if few {
 		c.inFlight.wait()
 	}
+}
+
+// shareOut makes the parts of the batch that was taken in: one if its events are few.
+func (in *intake) shareOut(stream uuid.UUID, few bool) (parts []part) {
+	shares := in.parts
+	if few {
+		shares = [][]delivery{slices.Concat(in.parts...)}
+	}
+	for _, events := range shares {
+		if len(events) > 0 {
+			parts = append(parts, part{events: events, flight: in.flight})
+		}
+	}
+	batch := uuid.New()
+	for i := range parts {
+		parts[i].share = ledger.Share{Stream: stream, Batch: batch, Number: i, Of: len(parts)}
+	}
+	parts[0].share.Sequences = in.sequences
+	return parts
 }
 
 // fetch takes in one batch: whatever waits in the stream, up to BatchSize. With
@@ -96,8 +127,8 @@ func (c *Consumer) fetch(durable jetstream.Consumer, in *intake, linger time.Dur
 		if err := in.takeAll(batch, err); err != nil {
 			return err
 		}
-		if in.n-before < room { // that was all for now
-			batch, err := durable.Fetch(room, jetstream.FetchMaxWait(linger))
+		if left := c.room(in); in.n-before < room && left > 0 { // that was all for now
+			batch, err := durable.Fetch(left, jetstream.FetchMaxWait(linger))
 			return in.takeAll(batch, err)
 		}
 	}
@@ -118,12 +149,17 @@ func (c *Consumer) room(in *intake) int {
 // the writers by port, in the order of the stream.
 type intake struct {
 	oldest  time.Time
+	again   bool    // the messages were settled long ago
+	flight  *flight // what keeps them alive; nil: they need not be
 	ordered *stream.Stream
+	pulled  time.Time // when the last pull began
 	chunk   []jetstream.Msg
 	pending int          // bytes of the chunk's payloads
 	n       int          // messages taken in
 	bytes   int          // of their payloads
 	parts   [][]delivery // for each writer
+
+	sequences []ledger.Sequences // of the messages
 }
 
 func newIntake(writers int, oldest time.Time) *intake {
@@ -135,6 +171,7 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 	if err != nil {
 		return err
 	}
+	in.pulled = time.Now()
 	for msg := range batch.Messages() {
 		in.n++
 		in.bytes += len(msg.Data())
@@ -150,18 +187,31 @@ func (in *intake) takeAll(batch jetstream.MessageBatch, err error) error {
 func (in *intake) decodeChunk() {
 	chunk := in.chunk
 	in.chunk, in.pending = nil, 0
+	if in.flight != nil {
+		in.flight.add(chunk, in.pulled)
+	}
 	in.ordered.Go(func() stream.Callback {
 		decoded := make([]delivery, 0, len(chunk))
 		for _, msg := range chunk {
-			decoded = unpack(decoded, msg, in.oldest)
+			decoded = unpack(decoded, msg, in.oldest, in.again)
 		}
 		return func() {
 			for _, d := range decoded {
 				w := writerOf(d.entry.Usage.PortID, len(in.parts))
 				in.parts[w] = append(in.parts[w], d)
+				in.sequences = withSequence(in.sequences, d.msg.sequence)
 			}
 		}
 	})
+}
+
+// withSequence adds a sequence, which follows the last one as a rule.
+func withSequence(list []ledger.Sequences, s uint64) []ledger.Sequences {
+	if last := len(list) - 1; last >= 0 && (s == list[last].Last || s == list[last].Last+1) {
+		list[last].Last = s
+		return list
+	}
+	return append(list, ledger.Sequences{First: s, Last: s})
 }
 
 // finish waits for the decoding and returns how many events there are.

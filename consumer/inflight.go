@@ -4,55 +4,107 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
-// inFlight knows every part of a batch that was fetched and not settled yet, and
+// inFlight knows every batch of which something was fetched and is not settled yet, and
 // keeps the server from delivering it to somebody else meanwhile.
 type inFlight struct {
-	mu    sync.Mutex
-	parts map[*delivery][]delivery // by its first message
-	open  sync.WaitGroup           // one for each
+	mu      sync.Mutex
+	flights map[*flight]struct{}
+	open    sync.WaitGroup // one for each part that was handed over
 }
 
-func (f *inFlight) add(part []delivery) {
+// flight is one batch, from its first message on.
+type flight struct {
+	mu     sync.Mutex
+	chunks []*chunk
+	parts  int // handed over and not settled, guarded by inFlight.mu
+}
+
+// chunk is some messages that came together.
+type chunk struct {
+	messages []jetstream.Msg
+	told     time.Time // when the server last knew that they are worked on
+}
+
+// begin expects a batch.
+func (f *inFlight) begin() *flight {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.parts == nil {
-		f.parts = map[*delivery][]delivery{}
+	if f.flights == nil {
+		f.flights = map[*flight]struct{}{}
 	}
-	f.parts[&part[0]] = part
-	f.open.Add(1)
+	b := &flight{}
+	f.flights[b] = struct{}{}
+	return b
 }
 
-func (f *inFlight) remove(part []delivery) {
+// add takes note of messages that were sent at the given time at the earliest.
+func (b *flight) add(messages []jetstream.Msg, sent time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.chunks = append(b.chunks, &chunk{messages, sent})
+}
+
+// handOver says in how many parts a batch is booked. One without any has ended.
+func (f *inFlight) handOver(b *flight, parts int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	delete(f.parts, &part[0])
+	f.open.Add(parts)
+	if b.parts = parts; parts == 0 {
+		delete(f.flights, b)
+	}
+}
+
+// settled says that a part of a batch is.
+func (f *inFlight) settled(b *flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if b.parts--; b.parts == 0 {
+		delete(f.flights, b)
+	}
 	f.open.Done()
 }
 
-// wait returns when every part is settled. Only who adds parts may call it.
+// wait returns when every part is settled. Only who hands parts over may call it.
 func (f *inFlight) wait() { f.open.Wait() }
 
-// keepAlive tells the server about work in progress until ctx ends. In normal
-// times a message is settled long before the first tick.
-func (f *inFlight) keepAlive(ctx context.Context, every time.Duration) {
-	tick := time.NewTicker(every)
+// keepAlive tells the server about work in progress until ctx ends: of each message after
+// a time, a little more at most, and after that again. On a quiet system a message is
+// settled long before.
+func (f *inFlight) keepAlive(ctx context.Context, after time.Duration) {
+	tick := time.NewTicker(after / 4)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			f.mu.Lock()
-			for _, part := range f.parts {
-				for i := range part {
-					if i == 0 || part[i].msg != part[i-1].msg {
-						_ = part[i].msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
-					}
+			for _, c := range f.due(after) {
+				for _, msg := range c.messages {
+					_ = msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
 				}
 			}
-			f.mu.Unlock()
 		}
 	}
+}
+
+// due lists the chunks that the server last heard of that long ago.
+func (f *inFlight) due(after time.Duration) (list []*chunk) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	now := time.Now()
+	for b := range f.flights {
+		b.mu.Lock()
+		for _, c := range b.chunks {
+			if now.Sub(c.told) >= after {
+				c.told = now
+				list = append(list, c)
+			}
+		}
+		b.mu.Unlock()
+	}
+	return list
 }

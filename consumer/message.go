@@ -16,8 +16,10 @@ import (
 // may be booked by different writers; the last one to be settled settles it.
 type message struct {
 	jetstream.Msg
-	open    atomic.Int32 // events that are not settled yet
-	gravest atomic.Int32 // of their settlements
+	sequence uint64       // in the stream
+	again    bool         // it was settled long ago, and is read once more
+	open     atomic.Int32 // events that are not settled yet
+	gravest  atomic.Int32 // of their settlements
 }
 
 // delivery is an event and what came of decoding it.
@@ -29,16 +31,17 @@ type delivery struct {
 	refused *events.FieldError // why it cannot be booked
 }
 
-// unpack decodes a message's events and appends them to list.
-func unpack(list []delivery, msg jetstream.Msg, oldest time.Time) []delivery {
-	m := &message{Msg: msg}
+// unpack decodes a message's events and appends them to list. again says that the message
+// was settled long ago.
+func unpack(list []delivery, msg jetstream.Msg, oldest time.Time, again bool) []delivery {
+	m := &message{Msg: msg, again: again}
+	arrival, noArrival := m.arrival()
 	payloads, err := events.SplitUsage(msg.Data())
 	if err != nil {
 		m.open.Store(1)
 		return append(list, delivery{msg: m, payload: msg.Data(), refused: refusal(err)})
 	}
 	m.open.Store(int32(len(payloads)))
-	arrival, noArrival := quarantine.Arrival(msg)
 	first := arrival.Place
 	for i, payload := range payloads {
 		d := delivery{msg: m, payload: payload}
@@ -57,6 +60,16 @@ func unpack(list []delivery, msg jetstream.Msg, oldest time.Time) []delivery {
 		list = append(list, d)
 	}
 	return list
+}
+
+// arrival notes the message's sequence and says how it first entered the stream.
+func (m *message) arrival() (events.Arrival, error) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return events.Arrival{}, err
+	}
+	m.sequence = meta.Sequence.Stream
+	return quarantine.Arrival(meta, m.Headers()), nil
 }
 
 func refusal(err error) (refused *events.FieldError) {
@@ -85,7 +98,7 @@ func (c *Consumer) settle(d *delivery, s settlement, reason events.Reason) {
 			break
 		}
 	}
-	if m.open.Add(-1) > 0 {
+	if m.open.Add(-1) > 0 || m.again {
 		return
 	}
 	var err error

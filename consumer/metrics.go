@@ -12,7 +12,6 @@ type metrics struct {
 	batchSize   prometheus.Histogram
 	bookSeconds prometheus.Histogram
 	bookErrors  prometheus.Counter
-	backlog     prometheus.Gauge
 
 	unsettled, unsettledTokens prometheus.Counter
 }
@@ -36,7 +35,5 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			Help: "Holds that expired without a usage event: calls that were allowed and never reported. By port: tidegate holds."}),
 		unsettledTokens: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_tokens_total",
 			Help: "Tokens of those holds."}),
-		backlog: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_backlog_events",
-			Help: "Messages in the usage stream that are not booked yet; one may hold several events."}),
 	}
 }

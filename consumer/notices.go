@@ -6,16 +6,12 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-const (
-	noticePorts = 4_000 // entries in one notice: some 150 KiB, far below max_payload
-	beatEvery   = time.Second
-)
+const noticePorts = 4_000 // entries in one notice: some 150 KiB, far below max_payload
 
 // notices tells the gates what commits changed. A notice that gets lost leaves a
 // gap in the numbers, which the gates notice by the next heartbeat.
@@ -30,14 +26,17 @@ type notices struct {
 }
 
 // begin and end surround a booking and the telling of it: a commit may happen
-// anywhere between, so that meanwhile no notice may claim a later time.
+// anywhere between, so that meanwhile no notice may claim a later time. A booking of
+// which nobody knows whether it was committed does not end.
 func (n *notices) begin(writer int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.booking == nil {
 		n.booking = map[int]time.Time{}
 	}
-	n.booking[writer] = n.now()
+	if _, undecided := n.booking[writer]; !undecided {
+		n.booking[writer] = n.now()
+	}
 }
 
 func (n *notices) end(writer int) {
@@ -62,6 +61,17 @@ func (n *notices) send(days []ledger.PortDay) {
 	}
 }
 
+// goodbye tells the gates that this consumer has ended, unless it may have committed
+// something that it cannot tell: then it is one that vanished.
+func (n *notices) goodbye() {
+	n.mu.Lock()
+	undecided := len(n.booking) > 0
+	n.mu.Unlock()
+	if !undecided {
+		n.publish(events.TotalsNotice{Last: true})
+	}
+}
+
 func (n *notices) publish(notice events.TotalsNotice) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -77,27 +87,16 @@ func (n *notices) publish(notice events.TotalsNotice) {
 	}
 }
 
-// beat sends a heartbeat every second and measures the backlog.
-func (c *Consumer) beat(ctx context.Context, durable jetstream.Consumer) {
-	tick := time.NewTicker(beatEvery)
+// beat sends a heartbeat every second.
+func (c *Consumer) beat(ctx context.Context) {
+	tick := time.NewTicker(events.HeartbeatEvery)
 	defer tick.Stop()
-	for n := 0; ; n++ {
-		c.notices.publish(events.TotalsNotice{})
-		if n%5 == 0 {
-			c.measureBacklog(ctx, durable)
-		}
+	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+			c.notices.publish(events.TotalsNotice{})
 		}
-	}
-}
-
-func (c *Consumer) measureBacklog(ctx context.Context, durable jetstream.Consumer) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	if info, err := durable.Info(ctx); err == nil {
-		c.metrics.backlog.Set(float64(info.NumPending) + float64(info.NumAckPending))
 	}
 }

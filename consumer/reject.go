@@ -38,7 +38,7 @@ func (c *Consumer) discardAcknowledged(ctx context.Context, part []delivery, out
 	ctx, cancel := context.WithTimeout(ctx, quarantineAck)
 	defer cancel()
 	for n, i := range some {
-		if !acknowledged(ctx, acks[n]) {
+		if !c.copied(ctx, acks[n]) {
 			left = append(left, i)
 			continue
 		}
@@ -49,16 +49,32 @@ func (c *Consumer) discardAcknowledged(ctx context.Context, part []delivery, out
 	return left
 }
 
-func acknowledged(ctx context.Context, ack jetstream.PubAckFuture) bool {
-	if ack == nil {
-		return false
+// copied reports whether the quarantine has the copy that was sent. JetStream's word
+// for it counts only if it stored it now: a duplicate is looked up, and sent without an id
+// unless it is the same event.
+func (c *Consumer) copied(ctx context.Context, future jetstream.PubAckFuture) bool {
+	ack := await(ctx, future)
+	if ack == nil || !ack.Duplicate {
+		return ack != nil
+	}
+	same, err := quarantine.Open(c.js).Holds(ctx, ack.Sequence, future.Msg())
+	if err != nil || same {
+		return same
+	}
+	ack, err = c.js.PublishMsg(ctx, quarantine.WithoutID(future.Msg()), jetstream.WithRetryAttempts(0))
+	return err == nil && !ack.Duplicate
+}
+
+func await(ctx context.Context, future jetstream.PubAckFuture) *jetstream.PubAck {
+	if future == nil {
+		return nil
 	}
 	select {
-	case <-ack.Ok():
-		return true
-	case <-ack.Err():
-		return false
+	case ack := <-future.Ok():
+		return ack
+	case <-future.Err():
+		return nil
 	case <-ctx.Done():
-		return false
+		return nil
 	}
 }

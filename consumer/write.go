@@ -10,29 +10,31 @@ import (
 
 // write books what the queue brings until it is closed. When ctx, the drain
 // deadline, ends, it hands back the rest.
-func (c *Consumer) write(ctx context.Context, writer int, queue <-chan []delivery) {
-	for part := range queue {
-		c.notices.begin(writer)
-		outcomes := c.book(ctx, part)
-		c.notices.end(writer)
-		c.settleAll(ctx, part, outcomes)
+func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
+	for p := range queue {
+		outcomes := c.book(ctx, writer, p)
+		c.settleAll(ctx, p.events, outcomes)
+		c.inFlight.settled(p.flight)
 	}
 }
 
 // book returns one outcome per delivery, committed; nil when ctx ended first.
-func (c *Consumer) book(ctx context.Context, part []delivery) []ledger.Outcome {
+func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcome {
+	c.notices.begin(writer)
+	part := p.events
 	entries := make([]ledger.Entry, 0, len(part))
 	for i := range part {
 		if part[i].refused == nil {
 			entries = append(entries, part[i].entry)
 		}
 	}
-	booking, ok := c.bookUntilDone(ctx, entries)
+	booking, ok := c.bookUntilDone(ctx, p.share, entries)
 	if !ok {
 		return nil
 	}
 	killpoint.Here("after-commit")
 	c.notices.send(booking.Days)
+	c.notices.end(writer)
 
 	outcomes := make([]ledger.Outcome, len(part))
 	next := 0
@@ -49,13 +51,13 @@ func (c *Consumer) book(ctx context.Context, part []delivery) []ledger.Outcome {
 
 // bookUntilDone tries as long as it takes: whatever Postgres suffers from, the
 // events are safe in the stream and booking again is harmless.
-func (c *Consumer) bookUntilDone(ctx context.Context, entries []ledger.Entry) (ledger.Booking, bool) {
+func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entries []ledger.Entry) (ledger.Booking, bool) {
 	for wait := newBackoff(); ; wait.sleep(ctx) {
 		if ctx.Err() != nil {
 			return ledger.Booking{}, false
 		}
 		start := time.Now()
-		booking, err := c.cfg.Ledger.Book(ctx, entries)
+		booking, err := c.cfg.Ledger.BookShare(ctx, share, entries)
 		if err == nil {
 			c.metrics.bookSeconds.Observe(time.Since(start).Seconds())
 			return booking, true
@@ -68,7 +70,6 @@ func (c *Consumer) bookUntilDone(ctx context.Context, entries []ledger.Entry) (l
 // settleAll gives every event of a part its fate. outcomes is nil when nothing
 // is known to be committed.
 func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
-	defer c.inFlight.remove(part)
 	if outcomes == nil {
 		for i := range part {
 			c.settle(&part[i], handBack, "")

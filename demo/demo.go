@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/sourcegraph/conc/pool"
 	"golang.org/x/time/rate"
 
 	"github.com/tidegate/tidegate/events"
@@ -50,7 +50,7 @@ func run(ctx context.Context, nc *nats.Conn, logger *slog.Logger, pace time.Dura
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)
 	}
-	group := pool.New()
+	var group sync.WaitGroup
 	for _, p := range ports {
 		s := &service{
 			port: p, budgets: budgets, pace: pace,

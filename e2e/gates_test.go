@@ -2,22 +2,23 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 func TestReplicasAgree(t *testing.T) {
@@ -41,44 +42,6 @@ func TestReplicasAgree(t *testing.T) {
 				t.Fatal("a gate does not know the budget")
 			}
 		}
-	}
-}
-
-func TestAlertsAreSentOncePerCapAndPeriod(t *testing.T) {
-	t.Parallel()
-	s := start(t, options{gates: 3})
-	var mu sync.Mutex
-	var alerts []events.Alert
-	sub, err := s.nc.Subscribe("ai.alert.>", func(msg *nats.Msg) {
-		var a events.Alert
-		if json.Unmarshal(msg.Data, &a) == nil && msg.Subject == "ai.alert."+a.PortID {
-			mu.Lock()
-			defer mu.Unlock()
-			alerts = append(alerts, a)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = sub.Unsubscribe() }()
-	count := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(alerts)
-	}
-	s.setBudget("p1", 800, 1000, events.PeriodMonth)
-	s.spend("p1", 700, time.Time{})
-	s.spend("p1", 150, time.Time{})
-	s.eventually("the soft cap's alert", func() bool { return count() == 1 })
-	for range 5 {
-		s.spend("p1", 50, time.Time{})
-	}
-	s.eventually("the hard cap's alert", func() bool { return count() == 2 })
-	time.Sleep(300 * time.Millisecond) // a second one would have come by now
-	mu.Lock()
-	defer mu.Unlock()
-	if len(alerts) != 2 || alerts[0].Cap != "soft" || alerts[0].CapTokens != 800 || alerts[1].Cap != "hard" || alerts[1].CapTokens != 1000 || alerts[1].UsedTokens < 1000 {
-		t.Errorf("alerts %+v, want one for each cap", alerts)
 	}
 }
 
@@ -153,8 +116,12 @@ func TestColdGateDoesNotAnswer(t *testing.T) {
 func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
-	var c clock
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: time.Minute, Now: c.now}))
+	cable := lay(t, s.url)
+	behind := must(ledger.Open(t.Context(), ledger.Config{URL: cable.url}))
+	t.Cleanup(behind.Close)
+	var later atomic.Int64
+	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: behind, MaxStale: time.Minute, Now: now}))
 	s.background(g.Run)
 	<-g.Ready()
 	s.setBudget("capped", -1, 1000, events.PeriodMonth)
@@ -162,7 +129,8 @@ func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	if v := s.check("capped", 1); !v.Allowed {
 		t.Fatalf("fresh: %+v", v)
 	}
-	c.set(time.Now().Add(2 * time.Minute)) // to this gate, all it knows is old now
+	cable.cut()
+	later.Store(int64(2 * time.Minute)) // all it knows is old now
 	if v := s.check("capped", 1); v.Allowed || v.Reason != events.ReasonGateStale {
 		t.Errorf("stale, with a hard cap: %+v, want gate_stale", v)
 	}
@@ -192,6 +160,15 @@ func TestFaultsHaveABody(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	for _, c := range []struct{ subject, body, code string }{
+		{"ai.budget.check.p1", `{"estimated_tokns":2000}`, "400"},
+		{"ai.budget.reserve.p1", `{"estimate":2000}`, "400"},
+		{"ai.budget.release.p1", `{"reservation_id":"x","reason":"none"}`, "400"},
+		{"ai.budget.get.p1", `{"by":"day"}`, "400"},
+		{"ai.budget.set.p1", `{"enabled":true,"hard_cap":5}`, "400"},
+		{"ai.budget.usage.p1", `{"dimension":"day"}`, "400"},
+		{"ai.admin.holds", `{"port":"p1"}`, "400"},
+		{"ai.admin.tokens.create", `{"name":"x","permission":["admin.manage_settings"]}`, "400"},
+		{"ai.admin.verify", `{"quick":true}`, "400"},
 		{"ai.budget.check.p1", `nonsense`, "400"},
 		{"ai.budget.check", `{}`, "400"},
 		{"ai.budget.check.p1", `{"port_id":"p2"}`, "400"},
@@ -257,9 +234,9 @@ func TestLossyStreamIsRefused(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	err = c.Run(ctx)
-	var lossy *consumer.LossyStreamError
+	var lossy *stream.LossyError
 	if !errors.As(err, &lossy) {
-		t.Fatalf("Run: %v, want a LossyStreamError", err)
+		t.Fatalf("Run: %v, want a stream.LossyError", err)
 	}
 	for _, want := range []string{"ai.usage.*", "storage", "discard", "max age", "deny purge"} {
 		if !strings.Contains(err.Error(), want) {

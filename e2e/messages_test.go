@@ -89,7 +89,6 @@ func TestEventsOfAMessageAreReplayedOnce(t *testing.T) {
 	for sequence := uint64(2); sequence <= 4; sequence++ {
 		raw := must(stream.GetMsg(t.Context(), sequence))
 		again := &nats.Msg{Subject: raw.Subject, Data: raw.Data, Header: maps.Clone(raw.Header)}
-		again.Header.Del(events.MsgIDHeader)
 		must(s.js.PublishMsg(t.Context(), again))
 	}
 	s.spend("newcomer", 100, time.Time{}) // comes after them
@@ -118,9 +117,7 @@ func TestNestedEventsAreNotTheirNeighbours(t *testing.T) {
 func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	ensureStreams(t, s.js)
 	const ports, each = 40, 300 // more than one writer books
 	var all []events.Usage
 	for i := range ports * each {

@@ -260,7 +260,7 @@ func TestEverySDKCallIsOneLedgerRow(t *testing.T) {
 		used, before := s.booked(c.port), c.requests.Load()
 		s.eventually("the gate knows what the call cost", func() bool { v := s.check(c.port, 0); return v.UsedTokens == used && v.HeldTokens == 0 })
 		s.setBudget(c.port, -1, used, events.PeriodMonth)
-		for _, cfg := range []meter.Config{{CheckOnly: s.client}, {Gate: s.client}} {
+		for _, cfg := range []meter.Config{{Gate: s.client, CheckOnly: true}, {Gate: s.client}} {
 			text, err := c.do(s, t, cfg)
 			var refused *meter.RefusedError
 			if !errors.As(err, &refused) || refused.Verdict.Reason != events.ReasonHardCapReached || c.requests.Load() != before {

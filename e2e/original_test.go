@@ -82,7 +82,7 @@ func TestOriginal_05_SoftCapWarns(t *testing.T) {
 }
 
 // The boundary tests put one event on each side of a period's end and ask on both
-// sides of it, one nanosecond apart, with a database far from UTC.
+// sides of it, one microsecond apart, with a database far from UTC.
 func TestOriginal_06_DayBoundary(t *testing.T) {
 	boundary(t, events.PeriodDay, time.Date(2026, 3, 15, 0, 0, 0, 0, time.UTC))
 }
@@ -95,8 +95,7 @@ func TestOriginal_08_MonthBoundaryAndLeapDay(t *testing.T) {
 	for _, end := range []time.Time{time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)} {
 		boundary(t, events.PeriodMonth, end)
 	}
-	s := start(t, options{})
-	s.clock.set(time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC))
+	s := start(t, options{at: time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC)})
 	s.setBudget("leap", -1, 1000, events.PeriodMonth)
 	s.spend("leap", 600, time.Date(2024, 2, 29, 11, 0, 0, 0, time.UTC))
 	if v := s.check("leap", 0); v.UsedTokens != 600 || !v.ResetsAt.Equal(time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)) {
@@ -107,17 +106,15 @@ func TestOriginal_08_MonthBoundaryAndLeapDay(t *testing.T) {
 func boundary(t *testing.T, period events.Period, end time.Time) {
 	t.Run(end.Format(time.DateOnly), func(t *testing.T) {
 		t.Parallel()
-		s := start(t, options{timezone: "Pacific/Kiritimati"}) // UTC+14
-		before, after := end.Add(-time.Nanosecond), end
-		s.clock.set(before)
+		before, after := end.Add(-time.Microsecond), end
+		s := start(t, options{timezone: "Pacific/Kiritimati", at: before}) // UTC+14
 		s.setBudget("p1", -1, 1000, period)
 		s.spend("p1", 900, end.Add(-time.Millisecond)) // ids hold milliseconds
 		s.spend("p1", 5, end)
-		s.clock.set(before)
 		if v := s.check("p1", 200); v.Allowed || v.UsedTokens != 900 || !v.ResetsAt.Equal(end) {
-			t.Errorf("1 ns before the end: %+v, want 900 used and 200 more refused", v)
+			t.Errorf("1 µs before the end: %+v, want 900 used and 200 more refused", v)
 		}
-		s.clock.set(after)
+		s.clock.Stop(after)
 		if v := s.check("p1", 200); !v.Allowed || v.UsedTokens != 5 || !v.PeriodStart.Equal(end) {
 			t.Errorf("at the end: %+v, want a new period with 5 used", v)
 		}

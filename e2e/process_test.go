@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -15,6 +16,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -98,6 +102,17 @@ func (p *process) awaitReady() {
 	p.t.Fatalf("the process did not get ready:\n%s", p.out)
 }
 
+// readiness is what /readyz says, "" if nothing.
+func (p *process) readiness() string {
+	resp, err := http.Get("http://" + p.http + "/readyz")
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return string(body)
+}
+
 // tidegate runs a client command and returns its output and exit code.
 func tidegate(t testing.TB, binary, natsURL string, args ...string) (string, int) {
 	t.Helper()
@@ -120,6 +135,9 @@ func TestFreshStart(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
 	p.awaitReady()
+	for end := time.Now().Add(5 * time.Second); !strings.Contains(p.out.String(), "More:") && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond) // it is printed, and on its way through a pipe
+	}
 	for _, want := range []string{url, "http://" + p.http, "private cluster", "embedded", "budget set p1", "pub ai.usage.p1", "req ai.budget.check.p1"} {
 		if !strings.Contains(p.out.String(), want) {
 			t.Errorf("the screen lacks %q:\n%s", want, p.out)
@@ -184,6 +202,35 @@ func TestFreshStart(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
+
+	// Whoever pauses the durable is told what comes of it.
+	js := must(jetstream.New(must(events.Connect(url))))
+	defer js.Conn().Close()
+	must(js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	for range 3 { // the first may still be taken
+		must(js.Publish(t.Context(), "ai.usage.p1", []byte(`{"feature":"ocr","provider":"openai","model":"gpt-5-mini"}`)))
+	}
+	var readyz struct {
+		Ready    bool              `json:"ready"`
+		Checks   map[string]string `json:"checks"`
+		Messages int               `json:"backlog_messages"`
+		OldestAt time.Time         `json:"backlog_oldest_at"`
+	}
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(readyz.Checks["backlog"], "paused") || readyz.Messages < 2; time.Sleep(50 * time.Millisecond) {
+		resp := must(http.Get("http://" + p.http + "/readyz"))
+		err := json.NewDecoder(resp.Body).Decode(&readyz)
+		resp.Body.Close()
+		if err != nil || time.Now().After(end) {
+			t.Fatalf("/readyz with a paused durable: %+v, %v", readyz, err)
+		}
+	}
+	if readyz.Ready || time.Since(readyz.OldestAt) > time.Minute {
+		t.Errorf("/readyz with a paused durable: %+v", readyz)
+	}
+	if out := cli(0, "verify"); !strings.Contains(out, "wait to be booked, the oldest for") || strings.Contains(out, "gates agree\n") && !strings.Contains(out, "of what is booked") {
+		t.Errorf("verify with a paused durable: %s", out)
+	}
+	must(js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 
 	// SIGTERM: a clean stop, and everything is there after the next start.
 	p.signal(syscall.SIGTERM)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 )
@@ -40,9 +39,7 @@ const plain = `"feature":"ocr","provider":"openai","model":"m","input_tokens":1`
 func TestBatchWithBadEvents(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	if err := consumer.EnsureStreams(t.Context(), s.js, 1); err != nil {
-		t.Fatal(err)
-	}
+	ensureStreams(t, s.js)
 	twice := events.NewUUIDv7(time.Now()).String()
 	bad := []struct{ reason, subject, body string }{
 		{"malformed", "ai.usage.p1", "\xff\x00 not JSON"},
@@ -137,7 +134,6 @@ func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
 	for name, values := range raw.Header {
 		replayed.Header[name] = values
 	}
-	replayed.Header.Del(events.MsgIDHeader)
 	if _, err := s.js.PublishMsg(t.Context(), replayed); err != nil {
 		t.Fatal(err)
 	}

@@ -267,7 +267,7 @@ func TestScanWithoutPostgres(t *testing.T) {
 	if err := migrations.Apply(t.Context(), pg.URL()); err != nil {
 		t.Fatal(err)
 	}
-	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), clock: &clock{}}
+	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
 	s.js = must(jetstream.New(s.nc))
 	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))

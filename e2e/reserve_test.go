@@ -3,6 +3,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -104,6 +105,11 @@ func TestReserveIsIdempotentByKey(t *testing.T) {
 	}
 	if other := s.reserve(events.ReserveRequest{PortID: "p2", EstimatedTokens: 60, IdempotencyKey: "k"}); !other.Allowed || ids[other.ReservationID] != 0 {
 		t.Errorf("another port with the same key: %+v, want a hold of its own", other.Verdict)
+	}
+	var fault *events.ServiceError
+	_, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 61, IdempotencyKey: "k"})
+	if !errors.Is(err, events.ErrConflict) || !errors.As(err, &fault) || fault.Code != 409 || !strings.Contains(fault.Description, `"estimated_tokens":60`) || !strings.Contains(fault.Description, `"estimated_tokens":61`) {
+		t.Errorf("the same key with another estimate: %v, want a conflict that names both", err)
 	}
 }
 

@@ -172,7 +172,7 @@ func TestAStoppedGateGivesItsSlicesBack(t *testing.T) {
 	if held := s.held("p1"); held != 10 {
 		t.Errorf("%d held after the gate has stopped, want 10", held)
 	}
-	r := must(s.ledger.Holds(t.Context(), "p1"))
+	r := must(s.ops.Holds(t.Context(), "p1"))
 	if len(r.Live) != 1 || r.Live[0].Holds != 1 || r.Live[0].Tokens != 10 || r.Live[0].Service != "test" || r.Live[0].Feature != "ocr" {
 		t.Errorf("holds: %+v, want the one of test for ocr", r.Live)
 	}

@@ -74,9 +74,9 @@ func (r CheckRequest) Validate() error {
 // why, how much is left and when the period rolls over.
 type Verdict struct {
 	Allowed         bool          `json:"allowed"`
-	Reason          RefusalReason `json:"reason"` // "" when allowed
-	SoftCapWarning  bool          `json:"soft_cap_warning"`
-	Enabled         bool          `json:"enabled"` // false: no budget binds this port
+	Reason          RefusalReason `json:"reason"`           // "" when allowed
+	SoftCapWarning  bool          `json:"soft_cap_warning"` // used + held + what was asked reach the soft cap, allowed or not
+	Enabled         bool          `json:"enabled"`          // false: no budget binds this port
 	Period          Period        `json:"period"`
 	PeriodStart     time.Time     `json:"period_start"`
 	ResetsAt        time.Time     `json:"resets_at"`
@@ -86,6 +86,10 @@ type Verdict struct {
 	HardCapTokens   *int64        `json:"hard_cap_tokens"`
 	RemainingTokens *int64        `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
 	AsOf            time.Time     `json:"as_of"`            // every commit up to then is counted
+
+	// Backlog answers a check while something has been waiting to be booked for longer
+	// than a second. These tokens are spent, and counted nowhere yet.
+	Backlog
 
 	// The rest answers a reserve that was allowed. UsedTokens, HeldTokens and
 	// RemainingTokens then count the new hold too.
@@ -112,6 +116,7 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 	b = appendCap(b, `,"hard_cap_tokens":`, v.HardCapTokens)
 	b = appendCap(b, `,"remaining_tokens":`, v.RemainingTokens)
 	b = appendTime(b, `,"as_of":`, v.AsOf)
+	b = v.Backlog.appendJSON(b)
 	if v.ReservationID != "" {
 		b = append(b, `,"reservation_id":`...)
 		b = appendQuoted(b, v.ReservationID)
@@ -157,6 +162,11 @@ func (r SetRequest) Budget() Budget {
 	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, UpdatedBy: r.UpdatedBy}
 }
 
+// GetRequest asks for a port's budget.
+type GetRequest struct {
+	PortID string `json:"port_id,omitempty"`
+}
+
 // Dimension is what a usage report is broken down by.
 type Dimension string
 
@@ -173,22 +183,48 @@ func (d Dimension) Valid() bool {
 	return d == ByFeature || d == ByModel || d == ByUser || d == ByDay
 }
 
-// ReportRequest asks for a port's usage in the current period of its budget.
+// How many shares a page of a report has, unless the request says otherwise, and at most.
+const (
+	DefaultReportLimit = 500
+	MaxReportLimit     = 1000
+)
+
+// ReportRequest asks for a page of a port's usage in the current period of its budget.
 type ReportRequest struct {
 	PortID string    `json:"port_id,omitempty"`
-	By     Dimension `json:"by,omitempty"` // default feature
+	By     Dimension `json:"by,omitempty"`    // default feature
+	Limit  int       `json:"limit,omitzero"`  // how many shares at most; default 500, at most 1,000
+	After  string    `json:"after,omitempty"` // the Next of the page before
 }
 
-// Report is a port's usage in one period, broken down by one dimension.
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r ReportRequest) Validate() error {
+	if err := checkPort(r.PortID); err != nil {
+		return err
+	}
+	if r.By != "" && !r.By.Valid() {
+		return invalid("by", r.By, "must be feature, model, user or day")
+	}
+	if r.Limit < 0 || r.Limit > MaxReportLimit {
+		return invalid("limit", int64(r.Limit), fmt.Sprintf("must be a whole number from 1 to %d, or be left out for %d", MaxReportLimit, DefaultReportLimit))
+	}
+	return checkText("after", r.After, maxUserChars+maxNumberChars, false)
+}
+
+const maxNumberChars = 21 // a number and the colon behind it
+
+// Report is a page of a port's usage in one period, broken down by one dimension.
 type Report struct {
 	PortID      string    `json:"port_id"`
 	Period      Period    `json:"period"`
 	PeriodStart time.Time `json:"period_start"`
 	ResetsAt    time.Time `json:"resets_at"`
-	UsedTokens  int64     `json:"used_tokens"`
-	Requests    int64     `json:"requests"`
+	UsedTokens  int64     `json:"used_tokens"` // of all pages
+	Requests    int64     `json:"requests"`    // of all pages
 	Dimension   Dimension `json:"dimension"`
-	By          []Share   `json:"by"` // most tokens first; days in order
+	By          []Share   `json:"by"`             // most tokens first; days in order
+	More        bool      `json:"more"`           // there are more: Next is the next page's After
+	Next        string    `json:"next,omitempty"` // "" on the last page
 	AsOf        time.Time `json:"as_of"`
 }
 
@@ -203,17 +239,15 @@ type Share struct {
 }
 
 // DecodeRequest reads a request that arrived on subject (base or base.<port>)
-// into one of the request types and returns the port it is for. An empty payload
-// is an empty request. Every error is a [*FieldError].
+// into one of the request types, as [DecodeStrict] does, and returns the port it is
+// for. Every error is a [*FieldError].
 func DecodeRequest(base, subject string, payload []byte, into any) (port string, err error) {
 	subjectPort, ok := SubjectPort(base, subject)
 	if !ok {
 		return "", refuse(ReasonInvalidField, "subject", subject, "must be "+base+" or "+base+".<port>, the port being 1 to 64 of A-Z a-z 0-9 _ -")
 	}
-	if len(payload) > 0 {
-		if err := decode(payload, into); err != nil {
-			return "", err
-		}
+	if err := DecodeStrict(payload, into); err != nil {
+		return "", err
 	}
 	named := portField(into)
 	switch {
@@ -229,6 +263,8 @@ func DecodeRequest(base, subject string, payload []byte, into any) (port string,
 func portField(request any) *string {
 	switch r := request.(type) {
 	case *CheckRequest:
+		return &r.PortID
+	case *GetRequest:
 		return &r.PortID
 	case *SetRequest:
 		return &r.PortID

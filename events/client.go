@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strconv"
 	"time"
 
@@ -37,6 +38,9 @@ type ClientConfig struct {
 
 // Client asks the budget gate. Its methods may be called from any goroutine. It
 // holds nothing that must be closed; the connection stays the caller's.
+//
+// A gate that has no room (503) is asked again until the deadline, unless what was
+// asked may have been done and must not be done twice.
 //
 // Every request goes to the subject that names the port, so a user whose NATS
 // permissions cover one port can ask about that port only.
@@ -90,7 +94,7 @@ func (c *Client) Check(ctx context.Context, r CheckRequest) (Verdict, error) {
 	port := r.PortID
 	r.PortID = "" // the subject says it
 	var v Verdict
-	if err := c.ask(ctx, SubjectCheck, port, r, &v); err != nil {
+	if err := c.ask(ctx, question{base: SubjectCheck, repeatable: true}, port, r, &v); err != nil {
 		return c.undecided(err), err
 	}
 	return v, nil
@@ -105,18 +109,19 @@ func (c *Client) undecided(err error) Verdict {
 	return v
 }
 
-// Get returns a port's budget. A port without one has Version 0.
+// Get returns a port's budget as it is stored. A port without one has Version 0.
+// While Postgres is away the error is [ErrUnavailable].
 func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 	var b Budget
 	if err := checkPort(port); err != nil {
 		return b, err
 	}
-	err := c.ask(ctx, SubjectBudgetGet, port, struct{}{}, &b)
+	err := c.ask(ctx, question{base: SubjectBudgetGet, repeatable: true, waits: true}, port, struct{}{}, &b)
 	return b, err
 }
 
 // Set stores a budget and returns it with its new version. The error is
-// [ErrConflict] when r.IfVersion is not the stored version. After
+// [ErrConflict] when r.IfVersion is not the stored version: [Client.Change] begins again then. After
 // [ErrUnavailable] the budget may have been stored or not: only the answer is
 // known to be missing.
 func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
@@ -129,30 +134,73 @@ func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
 	}
 	port := r.PortID
 	r.PortID = ""
-	err := c.ask(ctx, SubjectBudgetSet, port, r, &b)
+	err := c.ask(ctx, question{base: SubjectBudgetSet, waits: true}, port, r, &b)
 	return b, err
 }
 
-// Usage returns a port's usage in the current period of its budget.
+// changeTries is how often [Client.Change] begins. Of callers that change one budget at
+// the same moment one gets through in each round.
+const changeTries = 8
+
+// Change reads a port's budget, lets edit change it and stores it, unless somebody else
+// stored another one in between: then it begins again with that one, at most 8 times in
+// all, and at last says [ErrConflict] and has stored nothing. So edit may run several
+// times; b.Version is 0 where nothing is stored yet, and edit says in b.UpdatedBy who it
+// is. The other errors are those of [Client.Get] and [Client.Set].
+func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) (Budget, error) {
+	for range changeTries {
+		b, err := c.Get(ctx, port)
+		if err != nil {
+			return Budget{}, err
+		}
+		version := b.Version
+		b.UpdatedBy = ""
+		edit(&b)
+		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
+			Period: b.Period, IfVersion: &version, UpdatedBy: b.UpdatedBy})
+		if !errors.Is(err, ErrConflict) {
+			return b, err
+		}
+	}
+	return Budget{}, fmt.Errorf("events: somebody else changed the budget of %s each of the %d times that it was read and changed here, so nothing is stored; try again: %w",
+		port, changeTries, ErrConflict)
+}
+
+// Usage returns a page of a port's usage in the current period of its budget. While
+// Report.More, ask again with After = Report.Next for the next one. Pages are not of one
+// moment: what grows meanwhile may move from a page to come to one that was read.
 func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
 	var report Report
-	if err := checkPort(r.PortID); err != nil {
+	if err := r.Validate(); err != nil {
 		return report, err
-	}
-	if r.By != "" && !r.By.Valid() {
-		return report, invalid("by", r.By, "must be feature, model, user or day")
 	}
 	port := r.PortID
 	r.PortID = ""
-	err := c.ask(ctx, SubjectReport, port, r, &report)
+	err := c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, &report)
 	return report, err
 }
 
-// ask does one request and reply. It does not wait for a lost connection to come
-// back: an outage must not add the timeout to every AI call, and a request left
-// in nats.go's buffer would be asked long after its caller gave up.
-func (c *Client) ask(ctx context.Context, base, port string, request, reply any) error {
-	subject := Subject(base, port)
+// question is a kind of request.
+type question struct {
+	base       string
+	repeatable bool // asking twice is as good as asking once
+	waits      bool // the gate may let it wait, and is told for how long it may
+}
+
+// How long [Client.ask] waits before it asks again, at first and at most.
+const (
+	askAgainAfter  = 10 * time.Millisecond
+	askAgainAtMost = 250 * time.Millisecond
+)
+
+// ask asks until it has an answer. A gate that is too busy (503) is asked again within
+// the deadline, unless what was asked may have been done and must not be done twice.
+//
+// It does not wait for a lost connection to come back: an outage must not add the
+// timeout to every AI call, and a request left in nats.go's buffer would be asked long
+// after its caller gave up.
+func (c *Client) ask(ctx context.Context, q question, port string, request, reply any) error {
+	subject := Subject(q.base, port)
 	payload, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("events: encoding a request to %s: %w", subject, err)
@@ -160,28 +208,54 @@ func (c *Client) ask(ctx context.Context, base, port string, request, reply any)
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return fmt.Errorf("events: asking %s: %w", subject, err)
 	}
-	if !c.nc.IsConnected() {
-		return unavailable(subject, errNotConnected)
-	}
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
+	var busy *ServiceError
+	for pause := askAgainAfter; ; pause = min(2*pause, askAgainAtMost) {
+		answer, err := c.request(ctx, subject, payload, q.waits)
+		if busy != nil && errors.Is(err, context.DeadlineExceeded) {
+			return busy // it says more
+		}
+		if !errors.As(err, &busy) || busy.Code != 503 || !busy.TryAgain && !q.repeatable {
+			if err == nil {
+				err = json.Unmarshal(answer, reply)
+				if err != nil {
+					err = fmt.Errorf("events: %s answered something else than its contract: %w", subject, err)
+				}
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return fmt.Errorf("events: asking %s: %w", subject, ctx.Err())
+			}
+			return busy
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// request does one request and reply.
+func (c *Client) request(ctx context.Context, subject string, payload []byte, waits bool) ([]byte, error) {
+	if !c.nc.IsConnected() {
+		return nil, unavailable(subject, errNotConnected)
+	}
+	request := &nats.Msg{Subject: subject, Data: payload}
+	if deadline, ok := ctx.Deadline(); ok && waits {
+		request.Header = nats.Header{TimeoutHeader: {strconv.FormatInt(max(time.Until(deadline).Milliseconds(), 1), 10)}}
+	}
 	lastError := c.nc.LastError()
-	msg, err := c.nc.RequestWithContext(ctx, subject, payload)
+	msg, err := c.nc.RequestMsgWithContext(ctx, request)
 	switch {
 	case errors.Is(err, context.Canceled):
-		return fmt.Errorf("events: asking %s: %w", subject, err)
+		return nil, fmt.Errorf("events: asking %s: %w", subject, err)
 	case err != nil && violation(c.nc, lastError, subject):
-		return unavailable(subject, ErrNotPermitted)
+		return nil, unavailable(subject, ErrNotPermitted)
 	case err != nil:
-		return unavailable(subject, err)
+		return nil, unavailable(subject, err)
 	}
-	if err := serviceError(subject, msg); err != nil {
-		return err
-	}
-	if err := json.Unmarshal(msg.Data, reply); err != nil {
-		return fmt.Errorf("events: %s answered something else than its contract: %w", subject, err)
-	}
-	return nil
+	return msg.Data, serviceError(subject, msg)
 }
 
 // serviceError reads the fault that a NATS micro service puts into the headers.
@@ -194,5 +268,5 @@ func serviceError(subject string, msg *nats.Msg) error {
 	if err != nil {
 		n = 500
 	}
-	return &ServiceError{Code: n, Description: msg.Header.Get("Nats-Service-Error"), Subject: subject}
+	return &ServiceError{Code: n, Description: msg.Header.Get("Nats-Service-Error"), Subject: subject, TryAgain: msg.Header.Get(TryAgainHeader) == "true"}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"golang.org/x/time/rate"
+
+	"github.com/tidegate/tidegate/internal/dsn"
 )
 
 // Connect connects to NATS the way every Tidegate program does; opts come last
@@ -24,9 +25,12 @@ import (
 // the options and never that no server is there, except with
 // nats.RetryOnFailedConnect(false), which suits tools that should fail at once.
 func Connect(servers string, opts ...nats.Option) (*nats.Conn, error) {
+	if err := dsn.CheckList(servers); err != nil {
+		return nil, fmt.Errorf("events: connecting to NATS: %w", err)
+	}
 	nc, err := nats.Connect(servers, append(connectOptions(), opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("events: connecting to NATS at %s: %w", redact(servers), err)
+		return nil, fmt.Errorf("events: connecting to NATS at %s: %w", dsn.Redact(servers), err)
 	}
 	return nc, nil
 }
@@ -43,19 +47,6 @@ func violation(nc *nats.Conn, lastError error, subject string) bool {
 // PortInbox makes a connection expect its replies below _INBOX.<port>, for users
 // whose permissions allow them to subscribe there only.
 func PortInbox(port string) nats.Option { return nats.CustomInboxPrefix("_INBOX." + port) }
-
-// redact hides passwords; url may be a list.
-func redact(list string) string {
-	parts := strings.Split(list, ",")
-	for i, part := range parts {
-		u, err := url.Parse(strings.TrimSpace(part))
-		if err != nil {
-			return "(an address that cannot be parsed)"
-		}
-		parts[i] = u.Redacted()
-	}
-	return strings.Join(parts, ",")
-}
 
 func connectOptions() []nats.Option {
 	failed := rate.Sometimes{Interval: logEvery}
@@ -77,7 +68,7 @@ func connectOptions() []nats.Option {
 			}
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
-			slog.Info("connected to NATS again", "server", nc.ConnectedUrlRedacted())
+			slog.Info("connected to NATS again", "server", dsn.Redact(nc.ConnectedUrl()))
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			failed.Do(func() { slog.Warn("NATS cannot be reached, trying on", "error", err) })

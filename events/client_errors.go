@@ -9,15 +9,17 @@ import (
 // too long, or there is no connection to NATS. Trying again later may help.
 var ErrUnavailable = errors.New("the budget gate is unavailable")
 
-// ErrConflict says that a budget was changed by somebody else in between: read it
-// again and decide anew.
-var ErrConflict = errors.New("the stored version is another one")
+// ErrConflict says that what is stored is not what the request goes by. A budget was
+// changed by somebody else in between: read it again and decide anew. Or an idempotency
+// key holds tokens for another request.
+var ErrConflict = errors.New("what is stored is not what the request goes by")
 
 // ServiceError is a fault that the gate reports, as opposed to a refusal.
 type ServiceError struct {
-	Code        int // 400 bad request, 404 unknown, 409 conflict, 503 not ready
+	Code        int // 400 bad request, 404 unknown, 409 conflict, 413 the answer is too large, 503 not ready
 	Description string
 	Subject     string // what was asked
+	TryAgain    bool   // nothing was done: the same may be asked again
 }
 
 func (e *ServiceError) Error() string {

@@ -53,3 +53,17 @@ func TestConnect_ToolsCanFailAtOnce(t *testing.T) {
 		t.Errorf("want the address without the password: %v", err)
 	}
 }
+
+// A password that is not written as a URL wants it reaches neither the error nor, by way
+// of the parser's own words, a log.
+func TestConnect_APasswordThatIsNotEscaped(t *testing.T) {
+	for _, url := range []string{"nats://svc:sec/ret@127.0.0.1:4222", "nats://svc:12/secret@127.0.0.1:4222", "nats://svc:sec%ret@127.0.0.1", "nats://svc:sec,ret@127.0.0.1"} {
+		nc, err := events.Connect(url)
+		if err == nil {
+			nc.Close()
+			t.Errorf("%s was taken for an address", url)
+		} else if strings.Contains(err.Error(), "sec") || strings.Contains(err.Error(), "ret") || !strings.Contains(err.Error(), "%2F") {
+			t.Errorf("want the address without the password, and how to write it: %v", err)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"reflect"
 	"strings"
 	"time"
 
@@ -135,10 +136,14 @@ func decode(payload []byte, into any) error {
 	if len(payload) > MaxPayloadBytes {
 		return tooLargePayload(payload)
 	}
-	err := json.Unmarshal(payload, into)
-	if err == nil {
-		return nil
+	if err := json.Unmarshal(payload, into); err != nil {
+		return explained(payload, err)
 	}
+	return nil
+}
+
+// explained says what the decoder found wrong with a payload.
+func explained(payload []byte, err error) *FieldError {
 	var sem *json.SemanticError
 	if errors.As(err, &sem) && sem.JSONPointer != "" {
 		field := strings.ReplaceAll(strings.TrimPrefix(string(sem.JSONPointer), "/"), "/", ".")
@@ -174,18 +179,24 @@ func valueAt(payload []byte, pointer jsontext.Pointer) string {
 }
 
 func wanted(e *json.SemanticError) string {
-	if e.GoType == nil {
+	t := e.GoType
+	if t == nil {
 		return "of another type"
 	}
-	switch name := e.GoType.String(); {
-	case name == "time.Time":
+	if t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch kind := t.Kind(); {
+	case t == reflect.TypeFor[time.Time]():
 		return "a time like 2026-11-23T15:30:06Z (RFC 3339)"
-	case strings.HasSuffix(name, "int64"):
-		return "a whole number"
-	case strings.HasSuffix(name, "bool"):
-		return "true or false"
-	case strings.HasSuffix(name, "Details"):
+	case kind == reflect.Struct:
 		return "a JSON object"
+	case kind == reflect.Slice:
+		return "a list"
+	case kind == reflect.Bool:
+		return "true or false"
+	case reflect.Int <= kind && kind <= reflect.Uint64:
+		return "a whole number"
 	default:
 		return "a string"
 	}

@@ -59,8 +59,10 @@ func TestDecodeUsage_Accepts(t *testing.T) {
 		"details up to what they are of": {"ai.usage.p1", `{"feature":"ocr","provider":"x","model":"y","input_tokens":5,"output_tokens":2,"details":{"cache_read_input_tokens":2,"cache_write_input_tokens":3,"reasoning_output_tokens":2}}`, func(u *events.Usage) {
 			u.InputTokens, u.OutputTokens, u.Details = 5, 2, events.Details{CacheReadInputTokens: 2, CacheWriteInputTokens: 3, ReasoningOutputTokens: 2}
 		}},
-		"the longest port":                  {"ai.usage." + strings.Repeat("P", 64), `{"feature":"ocr","provider":"x","model":"y"}`, func(u *events.Usage) { u.PortID = strings.Repeat("P", 64) }},
-		"an id that is no UUID":             {"ai.usage.p1", `{"id":"row 17","feature":"ocr","provider":"x","model":"y"}`, func(u *events.Usage) { u.ID = "row 17" }},
+		"the longest port": {"ai.usage." + strings.Repeat("P", 64), `{"feature":"ocr","provider":"x","model":"y"}`, func(u *events.Usage) { u.PortID = strings.Repeat("P", 64) }},
+		"an id that is no UUID": {"ai.usage.p1", `{"id":"row 17","occurred_at":"2026-11-23T15:30:06Z","feature":"ocr","provider":"x","model":"y"}`, func(u *events.Usage) {
+			u.ID, u.OccurredAt = "row 17", time.Date(2026, 11, 23, 15, 30, 6, 0, time.UTC)
+		}},
 		"a payload of the largest size":     {"ai.usage.p1", `{"feature":"ocr","provider":"x","model":"y","pad":"` + strings.Repeat("x", 16384-53) + `"}`, nil},
 		"whole numbers written differently": {"ai.usage.p1", `{"feature":"ocr","provider":"x","model":"y","input_tokens":0}`, nil},
 	} {
@@ -100,6 +102,7 @@ func TestDecodeUsage_Refuses(t *testing.T) {
 		"another port":            {"ai.usage.p2", whole, events.ReasonPortMismatch, "port_id", `"p1"`, "names port p2"},
 		"another port by case":    {"ai.usage.P1", whole, events.ReasonPortMismatch, "port_id", `"p1"`, "names port P1"},
 		"too large":               {"ai.usage.p1", with(`"pad":"` + long(16384) + `"`), events.ReasonTooLarge, "payload bytes", "16437", "at most 16384"},
+		"an id without a time":    {"ai.usage.p1", with(`"id":"row 17"`), events.ReasonInvalidField, "occurred_at", `""`, "beside an id that is not a UUIDv7: the time of the call, the same whenever"},
 		"version 2":               {"ai.usage.p1", with(`"v":2`), events.ReasonUnknownVersion, "v", "2", "version 1"},
 		"version 0":               {"ai.usage.p1", with(`"v":0`), events.ReasonUnknownVersion, "v", "0", "version 1"},
 
@@ -362,9 +365,6 @@ func TestSubjects(t *testing.T) {
 		}
 	}
 	if got := events.Subject(events.SubjectCheck, "p1"); got != "ai.budget.check.p1" {
-		t.Error(got)
-	}
-	if got := events.MsgID("p1", "x"); got != "p1:x" {
 		t.Error(got)
 	}
 }

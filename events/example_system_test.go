@@ -50,6 +50,19 @@ func exampleSystem() (url string, stop func()) {
 			ResetsAt: start.AddDate(0, 1, 0), UsedTokens: hard - left, HardCapTokens: &hard, RemainingTokens: &left}
 		must(r.Respond(v.AppendJSON(nil)))
 	})
+	must(svc.AddEndpoint("reserve", micro.HandlerFunc(func(r micro.Request) {
+		var request events.ReserveRequest
+		_, err := events.DecodeRequest(events.SubjectReserve, r.Subject(), r.Data(), &request)
+		must(err)
+		v := events.Verdict{Allowed: request.EstimatedTokens <= left, Enabled: true, Period: events.PeriodMonth, PeriodStart: start,
+			ResetsAt: start.AddDate(0, 1, 0), HardCapTokens: &hard, RemainingTokens: &left}
+		if v.Allowed {
+			v.ReservationID, v.GrantedTokens = "a-hold", request.EstimatedTokens
+		} else {
+			v.Reason = events.ReasonEstimateExceedsHardCap
+		}
+		must(r.Respond(v.AppendJSON(nil)))
+	}), micro.WithEndpointSubject(events.SubjectReserve+".*")))
 	answer(events.SubjectBudgetGet, func(r micro.Request) {
 		must(r.RespondJSON(events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodMonth, Version: version.Load()}))
 	})
@@ -72,6 +85,18 @@ func exampleSystem() (url string, stop func()) {
 		srv.WaitForShutdown()
 		os.RemoveAll(dir)
 	}
+}
+
+// exampleStored is how many messages the usage stream holds.
+func exampleStored(url string) uint64 {
+	nc, err := events.Connect(url)
+	must(err)
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	must(err)
+	stream, err := js.Stream(context.Background(), events.UsageStream)
+	must(err)
+	return stream.CachedInfo().State.Msgs
 }
 
 func must(err error) {

@@ -20,6 +20,7 @@ var seeds = []string{
 	`{"feature":"ocr","provider":"x","model":"y","details":{"cache_read_input_tokens":9223372036854775807}}`,
 	`{"port_id":"p1","estimated_tokens":2000,"feature":"ocr"}`, `{"enabled":true,"hard_cap_tokens":1,"if_version":0}`, `{"by":"day"}`,
 	`{"estimated_tokens":2000,"ttl_seconds":60,"idempotency_key":"k","accept_less":true}`, `{"reservation_id":"r"}`,
+	`{"estimated_tokns":1}`, `{"x":null,"\n":null,"by":"day"}`, `{"x":null`, `{"version":4}`,
 }
 
 // What decodes encodes to something that decodes to the same; what does not is

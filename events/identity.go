@@ -73,7 +73,7 @@ func identify(u Usage, arrival Arrival) (Identity, error) {
 	}
 	if u.ID != "" {
 		if u.OccurredAt.IsZero() {
-			return Identity{}, refuse(ReasonInvalidField, "occurred_at", "", "is required beside an id that is not a UUIDv7")
+			return Identity{}, needsTime()
 		}
 		return derive(u.OccurredAt, "id", u.PortID, u.ID)
 	}
@@ -88,6 +88,11 @@ func identify(u Usage, arrival Arrival) (Identity, error) {
 		key = binary.BigEndian.AppendUint64(key, uint64(arrival.Place))
 	}
 	return derive(at, "arrival", u.PortID, string(key))
+}
+
+// needsTime refuses a text id by itself: the identity is derived from both.
+func needsTime() *FieldError {
+	return invalid("occurred_at", "", "is required beside an id that is not a UUIDv7: the time of the call, the same whenever the event is sent again")
 }
 
 // derive builds a UUIDv7 whose random bits are a hash, so that the same event

@@ -84,7 +84,7 @@ func usageStream(t testing.TB, nc *nats.Conn, change ...func(*jetstream.StreamCo
 	cfg := jetstream.StreamConfig{
 		Name: events.UsageStream, Subjects: []string{events.SubjectUsage, events.SubjectUsage + ".*"},
 		Storage: jetstream.FileStorage, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardNew,
-		AllowAtomicPublish: true, Duplicates: 2 * time.Minute, DenyPurge: true,
+		AllowAtomicPublish: true, Duplicates: 100 * time.Millisecond, DenyPurge: true,
 	}
 	for _, c := range change {
 		c(&cfg)

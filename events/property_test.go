@@ -46,7 +46,7 @@ var validUsage = rapid.Custom(func(t *rapid.T) events.Usage {
 		MeasuredBy:    rapid.SampledFrom([]events.MeasuredBy{events.MeasuredByProvider, events.MeasuredByPartial, events.MeasuredByEstimate}).Draw(t, "measure"),
 		Status:        rapid.SampledFrom([]events.Status{events.StatusOK, events.StatusPartial, events.StatusError}).Draw(t, "status"),
 	}
-	if rapid.Bool().Draw(t, "with time") {
+	if rapid.Bool().Draw(t, "with time") || u.ID != "" {
 		ms := rapid.Int64Range(1, 253402300799_999).Draw(t, "ms") // up to the year 9999
 		zone := time.FixedZone("", rapid.IntRange(-14*60, 14*60).Draw(t, "zone")*60)
 		u.OccurredAt = time.UnixMilli(ms).In(zone)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,7 +46,8 @@ type PublisherConfig struct {
 	// Linger is how long a batch that is not full waits for more, default 5 ms.
 	Linger time.Duration
 	// AckTimeout is how long JetStream may take to acknowledge, default 5 s. Then
-	// the same events are published again, with the same ids.
+	// the same events are published again, with the same ids: should JetStream have
+	// stored them, it stores them once more, and the ledger books them once.
 	AckTimeout time.Duration
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().
 	Logger *slog.Logger
@@ -84,7 +86,15 @@ func (c PublisherConfig) withDefaults() (PublisherConfig, error) {
 // Order: events that one goroutine records reach the stream in that order as long
 // as nothing has to be published again. Across an interruption they may change
 // places. Nothing in Tidegate depends on it: an event's id says when it happened.
-type Publisher struct {
+//
+// A publisher that nobody holds any more goes on until all its events are
+// acknowledged, and logs that it was not closed. A process that ends by os.Exit or by
+// a signal that it does not handle can say nothing: its last events are lost.
+type Publisher struct{ *outlet }
+
+// outlet is what a Publisher and its loop share: the loop must not hold the caller's
+// own Publisher, or nobody would notice that the caller has dropped it.
+type outlet struct {
 	cfg PublisherConfig
 	nc  *nats.Conn
 	js  jetstream.JetStream
@@ -107,19 +117,18 @@ type Publisher struct {
 	done       chan struct{} // closed when the loop has ended
 	singlesTil atomic.Int64  // Unix ns until which the stream is taken to refuse atomic batches
 
-	logDrops, logInvalid, logRetry, logRefused rate.Sometimes
+	logDrops, logLate, logInvalid, logRetry, logRefused rate.Sometimes
 }
 
 // Stats are counts since the publisher began, of single events. At any moment
 // Recorded = Published + Dropped + Pending.
 type Stats struct {
-	Recorded   uint64 // handed to Record or Publish
-	Published  uint64 // acknowledged by JetStream
-	Duplicates uint64 // of those, the ones JetStream had already: ids sent again
-	Dropped    uint64 // given up: buffer full, closed, no legal port, too large, or Publish returned an error
-	Invalid    uint64 // broke the contract; with a legal port they are published all the same, for the quarantine
-	Retries    uint64 // publishes of an event after its first
-	Pending    uint64 // waiting to be acknowledged
+	Recorded  uint64 // handed to Record or Publish
+	Published uint64 // acknowledged by JetStream
+	Dropped   uint64 // given up: buffer full, closed, no legal port, too large, or Publish returned an error
+	Invalid   uint64 // broke the contract; with a legal port they are published all the same, for the quarantine
+	Retries   uint64 // publishes of an event after its first
+	Pending   uint64 // waiting to be acknowledged
 }
 
 // NewPublisher starts a publisher on nc, which stays the caller's to close, after
@@ -137,7 +146,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		return nil, fmt.Errorf("events: NewPublisher: %w", err)
 	}
 	life, stop := context.WithCancel(context.Background())
-	p := &Publisher{
+	p := &Publisher{&outlet{
 		cfg: cfg, nc: nc, js: js,
 		queue:    newRing(cfg.Buffer),
 		oldest:   1,
@@ -146,30 +155,36 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		life:     life,
 		stop:     stop,
 		done:     make(chan struct{}),
-	}
-	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logInvalid, &p.logRetry, &p.logRefused} {
+	}}
+	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logLate, &p.logInvalid, &p.logRetry, &p.logRefused} {
 		s.Interval = logEvery
 	}
-	go p.run()
+	go (&Publisher{p.outlet}).run()
+	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
 }
 
 // Record hands over one usage event and returns at once: no I/O, nothing to
-// handle. It fills a missing OccurredAt with the current time and a missing ID
-// with a UUIDv7 of OccurredAt.
+// handle. To a usage without ID it gives a UUIDv7 of OccurredAt, which is the current
+// time if it is missing. Beside an ID that is not a UUIDv7 OccurredAt is required: the
+// two together are the identity, so a time of ours would make every repetition another
+// event.
 //
 // A usage that breaks the contract is counted as Invalid and published all the
 // same, because the tokens are spent: the quarantine keeps it. Without a legal
 // PortID nobody could tell whose it is; such an event is dropped.
 func (p *Publisher) Record(u Usage) {
-	if u.OccurredAt.IsZero() {
-		u.OccurredAt = occurredNow(u.ID)
-	}
+	defer runtime.KeepAlive(p)
+	fillTime(&u)
 	p.mu.Lock()
 	p.stats.Recorded++
 	if p.closed || p.queue.len()+p.inHand >= p.cfg.Buffer {
 		p.stats.Dropped++
+		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
+		if closed { // the loop, which logs other drops, has ended
+			p.logLate.Do(func() { go p.tellLate(dropped) })
+		}
 		return
 	}
 	p.queue.push(&u)
@@ -181,20 +196,19 @@ func (p *Publisher) Record(u Usage) {
 	}
 }
 
-// occurredNow leaves the time beside a UUIDv7 open: the id has its own.
-func occurredNow(id string) time.Time {
-	if id != "" {
-		if _, ok := ParseUUIDv7(id); ok {
-			return time.Time{}
-		}
+// fillTime says that a call without an id happened now. An id has its own time, or is
+// nothing without the caller's.
+func fillTime(u *Usage) {
+	if u.ID == "" && u.OccurredAt.IsZero() {
+		u.OccurredAt = time.Now()
 	}
-	return time.Now()
 }
 
 // Flush returns when every event recorded before the call is acknowledged by
 // JetStream, or counted as dropped. Otherwise its error says how many wait; they
 // stay in the buffer and go on being published.
 func (p *Publisher) Flush(ctx context.Context) error {
+	defer runtime.KeepAlive(p)
 	p.mu.Lock()
 	upTo := p.accepted
 	p.mu.Unlock()

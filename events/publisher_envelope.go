@@ -1,18 +1,11 @@
 package events
 
-import (
-	"crypto/sha256"
-	"encoding/hex"
-	"io"
-
-	"github.com/nats-io/nats.go"
-)
+import "github.com/nats-io/nats.go"
 
 // envelope is what travels as one NATS message: one event, or several in a JSON array.
 type envelope struct {
 	messages []*message
 	subject  string
-	msgID    string
 	payload  []byte
 }
 
@@ -62,30 +55,27 @@ func together(messages []*message) int {
 func sealed(messages []*message) envelope {
 	e := envelope{messages: messages, subject: messages[0].subject}
 	if len(messages) == 1 {
-		e.msgID, e.payload = messages[0].msgID, messages[0].payload
+		e.payload = messages[0].payload
 		return e
 	}
 	size := len("[]")
 	for _, m := range messages {
 		size += len(m.payload) + len(",")
 	}
-	ids := sha256.New()
 	e.payload = append(make([]byte, 0, size), '[')
 	for i, m := range messages {
 		if i > 0 {
 			e.payload = append(e.payload, ',')
 		}
 		e.payload = append(e.payload, m.payload...)
-		_, _ = io.WriteString(ids, m.msgID+" ")
 	}
 	e.payload = append(e.payload, ']')
-	// An event that is sent again may travel in other company, so the id is of them
-	// all. No port has a plus in its name.
-	e.msgID = "+:" + hex.EncodeToString(ids.Sum(nil)[:16])
 	return e
 }
 
-// wire is a fresh NATS message: publishing adds headers of its own.
+// wire is a fresh NATS message: publishing adds headers of its own. It has no Nats-Msg-Id:
+// JetStream would drop what it takes for a repetition without looking into it, where the
+// ledger compares, for ever.
 func (e *envelope) wire() *nats.Msg {
-	return &nats.Msg{Subject: e.subject, Data: e.payload, Header: nats.Header{MsgIDHeader: {e.msgID}}}
+	return &nats.Msg{Subject: e.subject, Data: e.payload, Header: nats.Header{}}
 }

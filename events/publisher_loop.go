@@ -24,8 +24,8 @@ type loop struct {
 	toldDrops uint64               // drops already logged
 }
 
-// run ends when the publisher is closed and everything is settled, or when its
-// life ends.
+// run ends when the publisher is closed and everything is settled, when its
+// connection is closed under it, or when its life ends.
 func (p *Publisher) run() {
 	defer close(p.done)
 	l := &loop{Publisher: p, refused: map[string]time.Time{}}
@@ -40,6 +40,9 @@ func (p *Publisher) run() {
 		l.keep(len(batch), left)
 		if len(left) < len(batch) {
 			try = 0
+		}
+		if p.nc.IsClosed() { // for good
+			return
 		}
 		if len(l.again) > 0 {
 			try++
@@ -224,7 +227,7 @@ func (l *loop) end() {
 	l.queue, l.inHand = newRing(0), 0
 	l.mu.Unlock()
 	if l.lost > 0 {
-		l.cfg.Logger.Error("the publisher ends with usage events not acknowledged, their tokens will not be counted", "lost", l.lost)
+		l.cfg.Logger.Error("the publisher ends with usage events not acknowledged, their tokens will not be counted", "lost", l.lost, "nats", l.nc.Status().String())
 	}
 }
 
@@ -277,15 +280,9 @@ func (p *Publisher) pause(ctx context.Context, try int, cause error) {
 		case <-ctx.Done():
 			return
 		case <-look.C:
-			if !connected && p.nc.IsConnected() || p.nc.IsClosed() && p.isClosed() {
+			if !connected && p.nc.IsConnected() || p.nc.IsClosed() {
 				return
 			}
 		}
 	}
-}
-
-func (p *Publisher) isClosed() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.closed
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,7 +19,7 @@ const batchRefusedFor = time.Minute
 var errNotConnected = errors.New("not connected to NATS")
 
 // Publish publishes usages in the order given and returns when JetStream has
-// acknowledged every one of them. It fills missing IDs and times in the slice
+// acknowledged every one of them. It fills missing IDs, and their times, in the slice
 // itself, so that calling it again with the same slice books nothing twice. It
 // publishes again through reconnects and restarts until ctx ends.
 //
@@ -30,11 +31,10 @@ var errNotConnected = errors.New("not connected to NATS")
 // Within one call the order in the stream is the order given, unless something
 // had to be published again: then up to BatchSize neighbours may change places.
 func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
+	defer runtime.KeepAlive(p)
 	messages := make([]*message, len(usages))
 	for i := range usages {
-		if usages[i].OccurredAt.IsZero() {
-			usages[i].OccurredAt = occurredNow(usages[i].ID)
-		}
+		fillTime(&usages[i])
 		m, err := p.newMessage(usages[i], 0)
 		if err != nil {
 			return fmt.Errorf("events: usage %d of %d: %w", i+1, len(usages), err)
@@ -108,7 +108,6 @@ type message struct {
 	place   uint64 // among the recorded events
 	id      string
 	subject string
-	msgID   string
 	payload []byte
 
 	// What the last try found out, if anything.
@@ -127,16 +126,11 @@ func (p *Publisher) newMessage(u Usage, place uint64) (*message, error) {
 	if !ValidPort(u.PortID) {
 		return nil, err
 	}
-	m := &message{
+	return &message{
 		place: place, id: u.ID,
 		subject: p.subject(u.PortID),
-		msgID:   MsgID(u.PortID, u.ID),
 		payload: u.AppendJSON(make([]byte, 0, 512)),
-	}
-	if checkText("id", u.ID, maxIDChars, true) != nil { // no header for it; the try after a lost answer still needs one
-		m.msgID = MsgID(u.PortID, NewUUIDv7(time.Now()).String())
-	}
-	return m, err
+	}, err
 }
 
 // send tries once to get every message acknowledged. It returns those that were

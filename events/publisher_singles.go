@@ -23,10 +23,7 @@ const jsTooLarge jetstream.ErrorCode = 10054
 func (p *Publisher) sendSingles(ctx context.Context, envelopes []envelope, lastError error) (left []*message, first error) {
 	w := &singles{envelopes: envelopes, errs: make([]error, len(envelopes)), open: make(map[int]bool, len(envelopes))}
 	noInbox := w.exchange(ctx, p, lastError)
-	p.count(func(s *Stats) {
-		s.Published += uint64(w.published)
-		s.Duplicates += uint64(w.duplicates)
-	})
+	p.count(func(s *Stats) { s.Published += uint64(w.published) })
 	for i, e := range envelopes {
 		err := cmp.Or(noInbox, w.errs[i])
 		if err == nil {
@@ -47,10 +44,10 @@ func (p *Publisher) sendSingles(ctx context.Context, envelopes []envelope, lastE
 
 // singles are envelopes on their way, each with a reply subject of its own.
 type singles struct {
-	envelopes             []envelope
-	errs                  []error // by envelope, nil: acknowledged
-	open                  map[int]bool
-	published, duplicates int // events
+	envelopes []envelope
+	errs      []error // by envelope, nil: acknowledged
+	open      map[int]bool
+	published int // events
 }
 
 // exchange returns when every message has its answer, or none can come any more.
@@ -102,13 +99,8 @@ func (w *singles) exchange(ctx context.Context, p *Publisher, lastError error) e
 
 func (w *singles) settle(i int, answer *nats.Msg) {
 	delete(w.open, i)
-	duplicate, err := readAck(answer)
-	w.errs[i] = err
-	if err == nil {
+	if w.errs[i] = readAck(answer); w.errs[i] == nil {
 		w.published += len(w.envelopes[i].messages)
-		if duplicate {
-			w.duplicates += len(w.envelopes[i].messages)
-		}
 	}
 }
 
@@ -119,10 +111,11 @@ func (w *singles) giveUp(err error) {
 	clear(w.open)
 }
 
-// readAck reads JetStream's answer to a publish.
-func readAck(answer *nats.Msg) (duplicate bool, err error) {
+// readAck reads JetStream's answer to a publish. "Duplicate" would say that it stored
+// nothing.
+func readAck(answer *nats.Msg) error {
 	if len(answer.Data) == 0 && answer.Header.Get("Status") == "503" {
-		return false, jetstream.ErrNoStreamResponse
+		return jetstream.ErrNoStreamResponse
 	}
 	var ack struct {
 		Stream    string              `json:"stream"`
@@ -131,11 +124,11 @@ func readAck(answer *nats.Msg) (duplicate bool, err error) {
 	}
 	switch err := json.Unmarshal(answer.Data, &ack); {
 	case err == nil && ack.Error != nil:
-		return false, ack.Error
-	case err != nil || ack.Stream == "":
-		return false, jetstream.ErrInvalidJSAck
+		return ack.Error
+	case err != nil || ack.Stream == "" || ack.Duplicate:
+		return jetstream.ErrInvalidJSAck
 	}
-	return ack.Duplicate, nil
+	return nil
 }
 
 func tooLarge(err error) bool {

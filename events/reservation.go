@@ -25,7 +25,8 @@ type Reservation struct {
 // must then cost no more than GrantedTokens and be settled before ExpiresAt: that
 // is what keeps a port within its hard cap.
 //
-// It needs [ClientConfig.Publisher]. The errors are those of [Client.Check]. After
+// It needs [ClientConfig.Publisher]. The errors are those of [Client.Check], and
+// [ErrConflict] when r.IdempotencyKey holds tokens for another request. After
 // [ErrUnavailable] a hold may exist that nobody knows: it expires. A retry with
 // the same IdempotencyKey finds it.
 func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, error) {
@@ -43,7 +44,7 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 	}
 	port := r.PortID
 	r.PortID = "" // the subject says it
-	if err := c.ask(ctx, SubjectReserve, port, r, &reservation.Verdict); err != nil {
+	if err := c.ask(ctx, question{base: SubjectReserve, repeatable: r.IdempotencyKey != ""}, port, r, &reservation.Verdict); err != nil {
 		reservation.Verdict = c.undecided(err)
 		return reservation, err
 	}
@@ -91,5 +92,5 @@ func (c *Client) Release(ctx context.Context, port, reservationID string) error 
 		return err
 	}
 	r.PortID = ""
-	return c.ask(ctx, SubjectRelease, port, r, &Released{})
+	return c.ask(ctx, question{base: SubjectRelease, repeatable: true}, port, r, &Released{})
 }

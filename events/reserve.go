@@ -21,8 +21,9 @@ type ReserveRequest struct {
 	// usage is booked. Default 300, at most 3,600. It may live for up to an eighth, at
 	// most 10 s, longer: the answer's ExpiresAt counts.
 	TTLSeconds int64 `json:"ttl_seconds,omitzero"`
-	// IdempotencyKey makes a retry return the hold of the first try, while it lives.
-	// Such a request is always decided in Postgres.
+	// IdempotencyKey makes a retry return the hold of the first try, while it lives. With
+	// another request (all fields but Service) it is [ErrConflict]. A request with a key
+	// is always decided in Postgres.
 	IdempotencyKey string `json:"idempotency_key,omitempty"`
 	// AcceptLess grants what is left, if that is anything, where the estimate does
 	// not fit: the caller then limits the call to GrantedTokens.

@@ -8,7 +8,9 @@ const (
 	QuarantineStream = "AI_QUARANTINE"
 	ConsumerName     = "ai-usage-ledger" // the durable that all consumer replicas share
 	GateService      = "ai-budget-gate"  // the NATS micro service
-	MsgIDHeader      = "Nats-Msg-Id"     // JetStream's de-duplication window, a first filter only
+
+	TimeoutHeader  = "Tidegate-Timeout-Ms" // of a request: how long its caller waits for the answer
+	TryAgainHeader = "Tidegate-Try-Again"  // of a fault, "true": nothing was done, the same may be asked again
 )
 
 // Subjects without a port token take the port from the payload; they are for
@@ -47,6 +49,3 @@ func SubjectPort(base, subject string) (port string, ok bool) {
 	}
 	return rest[1:], true
 }
-
-// MsgID is the Nats-Msg-Id of an event. The window is stream-wide, hence the port.
-func MsgID(port, id string) string { return port + ":" + id }

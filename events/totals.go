@@ -7,6 +7,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
+// HeartbeatEvery is how often a consumer tells the gates something, if only that it is there.
+const HeartbeatEvery = time.Second
+
 // TotalsNotice is what a consumer tells the gates after a commit, on ai.totals:
 // the absolute totals of what changed, so that a repeated or reordered notice
 // does no harm. Seq counts the notices of one consumer process without gaps; a
@@ -17,6 +20,7 @@ type TotalsNotice struct {
 	From    string    `json:"from"`
 	Seq     uint64    `json:"seq"`
 	At      time.Time `json:"at"`              // every commit of this consumer up to then is told
+	Last    bool      `json:"last,omitempty"`  // this consumer has ended, and so all of its commits are told
 	Ports   []string  `json:"ports,omitempty"` // Ports[i] has Tokens[i] tokens on Days[i]
 	Days    []int32   `json:"days,omitempty"`  // days since 1970-01-01, UTC
 	Tokens  []int64   `json:"tokens,omitempty"`
@@ -77,14 +81,15 @@ func AnnounceDeleted(nc *nats.Conn, port string) error {
 	return nc.Publish(SubjectTotals, body)
 }
 
-// Alert is published once per port, cap and period on ai.alert.<port>, when the
-// used tokens first reach the cap.
+// Alert is published on ai.alert.<port> when the used tokens of a period reach a cap:
+// once for a port, cap and period, and again when a cap is raised and the new value is
+// reached too. Should it come twice, these and cap_tokens are the same.
 type Alert struct {
 	V           int       `json:"v"`
 	PortID      string    `json:"port_id"`
 	Cap         string    `json:"cap"` // "soft" or "hard"
 	CapTokens   int64     `json:"cap_tokens"`
-	UsedTokens  int64     `json:"used_tokens"`
+	UsedTokens  int64     `json:"used_tokens"` // when it was noticed, At
 	Period      Period    `json:"period"`
 	PeriodStart time.Time `json:"period_start"`
 	ResetsAt    time.Time `json:"resets_at"`

@@ -113,6 +113,9 @@ func (u Usage) Validate() error {
 			return err
 		}
 	}
+	if _, ok := ParseUUIDv7(u.ID); u.ID != "" && u.OccurredAt.IsZero() && !ok {
+		return needsTime()
+	}
 	if year := u.OccurredAt.UTC().Year(); !u.OccurredAt.IsZero() && (year < 1970 || year > 9999) {
 		return invalid("occurred_at", u.OccurredAt.UTC().Format(time.RFC3339), "must lie between 1970 and 9999, in UTC")
 	}

@@ -6,32 +6,29 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-// alerted remembers which alerts of the current period this gate has taken care
-// of, so that Postgres is asked once and not at every commit.
+// alerted remembers what was made of a port's use in the current period, so that
+// Postgres is asked once and not at every commit.
 type alerted struct {
 	start      ledger.Day
-	period     periodIndex
-	soft, hard bool
+	soft, hard bool // this gate has taken care of the alert for the cap as it is
+	looked     bool // at the use under the hard cap as it is
 }
 
 // considerAlert queues the alerts that the port's use calls for.
 func (g *Gate) considerAlert(id string, now time.Time) {
 	g.memory.mu.Lock()
 	defer g.memory.mu.Unlock()
-	if p, ok := g.memory.ports[id]; ok {
+	if p, ok := g.memory.ports.get(id); ok {
 		g.queueAlerts(id, p, now)
 	}
 }
 
 func (g *Gate) considerAllAlerts(now time.Time) {
-	g.memory.mu.Lock()
-	defer g.memory.mu.Unlock()
-	for id, p := range g.memory.ports {
-		g.queueAlerts(id, p, now)
-	}
+	g.memory.ports.walk(&g.memory.mu, func(id string, p *port) { g.queueAlerts(id, p, now) })
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
@@ -39,16 +36,15 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 	if !l.enabled || (l.soft == noCap && l.hard == noCap) {
 		return
 	}
-	used := p.used(now)
+	start, end := periods[l.period].Bounds(now)
+	if day := ledger.DayOf(start); p.alerted.start != day {
+		p.alerted = alerted{start: day, looked: p.alerted.looked}
+		delete(g.memory.over, id)
+	}
+	used := p.between(ledger.DayOf(start), ledger.DayOf(end))
+	g.noteOvershoot(id, p, used)
 	if used == 0 {
 		return
-	}
-	if l.hard != noCap {
-		g.noteOvershoot(used - l.hard)
-	}
-	start, _ := periods[l.period].Bounds(now)
-	if day := ledger.DayOf(start); p.alerted.start != day || p.alerted.period != l.period {
-		p.alerted = alerted{start: day, period: l.period}
 	}
 	for _, c := range []struct {
 		name string
@@ -59,71 +55,140 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 			continue
 		}
 		select {
-		case g.alerts <- ledger.Alert{PortID: id, Period: periods[l.period], PeriodStart: start, Cap: c.name}:
+		case g.alerts <- ledger.Alert{PortID: id, Period: periods[l.period], PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
 			*c.done = true
 		default: // the queue is full: the next commit or reading considers it again
 		}
 	}
 }
 
-// noteOvershoot keeps the largest overshoot. The caller holds the memory's lock.
-func (g *Gate) noteOvershoot(tokens int64) {
-	if tokens > g.overshoot {
+// noteOvershoot keeps the most that any port's use has grown above its hard cap since
+// that was set to its value. What was used by then, and what had been when this gate
+// first looked, is no overshoot. The caller holds the memory's lock.
+func (g *Gate) noteOvershoot(id string, p *port, used int64) {
+	hard := p.limits.hard
+	if hard == noCap {
+		return
+	}
+	if !p.alerted.looked {
+		p.alerted.looked = true
+		delete(g.memory.over, id)
+		if used > hard {
+			g.memory.over[id] = used
+		}
+	}
+	if used <= hard {
+		return
+	}
+	if tokens := used - max(hard, g.memory.over[id]); tokens > g.overshoot {
 		g.overshoot = tokens
 		g.metrics.overshoot.Set(float64(tokens))
 	}
 }
 
-// publishAlerts publishes each queued alert unless some gate has already.
+const (
+	alertTimeout = 3 * time.Second // from the claim on; well below ledger.AlertLease
+	// takeOverEvery is how often the gate looks for alerts whose claim has run out: the
+	// gate that had it died, or never heard that it got it.
+	takeOverEvery = 2 * time.Second
+)
+
+// publishAlerts publishes alerts until ctx ends, each unless some gate has already.
 func (g *Gate) publishAlerts(ctx context.Context) {
-	for {
+	look := time.NewTimer(0)
+	defer look.Stop()
+	for ctx.Err() == nil {
+		if !g.cfg.Conn.IsConnected() { // another gate may be
+			pause(ctx, time.Second)
+			continue
+		}
 		select {
 		case <-ctx.Done():
-			return
 		case a := <-g.alerts:
-			if err := g.publishAlert(ctx, a); err != nil && ctx.Err() == nil {
-				g.log.Warn("an alert cannot be published, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
+			killpoint.Here("alert-noticed")
+			if err := g.publishIfMine(ctx, a); err != nil {
+				g.log.Warn("an alert cannot be claimed, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
 				g.retryAlert(a)
 				pause(ctx, time.Second)
 			}
+		case <-look.C:
+			if err := g.takeOverAlerts(ctx); err != nil {
+				g.log.Debug("cannot look for alerts that no gate has published", "error", err)
+			}
+			look.Reset(takeOverEvery)
 		}
 	}
 }
 
-func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+func (g *Gate) publishIfMine(ctx context.Context, a ledger.Alert) error {
+	claim, cancel := context.WithTimeout(ctx, alertTimeout)
 	defer cancel()
-	mine, err := g.cfg.Ledger.ClaimAlert(ctx, a)
-	if err != nil || !mine {
-		return err
+	mine, err := g.cfg.Ledger.ClaimAlert(claim, a)
+	if mine {
+		g.publishAlert(ctx, a)
 	}
-	now := g.cfg.Now()
-	l, used, _, _ := g.memory.lookup(a.PortID, now)
+	return err
+}
+
+func (g *Gate) takeOverAlerts(ctx context.Context) error {
+	for ctx.Err() == nil {
+		claim, cancel := context.WithTimeout(ctx, alertTimeout)
+		a, ok, err := g.cfg.Ledger.TakeOverAlert(claim)
+		cancel()
+		if err != nil || !ok {
+			return err
+		}
+		g.publishAlert(ctx, a)
+	}
+	return nil
+}
+
+// publishAlert publishes an alert that this gate has claimed, and finishes that when ctx
+// ends in the middle: what is not noted as published goes out again.
+func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) {
+	killpoint.Here("alert-claimed")
+	if err := g.sendAlert(context.WithoutCancel(ctx), a); err != nil {
+		g.log.Warn("an alert may not have gone out, trying again once its claim has run out", "port_id", a.PortID, "cap", a.Cap, "error", err)
+		return
+	}
+	killpoint.Here("alert-flushed")
+	g.log.Info("cap reached", "port_id", a.PortID, "cap", a.Cap, "cap_tokens", a.CapTokens, "used_tokens", a.UsedTokens)
+	for {
+		note, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
+		err := g.cfg.Ledger.AlertPublished(note, a)
+		cancel()
+		if err == nil {
+			break
+		}
+		g.log.Warn("an alert cannot be noted as published, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
+		if pause(ctx, time.Second); ctx.Err() != nil {
+			return
+		}
+	}
+	killpoint.Here("alert-noted")
+}
+
+func (g *Gate) sendAlert(ctx context.Context, a ledger.Alert) error {
+	ctx, cancel := context.WithTimeout(ctx, alertTimeout)
+	defer cancel()
 	_, end := a.Period.Bounds(a.PeriodStart)
-	alert := events.Alert{V: events.Version, PortID: a.PortID, Cap: a.Cap, CapTokens: l.soft, UsedTokens: used,
-		Period: a.Period, PeriodStart: a.PeriodStart, ResetsAt: end, At: now.UTC()}
-	if a.Cap == "hard" {
-		alert.CapTokens = l.hard
-	}
-	body, err := json.Marshal(alert)
+	body, err := json.Marshal(events.Alert{V: events.Version, PortID: a.PortID, Cap: a.Cap, CapTokens: a.CapTokens, UsedTokens: a.UsedTokens,
+		Period: a.Period, PeriodStart: a.PeriodStart, ResetsAt: end, At: a.NoticedAt.UTC()})
 	if err != nil {
 		return err
 	}
 	if err := g.cfg.Conn.Publish(events.Subject(events.SubjectAlert, a.PortID), body); err != nil {
 		return err
 	}
-	if err := g.cfg.Conn.FlushWithContext(ctx); err != nil {
-		return err
-	}
-	g.log.Info("cap reached", "port_id", a.PortID, "cap", a.Cap, "cap_tokens", alert.CapTokens, "used_tokens", used)
-	return g.cfg.Ledger.AlertPublished(ctx, a)
+	killpoint.Here("alert-sent")
+	return g.cfg.Conn.FlushWithContext(ctx)
 }
 
 // retryAlert makes the next reading consider the alert again.
 func (g *Gate) retryAlert(a ledger.Alert) {
 	g.memory.mu.Lock()
 	defer g.memory.mu.Unlock()
-	p, ok := g.memory.ports[a.PortID]
+	p, ok := g.memory.ports.get(a.PortID)
 	if !ok {
 		return
 	}

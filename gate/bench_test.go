@@ -12,14 +12,14 @@ import (
 
 // BenchmarkAnswer is what one check costs besides the network.
 func BenchmarkAnswer(b *testing.B) {
-	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour}}
+	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour, Backlog: func() events.Backlog { return events.Backlog{} }}}
 	g.metrics = newMetrics(nil, g)
 	soft, hard := int64(1<<40), int64(1<<41)
 	for i := range 1000 {
 		id := fmt.Sprintf("port-%04d", i)
 		g.memory.applyBudget(id, events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodMonth, Version: 1})
 		for day := range ledger.Day(24) {
-			g.memory.ports[id].raise(ledger.DayOf(time.Now())-day, 1000)
+			g.memory.port(id).raise(ledger.DayOf(time.Now())-day, 1000)
 		}
 	}
 	g.memory.asOf, g.memory.heldAsOf = time.Now(), time.Now()

@@ -36,6 +36,8 @@ func BenchmarkColdStart(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+			clock := testenv.NewClock(b, url)
+			clock.Stop(now)
 			l, err := ledger.Open(b.Context(), ledger.Config{URL: url})
 			if err != nil {
 				b.Fatal(err)
@@ -43,7 +45,7 @@ func BenchmarkColdStart(b *testing.B) {
 			defer l.Close()
 			nats := testenv.NATS(b)
 			for b.Loop() {
-				g, err := New(Config{Conn: testenv.Connect(b, nats), Ledger: l, Now: func() time.Time { return now }, MaxStale: -1})
+				g, err := New(Config{Conn: testenv.Connect(b, nats), Ledger: l, Now: clock.Now, MaxStale: -1})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -3,7 +3,6 @@ package gate
 import (
 	"math"
 	"time"
-	"unique"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -15,8 +14,6 @@ type limits struct {
 	period     periodIndex
 	version    int32
 	soft, hard int64 // noCap if there is none
-	updatedAt  int64 // microseconds since 1970
-	updatedBy  unique.Handle[string]
 }
 
 const noCap = -1
@@ -29,7 +26,7 @@ var periods = [...]events.Period{events.PeriodDay, events.PeriodWeek, events.Per
 var unlimited = newLimits(events.Budget{Period: events.PeriodMonth})
 
 func newLimits(b events.Budget) *limits {
-	l := &limits{enabled: b.Enabled, period: 2, soft: noCap, hard: noCap, version: int32(b.Version), updatedBy: unique.Make(b.UpdatedBy)}
+	l := &limits{enabled: b.Enabled, period: 2, soft: noCap, hard: noCap, version: int32(b.Version)}
 	for i, p := range periods {
 		if p == b.Period {
 			l.period = periodIndex(i)
@@ -41,19 +38,7 @@ func newLimits(b events.Budget) *limits {
 	if b.HardCapTokens != nil {
 		l.hard = *b.HardCapTokens
 	}
-	if !b.UpdatedAt.IsZero() {
-		l.updatedAt = b.UpdatedAt.UnixMicro()
-	}
 	return l
-}
-
-func (l *limits) budget() events.Budget {
-	b := events.Budget{Enabled: l.enabled, Period: periods[l.period], SoftCapTokens: capOf(&l.soft), HardCapTokens: capOf(&l.hard),
-		Version: int64(l.version), UpdatedBy: l.updatedBy.Value()}
-	if l.updatedAt != 0 {
-		b.UpdatedAt = time.UnixMicro(l.updatedAt).UTC()
-	}
-	return b
 }
 
 func capOf(n *int64) *int64 {
@@ -63,8 +48,10 @@ func capOf(n *int64) *int64 {
 	return n
 }
 
-// decide is the whole of the budget rules: read top down, the first match wins.
-// It is a pure function; used and held are those of the period that contains now.
+// decide is the whole of the budget rules: read top down, the first match decides
+// allowed and reason. The warning does not depend on them: whoever is refused is past
+// the soft cap too. It is a pure function; used and held are those of the period that
+// contains now.
 func decide(l *limits, used, held, estimate int64, now time.Time) events.Verdict {
 	start, end := periods[l.period].Bounds(now)
 	v := events.Verdict{
@@ -84,11 +71,10 @@ func decide(l *limits, used, held, estimate int64, now time.Time) events.Verdict
 		v.Reason = events.ReasonHardCapReached
 	case l.hard != noCap && asked > l.hard:
 		v.Reason = events.ReasonEstimateExceedsHardCap
-	case l.soft != noCap && asked >= l.soft:
-		v.Allowed, v.SoftCapWarning = true, true
 	default:
 		v.Allowed = true
 	}
+	v.SoftCapWarning = l.enabled && l.soft != noCap && asked >= l.soft
 	return v
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/events"
@@ -30,7 +31,10 @@ func TestDecide(t *testing.T) {
 		{"below both caps", enabled(n(80), n(100)), 10, 5, 64, true, false, "", n(85)},
 		{"reaches the soft cap", enabled(n(80), n(100)), 10, 5, 65, true, true, "", n(85)},
 		{"exactly the hard cap", enabled(n(80), n(100)), 10, 5, 85, true, true, "", n(85)},
-		{"over the hard cap by one", enabled(n(80), n(100)), 10, 5, 86, false, false, events.ReasonEstimateExceedsHardCap, n(85)},
+		{"over the hard cap by one", enabled(n(80), n(100)), 10, 5, 86, false, true, events.ReasonEstimateExceedsHardCap, n(85)},
+		{"both caps passed by use", enabled(n(80), n(100)), 100, 0, 0, false, true, events.ReasonHardCapReached, n(0)},
+		{"both caps passed by holds", enabled(n(80), n(100)), 0, 100, 1, false, true, events.ReasonHardCapReached, n(0)},
+		{"soft cap passed, disabled", events.Budget{SoftCapTokens: n(80), HardCapTokens: n(100), Period: events.PeriodMonth}, 500, 0, 5, true, false, "", n(0)},
 		{"hard cap reached by use", enabled(nil, n(100)), 100, 0, 0, false, false, events.ReasonHardCapReached, n(0)},
 		{"hard cap reached by holds", enabled(nil, n(100)), 60, 40, 0, false, false, events.ReasonHardCapReached, n(0)},
 		{"hard cap passed", enabled(nil, n(100)), 500, 0, 1, false, false, events.ReasonHardCapReached, n(0)},
@@ -38,7 +42,7 @@ func TestDecide(t *testing.T) {
 		{"soft cap of 0 warns always", enabled(n(0), nil), 0, 0, 0, true, true, "", nil},
 		{"soft cap only", enabled(n(80), nil), 1000, 0, 1000, true, true, "", nil},
 		{"no caps", enabled(nil, nil), 1000, 0, 1000, true, false, "", nil},
-		{"sums beyond 64 bits", enabled(nil, n(100)), math.MaxInt64, math.MaxInt64, math.MaxInt64, false, false, events.ReasonHardCapReached, n(0)},
+		{"sums beyond 64 bits", enabled(n(80), n(100)), math.MaxInt64, math.MaxInt64, math.MaxInt64, false, true, events.ReasonHardCapReached, n(0)},
 	} {
 		v := decide(newLimits(c.budget), c.used, c.held, c.estimate, time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC))
 		if v.Allowed != c.allowed || v.SoftCapWarning != c.warned || v.Reason != c.reason {
@@ -78,8 +82,11 @@ func TestDecideProperties(t *testing.T) {
 				t.Fatalf("allowed %v, fits %v", v.Allowed, fits)
 			}
 		}
-		if v.Allowed != (v.Reason == "") || v.SoftCapWarning && !v.Allowed {
+		if v.Allowed != (v.Reason == "") {
 			t.Fatalf("%+v contradicts itself", v)
+		}
+		if passed := b.SoftCapTokens != nil && used+held+estimate >= *b.SoftCapTokens; v.SoftCapWarning != passed {
+			t.Fatalf("%+v: the soft cap is passed: %v", v, passed)
 		}
 		if estimate > 0 && v.Allowed && !decide(newLimits(b), used, held, estimate-1, now).Allowed {
 			t.Fatal("one token less is refused")
@@ -87,8 +94,52 @@ func TestDecideProperties(t *testing.T) {
 		if now.Before(v.PeriodStart) || !now.Before(v.ResetsAt) {
 			t.Fatalf("%s is not in [%s, %s)", now, v.PeriodStart, v.ResetsAt)
 		}
-		if round := newLimits(b).budget(); round.Period != b.Period || (round.HardCapTokens == nil) != (b.HardCapTokens == nil) {
-			t.Fatalf("%+v became %+v", b, round)
-		}
 	})
+}
+
+// A gate that knows too little to allow anything says so, and what it knows of the
+// soft cap. Each answer is counted by what became of the call.
+func TestARefusalWarnsOfTheSoftCapToo(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Minute}}
+	g.metrics = newMetrics(registry, g)
+	g.memory.applyBudget("p", events.Budget{Enabled: true, SoftCapTokens: n(80), HardCapTokens: n(100), Period: events.PeriodMonth, Version: 1})
+	for _, c := range []struct {
+		asOf   time.Time
+		asked  int64
+		reason events.RefusalReason
+		warned bool
+	}{
+		{time.Now(), 79, "", false}, {time.Now(), 80, "", true}, {time.Now(), 101, events.ReasonEstimateExceedsHardCap, true},
+		{time.Now().Add(-time.Hour), 79, events.ReasonGateStale, false}, {time.Now().Add(-time.Hour), 80, events.ReasonGateStale, true},
+	} {
+		g.memory.asOf, g.memory.heldAsOf = c.asOf, c.asOf
+		v := g.verdict("p", c.asked)
+		if v.Allowed != (c.reason == "") || v.Reason != c.reason || v.SoftCapWarning != c.warned {
+			t.Errorf("%d tokens: %+v, want %q and a warning: %v", c.asked, v, c.reason, c.warned)
+		}
+		g.metrics.count(&v)
+	}
+	for outcome, want := range map[string]float64{"allowed": 1, "soft_cap_warning": 1, "estimate_exceeds_hard_cap": 1, "gate_stale": 2} {
+		if got := counted(t, registry, "tidegate_gate_answers_total", outcome); got != want {
+			t.Errorf("%v answers are counted as %s, want %v", got, outcome, want)
+		}
+	}
+}
+
+func counted(t *testing.T, registry *prometheus.Registry, name, outcome string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == name && m.GetLabel()[0].GetValue() == outcome {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return -1
 }

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
@@ -38,11 +39,20 @@ type Config struct {
 	// slice of the port's headroom, from which it makes holds without asking Postgres.
 	// Default 4; negative: never.
 	SliceFrom int
+	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
+	// older copy of the database was put back. It is asked often and must not wait. While it is
+	// not nil, as_of stands still, and a gate that has not begun to answer waits. Default:
+	// nothing says so.
+	Behind func() error
+	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
+	// is asked by each of them and must not wait. Default: nothing waits.
+	Backlog func() events.Backlog
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
-	// Now is the clock, read once per decision. Default time.Now.
+	// Now is this machine's clock. Decisions go by the database's, which the gate reckons
+	// from this one; each reads it once. Default time.Now.
 	Now func() time.Time
 }
 
@@ -52,23 +62,35 @@ type Gate struct {
 	id        string
 	log       *slog.Logger
 	memory    *memory
+	clock     clock // the database's
 	hearing   hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
 	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
 	lanes     []*lane       // the others, on their way to Postgres
 	wants     chan string   // ports that need their next slice
+	warned    atomic.Int64  // when a message that was ignored was last logged
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
-	metrics   metrics
+	heldRead  atomic.Int64  // when what is held was last read, Unix ns
 
-	// Requests that need Postgres run beside the memory answers, at most slowAtOnce.
-	slow   chan struct{}
-	tasks  sync.WaitGroup
-	intake intake.Intake // of tasks and lanes
+	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
+	service micro.Service        // the same
+	metrics metrics
+
+	// Requests that need Postgres run beside the memory answers, when it is their turn.
+	// Changes do not stand in line behind reports.
+	changes, reports *intake.Line
+	tasks            sync.WaitGroup
+	intake           intake.Intake // of tasks and lanes
 }
 
-const slowAtOnce = 16
+// How many requests that need Postgres run at once, and how many of each kind may wait.
+const (
+	changesAtOnce = 8
+	reportsAtOnce = 4
+	slowWaiting   = 1024
+)
 
 // New returns a gate. It does not talk to the network.
 func New(cfg Config) (*Gate, error) {
@@ -90,11 +112,14 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Behind == nil {
+		cfg.Behind = func() error { return nil }
+	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
-		alerts: make(chan ledger.Alert, 1024),
-		ready:  make(chan struct{}),
-		slow:   make(chan struct{}, slowAtOnce),
+		alerts:  make(chan ledger.Alert, 1024),
+		ready:   make(chan struct{}),
+		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
 	g.hearing.wake = make(chan struct{}, 1)
 	g.metrics = newMetrics(cfg.Registerer, g)
@@ -111,21 +136,27 @@ func (g *Gate) AsOf() time.Time {
 	return g.memory.age()
 }
 
-// Run loads the totals and then answers until ctx ends. A gate that is still
-// loading does not answer; other replicas do. Run returns after every request it
-// took is answered and its connection is closed. While Postgres is away it goes
-// on answering from memory, ever older (as_of), and heals by itself.
+// Run loads the totals and then answers until ctx ends. A gate that is still loading,
+// or waits for NATS, does not answer; other replicas do. Run returns after every request
+// it took is answered and its connection is closed. While Postgres is away it goes on
+// answering from memory, ever older (as_of), and heals by itself.
 func (g *Gate) Run(ctx context.Context) error {
-	subs, err := g.listen()
-	if err != nil {
+	if err := g.listen(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
 		return err
 	}
 	background, stop := context.WithCancel(ctx)
 	defer stop()
-	group := pool.New()
+	var group sync.WaitGroup // a panic in it ends the process: see cmd/tidegate
 	group.Go(func() { g.publishAlerts(background) })
-	err = g.resyncUntilLoaded(ctx)
+	err := g.awaitLedger(ctx)
 	if err == nil {
+		err = g.resyncUntilLoaded(ctx)
+	}
+	if err == nil {
+		group.Go(func() { g.watchLedger(background) })
 		group.Go(func() { g.keepInSync(background) })
 		group.Go(func() { g.followHolds(background) })
 		group.Go(func() { g.endSlices(background) })
@@ -133,7 +164,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 	stop()
 	group.Wait()
-	for _, sub := range subs {
+	for _, sub := range g.subs {
 		_ = sub.Unsubscribe()
 	}
 	g.drain()
@@ -147,15 +178,14 @@ func (g *Gate) Run(ctx context.Context) error {
 func (g *Gate) serve(ctx context.Context) error {
 	stopLanes := g.startLanes(context.WithoutCancel(ctx))
 	service, err := g.register(ctx)
-	if err != nil {
-		stopLanes()
-		return err
+	if err == nil {
+		g.service = service
+		close(g.ready)
+		<-ctx.Done()
+		// No new requests. Those on their way to a handler are still answered: by it, or
+		// with a fault that sends the caller to another gate.
+		err = service.Stop()
 	}
-	close(g.ready)
-	<-ctx.Done()
-	// No new requests. Those on their way to a handler are still answered: by it, or
-	// with a fault that sends the caller to another gate.
-	err = service.Stop()
 	g.intake.Close()
 	g.tasks.Wait()
 	stopLanes()
@@ -186,12 +216,17 @@ func (g *Gate) lookup(port string, now time.Time) (l *limits, used, held int64, 
 
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
-	now := g.cfg.Now()
+	now := g.now()
 	l, used, held, asOf := g.lookup(port, now)
 	v := decide(l, used, held, estimate, now)
 	v.AsOf = asOf
+	if g.cfg.Backlog != nil {
+		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+			v.Backlog = b
+		}
+	}
 	if v.Allowed && l.enabled && l.hard != noCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
-		v.Allowed, v.SoftCapWarning, v.Reason = false, false, events.ReasonGateStale
+		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}
 	return v
 }

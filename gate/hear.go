@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,20 +17,11 @@ import (
 // nothing; see [due].
 const resyncEvery = time.Minute
 
-// silence is how long no consumer may be heard before the gate looks for itself.
-const silence = 5 * time.Second
-
-// hearing tracks whether every notice of every consumer arrived.
-type hearing struct {
-	mu    sync.Mutex
-	last  map[string]uint64 // consumer: the number of its last notice
-	heard time.Time         // any notice
-	gap   bool              // one is missing since the last reading began
-	wake  chan struct{}     // a gap was noticed
-}
+const flushTimeout = time.Second
 
 // listen subscribes to everything that changes what the gate remembers.
-func (g *Gate) listen() (subs []*nats.Subscription, err error) {
+func (g *Gate) listen(ctx context.Context) error {
+	g.hearing.begin(time.Now())
 	for subject, handler := range map[string]nats.MsgHandler{
 		events.SubjectTotals:   g.hearTotals,
 		events.SubjectBudgets:  g.hearBudget,
@@ -40,29 +30,50 @@ func (g *Gate) listen() (subs []*nats.Subscription, err error) {
 	} {
 		sub, err := g.cfg.Conn.Subscribe(subject, handler)
 		if err != nil {
-			return subs, err
+			return err
 		}
-		subs = append(subs, sub)
+		g.subs = append(g.subs, sub)
 	}
 	previous := g.cfg.Conn.Opts.ReconnectedCB
 	g.cfg.Conn.SetReconnectHandler(func(nc *nats.Conn) {
 		if previous != nil {
 			previous(nc)
 		}
+		g.hearing.begin(time.Now())
 		g.missedSomething() // whatever was published meanwhile
 	})
-	return subs, g.cfg.Conn.Flush()
+	return g.flush(ctx)
+}
+
+// flush returns when the server has everything that was sent to it. It may not be there
+// yet: then there is nobody to answer either.
+func (g *Gate) flush(ctx context.Context) error {
+	for {
+		err := g.cfg.Conn.FlushTimeout(flushTimeout)
+		if err == nil || g.cfg.Conn.IsClosed() {
+			return err
+		}
+		pause(ctx, 50*time.Millisecond)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {
+	now := g.now()
 	n, err := events.DecodeTotalsNotice(msg.Data)
-	if err != nil {
-		g.log.Warn("a totals notice cannot be read; reading the totals instead", "error", err)
-		g.missedSomething()
+	if err == nil {
+		err = n.Validate(now)
+	}
+	if g.ignores(msg, err) {
 		return
 	}
-	now := g.cfg.Now()
-	g.memory.applyTotals(n, oldestDay(now), g.hearing.complete(n, now))
+	told := g.hearing.note(n, time.Now())
+	if told.After(now) {
+		told = now
+	}
+	g.memory.applyTotals(n, oldestDay(now), told)
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
 	}
@@ -71,90 +82,55 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	}
 }
 
-// complete notes a notice and reports whether none is missing before it.
-func (h *hearing) complete(n events.TotalsNotice, now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n.From == "" { // an operator's notice, not one of a numbered series
-		return !h.gap
+// ignores takes note of a message that cannot be read or is out of bounds, if err says so.
+// It is as if it had not come: what a consumer tells next shows that one is missing.
+func (g *Gate) ignores(msg *nats.Msg, err error) bool {
+	if err == nil {
+		return false
 	}
-	if h.last == nil {
-		h.last = map[string]uint64{}
+	g.metrics.ignored.WithLabelValues(msg.Subject).Inc()
+	if now, last := time.Now().UnixNano(), g.warned.Load(); now-last > int64(time.Minute) && g.warned.CompareAndSwap(last, now) {
+		g.log.Warn("a message to gates is ignored, and maybe others like it; the next reading of the ledger has what is true", "subject", msg.Subject, "error", err)
 	}
-	h.heard = now
-	last, known := h.last[n.From]
-	if n.Seq > last {
-		h.last[n.From] = n.Seq
-	}
-	// The first notice of a consumer that is not its first was preceded by some
-	// that this gate may have missed.
-	if !known && n.Seq != 1 || known && n.Seq > last+1 {
-		h.gap = true
-		select {
-		case h.wake <- struct{}{}:
-		default:
-		}
-	}
-	return !h.gap
+	return true
 }
 
-func (g *Gate) missedSomething() {
-	h := &g.hearing
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gap = true
-	select {
-	case h.wake <- struct{}{}:
-	default:
-	}
-}
-
-// beginReading forgives all gaps up to now: the reading that follows fills them.
-func (h *hearing) beginReading() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.gap = false
-	if len(h.last) > 1000 { // consumers that have come and gone
-		h.last = nil
-	}
-}
-
-func (h *hearing) silent(now time.Time) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return now.Sub(h.heard) > silence
-}
+func (g *Gate) missedSomething() { g.hearing.missedSomething() }
 
 func (g *Gate) hearBudget(msg *nats.Msg) {
 	var n events.BudgetNotice
-	if err := json.Unmarshal(msg.Data, &n); err != nil || !events.ValidPort(n.PortID) || n.Budget.Validate() != nil {
-		g.log.Warn("a budget notice cannot be read; reading the budgets instead", "error", err)
-		g.missedSomething()
+	err := json.Unmarshal(msg.Data, &n)
+	if err == nil {
+		err = n.Validate(g.now())
+	}
+	if g.ignores(msg, err) {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
 	g.leases.recall(n.PortID, time.Now(), 0) // they were granted under the old one
-	g.considerAlert(n.PortID, g.cfg.Now())
+	g.considerAlert(n.PortID, g.now())
 }
 
 // tellUsed answers an operator's verification.
 func (g *Gate) tellUsed(msg *nats.Msg) {
 	var req events.GateUsedRequest
-	if err := json.Unmarshal(msg.Data, &req); err != nil || !g.loaded() || !inbox.Allowed(msg.Reply) {
+	err := json.Unmarshal(msg.Data, &req)
+	if err == nil {
+		err = req.Validate(g.now())
+	}
+	if g.ignores(msg, err) || !g.loaded() || !inbox.Allowed(msg.Reply) {
 		return
 	}
 	answer := events.GateUsed{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
 	g.memory.mu.RLock()
-	answer.AsOf = g.memory.asOf
+	answer.AsOf = g.memory.age()
 	for i, id := range req.Ports {
-		if p, ok := g.memory.ports[id]; ok {
+		if p, ok := g.memory.ports.get(id); ok {
 			answer.Tokens[i] = p.between(ledger.Day(req.Start), ledger.Day(req.End))
 		}
 	}
 	g.memory.mu.RUnlock()
-	if body, err := json.Marshal(answer); err == nil {
-		_ = msg.Respond(body)
-	}
+	g.sent(inbox.Send(g.cfg.Conn, msg.Reply, answer))
 }
 
 func (g *Gate) loaded() bool {
@@ -169,9 +145,9 @@ func (g *Gate) loaded() bool {
 // resyncUntilLoaded reads everything for the first time, as often as it takes.
 func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
 	for {
-		_, err := g.resync(ctx)
+		err := g.readHolds(ctx) // first, since it tells the time
 		if err == nil {
-			err = g.readHolds(ctx)
+			_, err = g.resync(ctx)
 		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -187,6 +163,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	lastRead, took := g.cfg.Now(), time.Duration(0)
+	ended := time.Now()
 	for {
 		cause := ""
 		select {
@@ -194,10 +171,11 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			return
 		case <-g.hearing.wake:
 			cause = "gap"
-			pause(ctx, rand.N(200*time.Millisecond)) // not all gates at once
+			// Not all gates at once, and none all the time, however often something is missing.
+			pause(ctx, max(rand.N(200*time.Millisecond), took-time.Since(ended)))
 		case <-tick.C:
 			now := g.cfg.Now()
-			cause = due(now.Sub(lastRead), took, g.hearing.silent(now))
+			cause = due(now.Sub(lastRead), took, g.hearing.silent(time.Now()))
 		}
 		if cause == "" || ctx.Err() != nil {
 			continue
@@ -209,7 +187,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 			g.missedSomething()
 			pause(ctx, time.Second)
 		}
-		lastRead = begin
+		lastRead, ended = begin, time.Now()
 		g.metrics.resyncs.WithLabelValues(cause).Inc()
 	}
 }
@@ -230,9 +208,9 @@ func due(since, took time.Duration, silent bool) (cause string) {
 
 func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
-	g.hearing.beginReading()
+	reading := g.hearing.beginReading(began)
 	g.memory.beginReading()
-	oldest := oldestDay(g.cfg.Now())
+	oldest := oldestDay(g.now())
 	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
 		g.memory.readDays(days[0].PortID, days)
 	})
@@ -241,7 +219,8 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 		return time.Since(began), err
 	}
 	g.memory.endReading(asOf, oldest)
-	g.considerAllAlerts(g.cfg.Now())
+	g.hearing.endReading(reading)
+	g.considerAllAlerts(g.now())
 	return time.Since(began), nil
 }
 

@@ -25,12 +25,12 @@ func (g *Gate) reserveHere(r *events.ReserveRequest) (v events.Verdict, ok bool)
 	if r.IdempotencyKey != "" {
 		return v, false // another gate may get the retry: only Postgres can know
 	}
-	now := g.cfg.Now()
+	now := g.now()
 	l, used, held, asOf := g.lookup(r.PortID, now)
 	if v = decide(l, used, held, r.EstimatedTokens, now); !v.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	h, ok, more := g.leases.take(r, int64(l.version), time.Now())
+	h, ok, more := g.leases.take(r, int64(l.version), ledger.DayOf(now), time.Now())
 	if more {
 		g.askForSlice(r.PortID)
 	}

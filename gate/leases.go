@@ -108,8 +108,10 @@ type hold struct {
 func (h *hold) id() string { return h.slice.HoldID(h.n, h.tokens) }
 
 // take makes a hold for r, if there is a slice for it that was granted under the
-// budget of that version. more asks the caller to get the next slice of r's port.
-func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h hold, ok, more bool) {
+// budget of that version, on that day by the database's clock: a hold counts in the
+// period of its slice, whatever is answered. more asks the caller to get the next slice
+// of r's port.
+func (s *leases) take(r *events.ReserveRequest, version int64, today ledger.Day, now time.Time) (h hold, ok, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p := s.port(r.PortID)
@@ -121,6 +123,9 @@ func (s *leases) take(r *events.ReserveRequest, version int64, now time.Time) (h
 	}
 	if c.over(now) || c.Version < version {
 		s.retire(l, now, true)
+		return h, false, false
+	}
+	if ledger.DayOf(c.Created) != today { // midnight is now: Postgres knows what comes first
 		return h, false, false
 	}
 	// A hold of nothing is Postgres's: by its tokens nobody could tell that it has ended.

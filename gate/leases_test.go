@@ -42,7 +42,7 @@ func install(s *leases, g ledger.Slice, asked time.Time) {
 }
 
 func take(s *leases, port string, ttl time.Duration, tokens int64, at time.Time) (hold, bool) {
-	h, ok, _ := s.take(ask(port, ttl, tokens), 1, at)
+	h, ok, _ := s.take(ask(port, ttl, tokens), 1, ledger.DayOf(noon), at)
 	return h, ok
 }
 
@@ -113,7 +113,7 @@ func TestLeasesTakeFromASlice(t *testing.T) {
 	} {
 		s := newLeases(hot)
 		install(s, g, noon)
-		h, ok, _ := s.take(ask(c.port, c.ttl, c.tokens), c.version, noon.Add(c.after))
+		h, ok, _ := s.take(ask(c.port, c.ttl, c.tokens), c.version, ledger.DayOf(noon), noon.Add(c.after))
 		if ok != c.ok {
 			t.Errorf("%s: %v", c.name, ok)
 		}
@@ -374,7 +374,7 @@ func TestLeasesAskBeforeASliceIsUsedUp(t *testing.T) {
 		install(s, granted("p", long, 400, 40), noon)
 		now := noon.Add(c.after)
 		for i, tokens := range c.tokens {
-			_, ok, more := s.take(ask("p", long, tokens), 1, now)
+			_, ok, more := s.take(ask("p", long, tokens), 1, ledger.DayOf(noon), now)
 			if last := i == len(c.tokens)-1; !ok || more != (last && c.more) {
 				t.Errorf("%s, hold %d: %v, more %v", c.name, i, ok, more)
 			}
@@ -391,7 +391,7 @@ func TestLeasesAskOnce(t *testing.T) {
 	t.Parallel()
 	s := newLeases(hot)
 	more := func(tokens int64, at time.Time) bool {
-		_, _, more := s.take(ask("p", long, tokens), 1, at)
+		_, _, more := s.take(ask("p", long, tokens), 1, ledger.DayOf(noon), at)
 		return more
 	}
 	for range 2 {
@@ -703,7 +703,7 @@ func TestLeasesTidyLeavesSlicesForAWhile(t *testing.T) {
 		{EstimatedTokens: 4},
 	} {
 		r.PortID, r.TTLSeconds = "p", int64(long/time.Second)
-		if _, ok, _ := s.take(&r, 1, noon); !ok {
+		if _, ok, _ := s.take(&r, 1, ledger.DayOf(noon), noon); !ok {
 			t.Fatal("not made")
 		}
 	}
@@ -930,7 +930,7 @@ func TestLeasesDoubt(t *testing.T) {
 	if got := s.wants([]string{"p"}, noon); len(got) != 1 {
 		t.Errorf("wants %v, as if there were one", got)
 	}
-	if _, ok, more := s.take(ask("p", long, 1), 1, noon); ok || more {
+	if _, ok, more := s.take(ask("p", long, 1), 1, ledger.DayOf(noon), noon); ok || more {
 		t.Errorf("made a hold: %v, more %v", ok, more)
 	}
 	if got := s.spare("p", nothing); got != 0 {
@@ -1184,7 +1184,7 @@ func (m *leasesModel) take(port string, ttl time.Duration) {
 		c = nil
 	}
 	may := c != nil && !m.closed && len(c.made) < c.Holds && r.EstimatedTokens > 0 && c.left() >= r.EstimatedTokens
-	h, ok, _ := m.s.take(r, m.version[port], m.now)
+	h, ok, _ := m.s.take(r, m.version[port], ledger.DayOf(noon), m.now)
 	if ok != may {
 		m.t.Fatalf("a hold of %d tokens of %s for %v was made: %v; that may be: %v", r.EstimatedTokens, port, ttl, ok, may)
 	}

@@ -1,6 +1,7 @@
 package gate
 
 import (
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -15,7 +16,10 @@ import (
 // to happen when a period ends.
 type memory struct {
 	mu    sync.RWMutex
-	ports map[string]*port
+	ports *ports
+	// over has the ports that had used more than their hard cap when that was set to its
+	// value: how much.
+	over map[string]int64
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -23,11 +27,14 @@ type memory struct {
 	deleted map[string]struct{} // while reading: ports that went after it began
 	reading bool
 
-	asOf time.Time // every commit up to then is remembered
+	asOf    time.Time // every commit up to then is remembered
+	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
 
 	// held has the ports with live holds only. It is read from Postgres several
-	// times a second, all at once, and corrected in between by what gates tell.
+	// times a second, all at once, and corrected in between by what gates tell, in told:
+	// a reading replaces the one and looks through the other, which is small.
 	held     map[string]ledger.Standing
+	told     map[string]ledger.Standing // later than heldAsOf
 	heldAsOf time.Time
 }
 
@@ -42,15 +49,23 @@ type port struct {
 	alerted                         alerted
 }
 
-func newMemory() *memory { return &memory{ports: map[string]*port{}} }
+func newMemory() *memory { return &memory{ports: newPorts(), over: map[string]int64{}} }
 
 // lookup returns the port's limits, and its used and held tokens in the current period.
 func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	l, held, asOf = unlimited, m.held[id].Held, m.age()
-	if p, ok := m.ports[id]; ok {
-		l, used = p.limits, p.used(now)
+	l, asOf = unlimited, m.age()
+	p, ok := m.ports.get(id)
+	if ok {
+		l = p.limits
+	}
+	start, end := periods[l.period].Bounds(now)
+	if ok {
+		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
+	}
+	if s := m.standing(id); !s.At.Before(start) { // what was held before counts no more
+		held = s.Held
 	}
 	return l, used, held, asOf
 }
@@ -59,7 +74,7 @@ func (m *memory) lookup(id string, now time.Time) (l *limits, used, held int64, 
 func (m *memory) version(id string) int64 {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if p, ok := m.ports[id]; ok {
+	if p, ok := m.ports.get(id); ok {
 		return int64(p.limits.version)
 	}
 	return 0
@@ -68,10 +83,29 @@ func (m *memory) version(id string) int64 {
 // age is the time up to which everything is remembered, totals and holds. The
 // caller holds the lock.
 func (m *memory) age() time.Time {
-	if m.heldAsOf.Before(m.asOf) {
-		return m.heldAsOf
+	at := m.asOf
+	if m.heldAsOf.Before(at) {
+		at = m.heldAsOf
 	}
-	return m.asOf
+	if !m.stopped.IsZero() && m.stopped.Before(at) {
+		at = m.stopped
+	}
+	return at
+}
+
+// stop makes as_of stand still at a time, until it is called with the zero time.
+func (m *memory) stop(at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopped = at
+}
+
+// standing is the latest that is known of a port's holds. The caller holds the lock.
+func (m *memory) standing(id string) ledger.Standing {
+	if s, ok := m.told[id]; ok {
+		return s
+	}
+	return m.held[id]
 }
 
 // tellHeld takes over what a reservation left a port's holds at, unless later
@@ -79,12 +113,12 @@ func (m *memory) age() time.Time {
 func (m *memory) tellHeld(s ledger.Standing) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if s.At.After(m.held[s.PortID].At) && s.At.After(m.heldAsOf) {
-		if m.held == nil {
-			m.held = map[string]ledger.Standing{}
+	if s.At.After(m.standing(s.PortID).At) && s.At.After(m.heldAsOf) {
+		if m.told == nil {
+			m.told = map[string]ledger.Standing{}
 		}
 		s.PortID = strings.Clone(s.PortID)
-		m.held[s.PortID] = s
+		m.told[s.PortID] = s
 	}
 }
 
@@ -93,17 +127,24 @@ func (m *memory) tellHeld(s ledger.Standing) {
 func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for port, s := range m.held {
-		if s.At.After(at) {
-			held[port] = s
-		}
-	}
+	maps.DeleteFunc(m.told, func(_ string, s ledger.Standing) bool { return !s.At.After(at) })
 	m.held, m.heldAsOf = held, at
 }
 
-func (p *port) used(now time.Time) int64 {
-	start, end := periods[p.limits.period].Bounds(now)
-	return p.between(ledger.DayOf(start), ledger.DayOf(end))
+// setLimits takes over a budget. A cap that is another one now may be reached again.
+func (p *port) setLimits(l *limits) {
+	old := p.limits
+	p.limits = l
+	if old.enabled != l.enabled || old.period != l.period {
+		p.alerted = alerted{}
+		return
+	}
+	if old.soft != l.soft {
+		p.alerted.soft = false
+	}
+	if old.hard != l.hard {
+		p.alerted.hard, p.alerted.looked = false, false
+	}
 }
 
 // between sums the days [start, end).
@@ -150,23 +191,28 @@ func (p *port) forgetBefore(day ledger.Day) {
 
 // port returns the port, new if need be. The caller holds the lock.
 func (m *memory) port(id string) *port {
-	p, ok := m.ports[id]
+	p, ok := m.ports.get(id)
 	if !ok {
 		p = &port{limits: unlimited}
-		m.ports[strings.Clone(id)] = p // not a slice of a whole notice
+		m.ports.put(strings.Clone(id), p) // not a slice of a whole notice
 	}
 	return p
 }
 
+// setBack is how far back the database's clock may be set, or be found to be, without
+// its period being forgotten already.
+const setBack = time.Minute
+
 // oldestDay is the first day that any current period can contain.
 func oldestDay(now time.Time) ledger.Day {
+	now = now.Add(-setBack)
 	month, _ := events.PeriodMonth.Bounds(now)
 	week, _ := events.PeriodWeek.Bounds(now)
 	return min(ledger.DayOf(month), ledger.DayOf(week))
 }
 
-// applyTotals takes over what a commit changed. upToDate says that no earlier notice is missing.
-func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate bool) {
+// applyTotals takes over what a commit changed. Every commit up to told is told, with this.
+func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, id := range n.Ports {
@@ -177,13 +223,14 @@ func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, upToDate 
 		}
 	}
 	for _, id := range n.Deleted {
-		delete(m.ports, id)
+		m.ports.remove(id)
+		delete(m.over, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
 		}
 	}
-	if upToDate && n.At.After(m.asOf) {
-		m.asOf = n.At
+	if told.After(m.asOf) {
+		m.asOf = told
 	}
 }
 
@@ -192,7 +239,7 @@ func (m *memory) applyBudget(id string, b events.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 		p.changed = m.round
 	}
 }
@@ -218,7 +265,7 @@ func (m *memory) readBudget(id string, b events.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.limits.version) < b.Version {
-		p.limits = newLimits(b)
+		p.setLimits(newLimits(b))
 	}
 }
 
@@ -243,25 +290,27 @@ func (m *memory) readDays(id string, days []ledger.PortDay) {
 	}
 }
 
-// endReading forgets the ports that the round did not find.
+// endReading forgets the ports that the round did not find. Until all were looked at,
+// as_of is as it was.
 func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, p := range m.ports {
+	m.ports.walk(&m.mu, func(id string, p *port) {
 		if p.changed == m.round {
-			continue
+			return
 		}
 		if p.limitsRead != m.round {
-			p.limits = unlimited
+			p.setLimits(unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil
 		}
 		if p.limits == unlimited && len(p.tokens) == 0 {
-			delete(m.ports, id)
+			m.ports.remove(id)
+			delete(m.over, id)
 		}
 		p.forgetBefore(oldest)
-	}
+	})
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.reading, m.deleted = false, nil
 	if asOf.After(m.asOf) {
 		m.asOf = asOf

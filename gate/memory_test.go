@@ -35,10 +35,10 @@ func TestMemoryConverges(t *testing.T) {
 				}
 				truth[port][day] += rapid.Int64Range(0, 100).Draw(t, "tokens")
 				told = append(told, notice(port, day, truth[port][day]))
-				m.applyTotals(told[len(told)-1], oldestDay(now), true)
+				m.applyTotals(told[len(told)-1], oldestDay(now), time.Time{})
 			case 1: // an old notice again
 				if len(told) > 0 {
-					m.applyTotals(told[rapid.IntRange(0, len(told)-1).Draw(t, "old")], oldestDay(now), true)
+					m.applyTotals(told[rapid.IntRange(0, len(told)-1).Draw(t, "old")], oldestDay(now), time.Time{})
 				}
 			case 2: // a commit whose notice is lost, and the reading that mends it
 				if truth[port] == nil {
@@ -92,15 +92,15 @@ func TestMemoryForgetsWhatAReadingDoesNotFind(t *testing.T) {
 	m := newMemory()
 	hard := int64(5)
 	m.applyBudget("gone", events.Budget{Enabled: true, HardCapTokens: &hard, Version: 3})
-	m.applyTotals(notice("gone", today, 100), today, true)
-	m.applyTotals(notice("deleted", today, 100), today, true)
-	m.applyTotals(notice("smaller", today, 100), today, true)
+	m.applyTotals(notice("gone", today, 100), today, time.Time{})
+	m.applyTotals(notice("deleted", today, 100), today, time.Time{})
+	m.applyTotals(notice("smaller", today, 100), today, time.Time{})
 
 	m.beginReading()
-	m.applyTotals(events.TotalsNotice{Deleted: []string{"deleted"}}, today, true)
+	m.applyTotals(events.TotalsNotice{Deleted: []string{"deleted"}}, today, time.Time{})
 	m.readDays("deleted", []ledger.PortDay{{PortID: "deleted", Day: today, TotalTokens: 100}}) // the snapshot is older
 	m.readDays("smaller", []ledger.PortDay{{PortID: "smaller", Day: today, TotalTokens: 40}})  // deleted and made again
-	m.applyTotals(notice("during", today, 7), today, true)                                     // after the snapshot
+	m.applyTotals(notice("during", today, 7), today, time.Time{})                              // after the snapshot
 	m.endReading(now, today)
 
 	for port, want := range map[string]int64{"gone": 0, "deleted": 0, "smaller": 40, "during": 7} {
@@ -147,31 +147,23 @@ func TestMemoryHolds(t *testing.T) {
 	}
 }
 
-func TestHearingNoticesGaps(t *testing.T) {
+func dayBudget(hard int64) events.Budget {
+	return events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodDay, Version: 1}
+}
+
+// A clock that goes back a little over a period's end finds the period it left.
+func TestThePeriodBeforeIsRememberedForAMoment(t *testing.T) {
 	t.Parallel()
-	now := time.Now()
-	for _, c := range []struct {
-		name string
-		seqs []uint64
-		gap  bool
-	}{
-		{"from the first on", []uint64{1, 2, 3}, false},
-		{"one is missing", []uint64{1, 3}, true},
-		{"joined late", []uint64{7}, true},
-		{"repeated", []uint64{1, 1, 2, 2}, false},
-		{"late ones fill no gap", []uint64{1, 3, 2}, true},
-	} {
-		h := hearing{wake: make(chan struct{}, 1)}
-		complete := true
-		for _, seq := range c.seqs {
-			complete = h.complete(events.TotalsNotice{From: "c", Seq: seq}, now)
-		}
-		if complete == c.gap {
-			t.Errorf("%s: complete %v", c.name, complete)
-		}
-		h.beginReading()
-		if !h.complete(events.TotalsNotice{From: "c", Seq: c.seqs[len(c.seqs)-1] + 1}, now) && c.name != "late ones fill no gap" {
-			t.Errorf("%s: a reading did not forgive the gap", c.name)
-		}
+	m := newMemory()
+	end := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	m.applyTotals(notice("p", ledger.DayOf(end)-1, 70), oldestDay(end.Add(time.Second)), end)
+	m.beginReading()
+	m.readDays("p", []ledger.PortDay{{PortID: "p", Day: ledger.DayOf(end) - 1, TotalTokens: 70}})
+	m.endReading(end, oldestDay(end.Add(time.Second)))
+	if _, used, _, _ := m.lookup("p", end.Add(-time.Second)); used != 70 {
+		t.Errorf("%d used before the month's end, want 70", used)
+	}
+	if got := oldestDay(end.Add(setBack)); got != ledger.DayOf(end)-1 { // a Tuesday: the week began the day before
+		t.Errorf("the oldest day is %s", got.Time())
 	}
 }

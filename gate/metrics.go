@@ -11,11 +11,11 @@ type metrics struct {
 	allowed, warned, faults, unrepliable prometheus.Counter
 	refused                              map[events.RefusalReason]prometheus.Counter
 	seconds                              prometheus.Histogram
-	resyncs                              *prometheus.CounterVec
+	resyncs, ignored                     *prometheus.CounterVec
 	reserved, reservedLess, released     prometheus.Counter
 	reserveRefused, fromSlices, granted  prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
-	overshoot                            prometheus.Gauge
+	overshoot, clockAhead                prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -33,6 +33,8 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		resyncs: f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_resyncs_total",
 			Help: "Readings of all totals by cause: periodic, gap (a notice was missed), silence (no consumer heard)."}, []string{"cause"}),
 	}
+	m.ignored = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_ignored_total",
+		Help: "Messages to gates that cannot be read or are out of bounds, and were ignored, by subject."}, []string{"subject"})
 	reservations := f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_reservations_total",
 		Help: "Reserve and release requests by outcome."}, []string{"outcome"})
 	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")
@@ -44,14 +46,16 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	m.reserveSeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_reserve_seconds",
 		Help: "Time of one transaction that decided reservations.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12)})
 	m.overshoot = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_overshoot_tokens_max",
-		Help: "The most that any port's used tokens were ever seen above its hard cap by this process. Stays 0 if every caller reserves enough and reports in time."})
+		Help: "The most tokens of any port that this process saw booked above a hard cap in force, in one period. Lowering a cap does not count. Stays 0 if every caller reserves enough and reports in time."})
+	m.clockAhead = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_gate_clock_behind_seconds",
+		Help: "How far this machine's clock is behind the database's, by which the gate goes; negative: ahead of it."})
 	for _, r := range []events.RefusalReason{events.ReasonHardCapReached, events.ReasonEstimateExceedsHardCap, events.ReasonGateStale} {
 		m.refused[r] = answers.WithLabelValues(string(r))
 	}
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_gate_cache_age_seconds",
 		Help: "Age of what the gate remembers; -1 before it has loaded."}, func() float64 {
 		if asOf := g.AsOf(); !asOf.IsZero() {
-			return g.cfg.Now().Sub(asOf).Seconds()
+			return g.now().Sub(asOf).Seconds()
 		}
 		return -1
 	})
@@ -59,7 +63,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		Help: "Ports that the gate remembers."}, func() float64 {
 		g.memory.mu.RLock()
 		defer g.memory.mu.RUnlock()
-		return float64(len(g.memory.ports))
+		return float64(g.memory.ports.len())
 	})
 	return m
 }
@@ -78,11 +82,11 @@ func (m *metrics) countReserve(v *events.Verdict, asked int64) {
 
 func (m *metrics) count(v *events.Verdict) {
 	switch {
+	case !v.Allowed:
+		m.refused[v.Reason].Inc()
 	case v.SoftCapWarning:
 		m.warned.Inc()
-	case v.Allowed:
-		m.allowed.Inc()
 	default:
-		m.refused[v.Reason].Inc()
+		m.allowed.Inc()
 	}
 }

@@ -69,13 +69,17 @@ func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []stri
 	g.answerAll(live, reserved)
 }
 
-// answerAll sends verdicts, except for those that would refuse what another gate may
+// answerAll sends verdicts, or the faults there are instead, except for those that would refuse what another gate may
 // give back.
 func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 	var body []byte
 	var again []reserveTask
 	var refusals []*events.Verdict
 	for i, t := range tasks {
+		if r.Faults[i] != nil {
+			g.fault(t.reply, r.Faults[i])
+			continue
+		}
 		if r.Leased[i] && time.Since(t.at) < recallFor {
 			again, refusals = append(again, t), append(refusals, &r.Verdicts[i])
 			continue
@@ -92,7 +96,7 @@ func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
 func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 	g.metrics.countReserve(v, t.request.EstimatedTokens)
 	buf = v.AppendJSON(buf[:0])
-	g.sent(g.cfg.Conn.Publish(t.reply, buf))
+	g.sent(inbox.Publish(g.cfg.Conn, t.reply, buf))
 	return buf
 }
 
@@ -118,10 +122,18 @@ func (g *Gate) publishHolds(n events.HoldsNotice) {
 	}
 }
 
+// newsAhead is how far news of holds may be ahead of the database's clock as this gate
+// reckons it. What claimed to be much later would outlast all true news, and every reading.
+const newsAhead = time.Second
+
 func (g *Gate) hearHolds(msg *nats.Msg) {
 	var n events.HoldsNotice
-	if err := json.Unmarshal(msg.Data, &n); err != nil || len(n.Ports) != len(n.Tokens) || len(n.Ports) != len(n.At) {
-		return // the next reading has it
+	err := json.Unmarshal(msg.Data, &n)
+	if err == nil {
+		err = n.Validate(g.now().Add(newsAhead))
+	}
+	if g.ignores(msg, err) {
+		return
 	}
 	for i, port := range n.Ports {
 		g.memory.tellHeld(ledger.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()})
@@ -151,9 +163,11 @@ func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
 	}
 }
 
-// followHolds keeps what check knows of holds no older than a moment.
+// followHolds keeps what check knows of holds and of the database's clock no older than
+// a moment.
 func (g *Gate) followHolds(ctx context.Context) {
 	for ctx.Err() == nil {
+		killpoint.Here("follow-holds")
 		start := time.Now()
 		if err := g.readHolds(ctx); err != nil && ctx.Err() == nil {
 			g.log.Debug("holds cannot be read; checks count those known", "error", err)
@@ -167,15 +181,17 @@ func (g *Gate) readHolds(ctx context.Context) error {
 	defer cancel()
 	g.holds.Lock()
 	defer g.holds.Unlock()
-	begun := time.Now()
+	begun, asked := time.Now(), g.cfg.Now()
 	list, at, err := g.cfg.Ledger.Standings(ctx)
 	if err != nil {
 		return err
 	}
+	g.followClock(asked, g.cfg.Now(), at)
 	held := make(map[string]ledger.Standing, len(list))
 	for _, s := range list {
 		held[s.PortID] = s
 	}
 	g.leases.read(begun, func(string) bool { return true }, func() { g.memory.readHeld(held, at) })
+	g.heldRead.Store(time.Now().UnixNano())
 	return nil
 }

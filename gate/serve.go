@@ -2,9 +2,9 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -12,13 +12,16 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
+	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // version of the service, as `nats micro ls` shows it: that of the wire.
 const version = "1.0.0"
 
-const slowTimeout = 10 * time.Second // for what needs Postgres
+// slowTimeout is how long what needs Postgres may take, its turn included, unless its
+// caller says that it waits for less.
+const slowTimeout = 10 * time.Second
 
 // register makes the gate known and begins to answer.
 func (g *Gate) register(ctx context.Context) (micro.Service, error) {
@@ -30,17 +33,15 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	// What needs Postgres must not outlive its request by much, but may outlive ctx.
-	ctx = context.WithoutCancel(ctx)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
 		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
 		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
-		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.fast(base, g.get) }},
-		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.set) }},
-		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, base, g.report) }},
+		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.get) }},
+		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.set) }},
+		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, g.reports, base, g.report) }},
 		// Last: whoever waits for a check to be answered finds all the others there.
 		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
 	} {
@@ -51,7 +52,10 @@ func (g *Gate) register(ctx context.Context) (micro.Service, error) {
 			}
 		}
 	}
-	return service, g.cfg.Conn.Flush()
+	if err := g.flush(ctx); err != nil {
+		return nil, errors.Join(err, service.Stop())
+	}
+	return service, nil
 }
 
 // buffers for replies: a check allocates next to nothing.
@@ -70,7 +74,7 @@ func (g *Gate) fast(base string, answer func(base string, req micro.Request, to 
 		if err != nil {
 			g.fault(req.Reply(), err)
 		} else {
-			g.sent(g.cfg.Conn.Publish(req.Reply(), body))
+			g.sent(inbox.Publish(g.cfg.Conn, req.Reply(), body))
 		}
 		*buf = body
 		buffers.Put(buf)
@@ -79,41 +83,70 @@ func (g *Gate) fast(base string, answer func(base string, req micro.Request, to 
 }
 
 // beside answers from Postgres, on a goroutine of its own: the connection's must
-// never wait.
-func (g *Gate) beside(ctx context.Context, base string, answer func(ctx context.Context, base string, req micro.Request) (any, error)) micro.HandlerFunc {
+// never wait. prepare reads the request, so that a bad one is answered at once and no
+// payload is kept waiting, and returns what gets the answer.
+func (g *Gate) beside(ctx context.Context, line *intake.Line, base string, prepare func(base string, req micro.Request) (slow, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !inbox.Allowed(req.Reply()) {
+		reply := req.Reply()
+		if !inbox.Allowed(reply) {
 			g.metrics.unrepliable.Inc()
 			return
 		}
-		select {
-		case g.slow <- struct{}{}:
-		default:
-			g.fault(req.Reply(), errBusy)
-			return
-		}
-		begun := g.intake.Take(func() {
-			g.tasks.Go(func() {
-				defer func() { <-g.slow }()
-				ctx, cancel := context.WithTimeout(ctx, slowTimeout)
-				defer cancel()
-				g.answerSlowly(ctx, base, req, answer)
+		answer, err := prepare(base, req)
+		if err == nil {
+			patience := patienceOf(req)
+			err = errBusy
+			open := g.intake.Take(func() {
+				if line.Join() {
+					err = nil
+					g.tasks.Go(func() { g.answerSlowly(ctx, line, patience, reply, answer) })
+				}
 			})
-		})
-		if !begun {
-			<-g.slow
-			g.fault(req.Reply(), errStopping)
+			if !open {
+				err = errStopping
+			}
+		}
+		if err != nil {
+			g.fault(reply, err)
 		}
 	}
 }
 
-func (g *Gate) answerSlowly(ctx context.Context, base string, req micro.Request, answer func(ctx context.Context, base string, req micro.Request) (any, error)) {
-	reply, err := answer(ctx, base, req)
+// slow gets an answer from Postgres.
+type slow func(ctx context.Context) (any, error)
+
+// patienceOf is how long the caller waits for an answer.
+func patienceOf(req micro.Request) time.Duration {
+	ms, err := strconv.ParseInt(req.Headers().Get(events.TimeoutHeader), 10, 64)
+	if err != nil || ms <= 0 || ms > slowTimeout.Milliseconds() {
+		return slowTimeout
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// answerSlowly waits for the request's turn, for as long as its caller and, until ctx
+// ends, this gate do.
+func (g *Gate) answerSlowly(ctx context.Context, line *intake.Line, patience time.Duration, reply string, answer slow) {
+	deadline := time.Now().Add(patience)
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	var body any
+	var err error
+	if out := line.Work(waiting, func() {
+		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+		body, err = answer(ctx)
+	}); out != nil {
+		err = errBusy
+		if ctx.Err() != nil {
+			err = errStopping
+		}
+	}
 	if err != nil {
-		g.fault(req.Reply(), err)
+		g.fault(reply, err)
 		return
 	}
-	g.sent(inbox.Send(g.cfg.Conn, req.Reply(), reply))
+	g.sent(inbox.Send(g.cfg.Conn, reply, body))
 }
 
 // sent takes note of what came of sending an answer: its caller waits in vain.
@@ -146,42 +179,56 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 	return v.AppendJSON(to), nil
 }
 
-func (g *Gate) get(base string, req micro.Request, to []byte) ([]byte, error) {
-	var r events.ReportRequest
+// get answers what is stored: whoever changes a budget reads it first, and this gate's
+// memory may not know yet what another one has stored.
+func (g *Gate) get(base string, req micro.Request) (slow, error) {
+	var r events.GetRequest
 	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
 	if err != nil {
-		return to, err
+		return nil, err
 	}
-	l, _, _, _ := g.memory.lookup(port, g.cfg.Now())
-	body, err := json.Marshal(l.budget())
-	return append(to, body...), err
+	return func(ctx context.Context) (any, error) { return g.cfg.Ledger.Budget(ctx, port) }, nil
 }
 
-func (g *Gate) set(ctx context.Context, base string, req micro.Request) (any, error) {
+func (g *Gate) set(base string, req micro.Request) (slow, error) {
 	var r events.SetRequest
 	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err == nil {
+		err = r.Budget().Validate()
+	}
 	if err != nil {
 		return nil, err
 	}
-	b, err := g.cfg.Ledger.SetBudget(ctx, port, r.Budget(), r.IfVersion)
-	if err != nil {
-		return nil, err
-	}
-	g.memory.applyBudget(port, b)
-	_ = events.AnnounceBudget(g.cfg.Conn, port, b) // lost: the next reading finds it
-	if err := g.cfg.Ledger.AwaitLeases(ctx, port, b); err != nil {
-		g.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
-	}
-	return b, nil
+	return func(ctx context.Context) (any, error) {
+		// What was begun is finished: gates must hear of a budget that is stored, whether
+		// or not somebody still waits for the answer.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), slowTimeout)
+		defer cancel()
+		b, err := g.cfg.Ledger.SetBudget(ctx, port, r.Budget(), r.IfVersion)
+		if err != nil {
+			return nil, err
+		}
+		g.memory.applyBudget(port, b)
+		_ = events.AnnounceBudget(g.cfg.Conn, port, b) // lost: the next reading finds it
+		if err := g.cfg.Ledger.AwaitLeases(ctx, port, b); err != nil {
+			g.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
+		}
+		return b, nil
+	}, nil
 }
 
-func (g *Gate) report(ctx context.Context, base string, req micro.Request) (any, error) {
+func (g *Gate) report(base string, req micro.Request) (slow, error) {
 	var r events.ReportRequest
-	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+	if err == nil {
+		err = r.Validate()
+	}
 	if err != nil {
 		return nil, err
 	}
-	return g.cfg.Ledger.Report(ctx, port, r.By, g.cfg.Now())
+	return func(ctx context.Context) (any, error) {
+		return g.cfg.Ledger.Report(ctx, r, g.now())
+	}, nil
 }
 
 var (
@@ -192,15 +239,18 @@ var (
 // fault answers with an error.
 func (g *Gate) fault(reply string, err error) {
 	g.metrics.faults.Inc()
-	code, what := http.StatusServiceUnavailable, "the ledger cannot be asked right now: "+err.Error()
+	p := inbox.Problem{Code: http.StatusServiceUnavailable, What: err.Error()}
 	var field *events.FieldError
+	var key *ledger.KeyConflict
 	switch {
 	case errors.As(err, &field):
-		code, what = http.StatusBadRequest, err.Error()
-	case errors.Is(err, ledger.ErrConflict):
-		code, what = http.StatusConflict, err.Error()
+		p.Code = http.StatusBadRequest
+	case errors.Is(err, ledger.ErrConflict), errors.As(err, &key):
+		p.Code = http.StatusConflict
 	case errors.Is(err, errBusy), errors.Is(err, errStopping):
-		what = err.Error()
+		p.TryAgain = true
+	default:
+		p.What = "the ledger cannot be asked right now: " + p.What
 	}
-	g.sent(inbox.Fault(g.cfg.Conn, reply, code, what))
+	g.sent(inbox.Fault(g.cfg.Conn, reply, p))
 }

@@ -16,7 +16,7 @@ import (
 // than there are: who asks may see a slice whole, but no hold less.
 func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 	t.Parallel()
-	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: -1}}
+	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: func() time.Time { return noon }, MaxStale: -1}}
 	const outside, slice = 1000, 500 // held by others; leased here, again and again
 	var held atomic.Int64            // by those who have an answer
 	held.Store(outside)

@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -71,15 +72,18 @@ func (m *memory) change(id string, by func(*identity.Token)) error {
 	return m.fail
 }
 
-func (m *memory) ListTokens(context.Context) ([]identity.Token, error) {
+func (m *memory) ListTokens(_ context.Context, after string, limit int) ([]identity.Token, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var all []identity.Token
 	for _, t := range m.tokens {
 		all = append(all, t)
 	}
-	slices.SortFunc(all, func(a, b identity.Token) int { return b.CreatedAt.Compare(a.CreatedAt) })
-	return all, m.fail
+	slices.SortFunc(all, func(a, b identity.Token) int {
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
+	})
+	all = all[slices.IndexFunc(all, func(t identity.Token) bool { return t.ID == after })+1:]
+	return all[:min(len(all), limit)], m.fail
 }
 
 func TestMemoryStoreKeepsTheContract(t *testing.T) { storetest.Run(t, newMemory()) }

@@ -24,8 +24,9 @@ type TokenStore interface {
 	// RevokeToken sets RevokedAt and RevokedBy, or returns ErrTokenNotFound. A token
 	// that is revoked already stays as it is, without an error.
 	RevokeToken(ctx context.Context, id, by string, at time.Time) error
-	// ListTokens returns every token, revoked ones too, newest first.
-	ListTokens(ctx context.Context) ([]Token, error)
+	// ListTokens returns at most limit tokens, revoked ones too, newest first: those
+	// after the one with the given id, "" for the first.
+	ListTokens(ctx context.Context, after string, limit int) ([]Token, error)
 	// TouchToken sets LastUsedAt, unless it is later already.
 	TouchToken(ctx context.Context, id string, at time.Time) error
 }
@@ -117,9 +118,10 @@ func (t *Tokens) Revoke(ctx context.Context, id, by string) error {
 	return nil
 }
 
-// List returns every token, revoked ones too, newest first.
-func (t *Tokens) List(ctx context.Context) ([]Token, error) {
-	tokens, err := t.store.ListTokens(ctx)
+// List returns at most limit tokens, revoked ones too, newest first: those after the one
+// with the given id, "" for the first.
+func (t *Tokens) List(ctx context.Context, after string, limit int) ([]Token, error) {
+	tokens, err := t.store.ListTokens(ctx, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("identity: listing the API tokens: %w", err)
 	}

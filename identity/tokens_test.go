@@ -57,7 +57,7 @@ func TestAPITokens(t *testing.T) {
 		t.Errorf("revoking an unknown token: %v", err)
 	}
 
-	list, err := tokens.List(t.Context())
+	list, err := tokens.List(t.Context(), "", 10)
 	if err != nil || len(list) != 3 {
 		t.Fatalf("the list: %v, %v", list, err)
 	}
@@ -169,7 +169,7 @@ func TestTokenRequestsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if list, _ := tokens.List(t.Context()); len(list) != 0 {
+	if list, _ := tokens.List(t.Context(), "", 10); len(list) != 0 {
 		t.Errorf("refused requests left %v", list)
 	}
 }

@@ -24,6 +24,7 @@ func (l *Ledger) admit(ctx context.Context, b *batch) error {
 		if err := l.ensurePartitions(ctx, months...); err != nil {
 			return err
 		}
+		l.refuseDropped(b)
 	}
 	if len(ports) == 0 {
 		return nil
@@ -42,6 +43,20 @@ func (l *Ledger) admit(ctx context.Context, b *batch) error {
 	}
 	b.pending, b.repeats = slices.DeleteFunc(b.pending, refuse), slices.DeleteFunc(b.repeats, refuse)
 	return nil
+}
+
+// refuseDropped rejects what is of a month that was dropped since it was decoded.
+func (l *Ledger) refuseDropped(b *batch) {
+	dropped := l.droppedBefore()
+	refuse := func(i int) bool {
+		at := b.entries[i].At
+		if !at.Before(dropped) {
+			return false
+		}
+		b.reject(i, events.ReasonTimeTooOld, "occurred_at", at.Format(time.RFC3339), "the ledger keeps events from "+dropped.Format(time.RFC3339)+" on")
+		return true
+	}
+	b.pending, b.repeats = slices.DeleteFunc(b.pending, refuse), slices.DeleteFunc(b.repeats, refuse)
 }
 
 // unseen lists the ports and months of a batch that this process has not met yet.
@@ -103,16 +118,18 @@ func (l *Ledger) learnPorts(ports []string) {
 // takes it alone for the moment in which it makes itself known.
 const eraseLock = 0x71de6a7f
 
-// loadErased takes the booking's share of eraseLock and makes sure that this
-// process knows every erased user. The lock is a statement of its own: one that
-// waited and read at once would read what was true before the wait.
-func (l *Ledger) loadErased(ctx context.Context, tx pgx.Tx) error {
+// beginBooking notes the share that tx books, takes tx's part of eraseLock, and makes sure
+// that this process knows every erased user, in one round trip as a rule. The lock is a
+// statement of its own: one that waited and read at once would read what was true before
+// the wait.
+func (l *Ledger) beginBooking(ctx context.Context, tx pgx.Tx, share Share) error {
 	var count int
 	var send pgx.Batch
+	share.queue(&send)
 	send.Queue("select pg_advisory_xact_lock_shared($1)", eraseLock)
 	send.Queue("select count(*) from ai_erased_users").QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
+		return fmt.Errorf("ledger: begin to book: %w", err)
 	}
 	l.mu.RLock()
 	upToDate := len(l.erased) >= count

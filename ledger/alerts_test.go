@@ -4,7 +4,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
@@ -40,44 +39,125 @@ func TestAlertsAreClaimedOnce(t *testing.T) {
 	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
 	s.set(t, "p2", events.Budget{Period: events.PeriodDay}, nil)
 	start, next := events.PeriodDay.Bounds(noon)
-	soft := ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "soft"}
+	soft := ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "soft", CapTokens: 800, UsedTokens: 900, NoticedAt: noon}
 	if n := claims(t, soft, s.Ledger, other); n != 1 {
 		t.Fatalf("%d gates publish the alert, want 1", n)
 	}
 	if n := claims(t, soft, s.Ledger, other); n != 0 {
 		t.Errorf("%d gates claim it again while the first publishes it", n)
 	}
-	// Every other alert is one of its own.
-	for _, a := range []ledger.Alert{
-		{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "hard"},
-		{PortID: "p1", Period: events.PeriodDay, PeriodStart: next, Cap: "soft"},
-		{PortID: "p1", Period: events.PeriodWeek, PeriodStart: start, Cap: "soft"},
-		{PortID: "p2", Period: events.PeriodDay, PeriodStart: start, Cap: "soft"},
+	for what, change := range map[string]func(*ledger.Alert){
+		"another cap":    func(a *ledger.Alert) { a.Cap = "hard" },
+		"the next day":   func(a *ledger.Alert) { a.PeriodStart = next },
+		"another period": func(a *ledger.Alert) { a.Period = events.PeriodWeek },
+		"another port":   func(a *ledger.Alert) { a.PortID = "p2" },
+		"a higher value": func(a *ledger.Alert) { a.CapTokens = 1000 },
 	} {
+		a := soft
+		change(&a)
 		if n := claims(t, a, s.Ledger, other); n != 1 {
-			t.Errorf("%+v: %d gates publish it, want 1", a, n)
+			t.Errorf("%s: %d gates publish it, want 1", what, n)
 		}
 	}
-	// The gate that claimed it died: after its lease, not before, one other takes over.
-	s.age(t, 14*time.Second)
-	if n := claims(t, soft, s.Ledger, other); n != 0 {
-		t.Errorf("%d gates take over before the lease has ended", n)
+	// Who was told of a higher value knows.
+	for _, tokens := range []int64{0, 799, 800, 999, 1000} {
+		a := soft
+		a.CapTokens = tokens
+		if n := claims(t, a, s.Ledger, other); n != 0 {
+			t.Errorf("%d gates publish that %d is reached, after 1,000", n, tokens)
+		}
 	}
-	s.age(t, 16*time.Second)
-	if n := claims(t, soft, s.Ledger, other); n != 1 {
-		t.Errorf("%d gates take over, want 1", n)
+}
+
+// takeOvers has 16 gates look for abandoned alerts at once, and counts what they find.
+func takeOvers(t testing.TB, want ledger.Alert, ledgers ...*ledger.Ledger) int64 {
+	t.Helper()
+	var found atomic.Int64
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			a, ok, err := ledgers[i%len(ledgers)].TakeOverAlert(t.Context())
+			if err != nil || ok && a != want {
+				t.Errorf("taken over: %+v, %v; want %+v", a, err, want)
+			}
+			if ok {
+				found.Add(1)
+			}
+		})
 	}
-	if err := other.AlertPublished(t.Context(), soft); err != nil {
+	wg.Wait()
+	return found.Load()
+}
+
+// The gate that claimed an alert died, or never heard that it did: once its lease is
+// over, not before, one other takes it over as it was claimed.
+func TestAbandonedAlertsAreTakenOverOnce(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	other := open(t, s.url)
+	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
+	start, _ := events.PeriodDay.Bounds(noon)
+	a := ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: 800, UsedTokens: 900, NoticedAt: noon}
+	if n := takeOvers(t, a, s.Ledger, other); n != 0 {
+		t.Errorf("%d found before there was one", n)
+	}
+	if n := claims(t, a, s.Ledger, other); n != 1 {
+		t.Fatalf("%d gates publish the alert, want 1", n)
+	}
+	if left := one[float64](t, s.db, "select extract(epoch from claimed_until - now())::float8 from ai_alerts"); left > ledger.AlertLease.Seconds() || left < ledger.AlertLease.Seconds()-5 {
+		t.Errorf("the claim is for %v s more", left)
+	}
+	for range 2 {
+		exec(t, s.db, "update ai_alerts set claimed_until = now() + interval '1 second'")
+		if n := takeOvers(t, a, s.Ledger, other); n != 0 {
+			t.Errorf("%d gates take over before the lease is over", n)
+		}
+		exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 second'")
+		if n := claims(t, a, s.Ledger, other); n != 0 {
+			t.Errorf("%d gates claim it anew", n)
+		}
+		if n := takeOvers(t, a, s.Ledger, other); n != 1 {
+			t.Errorf("%d gates take over, want 1", n)
+		}
+	}
+	if err := other.AlertPublished(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	s.age(t, 24*time.Hour)
-	if n := claims(t, soft, s.Ledger, other); n != 0 {
+	exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 day'")
+	if n := claims(t, a, s.Ledger, other) + takeOvers(t, a, s.Ledger, other); n != 0 {
 		t.Errorf("%d gates publish it again", n)
 	}
 }
 
-// age lets the claims be that old.
-func (s store) age(t testing.TB, d time.Duration) {
-	t.Helper()
-	exec(t, s.db, "update ai_alerts set claimed_at = now() - $1::interval", d)
+// Several alerts that were abandoned are all found, one by one.
+func TestEveryAbandonedAlertIsFound(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	start, _ := events.PeriodDay.Bounds(noon)
+	want := map[string]bool{}
+	for _, port := range []string{"a", "b", "c"} {
+		s.set(t, port, events.Budget{Period: events.PeriodDay}, nil)
+		a := ledger.Alert{PortID: port, Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: 1, UsedTokens: 1, NoticedAt: noon}
+		if mine, err := s.ClaimAlert(t.Context(), a); !mine || err != nil {
+			t.Fatal(mine, err)
+		}
+		want[port] = true
+	}
+	exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 second'")
+	for {
+		a, ok, err := s.TakeOverAlert(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !ok {
+			break
+		}
+		if !want[a.PortID] {
+			t.Errorf("%s was found twice", a.PortID)
+		}
+		delete(want, a.PortID)
+	}
+	if len(want) > 0 {
+		t.Errorf("not found: %v", want)
+	}
 }

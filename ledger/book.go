@@ -51,11 +51,18 @@ type Booking struct {
 // An entry that Postgres refuses is rejected alone: the rest is booked, then in
 // more than one transaction.
 func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
+	return l.BookShare(ctx, Share{}, entries)
+}
+
+// BookShare is [Ledger.Book] for entries that came from a usage stream: it notes their
+// sequences as booked, also when there are no entries, in the transaction that books the
+// last of them.
+func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	if len(entries) == 0 {
-		return Booking{}, nil
+		return Booking{}, l.bookNothing(ctx, share)
 	}
 	for attempt := 1; ; attempt++ {
-		booking, err := l.bookOnce(ctx, entries)
+		booking, err := l.bookOnce(ctx, share, entries)
 		if err == nil {
 			return booking, nil
 		}
@@ -66,27 +73,39 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 			l.forget()
 		case code == codeSerialization, code == codeDeadlock:
 		case isDataError(code):
-			return l.bisect(ctx, entries, err)
+			booking, err := l.bisect(ctx, entries, err)
+			if err == nil {
+				err = l.bookNothing(ctx, share)
+			}
+			return booking, err
 		default:
 			return Booking{}, err
 		}
 	}
 }
 
+// bookNothing notes a share of which no entry is left to be booked.
+func (l *Ledger) bookNothing(ctx context.Context, share Share) error {
+	if share.Of == 0 {
+		return nil
+	}
+	return pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share) })
+}
+
 // bookOnce tries the fast way, COPY, and takes the idempotent one when that
 // meets a known id, which fails the whole COPY.
-func (l *Ledger) bookOnce(ctx context.Context, entries []Entry) (Booking, error) {
+func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	b := newBatch(entries)
 	if err := l.admit(ctx, b); err != nil {
 		return Booking{}, err
 	}
 	if !l.expectDuplicates.Load() {
-		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, b) })
+		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, share, b) })
 		if sqlState(err) != codeUniqueViolation {
 			return b.booking, err
 		}
 	}
-	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, b) })
+	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, share, b) })
 	if err == nil {
 		l.expectDuplicates.Store(b.known > 0)
 	}
@@ -102,7 +121,7 @@ func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Bookin
 	if err := l.admit(ctx, b); err != nil {
 		return Booking{}, err
 	}
-	err := l.bookKnown(ctx, tx, b)
+	err := l.bookKnown(ctx, tx, Share{}, b)
 	if changedElsewhere(err) {
 		l.forget() // for the caller's next try
 	}
@@ -111,8 +130,8 @@ func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Bookin
 
 // bookNew books a batch of which no id is in the ledger; it fails with a unique
 // violation when one is.
-func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := l.loadErased(ctx, tx); err != nil {
+func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
+	if err := l.beginBooking(ctx, tx, share); err != nil {
 		return err
 	}
 	if err := l.copyRows(ctx, tx, b); err != nil {
@@ -131,8 +150,8 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, b *batch) error {
 }
 
 // bookKnown books a batch of which some ids may be in the ledger already.
-func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, b *batch) error {
-	if err := l.loadErased(ctx, tx); err != nil {
+func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
+	if err := l.beginBooking(ctx, tx, share); err != nil {
 		return err
 	}
 	inserted, known, err := l.insertRows(ctx, tx, b)

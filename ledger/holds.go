@@ -81,8 +81,8 @@ func (l *Ledger) Standings(ctx context.Context) (list []Standing, at time.Time, 
 // HoldReport is what a port's reservations look like to an operator.
 type HoldReport struct {
 	PortID    string           `json:"port_id"`
-	Live      []HoldGroup      `json:"live"`      // by service and feature
-	Unsettled []UnsettledGroup `json:"unsettled"` // by day, service and feature, newest day first
+	Live      []HoldGroup      `json:"live"`      // most tokens first
+	Unsettled []UnsettledGroup `json:"unsettled"` // newest day first, then most tokens
 }
 
 // HoldGroup sums live holds. What is leased to a gate and not yet sealed has a
@@ -105,23 +105,38 @@ type UnsettledGroup struct {
 	Tokens  int64  `json:"tokens"`
 }
 
-// Holds reports a port's live holds, and its unsettled ones of the last 31 days.
-func (l *Ledger) Holds(ctx context.Context, port string) (HoldReport, error) {
-	r := HoldReport{PortID: port, Live: []HoldGroup{}, Unsettled: []UnsettledGroup{}}
-	rows, err := l.pool.Query(ctx, liveHoldsSQL, port)
+// LiveHolds lists at most limit groups of a port's live holds, in the order of service
+// and feature: those after the given one, nil for the first.
+func (l *Ledger) LiveHolds(ctx context.Context, port string, after *HoldGroup, limit int) ([]HoldGroup, error) {
+	first := after == nil
+	if first {
+		after = &HoldGroup{}
+	}
+	rows, err := l.pool.Query(ctx, liveHoldsSQL, port, first, after.Service, after.Feature, limit)
+	var list []HoldGroup
 	if err == nil {
-		r.Live, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
 	}
 	if err != nil {
-		return r, fmt.Errorf("ledger: holds of %s: %w", port, err)
+		return nil, fmt.Errorf("ledger: holds of %s: %w", port, err)
 	}
-	rows, err = l.pool.Query(ctx, `select to_char(day, 'YYYY-MM-DD'), service, feature, holds, tokens from ai_unsettled_holds
-		where port_id = $1 and day > (now() at time zone 'UTC')::date - 31 order by day desc, tokens desc, 2, 3`, port)
+	return list, nil
+}
+
+// UnsettledHolds lists at most limit groups of a port's unsettled holds of the last 31
+// days, newest day first, in the order of service and feature: those after the given
+// one, without a day for the first.
+func (l *Ledger) UnsettledHolds(ctx context.Context, port string, after UnsettledGroup, limit int) ([]UnsettledGroup, error) {
+	rows, err := l.pool.Query(ctx, `select to_char(day, 'YYYY-MM-DD'), service, feature, holds, tokens from ai_unsettled_holds
+		where port_id = $1 and day > (now() at time zone 'UTC')::date - 31
+			and ($2 = '' or day < nullif($2, '')::date or day = nullif($2, '')::date and (service, feature) > ($3, $4))
+		order by day desc, service, feature limit $5`, port, after.Day, after.Service, after.Feature, limit)
+	var list []UnsettledGroup
 	if err == nil {
-		r.Unsettled, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
+		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
 	}
 	if err != nil {
-		return r, fmt.Errorf("ledger: holds of %s: %w", port, err)
+		return nil, fmt.Errorf("ledger: unsettled holds of %s: %w", port, err)
 	}
-	return r, nil
+	return list, nil
 }

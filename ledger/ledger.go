@@ -43,6 +43,7 @@ type Ledger struct {
 	pool        *pgxpool.Pool
 	bookPool    *pgxpool.Pool // for Book
 	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
+	reportPool  *pgxpool.Pool // for what may read millions of rows, so that no change waits for it
 	cfg         Config
 	log         *slog.Logger
 
@@ -53,6 +54,7 @@ type Ledger struct {
 	mu         sync.RWMutex
 	ports      map[string]struct{}            // registered, as far as this process has seen
 	partitions map[time.Time]struct{}         // months that have a partition
+	dropped    time.Time                      // months before this one had one; see learnDropped
 	erased     map[[sha256.Size]byte]struct{} // users whose events are booked without them
 }
 
@@ -79,6 +81,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		{&l.pool, otherConns, []map[string]string{patient}},
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
+		{&l.reportPool, reportConns, []map[string]string{patient}},
 	} {
 		var err error
 		if *p.pool, err = connect(ctx, cfg.URL, p.conns, p.settings...); err != nil {
@@ -87,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		}
 	}
 	l.forget()
-	if err := l.pool.Ping(ctx); err != nil {
+	if err := l.learnDropped(ctx, l.pool); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -98,7 +101,8 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 const (
 	bookConns    = 4
 	reserveConns = 8  // lanes, releases, the gate's readings and its slices
-	otherConns   = 10 // reports, budgets, operators
+	reportConns  = 4  // usage, simulations, verifications
+	otherConns   = 10 // budgets, pages, operators
 )
 
 // keyed is for statements that look up, by primary key, whatever arrays they are
@@ -133,7 +137,7 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 
 // Close waits for running calls and closes the connections.
 func (l *Ledger) Close() {
-	for _, pool := range []*pgxpool.Pool{l.reservePool, l.bookPool, l.pool} {
+	for _, pool := range []*pgxpool.Pool{l.reportPool, l.reservePool, l.bookPool, l.pool} {
 		if pool != nil { // nil: Open failed before
 			pool.Close()
 		}
@@ -143,9 +147,14 @@ func (l *Ledger) Close() {
 // Ping reports whether the database answers.
 func (l *Ledger) Ping(ctx context.Context) error { return l.pool.Ping(ctx) }
 
-// Oldest is the time from which on events are kept, given that it is now.
+// Oldest is the time from which on events are kept, given that it is now: the retention's
+// beginning, or a later one where months were dropped under a shorter retention.
 func (l *Ledger) Oldest(now time.Time) time.Time {
-	return monthOf(now).AddDate(0, -l.cfg.RetentionMonths, 0)
+	oldest := monthOf(now).AddDate(0, -l.cfg.RetentionMonths, 0)
+	if dropped := l.droppedBefore(); dropped.After(oldest) {
+		return dropped
+	}
+	return oldest
 }
 
 // forget drops what this process believes about ports and partitions, after

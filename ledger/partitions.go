@@ -39,8 +39,11 @@ func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) erro
 		if err != nil {
 			return err
 		}
+		if err := l.learnDropped(ctx, tx); err != nil {
+			return err
+		}
 		for _, month := range months {
-			if slices.Contains(have, month) {
+			if slices.Contains(have, month) || month.Before(l.droppedBefore()) {
 				continue
 			}
 			// Created aside and attached, since attaching lets bookings go on.
@@ -61,7 +64,9 @@ func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) erro
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, month := range months {
-		l.partitions[month] = struct{}{}
+		if !month.Before(l.dropped) {
+			l.partitions[month] = struct{}{}
+		}
 	}
 	return nil
 }
@@ -87,7 +92,14 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 			}
 			dropped = append(dropped, month)
 		}
-		return nil
+		if len(dropped) == 0 {
+			return nil
+		}
+		after := slices.MaxFunc(dropped, time.Time.Compare).AddDate(0, 1, 0)
+		if _, err := tx.Exec(ctx, "update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after); err != nil {
+			return err
+		}
+		return l.learnDropped(ctx, tx)
 	})
 	if sqlState(err) == codeLockNotAvailable {
 		l.log.Warn("somebody reads the ledger: months beyond the retention stay until the next maintenance")
@@ -101,6 +113,29 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		l.log.Info("dropped ledger months beyond the retention", "months", dropped, "retention_months", l.cfg.RetentionMonths)
 	}
 	return nil
+}
+
+// learnDropped reads which months were dropped. Their ids went with them, so that an
+// event of theirs could be booked a second time: none may be, even if the retention is
+// raised later.
+func (l *Ledger) learnDropped(ctx context.Context, db interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}) error {
+	var before *time.Time
+	if err := db.QueryRow(ctx, "select dropped_before from ai_ledger").Scan(&before); err != nil || before == nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.dropped = *before
+	return nil
+}
+
+// droppedBefore is the first month that was not dropped, zero if none was.
+func (l *Ledger) droppedBefore() time.Time {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.dropped
 }
 
 // listPartitions returns the months that have a partition, having locked out

@@ -157,6 +157,10 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 	if err != nil {
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)
 	}
+	// Holds name a user for as long as they live, which is an hour at most.
+	if _, err := l.pool.Exec(ctx, "update ai_budget_holds set asked = null where asked->>'user_id' = $1", user); err != nil {
+		return 0, fmt.Errorf("ledger: erase a user: %w", err)
+	}
 	tag, err := l.pool.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
 	if err != nil {
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)

@@ -2,67 +2,122 @@ package ledger
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/events"
 )
 
+//go:embed sql/shares.sql
+var sharesSQL string
+
 // Feature, model and day come from the totals; users are in the ledger only.
 var reportSQL = map[events.Dimension]string{
-	events.ByFeature: shareOfTotals("feature", "5 desc, 1"),
-	events.ByModel:   shareOfTotals("model", "5 desc, 1"),
-	events.ByDay:     shareOfTotals("to_char(day, 'YYYY-MM-DD')", "1"),
-	events.ByUser: `select coalesce(user_id, ''), count(*), sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(total_tokens)::bigint
-		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3 group by 1 order by 5 desc, 1`,
+	events.ByFeature: mostFirst(ofTotals("feature")),
+	events.ByModel:   mostFirst(ofTotals("model")),
+	events.ByDay:     fmt.Sprintf(sharesSQL, ofTotals("to_char(day, 'YYYY-MM-DD')"), "key > $5", "key", "key"),
+	events.ByUser: mostFirst(`select coalesce(user_id, '') as key, count(*) as requests, sum(input_tokens)::bigint as input,
+		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
+		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3`),
 }
 
-func shareOfTotals(key, order string) string {
-	return `select ` + key + `, sum(requests)::bigint, sum(input_tokens)::bigint, sum(output_tokens)::bigint, sum(total_tokens)::bigint
+func mostFirst(shares string) string {
+	return fmt.Sprintf(sharesSQL, shares, "tokens < $4 or tokens = $4 and key > $5", "tokens desc, key", "tokens desc, key")
+}
+
+func ofTotals(key string) string {
+	return `select ` + key + ` as key, sum(requests)::bigint as requests, sum(input_tokens)::bigint as input,
+		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
 		from ai_usage_totals where port_id = $1 and day >= ($2::timestamptz at time zone 'UTC')::date
-		and day < ($3::timestamptz at time zone 'UTC')::date group by 1 order by ` + order
+		and day < ($3::timestamptz at time zone 'UTC')::date`
+}
+
+// SharePage is a page of a port's usage.
+type SharePage struct {
+	Shares     []events.Share
+	Next       string // what the next page comes after; "": this is the last one
+	UsedTokens int64  // of all pages
+	Requests   int64  // of all pages
 }
 
 // Shares breaks a port's usage in [start, end) down by one dimension, most
-// tokens first, days in order. start and end are whole UTC days.
-func (l *Ledger) Shares(ctx context.Context, port string, by events.Dimension, start, end time.Time) ([]events.Share, error) {
-	sql, ok := reportSQL[by]
+// tokens first, days in order. start and end are whole UTC days. A limit of 0 is none.
+func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end time.Time) (SharePage, error) {
+	page := SharePage{Shares: []events.Share{}}
+	sql, ok := reportSQL[r.By]
 	if !ok {
-		return nil, &events.FieldError{Reason: events.ReasonInvalidField, Field: "by", Value: string(by), Rule: "must be feature, model, user or day"}
+		return page, &events.FieldError{Reason: events.ReasonInvalidField, Field: "by", Value: string(r.By), Rule: "must be feature, model, user or day"}
 	}
-	rows, err := l.pool.Query(ctx, sql, port, start, end)
+	tokens, key, err := parseNext(r.After)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: usage of %s by %s: %w", port, by, err)
+		return page, err
 	}
-	shares, err := pgx.CollectRows(rows, pgx.RowToStructByPos[events.Share])
+	var limit *int // one more than asked for tells whether there are more
+	if r.Limit > 0 {
+		limit = new(r.Limit + 1)
+	}
+	rows, err := l.reportPool.Query(ctx, sql, r.PortID, start, end, tokens, key, limit)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: usage of %s by %s: %w", port, by, err)
+		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
 	}
-	return shares, nil
+	var s events.Share
+	var name *string
+	_, err = pgx.ForEachRow(rows, []any{&page.UsedTokens, &page.Requests, &name, &s.Requests, &s.InputTokens, &s.OutputTokens, &s.TotalTokens}, func() error {
+		if name != nil { // null: the page is empty
+			s.Key = *name
+			page.Shares = append(page.Shares, s)
+		}
+		return nil
+	})
+	if err != nil {
+		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
+	}
+	if r.Limit > 0 && len(page.Shares) > r.Limit {
+		page.Shares = page.Shares[:r.Limit]
+		last := page.Shares[r.Limit-1]
+		page.Next = strconv.FormatInt(last.TotalTokens, 10) + ":" + last.Key
+	}
+	return page, nil
 }
 
-// Report is the port's usage in the current period of its budget.
-func (l *Ledger) Report(ctx context.Context, port string, by events.Dimension, now time.Time) (events.Report, error) {
-	if by == "" {
-		by = events.ByFeature
+// parseNext reads a page's Next.
+func parseNext(after string) (tokens *int64, key string, err error) {
+	if after == "" {
+		return nil, "", nil
 	}
-	budget, err := l.Budget(ctx, port)
+	number, key, ok := strings.Cut(after, ":")
+	n, err := strconv.ParseInt(number, 10, 64)
+	if !ok || err != nil || !utf8.ValidString(key) || strings.ContainsRune(key, 0) {
+		return nil, "", &events.FieldError{Reason: events.ReasonInvalidField, Field: "after", Value: strconv.QuoteToASCII(after[:min(len(after), 80)]), Rule: "must be the next of the page before"}
+	}
+	return &n, key, nil
+}
+
+// Report is a page of the port's usage in the current period of its budget.
+func (l *Ledger) Report(ctx context.Context, r events.ReportRequest, now time.Time) (events.Report, error) {
+	if r.By == "" {
+		r.By = events.ByFeature
+	}
+	if r.Limit == 0 {
+		r.Limit = events.DefaultReportLimit
+	}
+	budget, err := l.Budget(ctx, r.PortID)
 	if err != nil {
 		return events.Report{}, err
 	}
 	start, end := budget.Period.Bounds(now)
-	shares, err := l.Shares(ctx, port, by, start, end)
+	page, err := l.Shares(ctx, r, start, end)
 	if err != nil {
 		return events.Report{}, err
 	}
-	r := events.Report{PortID: port, Period: budget.Period, PeriodStart: start, ResetsAt: end, Dimension: by, By: shares, AsOf: now.UTC()}
-	for _, s := range shares {
-		r.UsedTokens += s.TotalTokens
-		r.Requests += s.Requests
-	}
-	return r, nil
+	return events.Report{PortID: r.PortID, Period: budget.Period, PeriodStart: start, ResetsAt: end, UsedTokens: page.UsedTokens, Requests: page.Requests,
+		Dimension: r.By, By: page.Shares, More: page.Next != "", Next: page.Next, AsOf: now.UTC()}, nil
 }
 
 // Used is the port's tokens in [start, end), whole UTC days.

@@ -46,14 +46,31 @@ func TestShares(t *testing.T) {
 		events.ByUser:    {share("", 1, 300, 30), share("anna", 2, 300, 30), share("ben", 2, 10, 0)},
 		events.ByDay:     {share("2026-11-21", 1, 5, 0), share("2026-11-22", 2, 500, 50), share("2026-11-23", 2, 105, 10)},
 	} {
-		got, err := s.Shares(t.Context(), "p1", by, start, end)
+		got, err := s.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: by}, start, end)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(ledger.SharePage{Shares: want, UsedTokens: 670, Requests: 5}, got); diff != "" {
 			t.Errorf("by %s (-want +got):\n%s", by, diff)
 		}
-		report, err := s.Report(t.Context(), "p1", by, noon)
+		// In pages of every size they are the same, one after another.
+		for limit := 1; limit <= len(want); limit++ {
+			var paged []events.Share
+			for r, more := (events.ReportRequest{PortID: "p1", By: by, Limit: limit}), true; more; {
+				page, err := s.Report(t.Context(), r, noon)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(page.By) > limit || page.UsedTokens != 670 || page.Requests != 5 || page.More != (page.Next != "") {
+					t.Fatalf("by %s, %d at a time: %+v, want the whole period's sums", by, limit, page)
+				}
+				paged, r.After, more = append(paged, page.By...), page.Next, page.More
+			}
+			if diff := cmp.Diff(want, paged); diff != "" {
+				t.Errorf("by %s, %d at a time (-want +got):\n%s", by, limit, diff)
+			}
+		}
+		report, err := s.Report(t.Context(), events.ReportRequest{PortID: "p1", By: by}, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,14 +79,22 @@ func TestShares(t *testing.T) {
 			t.Errorf("report by %s (-want +got):\n%s", by, diff)
 		}
 	}
-	if r, err := s.Report(t.Context(), "p1", "", noon); err != nil || r.Dimension != events.ByFeature {
+	if r, err := s.Report(t.Context(), events.ReportRequest{PortID: "p1"}, noon); err != nil || r.Dimension != events.ByFeature {
 		t.Errorf("a report without a dimension is by %s, %v, want by feature", r.Dimension, err)
 	}
 	var refused *events.FieldError
-	if _, err := s.Shares(t.Context(), "p1", "colour", start, end); !errors.As(err, &refused) || refused.Field != "by" {
+	if _, err := s.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: "colour"}, start, end); !errors.As(err, &refused) || refused.Field != "by" {
 		t.Errorf("by colour: %v", err)
 	}
-	empty, err := s.Report(t.Context(), "nobody", events.ByUser, noon)
+	for _, after := range []string{"7", "x:ocr", ":ocr", "7:\x00", "7:\xff"} {
+		if _, err := s.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: events.ByUser, After: after}, start, end); !errors.As(err, &refused) || refused.Field != "after" {
+			t.Errorf("after %q: %v", after, err)
+		}
+	}
+	if past, err := s.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: events.ByUser, After: "0:zoe"}, start, end); err != nil || len(past.Shares) != 0 || past.UsedTokens != 670 {
+		t.Errorf("after the last: %+v, %v; want nothing but the sums", past, err)
+	}
+	empty, err := s.Report(t.Context(), events.ReportRequest{PortID: "nobody", By: events.ByUser}, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +145,7 @@ func TestPeriodsOfBudgets(t *testing.T) {
 			{c.end.Add(-time.Nanosecond), 110}, {c.end, 1000},
 		} {
 			for _, by := range []events.Dimension{events.ByFeature, events.ByUser} { // totals, and the ledger itself
-				r, err := s.Report(t.Context(), c.port, by, q.now)
+				r, err := s.Report(t.Context(), events.ReportRequest{PortID: c.port, By: by}, q.now)
 				if err != nil {
 					t.Fatal(err)
 				}

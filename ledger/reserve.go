@@ -41,9 +41,22 @@ type Standing struct {
 // Reserved is what a call to [Ledger.Reserve] did.
 type Reserved struct {
 	Verdicts  []events.Verdict // one for each request, in their order
+	Faults    []error          // for each: nil, or a [*KeyConflict] that there is instead of a verdict
 	Leased    []bool           // for each: it was refused, and gates may have tokens of its port to spare
 	Standings []Standing       // what each port's holds add up to now
 	Slices    []Slice          // what was granted of the wants
+}
+
+// KeyConflict says that an idempotency key already has a hold, of another request.
+type KeyConflict struct {
+	Key    string
+	Before string // what the hold was asked for, as JSON
+	Now    string // what is asked for under the same key
+}
+
+func (c *KeyConflict) Error() string {
+	return fmt.Sprintf("idempotency_key %q holds tokens for another request: that one was %s, this one is %s; repeat a request unchanged, and give every other call a key of its own",
+		c.Key, c.Before, c.Now)
 }
 
 // Reserve decides requests in the order given and makes a hold for each that is
@@ -88,7 +101,7 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 	slices.Sort(ports)
 	ports = slices.Compact(ports)
 
-	r := reserving{states: make(map[string]*portState, len(ports)), known: map[keyOf]events.Verdict{}}
+	r := reserving{states: make(map[string]*portState, len(ports)), known: map[keyOf]knownHold{}}
 	var read pgx.Batch
 	read.Queue("begin")
 	read.Queue(lockPortsSQL, lockKeys(ports))
@@ -98,17 +111,17 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 		return nil, err
 	}
 	killpoint.Here("reserve-locked")
-	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Leased: make([]bool, len(requests))}
+	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
-		done.Verdicts[i] = r.decide(&requests[i], decide)
-		done.Leased[i] = !done.Verdicts[i].Allowed && r.mayFit(&requests[i], decide)
+		done.Verdicts[i], done.Faults[i] = r.decide(&requests[i], decide)
+		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && r.mayFit(&requests[i], decide)
 	}
 	for i := range wants {
 		r.grant(&wants[i])
 	}
 	var write pgx.Batch
 	if len(r.rows.ids) > 0 {
-		write.Queue(reserveInsertSQL, r.rows.ports, r.rows.ids, r.rows.tokens, r.rows.created, r.rows.expires, r.rows.services, r.rows.features, r.rows.keys)
+		write.Queue(reserveInsertSQL, r.rows.ports, r.rows.ids, r.rows.tokens, r.rows.created, r.rows.expires, r.rows.services, r.rows.features, r.rows.keys, r.rows.asked)
 	}
 	if g := &r.grants; len(g.ids) > 0 {
 		write.Queue(grantSlicesSQL, g.ports, g.ids, g.tokens, g.bytes, g.secrets, g.created, g.until, g.expires)
@@ -129,7 +142,7 @@ func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.Reserv
 // reserving is the working state of one call.
 type reserving struct {
 	states map[string]*portState
-	known  map[keyOf]events.Verdict // holds made by earlier tries: only id, tokens and expiry are set
+	known  map[keyOf]knownHold // holds made by earlier tries
 	rows   holdRows
 	slices []Slice
 	grants sliceRows
@@ -144,19 +157,34 @@ type portState struct {
 
 type keyOf struct{ port, key string }
 
+type knownHold struct {
+	id      string
+	tokens  int64
+	expires time.Time
+	asked   string // "": not known
+}
+
 type holdRows struct {
 	ports, services, features, keys []string
+	asked                           []*string
 	ids                             []uuid.UUID
 	tokens                          []int64
 	created, expires                []time.Time
 }
 
-func (r *reserving) decide(q *events.ReserveRequest, decide Decide) events.Verdict {
+func (r *reserving) decide(q *events.ReserveRequest, decide Decide) (events.Verdict, error) {
 	s := r.states[q.PortID]
-	if hold, ok := r.known[keyOf{q.PortID, q.IdempotencyKey}]; ok && q.IdempotencyKey != "" {
-		// The same hold again: the state as it is, without asking for more.
-		v := decide(s.budget, s.used, s.held-min(hold.GrantedTokens, s.held), hold.GrantedTokens, s.now)
-		return granted(v, s, hold.ReservationID, hold.GrantedTokens, hold.ExpiresAt)
+	var asked *string
+	if q.IdempotencyKey != "" {
+		asked = new(askedFor(q))
+		if hold, ok := r.known[keyOf{q.PortID, q.IdempotencyKey}]; ok {
+			if hold.asked != "" && hold.asked != *asked {
+				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: hold.asked, Now: *asked}
+			}
+			// The same hold again: the state as it is, without asking for more.
+			v := decide(s.budget, s.used, s.held-min(hold.tokens, s.held), hold.tokens, s.now)
+			return granted(v, s, hold.id, hold.tokens, hold.expires), nil
+		}
 	}
 	estimate := q.EstimatedTokens
 	v := decide(s.budget, s.used, s.held, estimate, s.now)
@@ -166,17 +194,28 @@ func (r *reserving) decide(q *events.ReserveRequest, decide Decide) events.Verdi
 	}
 	if !v.Allowed {
 		v.AsOf = s.now
-		return v
+		return v, nil
 	}
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
 	s.held += estimate
-	r.rows.add(q, id, estimate, s.now, expires)
-	v = granted(v, s, id.String(), estimate, expires)
-	if q.IdempotencyKey != "" {
-		r.known[keyOf{q.PortID, q.IdempotencyKey}] = v
+	r.rows.add(q, id, estimate, s.now, expires, asked)
+	if asked != nil {
+		r.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), estimate, expires, *asked}
 	}
-	return v
+	return granted(v, s, id.String(), estimate, expires), nil
+}
+
+// askedFor is what a retry must ask for again: all of a request but who asks and where,
+// the lifetime as it is when left out.
+func askedFor(q *events.ReserveRequest) string {
+	r := *q
+	r.PortID, r.Service, r.IdempotencyKey, r.TTLSeconds = "", "", "", int64(q.TTL()/time.Second)
+	body, err := json.Marshal(r)
+	if err != nil {
+		panic(err) // plain fields only
+	}
+	return string(body)
 }
 
 // mayFit tells whether a request that was refused would be allowed if gates gave back
@@ -198,7 +237,7 @@ func granted(v events.Verdict, s *portState, id string, tokens int64, expires ti
 	return v
 }
 
-func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, created, expires time.Time) {
+func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, created, expires time.Time, asked *string) {
 	h.ports = append(h.ports, q.PortID)
 	h.ids = append(h.ids, id)
 	h.tokens = append(h.tokens, tokens)
@@ -207,6 +246,7 @@ func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, cre
 	h.services = append(h.services, q.Service)
 	h.features = append(h.features, q.Feature)
 	h.keys = append(h.keys, q.IdempotencyKey)
+	h.asked = append(h.asked, asked)
 }
 
 // queueKnown looks for holds of earlier tries, if any request may have one.
@@ -223,10 +263,10 @@ func (r *reserving) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 	b.Queue(reserveKnownSQL, ports, keys).Query(func(rows pgx.Rows) error {
 		var k keyOf
 		var id uuid.UUID
-		var v events.Verdict
-		_, err := pgx.ForEachRow(rows, []any{&k.port, &k.key, &id, &v.GrantedTokens, &v.ExpiresAt}, func() error {
-			v.ReservationID = id.String()
-			r.known[k] = v
+		var h knownHold
+		_, err := pgx.ForEachRow(rows, []any{&k.port, &k.key, &id, &h.tokens, &h.expires, &h.asked}, func() error {
+			h.id = id.String()
+			r.known[k] = h
 			return nil
 		})
 		return err

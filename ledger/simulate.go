@@ -66,7 +66,7 @@ func (l *Ledger) simulate(ctx context.Context, port string, b events.Budget, fro
 	s.sim.From, _ = b.Period.Bounds(from)
 	_, s.sim.To = b.Period.Bounds(to.Add(-1))
 	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, l.pool, opts, func(tx pgx.Tx) error {
+	err := pgx.BeginTxFunc(ctx, l.reportPool, opts, func(tx pgx.Tx) error {
 		s.tx = tx
 		return s.run(ctx, b.Period)
 	})

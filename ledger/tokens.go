@@ -52,9 +52,12 @@ func (l *Ledger) RevokeToken(ctx context.Context, id, by string, at time.Time) e
 	return nil
 }
 
-// ListTokens returns every token, revoked ones too, newest first.
-func (l *Ledger) ListTokens(ctx context.Context) ([]identity.Token, error) {
-	rows, err := l.pool.Query(ctx, "select "+tokenColumns+" from api_tokens order by created_at desc, id")
+// ListTokens returns at most limit tokens, revoked ones too, newest first: those after
+// the one with the given id, "" for the first.
+func (l *Ledger) ListTokens(ctx context.Context, after string, limit int) ([]identity.Token, error) {
+	rows, err := l.pool.Query(ctx, "select "+tokenColumns+` from api_tokens
+		where $1 = '' or (created_at, id) < (select created_at, id from api_tokens where id = $1)
+		order by created_at desc, id desc limit $2`, after, limit)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list API tokens: %w", err)
 	}

@@ -40,8 +40,12 @@ type Difference struct {
 // Verify recomputes every total from the ledger, in one snapshot. It reads the
 // whole ledger: seconds per ten million rows.
 func (l *Ledger) Verify(ctx context.Context, now time.Time) (Verification, error) {
-	v := Verification{Since: l.Oldest(now), Differences: []Difference{}}
-	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	v := Verification{Differences: []Difference{}}
+	if err := l.learnDropped(ctx, l.reportPool); err != nil {
+		return v, fmt.Errorf("ledger: verify: %w", err)
+	}
+	v.Since = l.Oldest(now)
+	tx, err := l.reportPool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return v, fmt.Errorf("ledger: verify: %w", err)
 	}

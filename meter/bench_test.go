@@ -52,7 +52,7 @@ func BenchmarkOverhead(b *testing.B) {
 		}
 		run("bare", base)
 		run("metered", meter.NewTransport(meter.Config{Base: base, Port: "p1", Feature: "chat", Recorder: discard{}}))
-		run("metered and asked", meter.NewTransport(meter.Config{Base: base, Port: "p1", Feature: "chat", Recorder: discard{}, CheckOnly: &quietGate{}}))
+		run("metered and asked", meter.NewTransport(meter.Config{Base: base, Port: "p1", Feature: "chat", Recorder: discard{}, Gate: &quietGate{}}))
 	}
 }
 

@@ -30,7 +30,7 @@ type bodyMeter struct {
 
 func newBody(c *call, resp *http.Response) *body {
 	m := &bodyMeter{call: c}
-	if c.t.cfg.RecheckTokens > 0 && c.t.cfg.checker() != nil && events.ValidPort(c.port) {
+	if c.t.cfg.Gate != nil && c.t.cfg.RecheckTokens > 0 && events.ValidPort(c.port) {
 		m.recheckAt = c.t.cfg.RecheckTokens
 	}
 	m.reply = newReply(c.API, resp.Header)
@@ -115,7 +115,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 	if spent <= c.held {
 		return nil
 	}
-	stop = c.check(c.t.cfg.checker(), spent-c.held)
+	stop = c.check(c.t.cfg.Gate, spent-c.held)
 	if stop == nil || c.ctx.Err() != nil {
 		return nil
 	}

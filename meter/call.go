@@ -118,10 +118,10 @@ func (c *call) ask() (refused *RefusedError, err error) {
 		return nil, nil
 	}
 	switch cfg := &c.t.cfg; {
+	case cfg.Reserver != nil:
+		refused = c.reserve(cfg.Reserver)
 	case cfg.Gate != nil:
-		refused = c.reserve(cfg.Gate)
-	case cfg.CheckOnly != nil:
-		refused = c.check(cfg.CheckOnly, c.estimate.total())
+		refused = c.check(cfg.Gate, c.estimate.total())
 	default:
 		return nil, nil
 	}
@@ -135,7 +135,7 @@ func (c *call) ask() (refused *RefusedError, err error) {
 	return refused, nil
 }
 
-func (c *call) check(gate Checker, tokens int64) (refused *RefusedError) {
+func (c *call) check(gate Gate, tokens int64) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
 		v, err := gate.Check(c.ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens})
 		refused = c.verdict(v, err, tokens)
@@ -143,7 +143,7 @@ func (c *call) check(gate Checker, tokens int64) (refused *RefusedError) {
 	return refused
 }
 
-func (c *call) reserve(gate Gate) (refused *RefusedError) {
+func (c *call) reserve(gate Reserver) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
 		tokens := c.estimate.total()
 		r, err := gate.Reserve(c.ctx, events.ReserveRequest{
@@ -178,7 +178,7 @@ func (c *call) release() {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), releaseTimeout)
 	defer cancel()
 	c.t.guard("the gate", func() {
-		if err := c.t.cfg.Gate.Release(ctx, c.port, c.reservation); err != nil {
+		if err := c.t.cfg.Reserver.Release(ctx, c.port, c.reservation); err != nil {
 			c.t.counters.gateErrors.Add(1)
 			c.t.log.gateErrors.Do(func() {
 				c.t.cfg.Logger.Warn("meter: a hold was not released, it will expire", "port", c.port, "reservation", c.reservation, "error", err)

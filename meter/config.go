@@ -31,24 +31,27 @@ type Config struct {
 	// Recorder gets one usage event for each call that spent tokens. nil: none.
 	Recorder Recorder
 
-	// Gate is asked before each call and refuses it with a [RefusedError]. It holds what
-	// the call may cost, so that callers who ask at once cannot overrun the cap
-	// together. The hold is settled by the usage event, or released. nil: every call is
-	// made, unless CheckOnly says no.
+	// Gate is asked before each call and refuses it with a [RefusedError]. nil: every
+	// call is made. A Gate that can reserve too, as events.Client can, is the Reserver,
+	// unless CheckOnly says otherwise.
 	Gate Gate
 
-	// CheckOnly, where there is no Gate, is asked before each call and holds nothing:
-	// callers who ask at once may overrun the cap together.
-	CheckOnly Checker
+	// Reserver is asked before each call instead of Gate, and holds what the call may
+	// cost, so that callers who ask at once cannot overrun the cap together. The hold is
+	// settled by the usage event, or released. Default: Gate, if it can.
+	Reserver Reserver
+
+	// CheckOnly asks Gate and holds nothing: callers who ask at once may overrun the cap
+	// together.
+	CheckOnly bool
 
 	// HoldTTL is how long a hold lives, at most an hour: longer than the longest call.
 	// 0 leaves that to the gate, whose default is 5 minutes.
 	HoldTTL time.Duration
 
-	// RecheckTokens asks again during a stream, whenever so many more tokens are
+	// RecheckTokens asks Gate again during a stream, whenever so many more tokens are
 	// estimated to have come, and ends the stream with a [RefusedError] when what it
-	// spent, beyond its hold, fits the cap no longer. Whom it asks is CheckOnly, or a
-	// Gate that is a [Checker], too, as events.Client is. 0: never.
+	// spent, beyond its hold, fits the cap no longer. 0: never.
 	RecheckTokens int64
 
 	// UnboundedOutput is the output, in tokens, that the estimate of a request
@@ -64,18 +67,12 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// checker is who may be asked during a stream, nil for nobody.
-func (c *Config) checker() Checker {
-	if c.CheckOnly != nil {
-		return c.CheckOnly
-	}
-	checker, _ := c.Gate.(Checker)
-	return checker
-}
-
 func (c Config) withDefaults() Config {
 	if c.Base == nil {
 		c.Base = http.DefaultTransport
+	}
+	if c.Reserver == nil && !c.CheckOnly {
+		c.Reserver, _ = c.Gate.(Reserver)
 	}
 	if c.UnboundedOutput <= 0 {
 		c.UnboundedOutput = 1024

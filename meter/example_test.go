@@ -23,11 +23,9 @@ func (printer) Record(u events.Usage) {
 // emptyPurse stands where a service has its events.Client.
 type emptyPurse struct{}
 
-func (emptyPurse) Reserve(context.Context, events.ReserveRequest) (*events.Reservation, error) {
-	return &events.Reservation{Verdict: events.Verdict{Reason: events.ReasonHardCapReached}}, nil
+func (emptyPurse) Check(context.Context, events.CheckRequest) (events.Verdict, error) {
+	return events.Verdict{Reason: events.ReasonHardCapReached}, nil
 }
-
-func (emptyPurse) Release(context.Context, string, string) error { return nil }
 
 // Metering an existing service takes a transport under the client that it has.
 func Example() {

@@ -11,21 +11,19 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// Gate answers whether a port may spend, and holds what the call may cost until
-// the usage event names the hold; events.Client is one, given a publisher. Its
-// verdict is acted on whatever its error is, since that says what to do when
-// nobody answers.
+// Gate answers whether a port may spend; events.Client is one. Its verdict is
+// acted on whatever its error is, since that says what to do when nobody answers.
 type Gate interface {
+	Check(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
+}
+
+// Reserver holds what a call may cost until the usage event names the hold;
+// events.Client is one, given a publisher.
+type Reserver interface {
 	Reserve(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error)
 	// Release gives a hold back where nothing was spent. Transport waits up to a
 	// second for it; a hold that could not be released expires by itself.
 	Release(ctx context.Context, port, reservationID string) error
-}
-
-// Checker answers whether a port may spend, and holds nothing; events.Client is
-// one. Its verdict is acted on as a [Gate]'s is.
-type Checker interface {
-	Check(ctx context.Context, r events.CheckRequest) (events.Verdict, error)
 }
 
 const releaseTimeout = time.Second

@@ -46,7 +46,7 @@ func TestHoldsAreSettledOrReleased(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l, g := new(ledger), &gate{holds: true}
-			transport := meter.NewTransport(meter.Config{Port: "p1", Recorder: l, Gate: g, HoldTTL: 90 * time.Second, Base: tt.base})
+			transport := meter.NewTransport(meter.Config{Port: "p1", Recorder: l, Reserver: g, HoldTTL: 90 * time.Second, Base: tt.base})
 			resp, err := transport.RoundTrip(httptest.NewRequest("POST", "https://h/v1/chat/completions", strings.NewReader(chatRequest)))
 			if err == nil {
 				io.Copy(io.Discard, resp.Body)
@@ -110,7 +110,7 @@ func TestCancelledWhileAsking(t *testing.T) {
 		cancel()
 		return g.Reserve(ctx, r)
 	})
-	transport := meter.NewTransport(meter.Config{Port: "p1", Gate: struct {
+	transport := meter.NewTransport(meter.Config{Port: "p1", Reserver: struct {
 		gateFunc
 		releaser
 	}{asking, g}})
@@ -181,10 +181,7 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 			l, g := new(ledger), &gate{refuseFrom: 3, holds: tt.holds}
 			base := http.DefaultTransport.(*http.Transport).Clone()
 			defer base.CloseIdleConnections()
-			cfg := meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, CheckOnly: g, RecheckTokens: 80}
-			if tt.holds {
-				cfg.Gate, cfg.CheckOnly = g, nil
-			}
+			cfg := meter.Config{Base: base, Port: "p1", Feature: "chat", User: "u1", Recorder: l, Gate: g, CheckOnly: !tt.holds, RecheckTokens: 80}
 			client := &http.Client{Transport: meter.NewTransport(cfg)}
 			resp := post(t, t.Context(), client, server.URL, chatRequest)
 			defer resp.Body.Close()

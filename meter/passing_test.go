@@ -191,7 +191,7 @@ func TestPanicsDoNotEscape(t *testing.T) {
 	base := http.DefaultTransport.(*http.Transport).Clone()
 	defer base.CloseIdleConnections()
 	var logged bytes.Buffer
-	transport := meter.NewTransport(meter.Config{Base: base, Port: "p1", Recorder: panicking{}, CheckOnly: panicking{}, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
+	transport := meter.NewTransport(meter.Config{Base: base, Port: "p1", Recorder: panicking{}, Gate: panicking{}, Logger: slog.New(slog.NewTextHandler(&logged, nil))})
 	resp := post(t, t.Context(), &http.Client{Transport: transport}, server.URL, chatRequest)
 	body, err := io.ReadAll(resp.Body)
 	resp.Body.Close()

@@ -84,10 +84,9 @@ func metered(t *testing.T, g *gate) (*http.Client, *ledger, *meter.Transport) {
 	t.Cleanup(base.CloseIdleConnections)
 	cfg := meter.Config{Base: base, Port: "p1", User: "u1", Feature: "chat", Recorder: l}
 	if g != nil {
+		cfg.Gate = g
 		if g.holds {
-			cfg.Gate = g
-		} else {
-			cfg.CheckOnly = g
+			cfg.Reserver = g
 		}
 	}
 	transport := meter.NewTransport(cfg)
@@ -117,7 +116,7 @@ func onePartial(t *testing.T, l *ledger) {
 // gate answers from a script and writes down what it is asked.
 type gate struct {
 	refuseFrom int   // from the n-th question on, 0: never
-	holds      bool  // it is asked as a Gate, not as a Checker
+	holds      bool  // it is a Reserver, too
 	err        error // beside every verdict
 	closed     bool  // and then it refuses
 
@@ -160,6 +159,6 @@ func (g *gate) Release(_ context.Context, port, reservation string) error {
 
 var (
 	_ meter.Gate     = (*events.Client)(nil)
-	_ meter.Checker  = (*events.Client)(nil)
+	_ meter.Reserver = (*events.Client)(nil)
 	_ meter.Recorder = (*events.Publisher)(nil)
 )

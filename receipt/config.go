@@ -30,7 +30,7 @@ const Feature = "ocr"
 // Gate answers whether a port may spend; [events.Client] is one, given a publisher.
 type Gate interface {
 	meter.Gate
-	meter.Checker
+	meter.Reserver
 }
 
 // Config configures [New]. Gate, Recorder and Auth are required.

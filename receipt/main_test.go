@@ -118,8 +118,10 @@ func (s *tokenStore) TokenByID(_ context.Context, id string) (identity.Token, er
 }
 
 func (s *tokenStore) RevokeToken(context.Context, string, string, time.Time) error { return nil }
-func (s *tokenStore) ListTokens(context.Context) ([]identity.Token, error)         { return nil, nil }
 func (s *tokenStore) TouchToken(context.Context, string, time.Time) error          { return nil }
+func (s *tokenStore) ListTokens(context.Context, string, int) ([]identity.Token, error) {
+	return nil, nil
+}
 
 // world is a running service.
 type world struct {

@@ -127,7 +127,7 @@ func (j *job) runOCR(ctx context.Context, img image.Image) (read Receipt, err er
 	}()
 	transport := meter.NewTransport(meter.Config{
 		Base: j.Transport, Port: j.port, User: j.user, Feature: Feature,
-		Recorder: j, Gate: j, Logger: j.Logger,
+		Recorder: j, Reserver: j, Logger: j.Logger,
 	})
 	read, usage, err := j.Provider.Read(ctx, &http.Client{Transport: transport}, img)
 	if usage != nil {

@@ -151,7 +151,7 @@ func (t *trace) invalid(column, value, rule string) error {
 
 func short(s string) string {
 	if len(s) > 60 {
-		return s[:60] + "…"
+		return strings.ToValidUTF8(s[:60], "") + "…" // not half a character
 	}
 	return s
 }

@@ -65,6 +65,7 @@ func TestRun_RefusesABadFileBeforeItPublishes(t *testing.T) {
 		"too early":       {trace("0001-01-01 00:00:00,1,2"), `FILE:2: TIMESTAMP = "0001-01-01 00:00:00": must lie between the years 1970 and 2261` + remedy},
 		"too late":        {trace("2262-01-01 00:00:00,1,2"), `FILE:2: TIMESTAMP = "2262-01-01 00:00:00": must lie between the years 1970 and 2261` + remedy},
 		"after blanks":    {trace("", "", good, "", "x,1,2"), `FILE:6: TIMESTAMP = "x": must be a UTC time like 2023-11-16 18:17:03.9799600` + remedy},
+		"a wide value":    {trace("7" + strings.Repeat("ä", 50) + ",1,2"), `FILE:2: TIMESTAMP = "7` + strings.Repeat("ä", 29) + `…": must be a UTC time like 2023-11-16 18:17:03.9799600` + remedy},
 		"a long value":    {trace(strings.Repeat("7", 3000) + ",1,2"), `FILE:2: TIMESTAMP = "` + strings.Repeat("7", 60) + `…": must be a UTC time like 2023-11-16 18:17:03.9799600` + remedy},
 		"a long line":     {trace(good, strings.Repeat("7", 1<<20)), `FILE:3: the line is longer than 4096 bytes: is this a trace in CSV, with one call a line?` + remedy},
 		"bad at the end":  {trace(append(slices.Repeat([]string{good}, 3000), "x")...), `FILE:3002: "x" has 1 columns: must be the three TIMESTAMP,ContextTokens,GeneratedTokens` + remedy},

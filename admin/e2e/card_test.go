@@ -140,13 +140,17 @@ func cardPrefers(t *testing.T, f *fake, p *browser.Page) {
 	p.Reload()
 	p.See("871.002", "1.200.000")
 	hard := p.Role("textbox", "Hard cap")
-	for typed, want := range map[string]string{"1,5M": "1.500.000", "1.5M": "1.500.000", "1.500.000": "1.500.000", "1.500": "1.500"} {
-		hard.Fill(typed)
-		p.Type(kb.Tab)
-		if got := hard.Property("value"); got != want {
-			t.Errorf("in German %q became %q, want %q", typed, got, want)
-		}
+	if got := hard.Property("value"); got != "1,200,000" {
+		t.Errorf("in German the field says %q", got)
 	}
+	hard.Fill("1.5M") // what is typed means the same in every locale
+	p.Type(kb.Tab)
+	if got := hard.Property("value"); got != "1,500,000" {
+		t.Errorf("in German 1.5M became %q", got)
+	}
+	hard.Fill("1,5M")
+	p.Type(kb.Tab)
+	p.See("Has a comma or a space that groups no three digits: write 1.5M or 1,500,000")
 	p.Size(320, 600)
 	fits(p, "320 px, or 1280 px at 400 %")
 }

@@ -14,14 +14,14 @@ import (
 func cardEdits(t *testing.T, f *fake, p *browser.Page) {
 	p.Open(f.URL + "/?port=marina-7")
 	hard := p.Role("textbox", "Hard cap")
-	for typed, want := range map[string]string{"1.5M": "1,500,000", "900k": "900,000", " 1 234 567 ": "1,234,567", "2_000_000 tokens": "2,000,000", "": ""} {
+	for typed, want := range map[string]string{"1.5M": "1,500,000", "900k": "900,000", " 1 234 567 ": "1,234,567", "2_000_000 tokens": "2,000,000", "none": "", "": ""} {
 		hard.Fill(typed)
 		p.Type(kb.Tab)
 		if got := hard.Property("value"); got != want {
 			t.Errorf("%q became %q, want %q", typed, got, want)
 		}
 	}
-	for typed, want := range map[string]string{"many": "Is not a number of tokens", "-5": "Must not be negative", "1.5": "Must be a whole number", "1.23456789k": "Must be a whole number", "1e9": "Is not a number",
+	for typed, want := range map[string]string{"many": "Is not a number of tokens", "-5": "Must not be negative", "1.5": "Must be a whole number", "1.23456789k": "Must be a whole number", "1e9": "Is not a number", "1,5M": "Has a comma",
 		"99999T": "Must be at most 9,007,199,254,740,991"} {
 		hard.Fill(typed)
 		p.Type(kb.Tab)

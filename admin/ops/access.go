@@ -2,6 +2,9 @@ package ops
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidegate/tidegate/events"
@@ -37,11 +40,17 @@ type tokenRevokeRequest struct {
 	By string `json:"by"`
 }
 
+type tokensRequest struct {
+	After string `json:"after"` // an id
+	Limit int    `json:"limit"`
+}
+
 type tokensReply struct{ Tokens []identity.Token }
 
 // LoginLink signs one browser in, once, until ExpiresAt.
 type LoginLink struct {
-	Path      string    `json:"path"` // behind the address of the admin page
+	URL       string    `json:"url"`  // as the answering process knows itself
+	Path      string    `json:"path"` // of it, behind the address of the admin page
 	ExpiresAt time.Time `json:"expires_at"`
 }
 
@@ -61,9 +70,16 @@ func (c *Client) CreateToken(ctx context.Context, r NewToken) (t CreatedToken, e
 
 // Tokens lists every API token, newest first, revoked ones too. Secrets are not stored.
 func (c *Client) Tokens(ctx context.Context) ([]identity.Token, error) {
-	var reply tokensReply
-	err := c.ask(ctx, subjectTokenList, struct{}{}, &reply)
-	return reply.Tokens, err
+	all, after := []identity.Token{}, ""
+	err := pages(maxTokens, func(limit int) (int, error) {
+		var page tokensReply
+		err := c.ask(ctx, subjectTokenList, tokensRequest{After: after, Limit: limit}, &page)
+		for _, t := range page.Tokens {
+			all, after = append(all, t), t.ID
+		}
+		return len(page.Tokens), err
+	})
+	return all, err
 }
 
 // RevokeToken ends a token for ever. Code 404: there is none.
@@ -84,12 +100,17 @@ func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s ledger.Simu
 }
 
 func (s *Service) createToken(ctx context.Context, r NewToken) (any, error) {
+	for _, p := range r.Permissions {
+		if !slices.Contains(s.cfg.Permissions, p) {
+			return nil, fmt.Errorf("%w: %q is no permission here; there are %s", identity.ErrBadTokenRequest, p, strings.Join(s.cfg.Permissions, ", "))
+		}
+	}
 	secret, token, err := s.tokens.Create(ctx, identity.TokenRequest{Name: r.Name, Permissions: r.Permissions, Ports: r.Ports, ExpiresAt: r.ExpiresAt, CreatedBy: r.CreatedBy})
 	return CreatedToken{secret, token}, err
 }
 
-func (s *Service) listTokens(ctx context.Context, _ struct{}) (any, error) {
-	tokens, err := s.tokens.List(ctx)
+func (s *Service) listTokens(ctx context.Context, r tokensRequest) (any, error) {
+	tokens, err := s.tokens.List(ctx, r.After, clamp(r.Limit, maxTokens))
 	return tokensReply{tokens}, err
 }
 
@@ -102,7 +123,7 @@ func (s *Service) loginLink(context.Context, struct{}) (any, error) {
 		return nil, errNoLinks
 	}
 	path, expires := s.cfg.NewLink(s.cfg.Now())
-	return LoginLink{path, expires}, nil
+	return LoginLink{URL: strings.TrimSuffix(s.cfg.PageURL, "/") + path, Path: path, ExpiresAt: expires}, nil
 }
 
 func (s *Service) simulate(ctx context.Context, r SimulateRequest) (any, error) {

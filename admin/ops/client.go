@@ -1,10 +1,13 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -35,18 +38,32 @@ func (c *Client) Verify(ctx context.Context) (v Verification, err error) {
 
 // Ports calls each with every port, in the order of their ids, until it returns false.
 func (c *Client) Ports(ctx context.Context, each func(ledger.Port) bool) error {
-	for after := ""; ; {
+	after := ""
+	return pages(maxPorts, func(limit int) (int, error) {
 		var page portsReply
-		if err := c.ask(ctx, subjectPorts, portsRequest{After: after, Limit: maxPorts}, &page); err != nil {
-			return err
-		}
+		err := c.ask(ctx, subjectPorts, portsRequest{After: after, Limit: limit}, &page)
 		for _, p := range page.Ports {
 			if !each(p) {
-				return nil
+				return 0, err
 			}
 			after = p.PortID
 		}
-		if len(page.Ports) < maxPorts {
+		return len(page.Ports), err
+	})
+}
+
+// pages asks for pages until one has fewer entries than asked for, and for smaller ones
+// where they are larger than a message (413).
+func pages(limit int, ask func(limit int) (got int, err error)) error {
+	for {
+		got, err := ask(limit)
+		var fault *events.ServiceError
+		switch {
+		case errors.As(err, &fault) && fault.Code == http.StatusRequestEntityTooLarge && limit > 1:
+			limit /= 2
+		case err != nil:
+			return err
+		case got < limit:
 			return nil
 		}
 	}
@@ -59,8 +76,33 @@ func (c *Client) DeletePort(ctx context.Context, port, by string) (d Deleted, er
 }
 
 // Holds reports a port's live and unsettled reservations.
-func (c *Client) Holds(ctx context.Context, port string) (r ledger.HoldReport, err error) {
-	err = c.ask(ctx, subjectHolds, holdsRequest{port}, &r)
+func (c *Client) Holds(ctx context.Context, port string) (ledger.HoldReport, error) {
+	r := ledger.HoldReport{PortID: port, Live: []ledger.HoldGroup{}, Unsettled: []ledger.UnsettledGroup{}}
+	var last *ledger.HoldGroup
+	err := pages(maxHolds, func(limit int) (int, error) {
+		var page holdsReply
+		err := c.ask(ctx, subjectHolds, holdsRequest{PortID: port, After: last, Limit: limit}, &page)
+		for _, h := range page.Live {
+			r.Live, last = append(r.Live, h), &h
+		}
+		return len(page.Live), err
+	})
+	if err != nil {
+		return r, err
+	}
+	var after ledger.UnsettledGroup
+	err = pages(maxHolds, func(limit int) (int, error) {
+		var page unsettledReply
+		err := c.ask(ctx, subjectUnsettled, unsettledRequest{PortID: port, After: after, Limit: limit}, &page)
+		for _, u := range page.Unsettled {
+			r.Unsettled, after = append(r.Unsettled, u), u
+		}
+		return len(page.Unsettled), err
+	})
+	slices.SortStableFunc(r.Live, func(a, b ledger.HoldGroup) int { return cmp.Compare(b.Tokens, a.Tokens) })
+	slices.SortStableFunc(r.Unsettled, func(a, b ledger.UnsettledGroup) int {
+		return cmp.Or(cmp.Compare(b.Day, a.Day), cmp.Compare(b.Tokens, a.Tokens))
+	})
 	return r, err
 }
 
@@ -73,21 +115,18 @@ func (c *Client) EraseUser(ctx context.Context, user string) (d Deleted, err err
 // Quarantine calls each with every quarantined event, oldest first, payloads left
 // out, until it returns false.
 func (c *Client) Quarantine(ctx context.Context, each func(quarantine.Event) bool) error {
-	for from := uint64(1); ; {
+	from := uint64(1)
+	return pages(maxQuarantined, func(limit int) (int, error) {
 		var page quarantineReply
-		if err := c.ask(ctx, subjectQuarantineList, quarantineListRequest{From: from, Limit: maxQuarantined}, &page); err != nil {
-			return err
-		}
+		err := c.ask(ctx, subjectQuarantineList, quarantineListRequest{From: from, Limit: limit}, &page)
 		for _, e := range page.Events {
 			if !each(e) {
-				return nil
+				return 0, err
 			}
 			from = e.Sequence + 1
 		}
-		if len(page.Events) < maxQuarantined {
-			return nil
-		}
-	}
+		return len(page.Events), err
+	})
 }
 
 // QuarantineShow returns one event whole. Code 404: there is none.

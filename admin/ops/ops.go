@@ -17,16 +17,21 @@ const (
 	subjectPorts            = events.SubjectAdmin + ".ports.list"
 	subjectPortDelete       = events.SubjectAdmin + ".ports.delete"
 	subjectHolds            = events.SubjectAdmin + ".holds"
+	subjectUnsettled        = events.SubjectAdmin + ".holds.unsettled"
 	subjectUserErase        = events.SubjectAdmin + ".users.erase"
 	subjectQuarantineList   = events.SubjectAdmin + ".quarantine.list"
 	subjectQuarantineShow   = events.SubjectAdmin + ".quarantine.show"
 	subjectQuarantineReplay = events.SubjectAdmin + ".quarantine.replay"
 )
 
-// Page bounds of the lists, so that a reply fits into one message.
+// Page bounds of the lists, so that a reply fits into one message as a rule. Where it
+// does not, the client asks for less.
 const (
 	maxPorts       = 500
+	maxHolds       = 500
+	maxTokens      = 200
 	maxQuarantined = 200
+	maxDifferences = 100 // of a verification, which has no pages
 )
 
 type portsRequest struct {
@@ -40,7 +45,15 @@ type portDeleteRequest struct {
 }
 
 type holdsRequest struct {
-	PortID string `json:"port_id"`
+	PortID string            `json:"port_id"`
+	After  *ledger.HoldGroup `json:"after"` // null: from the first
+	Limit  int               `json:"limit"`
+}
+
+type unsettledRequest struct {
+	PortID string                `json:"port_id"`
+	After  ledger.UnsettledGroup `json:"after"`
+	Limit  int                   `json:"limit"`
 }
 
 type userEraseRequest struct {
@@ -59,8 +72,13 @@ type quarantineRequest struct {
 // Verification says whether ledger, totals and gates agree.
 type Verification struct {
 	ledger.Verification
-	Gates int  `json:"gates"` // that answered
-	OK    bool `json:"ok"`
+	Gates int `json:"gates"` // that answered
+	// Behind is how many messages the usage stream has acknowledged that the ledger lacks,
+	// as far as it knows: consumers book them again.
+	Behind uint64 `json:"behind"`
+	// What waits in the usage stream is in none of the figures, and no difference.
+	events.Backlog
+	OK bool `json:"ok"`
 }
 
 // Deleted is how many ledger rows a deletion or an erasure touched.
@@ -70,5 +88,7 @@ type Deleted struct {
 
 type (
 	portsReply      struct{ Ports []ledger.Port }
+	holdsReply      struct{ Live []ledger.HoldGroup }
+	unsettledReply  struct{ Unsettled []ledger.UnsettledGroup }
 	quarantineReply struct{ Events []quarantine.Event }
 )

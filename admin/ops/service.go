@@ -2,12 +2,11 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -26,25 +25,32 @@ import (
 type Config struct {
 	Conn   *nats.Conn     // required; stays the caller's
 	Ledger *ledger.Ledger // required
+	// Permissions are those that an API token can be made for: any other is a typing error.
+	Permissions []string
 	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
 	NewLink func(now time.Time) (path string, expires time.Time)
+	PageURL string           // of the page that NewLink's paths are on
 	Logger  *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
 }
 
 // Service answers operators. Several may run: they share the requests.
 type Service struct {
-	cfg        Config
-	log        *slog.Logger
-	quarantine quarantine.Store
-	tokens     *identity.Tokens
-	tasks      sync.WaitGroup
-	intake     intake.Intake // of tasks
-	slots      chan struct{}
+	cfg         Config
+	log         *slog.Logger
+	js          jetstream.JetStream
+	quarantine  quarantine.Store
+	tokens      *identity.Tokens
+	tasks       sync.WaitGroup
+	intake      intake.Intake // of tasks
+	quick, long *intake.Line
+	service     atomic.Pointer[micro.Service] // nil until Run has registered everything
 }
 
 const (
-	atOnce      = 8
+	quickAtOnce = 8
+	longAtOnce  = 2                // verifications
+	waiting     = 64               // in each line
 	quickly     = 30 * time.Second // for everything but a verification
 	verifyLimit = time.Hour
 )
@@ -64,8 +70,9 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js),
-		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger), slots: make(chan struct{}, atOnce)}, nil
+	return &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js),
+		tokens: identity.NewTokens(cfg.Ledger, cfg.Logger),
+		quick:  intake.NewLine(quickAtOnce, waiting), long: intake.NewLine(longAtOnce, waiting)}, nil
 }
 
 // Run answers until ctx ends. It returns after the requests under way are
@@ -80,6 +87,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectPorts:            handle(s.ports),
 		subjectPortDelete:       handle(s.deletePort),
 		subjectHolds:            handle(s.holds),
+		subjectUnsettled:        handle(s.unsettled),
 		subjectUserErase:        handle(s.eraseUser),
 		subjectQuarantineList:   handle(s.listQuarantine),
 		subjectQuarantineShow:   handle(s.showQuarantined),
@@ -89,16 +97,25 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectTokenRevoke:      handle(s.revokeToken),
 		subjectLoginLink:        handle(s.loginLink),
 		subjectSimulate:         handle(s.simulate),
+		subjectRebook:           handle(s.rebook),
+		subjectPosition:         handle(s.position),
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, events.SubjectAdmin+"."), ".", "-")
-		limit := quickly
+		line, limit := s.quick, quickly
 		if subject == subjectVerify {
-			limit = verifyLimit
+			line, limit = s.long, verifyLimit
 		}
-		if err := service.AddEndpoint(name, s.endpoint(ctx, limit, answer), micro.WithEndpointSubject(subject)); err != nil {
+		if err := service.AddEndpoint(name, s.endpoint(ctx, line, limit, answer), micro.WithEndpointSubject(subject)); err != nil {
 			return errors.Join(err, service.Stop())
 		}
 	}
+	for ctx.Err() == nil && s.cfg.Conn.FlushTimeout(time.Second) != nil { // NATS is not there yet
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	s.service.Store(&service)
 	<-ctx.Done()
 	err = service.Stop()
 	s.intake.Close()
@@ -106,37 +123,47 @@ func (s *Service) Run(ctx context.Context) error {
 	return err
 }
 
-// endpoint answers each request on a goroutine of its own, a few at a time.
-func (s *Service) endpoint(ctx context.Context, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
+// Health says why operators are not answered now; nil: they are.
+func (s *Service) Health() error {
+	service := s.service.Load()
+	switch {
+	case service == nil:
+		return errors.New("operators are not answered yet")
+	case (*service).Stopped(), s.cfg.Conn.IsClosed():
+		return errors.New("operators are not answered any more")
+	}
+	return nil
+}
+
+// endpoint answers each request on a goroutine of its own, when it is its turn.
+func (s *Service) endpoint(ctx context.Context, line *intake.Line, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
 	return func(req micro.Request) {
 		// Anybody who may ask could otherwise have the answer sent into JetStream's API.
 		if !inbox.Allowed(req.Reply()) {
 			return
 		}
-		select {
-		case s.slots <- struct{}{}:
-		default:
-			s.fault(req, errBusy)
-			return
-		}
-		begun := s.intake.Take(func() {
-			s.tasks.Go(func() {
-				defer func() { <-s.slots }()
-				ctx, cancel := context.WithTimeout(ctx, limit)
-				defer cancel()
-				s.answer(ctx, req, answer)
-			})
+		err := errBusy
+		open := s.intake.Take(func() {
+			if line.Join() {
+				err = nil
+				s.tasks.Go(func() { s.answer(ctx, line, limit, req, answer) })
+			}
 		})
-		if !begun {
-			<-s.slots
-			s.fault(req, errStopping)
+		if !open {
+			err = errStopping
+		}
+		if err != nil {
+			s.fault(req, err)
 		}
 	}
 }
 
-func (s *Service) answer(ctx context.Context, req micro.Request, answer func(context.Context, []byte) (any, error)) {
-	reply, err := answer(ctx, req.Data())
-	if err != nil {
+func (s *Service) answer(ctx context.Context, line *intake.Line, limit time.Duration, req micro.Request, answer func(context.Context, []byte) (any, error)) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	var reply any
+	err := errBusy
+	if line.Work(ctx, func() { reply, err = answer(ctx, req.Data()) }); err != nil {
 		s.fault(req, err)
 		return
 	}
@@ -150,35 +177,32 @@ func (s *Service) sent(req micro.Request, err error) {
 }
 
 var (
-	errBusy       = errors.New("too many operators' requests are under way: try again")
-	errStopping   = errors.New("this process is stopping: try again, another one may answer")
-	errBadRequest = errors.New("the request cannot be read")
-	errNoLinks    = errors.New("this installation has no login links: people sign in at the OIDC provider")
+	errBusy     = errors.New("too many operators' requests are under way: try again")
+	errStopping = errors.New("this process is stopping: try again, another one may answer")
+	errNoLinks  = errors.New("this installation has no login links: people sign in at the OIDC provider")
 )
 
 // handle decodes the request for f.
 func handle[T any](f func(context.Context, T) (any, error)) func(context.Context, []byte) (any, error) {
 	return func(ctx context.Context, body []byte) (any, error) {
 		var request T
-		if len(body) > 0 {
-			if err := json.Unmarshal(body, &request); err != nil {
-				return nil, fmt.Errorf("%w: %w", errBadRequest, err)
-			}
+		if err := events.DecodeStrict(body, &request); err != nil {
+			return nil, err
 		}
 		return f(ctx, request)
 	}
 }
 
 func (s *Service) fault(req micro.Request, err error) {
-	code := 503
+	p := inbox.Problem{Code: 503, What: err.Error(), TryAgain: errors.Is(err, errBusy) || errors.Is(err, errStopping)}
 	var field *events.FieldError
 	switch {
-	case errors.As(err, &field), errors.Is(err, errBadRequest), errors.Is(err, identity.ErrBadTokenRequest):
-		code = 400
+	case errors.As(err, &field), errors.Is(err, identity.ErrBadTokenRequest):
+		p.Code = 400
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
-		code = 404
+		p.Code = 404
 	}
-	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), code, err.Error()))
+	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), p))
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
@@ -197,7 +221,13 @@ func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, err
 }
 
 func (s *Service) holds(ctx context.Context, r holdsRequest) (any, error) {
-	return s.cfg.Ledger.Holds(ctx, r.PortID)
+	live, err := s.cfg.Ledger.LiveHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return holdsReply{live}, err
+}
+
+func (s *Service) unsettled(ctx context.Context, r unsettledRequest) (any, error) {
+	unsettled, err := s.cfg.Ledger.UnsettledHolds(ctx, r.PortID, r.After, clamp(r.Limit, maxHolds))
+	return unsettledReply{unsettled}, err
 }
 
 func (s *Service) eraseUser(ctx context.Context, r userEraseRequest) (any, error) {
@@ -209,7 +239,7 @@ func (s *Service) listQuarantine(ctx context.Context, r quarantineListRequest) (
 	list, err := s.quarantine.List(ctx, r.From, clamp(r.Limit, maxQuarantined))
 	for i := range list { // the whole is one request away
 		list[i].Payload, list[i].Headers = nil, nil
-		list[i].Text = list[i].Text[:min(len(list[i].Text), 200)]
+		list[i].Text = strings.ToValidUTF8(list[i].Text[:min(len(list[i].Text), 200)], "") // not half a character
 	}
 	return quarantineReply{list}, err
 }

@@ -3,12 +3,14 @@ package ops
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -28,7 +30,16 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		return nil, err
 	}
 	v := Verification{Verification: found}
-	v.Gates, err = s.countGates()
+	switch p, err := stream.Compare(ctx, s.js, s.cfg.Ledger); {
+	case err == nil:
+		v.Behind = p.Missing()
+	case !errors.Is(err, stream.ErrNoStream): // without one nothing was acknowledged
+		return nil, err
+	}
+	if v.Backlog, err = stream.Backlog(ctx, s.js); err != nil {
+		return nil, fmt.Errorf("what waits in the stream cannot be read: %w", err)
+	}
+	v.Gates, err = s.countGates(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +47,7 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		v.Differences = append(v.Differences, ledger.Difference{Where: "gate", What: "gates that answer", Want: 1})
 	}
 	start, end := events.PeriodMonth.Bounds(now)
-	for after := ""; v.Gates > 0; {
+	for after := ""; v.Gates > 0 && len(v.Differences) < maxDifferences; {
 		page, err := s.cfg.Ledger.UsedByPort(ctx, after, 1000, start, end)
 		if err != nil {
 			return nil, err
@@ -51,7 +62,8 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		}
 		v.Differences = append(v.Differences, differences...)
 	}
-	v.OK = len(v.Differences) == 0
+	v.Differences = v.Differences[:min(len(v.Differences), maxDifferences)] // the answer must fit into a message
+	v.OK = len(v.Differences) == 0 && v.Behind == 0
 	return v, nil
 }
 
@@ -79,7 +91,11 @@ func (s *Service) compareGates(ctx context.Context, page []ledger.PortTokens, ga
 		if len(differences) == 0 || time.Now().After(deadline) || ctx.Err() != nil {
 			return differences, ctx.Err()
 		}
-		time.Sleep(100 * time.Millisecond)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
 		ports := make([]string, 0, len(page))
 		for _, p := range page {
 			if differing[p.PortID] || len(differing) == 0 {
@@ -104,22 +120,21 @@ func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates 
 	var answers []events.GateUsed
 	err = s.gather(ctx, events.SubjectGateUsed, body, gates, gatesAnswer, func(msg *nats.Msg) error {
 		var a events.GateUsed
-		if err := json.Unmarshal(msg.Data, &a); err != nil || len(a.Tokens) != len(page) {
-			return fmt.Errorf("ops: a gate's answer cannot be read: %w", err)
+		if json.Unmarshal(msg.Data, &a) == nil && a.Validate(len(page)) == nil { // otherwise that gate has not answered
+			answers = append(answers, a)
 		}
-		answers = append(answers, a)
 		return nil
 	})
 	return answers, err
 }
 
 // countGates asks who is there.
-func (s *Service) countGates() (n int, err error) {
+func (s *Service) countGates(ctx context.Context) (n int, err error) {
 	subject, err := micro.ControlSubject(micro.PingVerb, events.GateService, "")
 	if err != nil {
 		return 0, err
 	}
-	err = s.gather(context.Background(), subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
+	err = s.gather(ctx, subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
 		n++
 		return nil
 	})
@@ -137,12 +152,12 @@ func (s *Service) gather(ctx context.Context, subject string, body []byte, want 
 	if err := s.cfg.Conn.PublishRequest(subject, inbox, body); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, wait)
+	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for range want {
-		msg, err := sub.NextMsgWithContext(ctx)
+		msg, err := sub.NextMsgWithContext(waiting)
 		if err != nil || msg.Header.Get("Status") == "503" {
-			return nil // nobody else
+			return ctx.Err() // nobody else, if nobody cut the wait short
 		}
 		if err := each(msg); err != nil {
 			return err

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -97,5 +98,39 @@ func TestScripts_Types(t *testing.T) {
 		"--target", "esnext", "--module", "esnext", "--moduleResolution", "bundler", "--lib", "esnext,dom,dom.iterable", "static/page.js")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// The page reads numbers of tokens as the command line does, whatever the locale.
+func TestParseTokens(t *testing.T) {
+	module := filepath.Join(t.TempDir(), "format.mjs") // what node takes for a module by its name
+	source, err := os.ReadFile("static/format.js")
+	if err == nil {
+		err = os.WriteFile(module, source, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const script = `
+		const {parseTokens, typed} = await import(process.argv[1]);
+		const {cases} = JSON.parse(require('fs').readFileSync('testdata/tokens.json', 'utf8'));
+		let wrong = cases.length < 70 ? ['only ' + cases.length + ' cases'] : [];
+		const check = (text, want) => {
+			const got = JSON.stringify(parseTokens(text));
+			if (got !== JSON.stringify(want)) wrong.push(JSON.stringify(text) + ': ' + got + ', want ' + JSON.stringify(want));
+		};
+		for (const c of cases) {
+			check(c.text, c.rule ? {problem: c.rule} : {value: c.value});
+			if (c.value) check(typed(c.value), {value: c.value}); // what the page writes into its fields
+		}
+		console.log(new Intl.NumberFormat().format(1234.5), wrong.join('\n'));
+		process.exit(wrong.length);`
+	for locale, sample := range map[string]string{"en_US": "1,234.5", "de_DE": "1.234,5"} {
+		cmd := exec.Command("node", "--eval", "(async () => {"+script+"})()", module)
+		cmd.Env = append(os.Environ(), "LC_ALL="+locale+".UTF-8")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.HasPrefix(string(out), sample) {
+			t.Errorf("%s: %v\n%s", locale, err, out)
+		}
 	}
 }

@@ -90,7 +90,7 @@ func (c *tokenRevokeCmd) Run(ctx context.Context) error {
 
 type loginLinkCmd struct {
 	remote
-	Base string `help:"The address of the admin page." default:"http://127.0.0.1:8080" env:"TIDEGATE_PUBLIC_URL" placeholder:"URL"`
+	Base string `help:"The address of the admin page. Default: as the system knows it, its --oidc-public-url or where it listens." env:"TIDEGATE_PUBLIC_URL" placeholder:"URL"`
 }
 
 func (c *loginLinkCmd) Run(ctx context.Context) error {
@@ -99,7 +99,10 @@ func (c *loginLinkCmd) Run(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		url := strings.TrimSuffix(c.Base, "/") + l.Path
+		url := l.URL
+		if c.Base != "" {
+			url = strings.TrimSuffix(c.Base, "/") + l.Path
+		}
 		if c.JSON {
 			return printJSON(map[string]any{"url": url, "expires_at": l.ExpiresAt})
 		}

@@ -2,14 +2,12 @@ package main
 
 import (
 	"context"
-	"os"
 	"path/filepath"
-
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/receipt"
 )
 
 // oidcFlags configure who may use the admin page. Without an issuer, whoever has a
@@ -31,9 +29,13 @@ type access struct {
 	links bool
 }
 
-// localAdmin is whom a login link signs in: whoever can read the console.
-var localAdmin = identity.Caller{Subject: "local", Name: "local admin", Permissions: []string{admin.Permission, "expenses.scan"}}
+// permissions are those that mean something here.
+var permissions = []string{admin.Permission, receipt.Permission}
 
+// localAdmin is whom a login link signs in: whoever can read the console.
+var localAdmin = identity.Caller{Subject: "local", Name: "local admin", Permissions: permissions}
+
+// newAccess leaves API tokens to be added once there is a ledger.
 func (s *system) newAccess() (*access, error) {
 	c := s.cmd
 	key, err := identity.LoadKey(filepath.Join(c.Data, "identity", "session.key"))
@@ -44,7 +46,7 @@ func (s *system) newAccess() (*access, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &access{auth: &identity.Authenticator{Tokens: identity.NewTokens(s.ledger, s.log), Sessions: sessions, LoginPath: "/login", Log: s.log}}
+	a := &access{auth: &identity.Authenticator{Sessions: sessions, LoginPath: "/login", Log: s.log}}
 	login := identity.LoginConfig{Sessions: sessions, Log: s.log}
 	if c.OIDC.Issuer == "" {
 		a.links, login.LinkCaller = true, &localAdmin
@@ -66,35 +68,36 @@ func (s *system) newAccess() (*access, error) {
 	return a, err
 }
 
-func (s *system) startAdmin(group *pool.ContextPool) error {
-	if err := os.MkdirAll(filepath.Join(s.cmd.Data, "identity"), 0o700); err != nil {
-		return err
-	}
-	access, err := s.newAccess()
-	if err != nil {
-		return err
-	}
-	s.access = access
+func (s *system) startAdmin() (func(context.Context) error, error) {
+	s.access.auth.Tokens = identity.NewTokens(s.ledger, s.log)
 	nc, err := s.connectChecked("admin")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	config := ops.Config{Conn: nc, Ledger: s.ledger, Logger: s.log}
-	if access.links {
-		config.NewLink, s.newLink = access.login.NewLink, access.login.NewLink
+	config := ops.Config{Conn: nc, Ledger: s.ledger, Permissions: permissions, PageURL: s.pageURL(), Logger: s.log}
+	if s.access.links {
+		config.NewLink, s.newLink = s.access.login.NewLink, s.access.login.NewLink
 	}
 	o, err := ops.New(config)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	page, err := admin.New(admin.Config{Ledger: s.ledger, Conn: nc, Auth: access.auth, Login: access.login, Logger: s.log})
+	page, err := admin.New(admin.Config{Ledger: s.ledger, Conn: nc, Auth: s.access.auth, Login: s.access.login, Logger: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.page = page
-	group.Go(func(ctx context.Context) error {
-		defer nc.Close()
+	s.checks.Add("admin", func(context.Context) error { return o.Health() })
+	return func(ctx context.Context) error {
+		s.admin.pages.Set(page)
 		return o.Run(ctx)
-	})
-	return nil
+	}, nil
+}
+
+// pageURL is where people on this machine reach the admin page, unless the operator has
+// said where everybody does.
+func (s *system) pageURL() string {
+	if s.cmd.OIDC.PublicURL != "" {
+		return s.cmd.OIDC.PublicURL
+	}
+	return s.admin.url()
 }

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"time"
 
@@ -61,6 +63,9 @@ func printVerdict(port string, v events.Verdict) {
 	}
 	rows = append(rows, []string{"soft cap", capText(v.SoftCapTokens)}, []string{"hard cap", capText(v.HardCapTokens)},
 		[]string{"resets", when(v.ResetsAt)}, []string{"as of", when(v.AsOf)})
+	if v.Messages > 0 {
+		rows = append(rows, []string{"not yet", v.Describe(time.Now())})
+	}
 	for _, r := range rows {
 		fmt.Printf("  %-10s %s\n", r[0], r[1])
 	}
@@ -116,11 +121,16 @@ type usageCmd struct {
 	remote
 	Port string `arg:"" help:"The port."`
 	By   string `help:"feature, model, user or day." enum:"feature,model,user,day" default:"feature"`
+
+	Limit int `help:"How many lines at most. Default: all." placeholder:"N"`
 }
 
 func (c *usageCmd) Run(ctx context.Context) error {
+	if c.Limit < 0 {
+		return fmt.Errorf("--limit must be a whole number from 1: got %d", c.Limit)
+	}
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
-		r, err := client.Usage(ctx, events.ReportRequest{PortID: c.Port, By: events.Dimension(c.By)})
+		r, err := c.read(ctx, client)
 		if err != nil {
 			return err
 		}
@@ -142,6 +152,34 @@ func (c *usageCmd) Run(ctx context.Context) error {
 			rows[i] = []string{key, count(s.Requests), count(s.InputTokens), count(s.OutputTokens), count(s.TotalTokens), paint(accent, bar(s.TotalTokens, r.UsedTokens))}
 		}
 		grid(os.Stdout, []string{c.By, "calls", "input", "output", "tokens", ""}, rows, 1, 2, 3, 4)
+		if r.More {
+			fmt.Println(paint(faint, "there are more"))
+		}
 		return nil
 	})
+}
+
+// read reads as many pages as it takes.
+func (c *usageCmd) read(ctx context.Context, client *events.Client) (events.Report, error) {
+	r := events.ReportRequest{PortID: c.Port, By: events.Dimension(c.By), Limit: events.MaxReportLimit}
+	var whole events.Report
+	all := []events.Share{}
+	for more := true; more; {
+		if c.Limit > 0 {
+			r.Limit = min(r.Limit, c.Limit-len(all))
+		}
+		page, err := client.Usage(ctx, r)
+		var fault *events.ServiceError
+		if errors.As(err, &fault) && fault.Code == http.StatusRequestEntityTooLarge && r.Limit > 1 {
+			r.Limit /= 2 // NATS takes small messages only
+			continue
+		}
+		if err != nil {
+			return events.Report{}, err
+		}
+		all, whole, r.After = append(all, page.By...), page, page.Next
+		more = page.More && (c.Limit == 0 || len(all) < c.Limit)
+	}
+	whole.By = all
+	return whole, nil
 }

@@ -3,10 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
-	"strings"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -36,7 +34,7 @@ func (c *budgetGetCmd) Run(ctx context.Context) error {
 type budgetSetCmd struct {
 	remote
 	Port    string  `arg:"" help:"The port. One that is new is registered."`
-	Soft    *tokens `help:"Soft cap: answers carry a warning from there on. A number such as 800000, 800k, 1.5M, or none." placeholder:"N"`
+	Soft    *tokens `help:"Soft cap: answers carry a warning from there on. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N"`
 	Hard    *tokens `help:"Hard cap: answers are refusals from there on. 0 refuses everything." placeholder:"N"`
 	Period  *string `help:"day, week (from Monday) or month, in UTC." enum:"day,week,month" placeholder:"PERIOD"`
 	Enabled *bool   `help:"Whether the budget binds. A new budget is enabled unless you say --no-enabled." negatable:""`
@@ -44,33 +42,29 @@ type budgetSetCmd struct {
 
 func (c *budgetSetCmd) Run(ctx context.Context) error {
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
-		now, err := client.Get(ctx, c.Port)
-		if err != nil {
-			return err
-		}
-		r := events.SetRequest{PortID: c.Port, Enabled: now.Enabled || now.Version == 0, SoftCapTokens: now.SoftCapTokens,
-			HardCapTokens: now.HardCapTokens, Period: now.Period, UpdatedBy: whoami()}
-		if now.Version > 0 { // a gate may not know yet what another one stored a moment ago: then it is for the ledger to say
-			r.IfVersion = &now.Version
-		}
-		if c.Soft != nil {
-			r.SoftCapTokens = c.Soft.n
-		}
-		if c.Hard != nil {
-			r.HardCapTokens = c.Hard.n
-		}
-		if c.Period != nil {
-			r.Period = events.Period(*c.Period)
-		}
-		if c.Enabled != nil {
-			r.Enabled = *c.Enabled
-		}
-		b, err := client.Set(ctx, r)
+		b, err := client.Change(ctx, c.Port, c.edit)
 		if err != nil {
 			return err
 		}
 		return c.print(c.Port, b)
 	})
+}
+
+func (c *budgetSetCmd) edit(b *events.Budget) {
+	b.UpdatedBy = whoami()
+	b.Enabled = b.Enabled || b.Version == 0
+	if c.Soft != nil {
+		b.SoftCapTokens = c.Soft.n
+	}
+	if c.Hard != nil {
+		b.HardCapTokens = c.Hard.n
+	}
+	if c.Period != nil {
+		b.Period = events.Period(*c.Period)
+	}
+	if c.Enabled != nil {
+		b.Enabled = *c.Enabled
+	}
 }
 
 func (r remote) print(port string, b events.Budget) error {
@@ -90,33 +84,5 @@ func (r remote) print(port string, b events.Budget) error {
 	}
 	grid(os.Stdout, []string{"port", "budget", "soft cap", "hard cap", "period", "version", "changed", "by"},
 		[][]string{{port, state, capText(b.SoftCapTokens), capText(b.HardCapTokens), string(b.Period), strconv.FormatInt(b.Version, 10), when(b.UpdatedAt), b.UpdatedBy}}, 2, 3, 5)
-	return nil
-}
-
-// tokens is a cap on the command line; n is nil for "none".
-type tokens struct{ n *int64 }
-
-func (t *tokens) UnmarshalText(text []byte) error {
-	s := strings.ToLower(strings.NewReplacer(",", "", "_", "", " ", "").Replace(string(text)))
-	if s == "none" {
-		t.n = nil
-		return nil
-	}
-	factor := 1.0
-	for suffix, f := range map[string]float64{"k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9} {
-		if number, ok := strings.CutSuffix(s, suffix); ok {
-			s, factor = number, f
-		}
-	}
-	if n, err := strconv.ParseInt(s, 10, 64); err == nil && factor == 1 {
-		t.n = &n
-		return nil
-	}
-	f, err := strconv.ParseFloat(s, 64)
-	if err != nil || f < 0 || f*factor > events.MaxCapTokens || f*factor != math.Trunc(f*factor) {
-		return fmt.Errorf("%q is no number of tokens: give a whole one such as 800000, 800k or 1.5M, or none", text)
-	}
-	n := int64(f * factor)
-	t.n = &n
 	return nil
 }

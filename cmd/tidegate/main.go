@@ -30,6 +30,7 @@ type cli struct {
 	LoginLink  loginLinkCmd  `cmd:"" help:"Print a one-time login link for the admin page."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`
 	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
+	Rebook     rebookCmd     `cmd:"" help:"Book again what the usage stream holds: mends a ledger that lacks something. What it has is recognised."`
 	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`
 
 	Meter meterCmd `cmd:"" help:"Say what would be counted for recorded provider replies, one JSON object a line."`
@@ -42,11 +43,8 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit %d", int(e)) }
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	var c cli
-	parser := kong.Must(&c,
+func newParser(ctx context.Context, c *cli) *kong.Kong {
+	return kong.Must(c,
 		kong.Name("tidegate"),
 		kong.Description("Tidegate keeps AI spending inside a budget."),
 		kong.UsageOnError(),
@@ -54,6 +52,12 @@ func main() {
 		kong.Vars{"version": version},
 		kong.BindTo(ctx, (*context.Context)(nil)),
 	)
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	parser := newParser(ctx, new(cli))
 	parsed, err := parser.Parse(os.Args[1:])
 	parser.FatalIfErrorf(err)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

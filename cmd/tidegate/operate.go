@@ -227,7 +227,17 @@ const verifyTimeout = time.Hour
 func printVerification(v ops.Verification) {
 	fmt.Printf("%s ledger rows of %s ports: %s input and %s output tokens; gates asked: %d\n", count(v.Rows), count(v.Ports), count(v.InputTokens), count(v.OutputTokens), v.Gates)
 	if v.OK {
+		if v.Messages > 0 {
+			fmt.Println(paint(warn, v.Describe(time.Now())+"; of what is booked, ledger, totals and gates agree"))
+			return
+		}
 		fmt.Println(paint(good, "ledger, totals and gates agree"))
+		return
+	}
+	if v.Behind > 0 {
+		fmt.Println(paint(bad, fmt.Sprintf("the ledger is behind its stream: up to %s messages are being booked again", count(int64(v.Behind)))))
+	}
+	if len(v.Differences) == 0 {
 		return
 	}
 	fmt.Println(paint(bad, "they differ:"))

@@ -2,56 +2,43 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/identity/web"
 	"github.com/tidegate/tidegate/receipt"
 	"github.com/tidegate/tidegate/receipt/tesseract"
 )
 
-// startReceipts runs the receipt scan beside the system, as a service of its own
+// startReceipts makes the receipt scan beside the system, as a service of its own
 // would be: it has a connection, a budget client and a publisher.
-func (s *system) startReceipts(group *pool.ContextPool) error {
-	listener, err := net.Listen("tcp", s.cmd.Receipts)
-	if err != nil {
-		return fmt.Errorf("the receipt scan cannot be served at %s: %w (choose another address with --receipts)", s.cmd.Receipts, err)
-	}
+func (s *system) startReceipts() (func(context.Context) error, error) {
 	nc, err := s.connectChecked("receipts")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	publisher, err := events.NewPublisher(nc, events.PublisherConfig{Logger: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.watchPublisher("receipts", publisher)
 	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: publisher, Service: "receipts"})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	handler, err := receipt.New(receipt.Config{Gate: client, Recorder: publisher, Auth: s.access.auth, Login: s.access.login,
 		Provider: tesseract.New(tesseract.Config{}), Logger: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.receipts = listener.Addr().String()
-	group.Go(func(ctx context.Context) error {
-		defer nc.Close()
-		err := web.Serve(ctx, listener, handler)
+	return func(ctx context.Context) error {
+		s.receipts.pages.Set(handler)
+		<-s.receipts.ended // no scan is under way any more
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
-		if closeErr := publisher.Close(flush); err == nil {
-			err = closeErr
-		}
-		return err
-	})
-	return nil
+		return publisher.Close(flush)
+	}, nil
 }
 
 // watchPublisher puts a publisher's counts on /metrics.

@@ -4,118 +4,145 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/sourcegraph/conc/pool"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
-	"github.com/tidegate/tidegate/identity/web"
-	"github.com/tidegate/tidegate/internal/health"
 )
 
 const drainTimeout = 5 * time.Second // of the consumer; all of a stop takes less than 10 s
 
-// runRoles runs this process's roles until ctx ends or one of them fails, and
-// returns after all have ended.
-func (s *system) runRoles(ctx context.Context) error {
-	listener, err := net.Listen("tcp", s.cmd.HTTP)
-	if err != nil {
-		return fmt.Errorf("the admin page cannot be served at %s: %w (choose another address with --http)", s.cmd.HTTP, err)
-	}
-	s.checks.Add("postgres", s.ledger.Ping)
-	group := pool.New().WithContext(ctx).WithCancelOnError().WithFirstError()
-	for role, start := range map[string]func(*pool.ContextPool) error{"consumer": s.startConsumer, "gate": s.startGate, "admin": s.startAdmin} {
-		if !s.cmd.has(role) {
-			continue
-		}
-		if err := start(group); err != nil {
-			_ = listener.Close()
-			return errors.Join(err, group.Wait())
-		}
-	}
-	mux := http.NewServeMux()
-	s.routes(mux)
-	group.Go(func(ctx context.Context) error { return web.Serve(ctx, listener, mux) })
-	if s.cmd.Receipts != "" {
-		if err := s.startReceipts(group); err != nil {
-			return errors.Join(err, group.Wait())
-		}
-	}
-	if s.cmd.Demo {
-		if err := s.startDemo(group); err != nil {
-			return errors.Join(err, group.Wait())
-		}
-	}
-	s.screen(os.Stdout, listener.Addr().String())
-	return group.Wait()
+// role is a part of the system that this process may play. start makes it, and says in
+// its error why it cannot be; the function it returns is the role at work, until ctx ends.
+type role struct {
+	name  string
+	start func() (run func(ctx context.Context) error, err error)
 }
 
-func (s *system) startConsumer(group *pool.ContextPool) error {
+// roles are those of this process, in the order in which they start.
+func (s *system) roles() (roles []role) {
+	for _, r := range []struct {
+		role
+		wanted bool
+	}{
+		{role{"ledger", s.startWatcher}, true},
+		{role{"consumer", s.startConsumer}, s.cmd.has("consumer")},
+		{role{"gate", s.startGate}, s.cmd.has("gate")},
+		{role{"admin", s.startAdmin}, s.cmd.has("admin")},
+		{role{"receipts", s.startReceipts}, s.cmd.Receipts != ""},
+		{role{"demo", s.startDemo}, s.cmd.Demo},
+	} {
+		if r.wanted {
+			roles = append(roles, r.role)
+		}
+	}
+	return roles
+}
+
+// runRoles starts this process's roles, all of them or none, and prints the screen when
+// everything is ready. Groups of goroutines in Tidegate let a panic end the process, at
+// once and with its stack; what holds it for whoever waits for the group (conc's pools)
+// would leave a process that looks well and does nothing.
+func (s *system) runRoles(ctx context.Context, group *errgroup.Group) error {
+	var runs []func() error
+	for _, r := range s.roles() {
+		run, err := r.start()
+		if err != nil {
+			return fmt.Errorf("%s: %w", r.name, err)
+		}
+		runs = append(runs, func() error {
+			err := run(ctx)
+			if err == nil && ctx.Err() == nil {
+				err = errors.New("ended by itself")
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", r.name, err)
+			}
+			return err
+		})
+	}
+	for _, run := range runs {
+		group.Go(run)
+	}
+	if s.checks.Await(ctx) == nil {
+		s.screen(os.Stdout)
+		s.checks.Hold("")
+	}
+	return nil
+}
+
+// startWatcher watches whether this ledger has what its stream acknowledged, and that
+// both belong together: no role may run where they do not.
+func (s *system) startWatcher() (func(context.Context) error, error) {
+	nc, err := s.connect("ledger")
+	if err != nil {
+		return nil, err
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	s.watcher = stream.NewWatcher(js, s.ledger, s.cmd.AdoptStreams)
+	s.watcher.Register(s.metrics)
+	s.checks.Add("ledger", func(context.Context) error { return s.watcher.Behind() })
+	s.checks.Tell("backlog_messages", func() any { return s.watcher.Backlog().Messages })
+	s.checks.Tell("backlog_oldest_at", func() any {
+		if b := s.watcher.Backlog(); b.Messages > 0 {
+			return b.OldestAt
+		}
+		return nil
+	})
+	return s.watcher.Run, nil
+}
+
+func (s *system) startConsumer() (func(context.Context) error, error) {
 	nc, err := s.connectChecked("consumer")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, AckWait: s.cmd.AckWait, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
+	c, err := consumer.New(consumer.Config{Conn: nc, Ledger: s.ledger, Replicas: s.cmd.Replicas, AdoptStreams: s.cmd.AdoptStreams, AckWait: s.cmd.AckWait, DrainTimeout: drainTimeout, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	s.checks.Add("consumer", ready(c.Ready(), "streams and partitions are not there yet"))
-	group.Go(func(ctx context.Context) error {
-		defer nc.Close()
-		return c.Run(ctx)
-	})
-	return nil
+	s.checks.Add("consumer", func(context.Context) error { return c.Health() })
+	s.checks.Add("backlog", func(context.Context) error { return s.watcher.Stalled() })
+	return c.Run, nil
 }
 
-func (s *system) startGate(group *pool.ContextPool) error {
+func (s *system) startGate() (func(context.Context) error, error) {
 	nc, err := s.connectChecked("gate")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, SliceFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.gateReady = g.Ready()
-	s.checks.Add("gate", ready(g.Ready(), "totals are not loaded yet"))
-	group.Go(g.Run)
-	return nil
+	s.checks.Add("gate", func(context.Context) error { return g.Health() })
+	return g.Run, nil
 }
 
-func (s *system) startDemo(group *pool.ContextPool) error {
+func (s *system) startDemo() (func(context.Context) error, error) {
 	nc, err := s.connect("demo")
 	if err != nil {
-		return err
+		return nil, err
 	}
-	group.Go(func(ctx context.Context) error {
-		defer nc.Close()
+	return func(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-s.gateReady:
 		}
 		return demo.Run(ctx, nc, s.log)
-	})
-	return nil
-}
-
-// ready is a check that fails until c is closed.
-func ready(c <-chan struct{}, otherwise string) func(context.Context) error {
-	return func(context.Context) error {
-		select {
-		case <-c:
-			return nil
-		default:
-			return errors.New(otherwise)
-		}
-	}
+	}, nil
 }
 
 // connectChecked makes a role's connection and reports its state in /readyz.
@@ -131,13 +158,4 @@ func (s *system) connectChecked(role string) (*nats.Conn, error) {
 		return fmt.Errorf("not connected: %s", nc.Status())
 	})
 	return nc, nil
-}
-
-func (s *system) routes(mux *http.ServeMux) {
-	mux.HandleFunc("GET /healthz", health.Live)
-	mux.HandleFunc("GET /readyz", s.checks.Ready)
-	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
-	if s.page != nil {
-		mux.Handle("/", s.page)
-	}
 }

@@ -5,35 +5,39 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/lmittmann/tint"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"golang.org/x/sync/errgroup"
 
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/dsn"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/ledger"
 	"github.com/tidegate/tidegate/migrations"
 )
 
 type runCmd struct {
-	Data        string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
-	HTTP        string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
-	NatsURL     string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
-	NatsAddr    string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
-	Replicas    int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
-	DatabaseURL string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
-	Roles       []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
-	Receipts    string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
-	Demo        bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
+	Data         string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
+	HTTP         string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
+	NatsURL      string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
+	NatsAddr     string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
+	Replicas     int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
+	AdoptStreams bool     `help:"Take over usage streams of another ledger, which is gone for good, and book all that they hold." env:"TIDEGATE_ADOPT_STREAMS"`
+	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
+	Roles        []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
+	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
+	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
 	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
 
@@ -41,7 +45,7 @@ type runCmd struct {
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
 	SliceFrom       int           `help:"Reservations of a port within a second that make a gate lease a slice of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
-	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"10s" env:"TIDEGATE_ACK_WAIT"`
+	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"2s" env:"TIDEGATE_ACK_WAIT"`
 	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`
 }
@@ -55,16 +59,17 @@ type system struct {
 	natsURL  string
 	dbURL    string
 	ledger   *ledger.Ledger
+	conns    []*nats.Conn
+	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
+	admin, receipts *server // nil: not served
+	access          *access // nil without the role admin
+
 	gateReady <-chan struct{}
-
-	access   *access // nil without the role admin
-	receipts string  // where the receipt scan is served; empty: nowhere
-
-	page    http.Handler                                     // nil without the role admin
-	newLink func(time.Time) (path string, expires time.Time) // nil: there are no login links
+	watcher   *stream.Watcher                                  // of the ledger and its stream
+	newLink   func(time.Time) (path string, expires time.Time) // nil: there are no login links
 }
 
 // headroom is never touched, so it takes address space and no memory. It makes
@@ -72,30 +77,52 @@ type system struct {
 // short-lived events, and at a small heap a fifth of its CPU would go into collecting.
 var headroom = make([]byte, 64<<20)
 
-func (c *runCmd) Run(ctx context.Context) error {
+// Run returns when everything that it started has ended: after a signal, or with the
+// error of whatever could not start or go on.
+func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	defer runtime.KeepAlive(headroom)
-	if c.Demo && !c.has("gate") {
-		return errors.New("--demo needs the role gate, which answers its calls")
-	}
-	if c.Receipts != "" && !c.has("admin") {
-		return errors.New("--receipts needs the role admin, with which people sign in")
+	if err := c.check(givenTo(k)); err != nil {
+		return err
 	}
 	log := c.logger()
 	slog.SetDefault(log)
-	s := &system{cmd: c, log: log, metrics: prometheus.NewRegistry()}
+	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
-	if err := s.start(ctx); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	err := s.runRoles(ctx)
-	if ctx.Err() != nil {
-		log.Info("stopping")
+	err := s.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
 	}
 	return err
+}
+
+// run listens first, so that whoever asks is told what the start waits for.
+func (s *system) run(ctx context.Context) error {
+	if err := s.prepare(); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, server := range []*server{s.admin, s.receipts} {
+		if server != nil {
+			group.Go(func() error { return server.serve(ctx) })
+		}
+	}
+	group.Go(func() error {
+		if err := s.start(ctx); err != nil {
+			return err
+		}
+		return s.runRoles(ctx, group)
+	})
+	group.Go(func() error {
+		select {
+		case err := <-s.cut:
+			return err
+		case <-ctx.Done():
+			s.log.Info("stopping")
+			return nil
+		}
+	})
+	return group.Wait()
 }
 
 func (c *runCmd) has(role string) bool { return slices.Contains(c.Roles, role) }
@@ -111,7 +138,7 @@ func (c *runCmd) logger() *slog.Logger {
 	}
 }
 
-// start brings up the servers and the schema.
+// start brings up NATS, Postgres and the schema.
 func (s *system) start(ctx context.Context) (err error) {
 	c := s.cmd
 	if s.natsURL = c.NatsURL; s.natsURL == "" {
@@ -146,10 +173,15 @@ func (s *system) openLedger(ctx context.Context) error {
 			s.ledger, err = ledger.Open(ctx, ledger.Config{URL: s.dbURL, RetentionMonths: s.cmd.RetentionMonths,
 				KnownPortsOnly: s.cmd.KnownPortsOnly, Logger: s.log})
 		}
-		if err == nil || s.postgres != nil || !migrations.IsConnectError(err) {
+		if err == nil {
+			s.checks.Add("postgres", s.ledger.Ping)
+			return nil
+		}
+		if s.postgres != nil || !migrations.IsConnectError(err) {
 			return err
 		}
 		s.log.Warn("Postgres cannot be reached, trying again", "error", err)
+		s.checks.Add("postgres", health.Failing("cannot be reached: "+err.Error()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -158,17 +190,35 @@ func (s *system) openLedger(ctx context.Context) error {
 	}
 }
 
-// connect makes one role's connection to NATS: in process to the embedded one.
+// connect makes one role's connection to NATS, in process to the embedded one. It is
+// closed once all roles have ended.
 func (s *system) connect(name string) (*nats.Conn, error) {
-	opts := []nats.Option{nats.Name("tidegate " + name)}
+	opts := []nats.Option{nats.Name("tidegate " + name), nats.ClosedHandler(func(nc *nats.Conn) {
+		select {
+		case s.cut <- fmt.Errorf("%s: NATS has closed the connection for good: %w", name, nc.LastError()):
+		default:
+		}
+	})}
 	if s.nats != nil {
 		opts = append(opts, s.nats.InProcess())
 	}
-	return events.Connect(s.natsURL, opts...)
+	nc, err := events.Connect(s.natsURL, opts...)
+	if err == nil {
+		s.conns = append(s.conns, nc)
+	}
+	return nc, err
 }
 
 // stop ends the servers, Postgres last but one: whoever needs them has ended.
 func (s *system) stop() {
+	for _, server := range []*server{s.admin, s.receipts} {
+		if server != nil {
+			_ = server.listener.Close() // it was never served, or is closed
+		}
+	}
+	for _, nc := range s.conns {
+		nc.Close()
+	}
 	if s.ledger != nil {
 		s.ledger.Close()
 	}
@@ -182,9 +232,7 @@ func (s *system) stop() {
 	if s.nats != nil {
 		s.nats.Shutdown()
 	}
-	if s.log != nil {
-		s.log.Info("stopped")
-	}
+	s.log.Info("stopped")
 }
 
 type migrateCmd struct {
@@ -192,6 +240,9 @@ type migrateCmd struct {
 }
 
 func (c *migrateCmd) Run(ctx context.Context) error {
+	if err := dsn.Check(c.DatabaseURL); err != nil {
+		return err
+	}
 	if err := migrations.Apply(ctx, c.DatabaseURL); err != nil {
 		return err
 	}

@@ -3,14 +3,15 @@ package main
 import (
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/tidegate/tidegate/internal/dsn"
 )
 
 // screen says on one page what was started, where, and what to try.
-func (s *system) screen(w io.Writer, addr string) {
+func (s *system) screen(w io.Writer) {
 	natsWhat, postgresWhat := "external", "external"
 	if s.nats != nil {
 		natsWhat = "embedded, every message synced to disk"
@@ -20,9 +21,9 @@ func (s *system) screen(w io.Writer, addr string) {
 	}
 	fmt.Fprintf(w, "\n%s %s\n\n", paint(bold, "Tidegate"), paint(faint, version))
 	for _, line := range [][3]string{
-		{"NATS", redactDSN(s.natsURL), natsWhat},
-		{"Postgres", redactDSN(s.dbURL), postgresWhat},
-		{"HTTP", "http://" + addr, "/healthz  /readyz  /metrics"},
+		{"NATS", dsn.Redact(s.natsURL), natsWhat},
+		{"Postgres", dsn.Redact(s.dbURL), postgresWhat},
+		{"HTTP", s.admin.url(), "/healthz  /readyz  /metrics"},
 		{"Data", s.cmd.Data, ""},
 		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
 	} {
@@ -30,33 +31,25 @@ func (s *system) screen(w io.Writer, addr string) {
 	}
 	if s.newLink != nil {
 		path, expires := s.newLink(time.Now())
-		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, "http://"+addr+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, strings.TrimSuffix(s.pageURL(), "/")+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
-	if s.receipts != "" {
-		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, "http://"+s.receipts), paint(faint, "drop a receipt; the same sign-in holds"))
+	if s.receipts != nil {
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, s.receipts.url()), paint(faint, "drop a receipt; the same sign-in holds"))
 	}
-	// Copy and paste must work whatever port was chosen.
-	cli, nats := os.Args[0], "nats"
+	// Copy and paste must work whatever port was chosen. By a flag: a variable that is
+	// exported would make the next run here join this one's NATS.
+	where, nats := "", "nats"
 	if s.natsURL != "nats://127.0.0.1:4222" {
-		cli = "TIDEGATE_NATS_URL=" + redactDSN(s.natsURL) + " " + cli
-		nats = "nats -s " + redactDSN(s.natsURL)
+		where = " --nats-url " + dsn.Redact(s.natsURL)
+		nats = "nats -s " + dsn.Redact(s.natsURL)
 	}
 	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
 	for _, line := range [][2]string{
-		{cli + " budget set p1 --soft 800 --hard 1000", "give a port a budget"},
+		{os.Args[0] + " budget set p1 --soft 800 --hard 1000" + where, "give a port a budget"},
 		{nats + ` pub ai.usage.p1 '{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}'`, "report an AI call"},
 		{nats + ` req ai.budget.check.p1 '{"estimated_tokens":200}'`, "may p1 spend 200 more? (no: 900 of 1,000 are used)"},
 	} {
 		fmt.Fprintf(w, "  %s\n  %s\n\n", paint(faint, "# "+line[1]), line[0])
 	}
 	fmt.Fprintf(w, "%s\n\n", paint(faint, "More: "+os.Args[0]+" --help. The nats command: https://github.com/nats-io/natscli, or make nats."))
-}
-
-// redactDSN hides the password of a connection string in URL form.
-func redactDSN(dsn string) string {
-	u, err := url.Parse(dsn)
-	if err != nil {
-		return "(a connection string)"
-	}
-	return u.Redacted()
 }

@@ -4,6 +4,10 @@
 package quarantine
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
@@ -30,7 +34,9 @@ const (
 )
 
 // Copy returns the message to publish for an event that was refused: payload, which
-// came in msg at that place, 0 if nothing else did. Publishing it twice stores it once.
+// came in msg at that place, 0 if nothing else did. Publishing it twice stores it once,
+// within the stream's window; whether an acknowledgement that says "duplicate" means that
+// is for [Store.Holds] to say.
 func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldError) (*nats.Msg, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
@@ -48,12 +54,10 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 	out.Header.Set(headerStream, meta.Stream)
 	out.Header.Set(headerSequence, sequence)
 	out.Header.Set(headerTime, meta.Timestamp.UTC().Format(time.RFC3339Nano))
-	id := "q:" + meta.Stream + ":" + sequence
 	if place > 0 {
 		out.Header.Set(headerPlace, strconv.Itoa(place))
-		id += ":" + strconv.Itoa(place)
 	}
-	out.Header.Set(events.MsgIDHeader, id)
+	out.Header.Set(jetstream.MsgIDHeader, copyID(out))
 	// An event that is refused again after a replay keeps its first arrival: the
 	// id that is derived from it must not change.
 	if first, ok := replayedArrival(msg.Headers()); ok {
@@ -64,6 +68,51 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 		}
 	}
 	return out, nil
+}
+
+// OriginOf is where the event at that place of msg comes from, as its copy says it.
+func OriginOf(msg jetstream.Msg, place int) (Origin, error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return Origin{}, err
+	}
+	o := Origin{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Place: place}
+	if first, ok := replayedArrival(msg.Headers()); ok {
+		o.Sequence, o.Place = first.Sequence, events.PlaceIn(first.Place, place)
+	}
+	return o, nil
+}
+
+// origin are the headers that tell an event from every other: no two messages share a
+// stream, a sequence and a time, not even when the stream was removed and made again.
+var origin = []string{headerStream, headerSequence, headerTime, headerPlace, headerSubject}
+
+// copyID is the message id of a copy that bears its event's own origin.
+func copyID(copied *nats.Msg) string {
+	sum := sha256.New()
+	for _, name := range origin {
+		sum.Write([]byte(copied.Header.Get(name) + "\x00"))
+	}
+	sum.Write(copied.Data)
+	return "q:" + hex.EncodeToString(sum.Sum(nil)[:16])
+}
+
+// sameEvent reports whether two copies are of one event. Why it was refused may have
+// changed between them.
+func sameEvent(stored nats.Header, payload []byte, copied *nats.Msg) bool {
+	for _, name := range origin {
+		if stored.Get(name) != copied.Header.Get(name) {
+			return false
+		}
+	}
+	return bytes.Equal(payload, copied.Data)
+}
+
+// WithoutID returns the same copy, to be stored whatever JetStream knows.
+func WithoutID(copied *nats.Msg) *nats.Msg {
+	out := &nats.Msg{Subject: copied.Subject, Data: copied.Data, Header: maps.Clone(copied.Header)}
+	out.Header.Del(jetstream.MsgIDHeader)
+	return out
 }
 
 // subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one.
@@ -101,20 +150,16 @@ const (
 	headerReplayTime     = "Tidegate-Replay-Time"
 )
 
-// Arrival is when a message first entered the stream.
-func Arrival(msg jetstream.Msg) (events.Arrival, error) {
-	meta, err := msg.Metadata()
-	if err != nil {
-		return events.Arrival{}, err
-	}
+// Arrival is when a message with that metadata and those headers first entered the stream.
+func Arrival(meta *jetstream.MsgMetadata, headers nats.Header) events.Arrival {
 	arrival := events.Arrival{Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
 	// Anybody can write these headers. All they can move is the derived id of an
 	// event in the port that they may publish for, and only into the past.
-	if first, ok := replayedArrival(msg.Headers()); ok && !first.Time.After(arrival.Time) {
+	if first, ok := replayedArrival(headers); ok && !first.Time.After(arrival.Time) {
 		first.Replayed = arrival.Time
-		return first, nil
+		return first
 	}
-	return arrival, nil
+	return arrival
 }
 
 func replayedArrival(h nats.Header) (events.Arrival, bool) {

@@ -75,6 +75,25 @@ func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error
 	return list, nil
 }
 
+// Origins returns where all quarantined events came from.
+func (s Store) Origins(ctx context.Context) (map[Origin]struct{}, error) {
+	const page = 1000
+	all := map[Origin]struct{}{}
+	for from := uint64(1); ; {
+		list, err := s.List(ctx, from, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range list {
+			all[e.Origin] = struct{}{}
+			from = e.Sequence + 1
+		}
+		if len(list) < page {
+			return all, nil
+		}
+	}
+}
+
 // Get returns one event, or [ErrNotFound].
 func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)
@@ -94,9 +113,28 @@ func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
 	return parse(raw), nil
 }
 
-// Replay sends an event back to where it was published and, once JetStream has
-// it, takes it out of the quarantine. Dying between the two is harmless: the
-// event is known by its id. One that still cannot be booked comes back.
+// Holds reports whether the quarantine has, at the given sequence, a copy of the same
+// event: what JetStream calls a duplicate may be another message with the same id, or one
+// that is gone.
+func (s Store) Holds(ctx context.Context, sequence uint64, copied *nats.Msg) (bool, error) {
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if err != nil {
+		return false, fmt.Errorf("quarantine: %w", err)
+	}
+	raw, err := stream.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("quarantine: event %d: %w", sequence, err)
+	}
+	return sameEvent(raw.Header, raw.Data, copied), nil
+}
+
+// Replay sends an event back to where it was published and, once JetStream has stored
+// it in the usage stream, takes it out of the quarantine. Dying between the two is
+// harmless: the event is known by its id. One that still cannot be booked comes back.
+// It is sent without a message id, for which JetStream could take it for another.
 func (s Store) Replay(ctx context.Context, sequence uint64) error {
 	event, err := s.Get(ctx, sequence)
 	if err != nil {
@@ -110,13 +148,17 @@ func (s Store) Replay(ctx context.Context, sequence uint64) error {
 		}
 	}
 	msg.Header.Set(headerReplaySequence, strconv.FormatUint(event.Origin.Sequence, 10))
+	msg.Header.Del(headerReplayPlace) // the sender's own
 	if event.Origin.Place > 0 {
 		msg.Header.Set(headerReplayPlace, strconv.Itoa(event.Origin.Place))
 	}
 	msg.Header.Set(headerReplayTime, event.Arrived.Format(time.RFC3339Nano))
-	msg.Header.Set(events.MsgIDHeader, "r:"+strconv.FormatUint(sequence, 10))
-	if _, err := s.js.PublishMsg(ctx, msg); err != nil {
-		return fmt.Errorf("quarantine: send event %d back: %w", sequence, err)
+	ack, err := s.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(events.UsageStream))
+	if err == nil && ack.Duplicate {
+		err = errors.New("JetStream takes it for a duplicate, which does not prove that it is stored")
+	}
+	if err != nil {
+		return fmt.Errorf("quarantine: event %d cannot be sent back to %q, it stays: %w", sequence, event.Subject, err)
 	}
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 	"github.com/sourcegraph/conc/pool"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -206,6 +208,7 @@ func TestExample(t *testing.T) {
 	usage(t, c, "marina-7", 2)
 
 	testClient(t, dir, url, c)
+	testStart(t, dir)
 }
 
 // eventuallyFree waits until nothing of the port is held.
@@ -246,5 +249,39 @@ closed: true
 	}
 	if r := usage(t, c, "marina-8", 1); r.UsedTokens != 7 {
 		t.Errorf("%d tokens are booked for an event that was sent twice, want 7", r.UsedTokens)
+	}
+}
+
+// A service that starts before NATS waits for it.
+func testStart(t *testing.T, dir string) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := gone.Addr().String()
+	up := make(chan *dev.NATS, 1)
+	go func() {
+		defer close(up)
+		if nc, err := gone.Accept(); err == nil { // its first attempt
+			nc.Close()
+		}
+		gone.Close()
+		n, err := dev.StartNATS(dev.NATSConfig{Dir: t.TempDir(), Addr: addr})
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		up <- n
+	}()
+	out := node(t, dir, "nats://"+addr, "--input-type=module", "--eval", `
+		import { open } from "./tidegate.mjs";
+		const tidegate = await open(process.env.NATS_URL, "marina-9");
+		console.log(await tidegate.check({}).catch((err) => "no gate: " + (err instanceof Error)));
+		await tidegate.close();`)
+	if string(out) != "no gate: true\n" {
+		t.Errorf("it printed %q", out)
+	}
+	if n := <-up; n != nil {
+		n.Shutdown()
 	}
 }

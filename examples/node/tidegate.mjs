@@ -5,12 +5,14 @@ import { connect } from "@nats-io/transport-node";
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 
-// open connects to NATS as the service of one port (tenant). It keeps
-// reconnecting for ever; user, pass and the like go into options.
+// open connects to NATS as the service of one port (tenant). It waits for a server that
+// is not there yet, and keeps reconnecting for ever; user, pass and the like go into
+// options. ({ waitOnFirstConnect: false } makes it throw instead of waiting.)
 export async function open(servers, port, options = {}) {
   const nc = await connect({
     servers,
     maxReconnectAttempts: -1,
+    waitOnFirstConnect: true,
     inboxPrefix: `_INBOX.${port}`, // so that NATS permissions can bind replies to the port
     ...options,
   });
@@ -44,7 +46,7 @@ export async function open(servers, port, options = {}) {
       const event = { v: 1, id: uuidv7(), measured_by: "provider", status: "ok", ...usage };
       for (let tries = 1; ; tries++) {
         try {
-          await js.publish(`ai.usage.${port}`, JSON.stringify(event), { msgID: `${port}:${event.id}` });
+          await js.publish(`ai.usage.${port}`, JSON.stringify(event)); // no msgID: the ledger knows the event's id
           return event.id;
         } catch (err) {
           if (tries === 60 || nc.isClosed()) throw err;

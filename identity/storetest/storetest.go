@@ -34,7 +34,7 @@ func Run(t *testing.T, store identity.TokenStore) {
 	some := token("cccccccccccc", at.Add(2*time.Second), []string{"p2", "p1"})
 	some.ExpiresAt = time.Time{}
 
-	if list, err := store.ListTokens(ctx); err != nil || len(list) != 0 {
+	if list, err := store.ListTokens(ctx, "", 100); err != nil || len(list) != 0 {
 		t.Fatalf("an empty store lists %v, %v", list, err)
 	}
 	for _, made := range []identity.Token{every, none, some} {
@@ -63,7 +63,7 @@ func Run(t *testing.T, store identity.TokenStore) {
 	some.LastUsedAt, some.RevokedAt, some.RevokedBy = touched, revoked, "grace"
 	same(t, "what was touched and revoked, twice each", stored(t, store, some.ID), some)
 
-	list, err := store.ListTokens(ctx)
+	list, err := store.ListTokens(ctx, "", 100)
 	must(t, err)
 	ids := func(tokens []identity.Token) (ids []string) {
 		for _, token := range tokens {
@@ -88,8 +88,21 @@ func Run(t *testing.T, store identity.TokenStore) {
 		})
 	}
 	together.Wait()
-	if list, err := store.ListTokens(ctx); err != nil || len(list) != 11 {
+	if list, err := store.ListTokens(ctx, "", 100); err != nil || len(list) != 11 {
 		t.Errorf("after eight goroutines made one each, there are %d tokens, %v", len(list), err)
+	} else {
+		var paged []string // among them eight of one moment
+		for after := ""; len(paged) < len(list); after = paged[len(paged)-1] {
+			page, err := store.ListTokens(ctx, after, 4)
+			must(t, err)
+			if len(page) == 0 || len(page) > 4 {
+				t.Fatalf("a page of at most 4 after %q has %d tokens", after, len(page))
+			}
+			paged = append(paged, ids(page)...)
+		}
+		if !slices.Equal(paged, ids(list)) {
+			t.Errorf("in pages the list is %v, want %v", paged, ids(list))
+		}
 	}
 }
 

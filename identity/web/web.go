@@ -6,6 +6,7 @@ package web
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -22,7 +23,9 @@ const (
 	maxHeaderBytes    = 64 << 10 // room for an OIDC token with many groups
 )
 
-// Server returns a server for addr with all timeouts set.
+// Server returns a server for addr with all timeouts set. A handler that panics costs
+// its own request and nothing else: net/http cuts that connection, and the stack is
+// logged as an error by slog's default at the time of this call.
 func Server(addr string, handler http.Handler) *http.Server {
 	return &http.Server{
 		Addr:              addr,
@@ -32,6 +35,7 @@ func Server(addr string, handler http.Handler) *http.Server {
 		WriteTimeout:      writeTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(slog.Default().Handler(), slog.LevelError),
 	}
 }
 

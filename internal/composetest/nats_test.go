@@ -1,18 +1,21 @@
 package composetest
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -112,7 +115,7 @@ func streams(t *testing.T, c *client) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := consumer.EnsureStreams(t.Context(), js, 1); err != nil {
+	if _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
 		t.Fatal(err)
 	}
 	return js
@@ -206,7 +209,7 @@ func TestServiceGetsItsAnswersAndAlerts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := jsAsService.Publish(t.Context(), "ai.usage.p1", []byte(`{}`), jetstream.WithMsgID("p1:1")); err != nil {
+	if _, err := jsAsService.Publish(t.Context(), "ai.usage.p1", []byte(`{}`)); err != nil {
 		t.Fatalf("an event is not acknowledged: %v", err)
 	}
 	if n := stored(t, js, events.UsageStream); n != 1 {
@@ -317,6 +320,41 @@ func TestTidegateMayNotDestroy(t *testing.T) {
 	} {
 		if !c.wasForbidden(t, func() error { return c.Publish(subject, nil) }) {
 			t.Errorf("publish to %s is allowed", subject)
+		}
+	}
+}
+
+// Nor may it change a stream. One that remembers message ids for too long it therefore does
+// not use, and says what an operator has to do.
+func TestTidegateSaysHowToMendAnOlderStream(t *testing.T) {
+	s := serve(t)
+	js := streams(t, tidegate(t, s))
+	admin, err := jetstream.New(login(t, s, "admin", password(t, "admin")).Conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	usage, err := admin.Stream(t.Context(), events.UsageStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := usage.CachedInfo().Config
+	ours := cfg.Duplicates
+	for _, c := range []struct {
+		window, patience time.Duration
+		mend             string
+	}{
+		{10 * time.Minute, 500 * time.Millisecond, "nats stream edit AI_USAGE --dupe-window=100ms"},
+		{ours, 10 * time.Second, ""},
+	} {
+		cfg.Duplicates = c.window
+		if _, err := admin.UpdateStream(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), c.patience)
+		_, err := stream.Ensure(ctx, js, 1, uuid.Nil, false)
+		cancel()
+		if said := fmt.Sprint(err); (err == nil) != (c.mend == "") || !strings.Contains(said, c.mend) {
+			t.Errorf("a window of %s: %v, want %q", c.window, err, c.mend)
 		}
 	}
 }

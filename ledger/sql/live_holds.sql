@@ -1,4 +1,5 @@
--- A port's live holds. Those that gates make in memory are known one by one once their
+-- A page of a port's live holds: from the beginning if $2, else after service $3 and
+-- feature $4. Those that gates make in memory are known one by one once their
 -- slice is sealed, about a second later; until then only its tokens are.
 select service, feature, sum(holds), sum(tokens)::bigint, min(expires_at) from (
     select service, feature, 1 as holds, tokens, expires_at from ai_budget_holds
@@ -13,4 +14,5 @@ select service, feature, sum(holds), sum(tokens)::bigint, min(expires_at) from (
     select '(leased to a gate)', '', 0, tokens - closed_tokens, expires_at from ai_budget_slices
     where port_id = $1 and expires_at > clock_timestamp() and holds is null and tokens > closed_tokens
 ) all_of_them
-group by 1, 2 order by 4 desc, 1, 2
+where $2 or (service, feature) > ($3, $4)
+group by 1, 2 order by 1, 2 limit $5

@@ -1,6 +1,10 @@
 package text
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/agnivade/levenshtein"
+)
 
 // letters is s in capitals, with the digits that OCR takes letters for made
 // letters again, and everything else a space: what keywords are looked for in.
@@ -41,31 +45,7 @@ func alike(a, b string) bool {
 	if a == b {
 		return true
 	}
-	return len(b) >= 5 && distance(a, b, 1) <= 1
-}
-
-// distance is how many letters to change, add or drop make a into b, at most
-// limit+1.
-func distance(a, b string, limit int) int {
-	if len(a)-len(b) > limit || len(b)-len(a) > limit {
-		return limit + 1
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
+	return len(b) >= 5 && len(a)-len(b) <= 1 && len(b)-len(a) <= 1 && levenshtein.ComputeDistance(a, b) <= 1
 }
 
 func containsAny(s string, parts ...string) bool {

@@ -42,6 +42,7 @@
  * @property {number} used_tokens
  * @property {number} requests
  * @property {Share[]} by
+ * @property {string} [next] there are more
  *
  * @typedef {object} Simulation
  * @property {string} from

@@ -1,5 +1,5 @@
 import {need} from './dom.js';
-import {parseTokens, sentence, tokens} from './format.js';
+import {parseTokens, sentence, typed} from './format.js';
 
 /**
  * @typedef {import('./api.js').Settings} Settings
@@ -46,8 +46,8 @@ export class BudgetForm {
   seed(s) {
     this.#base = s;
     this.enabled.checked = s.enabled;
-    this.inputs.soft.value = s.soft_cap_tokens === null ? '' : tokens(s.soft_cap_tokens);
-    this.inputs.hard.value = s.hard_cap_tokens === null ? '' : tokens(s.hard_cap_tokens);
+    this.inputs.soft.value = s.soft_cap_tokens === null ? '' : typed(s.soft_cap_tokens);
+    this.inputs.hard.value = s.hard_cap_tokens === null ? '' : typed(s.hard_cap_tokens);
     for (const radio of this.#periods()) radio.checked = radio.value === s.period;
     this.#seeded = this.#raw();
     this.#refused = [];
@@ -89,12 +89,12 @@ export class BudgetForm {
     /** @type {Record<string, number | null>} */
     const caps = {};
     for (const name of CAPS) {
-      const parsed = parseTokens(this.inputs[name].value);
+      const parsed = readCap(this.inputs[name].value);
       if ('problem' in parsed) problems.push({field: `${name}_cap_tokens`, rule: parsed.problem});
       else caps[name] = parsed.value;
     }
     if (problems.length === 0 && caps.soft !== null && caps.hard !== null && caps.soft > caps.hard) {
-      problems.push({field: 'soft_cap_tokens', rule: `must be at most the hard cap, ${tokens(caps.hard)}`});
+      problems.push({field: 'soft_cap_tokens', rule: `must be at most the hard cap, ${typed(caps.hard)}`});
     }
     if (problems.length > 0) return {settings: null, problems};
     return {settings: {enabled: this.enabled.checked, soft_cap_tokens: caps.soft, hard_cap_tokens: caps.hard, period: this.#period()}, problems};
@@ -103,8 +103,8 @@ export class BudgetForm {
   /** Writes 1.5M as 1,500,000, and says what is wrong with what cannot be read. */
   tidy() {
     for (const name of CAPS) {
-      const parsed = parseTokens(this.inputs[name].value);
-      if ('value' in parsed) this.inputs[name].value = parsed.value === null ? '' : tokens(parsed.value);
+      const parsed = readCap(this.inputs[name].value);
+      if ('value' in parsed) this.inputs[name].value = parsed.value === null ? '' : typed(parsed.value);
     }
     this.complain([...this.read().problems, ...this.#refused]);
   }
@@ -163,3 +163,6 @@ export class BudgetForm {
 export function same(a, b) {
   return a.enabled === b.enabled && a.soft_cap_tokens === b.soft_cap_tokens && a.hard_cap_tokens === b.hard_cap_tokens && a.period === b.period;
 }
+
+/** An empty field is no cap. @param {string} text */
+const readCap = (text) => text.trim() === '' ? {value: null} : parseTokens(text);

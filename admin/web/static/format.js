@@ -1,6 +1,7 @@
 /**
  * Numbers, times and caps, as people read and type them. Everything a person reads
- * is in the browser's own locale; periods are in UTC, because budgets are.
+ * is in the browser's own locale, what they type into a field is not; periods are in
+ * UTC, because budgets are.
  */
 
 /** The largest cap there is: the largest integer every JSON reader keeps exactly. */
@@ -84,65 +85,45 @@ export function sentence(text) {
   return /[.!?:]$/.test(capital) || capital === '' ? capital : capital + '.';
 }
 
-const MAGNITUDES = /** @type {Record<string, number>} */ ({'': 1, k: 1e3, m: 1e6, g: 1e9, b: 1e9, t: 1e12});
+/**
+ * A cap as an input shows it: 1,500,000, as {@link parseTokens} reads it, whatever the
+ * locale.
+ */
+export const typed = (/** @type {number} */ n) => new Intl.NumberFormat('en').format(n);
 
-/** The characters this locale puts between thousands and before decimals. */
-function separators() {
-  const parts = whole.formatToParts(-1234567.8).concat(new Intl.NumberFormat().formatToParts(0.5));
-  const find = (/** @type {string} */ type) => parts.find((p) => p.type === type)?.value;
-  return {group: find('group') ?? ',', decimal: find('decimal') ?? '.'};
-}
+const MAGNITUDES = /** @type {Record<string, number>} */ ({'': 1, k: 1e3, m: 1e6, g: 1e9, b: 1e9, t: 1e12});
+const GROUPED = /^[1-9]\d{0,2}([,_'’\s]\d{3})+$/;
+const NO_NUMBER = {problem: 'is not a number of tokens: try 1.5M, 200k or 1,500,000'};
+const NO_GROUPS = {problem: 'has a comma or a space that groups no three digits: write 1.5M or 1,500,000'};
 
 /**
- * Reads a cap as people type it: `1.5M`, `200k`, `1,500,000`, `1 500 000`, in the
- * browser's locale or in plain English. Empty is no cap.
+ * Reads a number of tokens as people type it: `1.5M`, `200k`, `1,500,000`,
+ * `1 500 000`, or `none`, which is null. A point is the decimal mark and a comma groups
+ * three digits, in every locale: `1,5M` could mean one and a half million, or fifteen.
+ * The command line has the same rules; testdata/tokens.json is the table of both.
  * @param {string} text
  * @returns {{value: number | null} | {problem: string}}
  */
 export function parseTokens(text) {
-  const typed = text.trim().replace(/\s*tokens?$/i, '').replace(/[\s_'’\u00a0\u202f]/g, '');
-  if (typed === '') return {value: null};
-  const match = /^([\d.,٫٬]+)([kmgbt]?)$/i.exec(typed);
-  if (!match) return {problem: typed.startsWith('-') ? 'must not be negative' : 'is not a number of tokens: try 1.5M, 200k or 1,500,000'};
-  const digits = plainDecimal(match[1]);
-  if (digits === null) return {problem: 'is not a number of tokens: try 1.5M, 200k or 1,500,000'};
-  const exact = scale(digits, MAGNITUDES[match[2].toLowerCase()]);
+  const number = text.trim().replace(/\s*tokens?$/i, '');
+  if (/^none$/i.test(number)) return {value: null};
+  if (number.startsWith('-')) return {problem: 'must not be negative'};
+  const match = /^([\d.,_'’\s]+?)\s*([kmgbt]?)$/i.exec(number);
+  if (!match || !/\d/.test(match[1])) return NO_NUMBER;
+  const [integer, fraction, ...more] = match[1].split('.');
+  if (more.length > 0 || integer === '' || fraction === '') return NO_NUMBER;
+  if (!/^\d+$/.test(integer) && !GROUPED.test(integer) || !/^\d*$/.test(fraction ?? '')) return NO_GROUPS;
+  const exact = scale(integer.replace(/\D/g, ''), fraction ?? '', MAGNITUDES[match[2].toLowerCase()]);
   if (exact === null) return {problem: 'must be a whole number of tokens'};
-  if (exact > MAX_CAP) return {problem: `must be at most ${tokens(MAX_CAP)}`};
+  if (exact > MAX_CAP) return {problem: `must be at most ${typed(MAX_CAP)}`};
   return {value: exact};
 }
 
 /**
- * "1,500,000", "1.500.000" or "1.5" as digits with at most one point. A separator
- * that stands once before exactly three digits is ambiguous; then the locale decides.
- * @param {string} s
+ * Multiplies a decimal number, exactly. Null when the result is no integer.
+ * @param {string} integer @param {string} fraction @param {number} by a power of ten
  */
-function plainDecimal(s) {
-  const marks = [...s.matchAll(/[.,٫٬]/g)].map((m) => m[0]);
-  const kinds = new Set(marks);
-  if (kinds.size === 0) return s;
-  if (kinds.size > 2) return null;
-  const last = marks[marks.length - 1];
-  let decimal = '';
-  if (kinds.size === 2) {
-    if (marks.filter((m) => m === last).length > 1) return null;
-    decimal = last;
-  } else if (marks.length === 1) {
-    const grouped = /^\d{1,3}\D\d{3}$/.test(s) && last !== separators().decimal;
-    decimal = grouped ? '' : last;
-  }
-  const [integer, fraction = ''] = decimal === '' ? [s] : [s.slice(0, s.lastIndexOf(decimal)), s.slice(s.lastIndexOf(decimal) + 1)];
-  if (!/^\d+$/.test(integer) && !/^\d{1,3}([.,٫٬]\d{3})+$/.test(integer)) return null;
-  if (decimal !== '' && !/^\d+$/.test(fraction)) return null;
-  return integer.replace(/\D/g, '') + (fraction === '' ? '' : '.' + fraction);
-}
-
-/**
- * Multiplies a decimal string, exactly. Null when the result is no integer.
- * @param {string} digits @param {number} by a power of ten
- */
-function scale(digits, by) {
-  const [integer, fraction = ''] = digits.split('.');
+function scale(integer, fraction, by) {
   const zeros = Math.log10(by);
   const kept = fraction.slice(0, zeros).padEnd(zeros, '0');
   if (/[1-9]/.test(fraction.slice(zeros))) return null;

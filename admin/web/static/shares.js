@@ -34,14 +34,16 @@ export class Shares {
 
   #render() {
     const rows = this.#usage?.by ?? [];
-    const total = rows.reduce((sum, r) => sum + r.total_tokens, 0) || 1;
+    /** @param {import('./api.js').Share[]} list */
+    const sum = (list) => list.reduce((sum, r) => sum + r.total_tokens, 0);
+    const total = (this.#usage?.next ? this.#usage.used_tokens : sum(rows)) || 1;
     const widest = Math.max(1, ...rows.map((r) => r.total_tokens));
     const first = this.#all ? rows : rows.slice(0, rows.length === FIRST + 1 ? FIRST + 1 : FIRST);
     const rest = rows.slice(first.length);
     const items = first.map((r) => item(r, r.total_tokens / total, r.total_tokens / widest, this.#by === 'user'));
     this.list.replaceChildren(h('ul', {}, ...items));
     this.more.hidden = rows.length <= FIRST + 1;
-    this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)} more, ${percent(rest.reduce((sum, r) => sum + r.total_tokens, 0) / total)} together`;
+    this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)}${this.#usage?.next ? '+' : ''} more, ${percent((total - sum(first)) / total)} together`;
   }
 }
 

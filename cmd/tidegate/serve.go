@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/internal/health"
+)
+
+// server listens from the start on; its pages come with its role.
+type server struct {
+	http.Handler
+	listener net.Listener
+	pages    *web.Later
+	ended    chan struct{} // closed once every request is answered
+}
+
+func listen(addr, what, flag string) (*server, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot be served at %s: %w (choose another address with %s)", what, addr, err, flag)
+	}
+	pages := new(web.Later)
+	return &server{Handler: pages, listener: listener, pages: pages, ended: make(chan struct{})}, nil
+}
+
+func (s *server) serve(ctx context.Context) error {
+	defer close(s.ended)
+	return web.Serve(ctx, s.listener, s)
+}
+
+// url is where it is reached from this machine.
+func (s *server) url() string {
+	addr, ok := s.listener.Addr().(*net.TCPAddr)
+	if ok && addr.IP.IsUnspecified() {
+		return fmt.Sprintf("http://127.0.0.1:%d", addr.Port)
+	}
+	return "http://" + s.listener.Addr().String()
+}
+
+// prepare does what needs neither NATS nor Postgres, so that whatever is wrong with it
+// ends the process before anything was started.
+func (s *system) prepare() (err error) {
+	if s.admin, err = listen(s.cmd.HTTP, "the admin page", "--http"); err != nil {
+		return err
+	}
+	if s.cmd.Receipts != "" {
+		if s.receipts, err = listen(s.cmd.Receipts, "the receipt scan", "--receipts"); err != nil {
+			return err
+		}
+	}
+	if s.cmd.has("admin") {
+		if s.access, err = s.newAccess(); err != nil {
+			return fmt.Errorf("admin: %w", err)
+		}
+	}
+	s.admin.Handler = s.routes()
+	s.checks.Hold("not everything has been ready yet")
+	s.checks.Add("postgres", health.Failing("not connected yet"))
+	s.log.Info("starting", "http", s.admin.url())
+	return nil
+}
+
+func (s *system) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", health.Live)
+	mux.HandleFunc("GET /readyz", s.checks.Ready)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+	if s.cmd.has("admin") {
+		mux.Handle("/", s.admin.pages)
+	}
+	return mux
+}

@@ -1,0 +1,214 @@
+// Package stream is what a ledger and its usage stream agree on: the settings that lose
+// nothing, whose the stream is, and how far it is booked.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+const (
+	minAge       = 35 * 24 * time.Hour // a month and the time to notice
+	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
+	// The usage stream forgets message ids as fast as nats-server can: the ledger knows
+	// events for ever and compares them, where JetStream would drop one for a header. The
+	// quarantine remembers its own for as long as a copy may have to be sent again.
+	usageWindow      = 100 * time.Millisecond
+	quarantineWindow = 10 * time.Minute
+)
+
+// What a stream's metadata says. A copy or a restored backup of a stream says the same.
+const (
+	metaLedger = "tidegate_ledger" // the identity of the ledger that books from it
+	metaStream = "tidegate_stream" // its own: sequences mean something within one stream only
+)
+
+// Ensure creates the usage and the quarantine stream for the ledger owner, or checks those
+// that exist: it refuses, naming every setting, those that could lose an event
+// ([*LossyError]), and those of another ledger ([*ForeignError]). Streams of nobody are
+// claimed for owner, unless that is the zero UUID; with adopt those of another ledger too.
+// replicas is for new streams: 1 on a single server, 3 on a cluster. It returns the usage
+// stream's identity.
+func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (uuid.UUID, error) {
+	usage := jetstream.StreamConfig{
+		Name:               events.UsageStream,
+		Description:        "AI usage events on their way into the ledger",
+		Subjects:           []string{events.SubjectUsage, events.SubjectUsage + ".*"},
+		Retention:          jetstream.LimitsPolicy,
+		Discard:            jetstream.DiscardNew,
+		Storage:            jetstream.FileStorage,
+		Replicas:           replicas,
+		MaxAge:             minAge,
+		MaxMsgSize:         maxStoredMsg,
+		Duplicates:         usageWindow,
+		DenyPurge:          true,
+		DenyDelete:         true,
+		AllowAtomicPublish: true,
+		AllowDirect:        true,
+	}
+	quarantine := jetstream.StreamConfig{
+		Name:        events.QuarantineStream,
+		Description: "AI usage events that could not be booked, whole, with the reason",
+		Subjects:    []string{events.SubjectQuarantine + ".>"},
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		Storage:     jetstream.FileStorage,
+		Replicas:    replicas,
+		Duplicates:  quarantineWindow,
+		DenyPurge:   true,
+		AllowDirect: true,
+	}
+	var id uuid.UUID
+	for _, want := range []jetstream.StreamConfig{quarantine, usage} {
+		have, err := ensure(ctx, js, want, owner)
+		if err != nil {
+			return id, err
+		}
+		if have, err = claim(ctx, js, have, owner, adopt); err != nil {
+			return id, err
+		}
+		id, _ = uuid.Parse(have.Metadata[metaStream]) // of the usage stream, the last one
+	}
+	return id, nil
+}
+
+// ensure creates a stream as its owner's own, or checks the one that is there.
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, owner uuid.UUID) (jetstream.StreamConfig, error) {
+	stream, err := js.Stream(ctx, want.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		made := want
+		if owner != uuid.Nil {
+			made.Metadata = marked(nil, owner, uuid.New().String())
+		}
+		stream, err = js.CreateStream(ctx, made)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
+			stream, err = js.Stream(ctx, want.Name)
+		}
+	}
+	if err != nil {
+		return want, fmt.Errorf("stream %s: %w", want.Name, err)
+	}
+	have := stream.CachedInfo().Config
+	if problems := lossy(have, want.Subjects); len(problems) > 0 {
+		return have, &LossyError{Stream: want.Name, Problems: problems}
+	}
+	return shortenWindow(ctx, js, have, want.Duplicates)
+}
+
+// shortenWindow makes a stream of an earlier version, or of somebody else, forget message
+// ids as soon as ours do.
+func shortenWindow(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, want time.Duration) (jetstream.StreamConfig, error) {
+	// In two steps: while it changes, nats-server 2.15 may look once more for what to forget,
+	// and when to look again, by the window that was.
+	for _, window := range []time.Duration{2 * want, want} {
+		if have.Duplicates <= window {
+			continue
+		}
+		have.Duplicates = window
+		if _, err := js.UpdateStream(ctx, have); err != nil {
+			return have, fmt.Errorf("stream %s remembers message ids for longer than %s, so that a header could swallow an event, and that cannot be changed from here: %w (mend it with: nats stream edit %s --dupe-window=%s)",
+				have.Name, want, err, have.Name, want)
+		}
+	}
+	return have, nil
+}
+
+func marked(metadata map[string]string, owner uuid.UUID, stream string) map[string]string {
+	all := map[string]string{}
+	maps.Copy(all, metadata)
+	all[metaLedger], all[metaStream] = owner.String(), stream
+	return all
+}
+
+// settle is how long a claim must stand before it is believed: another ledger may have
+// found the stream without an owner at the same moment.
+const settle = 300 * time.Millisecond
+
+// claim makes sure that the stream is owner's.
+func claim(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, owner uuid.UUID, adopt bool) (jetstream.StreamConfig, error) {
+	is := have.Metadata[metaLedger]
+	if owner == uuid.Nil || is == owner.String() && have.Metadata[metaStream] != "" {
+		return have, nil
+	}
+	if is != "" && is != owner.String() && !adopt {
+		return have, &ForeignError{Stream: have.Name, Owner: is, Ledger: owner}
+	}
+	stream := have.Metadata[metaStream]
+	if stream == "" {
+		stream = uuid.New().String()
+	}
+	have.Metadata = marked(have.Metadata, owner, stream)
+	if _, err := js.UpdateStream(ctx, have); err != nil {
+		return have, fmt.Errorf("stream %s does not say whose it is, and that cannot be written from here: %w (mend it with: nats stream edit %s --metadata=%s=%s --metadata=%s=%s)",
+			have.Name, err, have.Name, metaLedger, owner, metaStream, stream)
+	}
+	select {
+	case <-time.After(settle):
+	case <-ctx.Done():
+		return have, ctx.Err()
+	}
+	again, err := js.Stream(ctx, have.Name)
+	if err != nil {
+		return have, fmt.Errorf("stream %s: %w", have.Name, err)
+	}
+	return claim(ctx, js, again.CachedInfo().Config, owner, false)
+}
+
+// ForeignError says that a stream belongs to another ledger: two that book from one
+// stream would share its events between them, and each would miss what the other has.
+type ForeignError struct {
+	Stream string
+	Owner  string    // the ledger that it belongs to
+	Ledger uuid.UUID // this one
+}
+
+func (e *ForeignError) Error() string {
+	return fmt.Sprintf("stream %s on this NATS belongs to ledger %s, but this database is ledger %s: "+
+		"two ledgers on one stream would each miss what the other books. Use that ledger's database, or another NATS. "+
+		"If that ledger is gone for good: tidegate run --adopt-streams takes the streams over and books all they hold",
+		e.Stream, e.Owner, e.Ledger)
+}
+
+// LossyError lists every setting of a stream that could lose events. Mend
+// them with `nats stream edit`, or remove an empty stream and start again.
+type LossyError struct {
+	Stream   string
+	Problems []string
+}
+
+func (e *LossyError) Error() string {
+	return fmt.Sprintf("stream %s could lose events: %s (mend it with: nats stream edit %s)",
+		e.Stream, strings.Join(e.Problems, "; "), e.Stream)
+}
+
+func lossy(have jetstream.StreamConfig, subjects []string) (problems []string) {
+	demand := func(ok bool, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Sprintf(format, args...))
+		}
+	}
+	for _, s := range subjects {
+		demand(slices.Contains(have.Subjects, s), "subjects must contain %s", s)
+	}
+	demand(have.Storage == jetstream.FileStorage, "storage is %s, must be file", have.Storage)
+	demand(have.Retention == jetstream.LimitsPolicy, "retention is %s, must be limits", have.Retention)
+	demand(have.Discard == jetstream.DiscardNew, "discard is %s, must be new", have.Discard)
+	demand(have.PersistMode == jetstream.DefaultPersistMode, "persist mode is async, must be default")
+	demand(have.MaxAge == 0 || have.MaxAge >= minAge, "max age is %s, must be at least %s", have.MaxAge, minAge)
+	demand(have.MaxMsgsPerSubject <= 0 || have.DiscardNewPerSubject, "max messages per subject (%d) discards old ones", have.MaxMsgsPerSubject)
+	demand(have.DenyPurge, "deny purge is off")
+	demand(!have.NoAck, "no-ack is on: publishers would not learn of failures")
+	demand(!have.AllowRollup, "allow rollup is on: one message could replace all others")
+	demand(!have.AllowMsgTTL, "per-message TTL is allowed: an event could expire before it is booked")
+	return problems
+}

@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// snapshot is a copy of a system's database, taken while the system runs.
+type snapshot struct {
+	admin    *pgx.Conn
+	database string
+}
+
+func (s *system) snapshot() *snapshot {
+	s.t.Helper()
+	cfg := s.db.Config().ConnConfig.Copy()
+	snap := &snapshot{database: cfg.Database}
+	cfg.Database = "postgres"
+	snap.admin = must(pgx.ConnectConfig(s.t.Context(), cfg))
+	s.t.Cleanup(func() {
+		_, _ = snap.admin.Exec(context.Background(), fmt.Sprintf("drop database if exists %q with (force)", snap.copy()))
+		_ = snap.admin.Close(context.Background())
+	})
+	snap.alone(s.t, fmt.Sprintf("create database %q template %q", snap.copy(), snap.database))
+	s.reconnected()
+	return snap
+}
+
+// reconnected waits until nobody in this process uses a connection that was ended.
+func (s *system) reconnected() {
+	s.t.Helper()
+	s.db.Reset()
+	for range 3 { // each pool has a few
+		s.eventually("operators are answered again", func() bool {
+			_, err := s.ledger.Verify(s.t.Context(), time.Now())
+			return err == nil
+		})
+	}
+}
+
+func (n *snapshot) copy() string { return n.database + "_copy" }
+
+// alone runs statements while nobody is connected to the database.
+func (n *snapshot) alone(t testing.TB, statements ...string) {
+	t.Helper()
+	run := func(sql string) {
+		if _, err := n.admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	run(fmt.Sprintf("alter database %q allow_connections false", n.database))
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		var left int
+		if err := n.admin.QueryRow(t.Context(), "select count(*) from (select pg_terminate_backend(pid) from pg_stat_activity where datname = $1) x", n.database).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if left == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections do not end", left)
+		}
+	}
+	for _, sql := range statements {
+		run(sql)
+	}
+	run(fmt.Sprintf("alter database %q allow_connections true", n.database))
+}
+
+// restore puts the database back to the copy. Nobody books again what it lacks for a
+// while, so that a test can look at it.
+func (n *snapshot) restore(t testing.TB, pause time.Duration) {
+	t.Helper()
+	cfg := n.admin.Config().Copy()
+	cfg.Database = n.copy()
+	conn := must(pgx.ConnectConfig(t.Context(), cfg))
+	if _, err := conn.Exec(t.Context(), "update ai_usage_streams set rebooking_by = gen_random_uuid(), rebooking_until = now() + $1::interval", pause.String()); err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+	n.alone(t, fmt.Sprintf("drop database %q", n.database), fmt.Sprintf("alter database %q rename to %q", n.copy(), n.database))
+}
+
+// A copy of ten minutes ago is put back under a running system, as after a failover to a
+// standby that lagged. What the stream had acknowledged since is noticed and booked again.
+func TestALedgerPutBackToAnOlderCopyIsNoticed(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{consumer: func(c *consumer.Config) { c.BatchSize = 200 }})
+	// A window that is over, as it is when a copy of some time ago is put back.
+	window := must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
+	window.Duplicates = 100 * time.Millisecond
+	must(s.js.UpdateStream(t.Context(), window))
+	s.setBudget("p1", -1, 1_000, events.PeriodMonth)
+	s.spend("p1", 100, time.Now())
+	s.publishRaw("ai.usage.p1", `{"feature":"bad"}`)
+	s.eventually("it is quarantined", func() bool { return len(s.quarantined()) == 1 })
+	copied := s.snapshot()
+	s.spend("p1", 1_500, time.Now())
+	for i := range 1_000 {
+		s.publisher.Record(usage(fmt.Sprintf("q%d", i%7), 3))
+	}
+	s.publishRaw("ai.usage.p1", `{"feature":"worse"}`)
+	s.eventually("all are booked", func() bool { return s.rows() == 1_002 && len(s.quarantined()) == 2 })
+	s.eventually("all are acknowledged", func() bool { return s.waiting() == 0 })
+	if v := s.check("p1", 1); v.Allowed {
+		t.Fatalf("%+v, want a refusal: 1,600 of 1,000 are used", v)
+	}
+
+	copied.restore(t, 4*time.Second)
+	s.reconnected()
+	s.eventually("the consumer says that the ledger is behind", func() bool {
+		behind := (*stream.BehindError)(nil)
+		return errors.As(s.consumer.Health(), &behind) && behind.Missing() > 0
+	})
+	s.eventually("answers do not call themselves fresh: as_of stands still", func() bool {
+		before := s.check("p1", 1).AsOf
+		time.Sleep(600 * time.Millisecond) // while all is well it moves every 250 ms
+		return s.check("p1", 1).AsOf.Equal(before)
+	})
+	s.eventually("verify says that the ledger is behind", func() bool {
+		v, err := s.ops.Verify(t.Context())
+		return err == nil && !v.OK && v.Behind > 0
+	})
+	s.publisher.Record(usage("p2", 9)) // meanwhile
+
+	s.eventually("everything is booked again", func() bool { return s.rows() == 1_003 && s.consumer.Health() == nil })
+	if got := s.booked("p1"); got != 1_600 {
+		t.Errorf("p1 has %d tokens, want 1,600", got)
+	}
+	s.eventually("everything agrees, and answers are fresh", func() bool {
+		return s.verified() && time.Since(s.check("p1", 1).AsOf) < 2*time.Second
+	})
+	if v := s.check("p1", 1); v.Allowed || v.UsedTokens != 1_600 {
+		t.Errorf("%+v, want a refusal at 1,600", v)
+	}
+	if got := len(s.quarantined()); got != 2 {
+		t.Errorf("%d events are quarantined, want the same 2", got)
+	}
+}
+
+// The copy is put back while nothing runs: the next start notices it by itself, and its
+// gate does not answer before everything is booked again.
+func TestALedgerPutBackBeforeTheStart(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	binary := testenv.Binary(t, "cmd/tidegate")
+	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url}
+	p := spawn(t, binary, nil, args...)
+	p.awaitReady()
+	s.setBudget("p1", -1, 1_000, events.PeriodMonth)
+	s.spend("p1", 100, time.Now())
+	copied := s.snapshot()
+	p.awaitReady()
+	s.spend("p1", 1_500, time.Now())
+	s.eventually("all is acknowledged", func() bool { return s.waiting() == 0 })
+	p.signal(9)
+	p.wait(10 * time.Second)
+	copied.restore(t, 2*time.Second)
+	s.reconnected()
+
+	again := spawn(t, binary, nil, args...)
+	s.eventually("it is not ready and says why", func() bool { return strings.Contains(again.readiness(), "the ledger is behind its stream") })
+	if _, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1", EstimatedTokens: 1}); err == nil {
+		t.Error("a gate answers while the ledger is behind")
+	}
+	again.awaitReady()
+	if v := s.check("p1", 1); v.Allowed || v.UsedTokens != 1_600 {
+		t.Errorf("%+v, want a refusal at 1,600", v)
+	}
+	// By hand, of what is there: nothing changes.
+	if out, code := tidegate(t, binary, s.nats.ClientURL(), "rebook", "--json"); code != 0 || !strings.Contains(out, `"messages": 2`) {
+		t.Errorf("rebook: exit %d, %s", code, out)
+	}
+	if got := s.booked("p1"); got != 1_600 || !s.verified() {
+		t.Errorf("p1 has %d tokens after a rebook, want 1,600", got)
+	}
+}
+
+// Rows that went missing in another way come back by hand, from a time on.
+func TestRebook(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.spend("p1", 100, time.Now())
+	since := time.Now()
+	s.spend("p1", 200, time.Now())
+	s.spend("p2", 300, time.Now())
+	for _, table := range []string{"ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days"} {
+		if _, err := s.db.Exec(t.Context(), "delete from "+table); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rebook := func(since time.Time, messages uint64) {
+		t.Helper()
+		at, err := s.ops.Rebook(t.Context(), since)
+		if err != nil || at.Behind() != messages {
+			t.Fatalf("rebook: %+v, %v, want %d messages behind", at, err, messages)
+		}
+		s.eventually("it is booked again", func() bool {
+			at, err := s.ops.Position(t.Context())
+			return err == nil && at.Behind() == 0
+		})
+	}
+	rebook(since, 2)
+	if p1, p2 := s.booked("p1"), s.booked("p2"); p1 != 200 || p2 != 300 {
+		t.Errorf("p1 has %d and p2 %d tokens, want 200 and 300: what came after", p1, p2)
+	}
+	rebook(time.Time{}, 3)
+	if p1, p2 := s.booked("p1"), s.booked("p2"); p1 != 300 || p2 != 300 {
+		t.Errorf("p1 has %d and p2 %d tokens, want 300 each", p1, p2)
+	}
+	s.eventually("everything agrees", s.verified)
+}
+
+// Two installations on one NATS would share its events between them.
+func TestAnotherLedgersStreamIsRefused(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	owner := s.runConsumer(s.ledger)
+	s.publisher.Record(usage("p1", 100))
+	s.eventually("the owner books", func() bool { return s.rows() == 1 })
+	other := testenv.Database(t)
+	l := must(ledger.Open(t.Context(), ledger.Config{URL: other}))
+	t.Cleanup(l.Close)
+	conn := must(pgx.Connect(t.Context(), other))
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "update ai_ledger set id = gen_random_uuid()"); err != nil { // tests' databases are copies of one
+		t.Fatal(err)
+	}
+	ours, theirs := must(s.ledger.ID(t.Context())).String(), must(l.ID(t.Context())).String()
+	binary := testenv.Binary(t, "cmd/tidegate")
+	for _, role := range []string{"consumer", "gate", "admin"} {
+		p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--roles", role)
+		if !p.wait(30 * time.Second) {
+			t.Fatalf("the role %s runs on another ledger's stream", role)
+		}
+		if out := p.out.String(); p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out, ours) || !strings.Contains(out, theirs) || !strings.Contains(out, "--adopt-streams") {
+			t.Errorf("%s: exit %d, want 1 and both ledgers named:\n%s", role, p.cmd.ProcessState.ExitCode(), out)
+		}
+	}
+	s.publisher.Record(usage("p1", 100))
+	s.eventually("the owner is undisturbed", func() bool { return s.rows() == 2 })
+
+	// The owner is gone for good, it is said: another ledger takes the stream over, with all
+	// that it holds. Should the owner run all the same, it stops.
+	adopting := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--adopt-streams")
+	adopting.awaitReady()
+	foreign := (*stream.ForeignError)(nil)
+	if err := <-owner; !errors.As(err, &foreign) || foreign.Owner != theirs {
+		t.Errorf("the former owner ends with %v, want that the stream is of %s", err, theirs)
+	}
+	s.eventually("all of the stream is booked", func() bool {
+		used, err := l.Used(t.Context(), "p1", time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+		return err == nil && used == 200
+	})
+}
+
+// runConsumer runs a consumer until the test ends, or it does.
+func (s *system) runConsumer(l *ledger.Ledger) (ended <-chan error) {
+	c := must(consumer.New(consumer.Config{Conn: testenv.Connect(s.t, s.nats), Ledger: l, AckWait: time.Second}))
+	ctx, cancel := context.WithCancel(context.Background())
+	result, done := make(chan error, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		result <- c.Run(ctx)
+	}()
+	s.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return result
+}
+
+// waiting is how many messages are not settled.
+func (s *system) waiting() int {
+	s.t.Helper()
+	info := must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
+	return int(info.NumPending) + info.NumAckPending
+}

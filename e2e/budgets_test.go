@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// storeUnheard stores a budget that no gate is told of, as if the notice were lost.
+func (s *system) storeUnheard(port string, soft, hard int64) {
+	s.t.Helper()
+	b := events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodWeek, UpdatedBy: "ada"}
+	must(s.ledger.SetBudget(s.t.Context(), port, b, nil))
+}
+
+// A budget that the gate does not know yet is changed like any other: what the command
+// does not name stays as it is stored.
+func TestBudgetSetKeepsWhatTheGateDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.storeUnheard("p1", 800, 1000)
+	if v := s.check("p1", 2000); !v.Allowed {
+		t.Fatalf("the gate has heard of the budget, so this tests nothing: %+v", v)
+	}
+	if b := must(s.client.Get(t.Context(), "p1")); b.Version != 1 || b.UpdatedBy != "ada" {
+		t.Errorf("get answers what the gate remembers, not what is stored: %+v", b)
+	}
+	out, err := exec.Command(testenv.Binary(t, "cmd/tidegate"), "budget", "set", "p1", "--soft", "500", "--json", "--nats-url", s.nats.ClientURL()).CombinedOutput()
+	var b events.Budget
+	if err != nil || json.Unmarshal(out, &b) != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if b.Version != 2 || *b.SoftCapTokens != 500 || b.HardCapTokens == nil || *b.HardCapTokens != 1000 || b.Period != events.PeriodWeek {
+		t.Errorf("stored: %s", out)
+	}
+	if v := s.check("p1", 2000); v.Allowed {
+		t.Errorf("the gate does not go by it: %+v", v)
+	}
+}
+
+// Whoever is overtaken between reading and storing begins again, on version 0 too, and
+// gives up with nothing stored when that happens each time.
+func TestChangeBeginsAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	for _, overtaken := range []int{0, 1, 3} {
+		port := "p" + strconv.Itoa(overtaken)
+		tries, seen := 0, int64(-1)
+		b, err := s.client.Change(t.Context(), port, func(b *events.Budget) {
+			if seen = b.Version; tries < overtaken {
+				s.storeUnheard(port, 1, 1000+int64(tries))
+			}
+			tries++
+			b.Enabled, b.SoftCapTokens, b.UpdatedBy = true, new(int64(500)), "me"
+		})
+		if err != nil || tries != overtaken+1 || seen != int64(overtaken) || b.Version != int64(overtaken)+1 || *b.SoftCapTokens != 500 || b.UpdatedBy != "me" {
+			t.Errorf("overtaken %d times: %d tries, the last on version %d: %+v, %v", overtaken, tries, seen, b, err)
+		}
+		if overtaken > 0 && *b.HardCapTokens != 999+int64(overtaken) {
+			t.Errorf("overtaken %d times: the hard cap is %d", overtaken, *b.HardCapTokens)
+		}
+	}
+	tries := 0
+	_, err := s.client.Change(t.Context(), "busy", func(b *events.Budget) {
+		tries++
+		s.storeUnheard("busy", 1, 2)
+		b.SoftCapTokens = nil
+	})
+	if b := must(s.ledger.Budget(t.Context(), "busy")); !errors.Is(err, events.ErrConflict) || b.Version != int64(tries) || *b.SoftCapTokens != 1 {
+		t.Errorf("overtaken each of %d times: %v, and stored is %+v", tries, err, b)
+	}
+}

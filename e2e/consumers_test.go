@@ -1,0 +1,144 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// One of two consumers is killed, with what it fetched. The other has booked all of it
+// within 3 s, and until a gate counts it, as_of does not claim so.
+func TestOneOfTwoConsumersIsKilled(t *testing.T) {
+	t.Parallel()
+	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	for _, point := range []string{"after-fetch", "after-commit"} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			s := start(t, options{consumer: func(c *consumer.Config) { c.AckWait = 0 }}) // the default, as below
+			p := spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + point + ":2"}, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer")
+			p.awaitReady()
+			var ports []string // an event each: what is booked later tells nothing of the others
+			for end := time.Now().Add(time.Minute); !p.wait(0); {
+				ports = append(ports, fmt.Sprintf("p%d", len(ports)))
+				u := usage(ports[len(ports)-1], 1)
+				u.ID = events.NewUUIDv7(time.Now()).String()
+				if err := s.publisher.Publish(t.Context(), []events.Usage{u}); err != nil {
+					t.Fatal(err)
+				}
+				for s.booked(u.PortID) == 0 && !p.wait(0) && time.Now().Before(end) {
+					time.Sleep(5 * time.Millisecond)
+				}
+			}
+			died := time.Now()
+			committed := map[string]int64{}
+			for _, port := range ports {
+				committed[port] = s.booked(port)
+			}
+			durable := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
+			var settled time.Duration
+			for counted := false; !counted || settled == 0; time.Sleep(20 * time.Millisecond) {
+				counted = true
+				for _, port := range ports {
+					v := s.check(port, 0)
+					if v.AsOf.After(died) && v.UsedTokens < committed[port] {
+						t.Fatalf("%s after the kill: as_of is %s after it, but the event that was booked before it is not counted", time.Since(died), v.AsOf.Sub(died))
+					}
+					counted = counted && v.AsOf.After(died) && v.UsedTokens == 1
+				}
+				if info := must(durable.Info(t.Context())); settled == 0 && nothingWaits(info) && s.rows() == len(ports) {
+					settled = time.Since(died)
+				}
+				if time.Since(died) > 20*time.Second {
+					t.Fatalf("20 s after the kill %d of %d events are booked, all counted: %v", s.rows(), len(ports), counted)
+				}
+			}
+			t.Logf("everything was booked and acknowledged %s after the kill, and as_of was later than it after %s", settled, time.Since(died))
+			if settled > 5*time.Second { // 3 s, on a machine that does nothing else
+				t.Errorf("what the dead consumer had fetched was settled after %s", settled)
+			}
+		})
+	}
+}
+
+// While the durable is paused, answers and verification say that something waits.
+func TestAnswersSayWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.spend("p1", 10, time.Time{})
+	s.eventually("checks say that nothing waits, within a heartbeat", func() bool {
+		v := s.check("p1", 0)
+		return v.Messages == 0 && v.OldestAt.IsZero()
+	})
+	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	// Whoever had asked for a message before gets one more.
+	before := time.Now()
+	for s.backlog() < 3 {
+		s.publishRaw("ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`)
+	}
+	s.eventually("a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
+	v := s.check("p1", 0)
+	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
+		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
+	}
+	if found := must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
+		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
+	}
+	must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
+	s.eventually("nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
+}
+
+// What nobody in Tidegate would say is ignored, and what is said later counts.
+func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 1_000_000, events.PeriodMonth)
+	s.spend("p1", 10, time.Time{})
+	var before runtime.MemStats
+	runtime.ReadMemStats(&before)
+	year9000 := time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
+	for subject, body := range map[string]any{
+		events.SubjectTotals:   events.TotalsNotice{From: "x", Seq: 1, At: time.Now(), Ports: []string{"p1"}, Days: []int32{1 << 30}, Tokens: []int64{1}},
+		events.SubjectHolds:    events.HoldsNotice{Ports: []string{"p1"}, Tokens: []int64{900_000}, At: []int64{year9000.UnixMicro()}},
+		events.SubjectBudgets:  events.BudgetNotice{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
+		events.SubjectGateUsed: events.GateUsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
+	} {
+		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), must(json.Marshal(body))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 500})
+	s.eventually("true holds are counted", func() bool { return s.check("p1", 0).HeldTokens == 500 })
+	if err := r.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("and no others", func() bool {
+		v := s.check("p1", 0)
+		return v.HeldTokens == 0 && v.UsedTokens == 10 && v.HardCapTokens != nil
+	})
+	var after runtime.MemStats
+	runtime.ReadMemStats(&after)
+	if mib := (after.TotalAlloc - before.TotalAlloc) >> 20; mib > 1000 {
+		t.Errorf("%d MiB were allocated for a few messages", mib)
+	}
+	if !s.verified() {
+		t.Error("gates and ledger differ")
+	}
+}
+
+func (s *system) backlog() int {
+	s.t.Helper()
+	info := must(must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
+	return int(info.NumPending) + info.NumAckPending
+}
+
+func nothingWaits(info *jetstream.ConsumerInfo) bool {
+	return info.NumPending == 0 && info.NumAckPending == 0
+}

@@ -1,0 +1,156 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// Streams, durable or both go away under a running system: it says so, makes them again,
+// and what publishers still have is booked.
+func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	n := 0
+	again := func(what string) {
+		t.Helper()
+		n++
+		s.publisher.Record(usage("p1", 10))
+		s.eventually("an event is booked after "+what, func() bool { return s.rows() == n })
+		s.eventually("the consumer is well after "+what, func() bool { return s.consumer.Health() == nil })
+		s.eventually("verify agrees after "+what, s.verified)
+	}
+	again("the start")
+	// A durable that is made again does not begin from the start: the ledger knows what it has.
+	for range 4 {
+		again("some events")
+	}
+	tracked := must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	s.eventually("the ledger has noted a message of the stream", func() bool {
+		mark, err := s.ledger.Marks(t.Context(), tracked, 1)
+		return err == nil && len(mark) == 1 && mark[0].Sequence == 5
+	})
+	if err := s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName); err != nil {
+		t.Fatal(err)
+	}
+	again("the durable was removed")
+	if info := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo(); info.Config.OptStartSeq != 6 {
+		t.Errorf("the new durable begins at %d, want 6, after what is booked", info.Config.OptStartSeq)
+	}
+	durable := func() error { return s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName) }
+	usageStream := func() error { return s.js.DeleteStream(t.Context(), events.UsageStream) }
+	quarantine := func() error { return s.js.DeleteStream(t.Context(), events.QuarantineStream) }
+	for _, c := range []struct {
+		what   string
+		remove []func() error
+	}{
+		{"the usage stream was removed", []func() error{usageStream}},
+		{"the quarantine was removed", []func() error{quarantine, durable}},
+		{"everything was removed", []func() error{usageStream, quarantine}},
+	} {
+		for _, remove := range c.remove {
+			if err := remove(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		again(c.what)
+	}
+}
+
+// The disk of an external NATS is emptied, or put back to an older copy, while everything
+// else runs on. Sequences that are used a second time take no event's place.
+func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
+	t.Parallel()
+	addr, dir := testenv.FreeAddr(t), filepath.Join(t.TempDir(), "nats")
+	var server *dev.NATS
+	up := func() { server = must(dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})) }
+	up()
+	t.Cleanup(func() { server.Shutdown() })
+	connect := func() *nats.Conn {
+		nc := must(events.Connect("nats://"+addr, nats.ReconnectWait(50*time.Millisecond)))
+		t.Cleanup(nc.Close)
+		return nc
+	}
+	s := start(t, options{noRoles: true})
+	s.nc = connect()
+	s.js = must(jetstream.New(s.nc))
+	publisher := must(events.NewPublisher(s.nc, events.PublisherConfig{AckTimeout: time.Second}))
+	t.Cleanup(func() { _ = publisher.Close(context.Background()) })
+	s.consumer = must(consumer.New(consumer.Config{Conn: connect(), Ledger: s.ledger, AckWait: time.Second}))
+	s.background(s.consumer.Run)
+	booked := 0
+	spend := func(when string, events int) {
+		t.Helper()
+		for range events {
+			publisher.Record(usage("p1", 10))
+		}
+		booked += events
+		s.eventually("all is booked "+when, func() bool { return s.rows() == booked })
+		s.eventually("all is acknowledged "+when, func() bool { return s.consumer.Health() == nil && s.waiting() == 0 })
+	}
+	exchange := func(from string) {
+		t.Helper()
+		server.Shutdown()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		if from != "" {
+			if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		up()
+		s.eventually("the client is back", s.nc.IsConnected)
+	}
+	spend("at first", 20)
+	server.Shutdown()
+	backup := filepath.Join(t.TempDir(), "backup")
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	up()
+	spend("after the backup", 30)
+
+	exchange(backup)
+	spend("after the stream came back older", 25) // in sequences that were used before
+	if p := must(stream.Compare(t.Context(), s.js, s.ledger)); p.Missing() > 0 || p.Through != 45 {
+		t.Errorf("position %+v, want 45 booked of a stream that had 20 again", p)
+	}
+
+	without := filepath.Join(t.TempDir(), "without")
+	if err := os.CopyFS(without, os.DirFS(backup)); err != nil {
+		t.Fatal(err)
+	}
+	obs, _ := filepath.Glob(filepath.Join(without, "jetstream", "*", "streams", events.UsageStream, "obs", "*"))
+	if len(obs) == 0 {
+		t.Fatal("the backup has no durable to leave out")
+	}
+	for _, o := range obs {
+		if err := os.RemoveAll(o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exchange(without)
+	spend("after the stream came back older, without its durable", 15)
+
+	exchange("")
+	spend("after the disk was emptied", 10)
+	if v, err := s.ledger.Verify(t.Context(), time.Now()); err != nil || len(v.Differences) > 0 {
+		t.Errorf("verify: %+v, %v", v, err)
+	}
+	if used := s.booked("p1"); used != int64(booked)*10 {
+		t.Errorf("%d tokens are booked, want %s", used, fmt.Sprint(booked*10))
+	}
+}

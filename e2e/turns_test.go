@@ -1,0 +1,138 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// More callers than a gate serves at once wait for their turn. None is refused.
+func TestCallersWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	hard := int64(1000)
+	set := func(port string) error {
+		_, err := s.client.Set(t.Context(), events.SetRequest{PortID: port, Enabled: true, HardCapTokens: &hard})
+		return err
+	}
+	usage := func(port string) error {
+		_, err := s.client.Usage(t.Context(), events.ReportRequest{PortID: port})
+		return err
+	}
+	for _, c := range []struct {
+		what    string
+		ask     func(port string) error
+		callers int
+	}{{"set", set, 18}, {"set", set, 100}, {"usage", usage, 100}} {
+		var asked, refused atomic.Int64
+		var group sync.WaitGroup
+		for range c.callers {
+			group.Go(func() {
+				for n := asked.Add(1); n <= 600; n = asked.Add(1) {
+					if err := c.ask(fmt.Sprintf("p%d", n%50)); err != nil && refused.Add(1) == 1 {
+						t.Errorf("%s: %v", c.what, err)
+					}
+				}
+			})
+		}
+		group.Wait()
+		if n := refused.Load(); n > 0 {
+			t.Errorf("%s: %d of 600 requests of %d callers were refused", c.what, n, c.callers)
+		}
+	}
+}
+
+// Reports that get stuck keep no budget from being stored, and end when their callers
+// give up.
+func TestSlowReportsDelayNoChange(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p1", -1, 100, events.PeriodMonth)
+	stuck := must(s.db.Begin(t.Context()))
+	defer func() { _ = stuck.Rollback(t.Context()) }()
+	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	hasty := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second}))
+	begun := time.Now()
+	var reports sync.WaitGroup
+	for range 40 {
+		reports.Go(func() {
+			if _, err := hasty.Usage(t.Context(), events.ReportRequest{PortID: "p1"}); !errors.Is(err, events.ErrUnavailable) {
+				t.Errorf("a report that cannot be made: %v", err)
+			}
+		})
+	}
+	waiting := func() (n int) {
+		if err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	s.eventually("reports are stuck", func() bool { return waiting() > 0 })
+	s.setBudget("p1", -1, 200, events.PeriodMonth)
+	if waiting() == 0 {
+		t.Error("the budget was stored once the reports had ended, not beside them")
+	}
+	reports.Wait()
+	s.eventually("Postgres is rid of the reports", func() bool { return waiting() == 0 })
+	if took := time.Since(begun); took > 8*time.Second {
+		t.Errorf("reports whose callers waited for 2 s were worked on for %s", took)
+	}
+}
+
+// A gate that stops sends those away that wait for their turn, and answers the others.
+func TestAStoppingGateSendsWaitersAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	<-g.Ready()
+	stuck := must(s.db.Begin(t.Context()))
+	defer func() { _ = stuck.Rollback(t.Context()) }()
+	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	const callers, atOnce = 20, 4
+	away, answered := make(chan *nats.Msg, callers), make(chan *nats.Msg, callers)
+	for range callers {
+		go func() {
+			msg, err := s.nc.Request("ai.budget.usage.p1", nil, 9*time.Second)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case msg.Header.Get(events.TryAgainHeader) == "true":
+				away <- msg
+			default:
+				answered <- msg
+			}
+		}()
+	}
+	s.eventually("as many work as may", func() bool {
+		var n int
+		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
+		return err == nil && n == atOnce
+	})
+	stop()
+	s.eventually("those who wait are sent away", func() bool { return len(away) == callers-atOnce })
+	if err := stuck.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the others are answered", func() bool { return len(answered) == atOnce })
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,158 @@
+package gate
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// watched is a gate of which a test sees the alerts that it would claim.
+type watched struct {
+	*Gate
+	t        *testing.T
+	registry *prometheus.Registry
+	now      time.Time
+	version  int64
+}
+
+func newWatched(t *testing.T) *watched {
+	g := &Gate{memory: newMemory(), alerts: make(chan ledger.Alert, 10)}
+	registry := prometheus.NewRegistry()
+	g.metrics = newMetrics(registry, g)
+	return &watched{Gate: g, t: t, registry: registry, now: noon}
+}
+
+// budget sets the port's caps, noCap for none, and looks at its use as the gate does.
+func (g *watched) budget(soft, hard int64) {
+	g.version++
+	b := events.Budget{Enabled: true, Period: events.PeriodDay, Version: g.version}
+	if soft != noCap {
+		b.SoftCapTokens = &soft
+	}
+	if hard != noCap {
+		b.HardCapTokens = &hard
+	}
+	g.memory.applyBudget("p", b)
+	g.considerAlert("p", g.now)
+}
+
+// used is what the port has used of the day.
+func (g *watched) used(tokens int64) {
+	day := ledger.DayOf(g.now)
+	g.memory.applyTotals(notice("p", day, tokens), day, time.Time{})
+	g.considerAlert("p", g.now)
+}
+
+func (g *watched) want(alerts ...string) {
+	g.t.Helper()
+	var got []string
+	for len(g.alerts) > 0 {
+		a := <-g.alerts
+		got = append(got, fmt.Sprintf("%s %d: %d", a.Cap, a.CapTokens, a.UsedTokens))
+	}
+	if !slices.Equal(got, alerts) {
+		g.t.Errorf("alerts %q, want %q", got, alerts)
+	}
+}
+
+func (g *watched) wantOvershoot(tokens float64) {
+	g.t.Helper()
+	if got := gauge(g.t, g.registry, "tidegate_overshoot_tokens_max"); got != tokens {
+		g.t.Errorf("overshoot %v, want %v", got, tokens)
+	}
+}
+
+// Postgres is asked about an alert when a cap may have been reached anew, and only then.
+func TestAlertsAreConsideredOnceForEachValueOfACap(t *testing.T) {
+	t.Parallel()
+	g := newWatched(t)
+	g.budget(80, 100)
+	g.used(79)
+	g.want()
+	g.used(90)
+	g.want("soft 80: 90")
+	g.used(100)
+	g.want("hard 100: 100")
+	g.used(110)
+	g.want()
+	g.budget(80, 200) // raised: not reached yet
+	g.want()
+	g.used(200)
+	g.want("hard 200: 200")
+	g.budget(80, 200) // stored again as it was
+	g.want()
+	g.budget(90, 200)
+	g.want("soft 90: 200")
+	g.budget(90, 150) // the ledger knows that 200 was told
+	g.want("hard 150: 200")
+	g.now = g.now.AddDate(0, 0, 1)
+	g.used(0)
+	g.want()
+	g.used(150)
+	g.want("soft 90: 150", "hard 150: 150")
+}
+
+// Only tokens that were booked above a cap in force are an overshoot.
+func TestALoweredCapIsNoOvershoot(t *testing.T) {
+	t.Parallel()
+	g := newWatched(t)
+	g.used(500) // before it had a budget
+	g.budget(noCap, 400)
+	g.wantOvershoot(0)
+	g.used(507)
+	g.wantOvershoot(7)
+	g.budget(noCap, 1000)
+	g.used(900)
+	g.budget(noCap, 300)
+	g.wantOvershoot(7)
+	g.used(905)
+	g.wantOvershoot(7) // that is 5
+	g.budget(10, 300)  // the same hard cap
+	g.used(908)
+	g.wantOvershoot(8)
+	g.budget(noCap, 1000)
+	g.used(1020)
+	g.wantOvershoot(20)
+	g.now = g.now.AddDate(0, 0, 1) // what was used the day before lowers nothing
+	g.used(1000)
+	g.wantOvershoot(20)
+	g.used(1030)
+	g.wantOvershoot(30)
+	g.budget(noCap, noCap)
+	g.used(5000)
+	g.wantOvershoot(30)
+}
+
+// What a gate finds when it starts may be of a cap that was lowered while nobody looked.
+func TestWhatAGateFindsAtItsStartIsNoOvershoot(t *testing.T) {
+	t.Parallel()
+	g := newWatched(t)
+	hard, day := int64(100), ledger.DayOf(noon)
+	read := func(tokens int64) {
+		g.memory.beginReading()
+		g.memory.readBudget("p", events.Budget{Enabled: true, Period: events.PeriodDay, HardCapTokens: &hard, Version: 3})
+		g.memory.readBudget("idle", events.Budget{Enabled: true, Period: events.PeriodDay, HardCapTokens: &hard, Version: 1})
+		g.memory.readDays("p", []ledger.PortDay{{PortID: "p", Day: day, TotalTokens: tokens}})
+		g.memory.endReading(noon, day)
+		g.considerAllAlerts(noon)
+	}
+	read(150)
+	g.wantOvershoot(0)
+	read(160) // the notice of a booking was lost
+	g.wantOvershoot(10)
+	// A port that nothing was booked for had its cap all the time.
+	g.memory.applyTotals(notice("idle", day, 125), day, time.Time{})
+	g.considerAlert("idle", noon)
+	g.wantOvershoot(25)
+	// One that is gone and comes back begins anew.
+	g.memory.applyTotals(events.TotalsNotice{Deleted: []string{"p"}}, day, time.Time{})
+	if len(g.memory.over) > 0 {
+		t.Errorf("a port that is gone is remembered: %v", g.memory.over)
+	}
+}

@@ -1,0 +1,48 @@
+package gate
+
+import (
+	"context"
+	"time"
+)
+
+// askBehind is how often the gate asks whether the ledger lacks something.
+const askBehind = 250 * time.Millisecond
+
+// awaitLedger waits until the ledger has all that the stream acknowledged: totals that
+// are read before lack some of it.
+func (g *Gate) awaitLedger(ctx context.Context) error {
+	for told := time.Now(); ; pause(ctx, askBehind/5) {
+		err := g.cfg.Behind()
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			g.log.Info("the gate waits to answer", "reason", err)
+		}
+	}
+}
+
+// watchLedger lets as_of stand still while the ledger lacks something: from when it was
+// last known to be complete.
+func (g *Gate) watchLedger(ctx context.Context) {
+	complete, behind := g.now(), false
+	for ctx.Err() == nil {
+		now := g.now()
+		err := g.cfg.Behind()
+		switch {
+		case err == nil:
+			complete = now
+			if behind {
+				g.missedSomething() // read what was booked again
+				g.memory.stop(time.Time{})
+				g.log.Info("the ledger has everything again")
+			}
+		case !behind:
+			g.memory.stop(complete)
+			g.log.Error("answers are not up to date", "as_of", complete, "reason", err)
+		}
+		behind = err != nil
+		pause(ctx, askBehind)
+	}
+}

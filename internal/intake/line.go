@@ -1,0 +1,44 @@
+package intake
+
+import "context"
+
+// Line lets so many work at once and so many more wait for their turn, first come,
+// first served. Whoever finds it full is turned away.
+type Line struct {
+	places chan struct{} // of those who wait or work
+	turns  chan struct{} // of those who work
+}
+
+// NewLine returns a line of at most atOnce who work and waiting who wait.
+func NewLine(atOnce, waiting int) *Line {
+	return &Line{places: make(chan struct{}, atOnce+waiting), turns: make(chan struct{}, atOnce)}
+}
+
+// Join takes a place, without waiting. It reports false when there is none.
+func (l *Line) Join() bool {
+	select {
+	case l.places <- struct{}{}:
+		return true
+	default:
+		return false
+	}
+}
+
+// Leave gives a place back that was joined and never got its turn.
+func (l *Line) Leave() { <-l.places }
+
+// Work waits for the turn of a place that was joined, then works, and gives the place
+// back. It returns the error of ctx, without having worked, if that ends first.
+func (l *Line) Work(ctx context.Context, work func()) error {
+	defer l.Leave()
+	if ctx.Err() == nil {
+		select {
+		case l.turns <- struct{}{}:
+			defer func() { <-l.turns }()
+			work()
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err()
+}

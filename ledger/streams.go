@@ -1,0 +1,182 @@
+package ledger
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed sql/book_share.sql
+var bookShareSQL string
+
+//go:embed sql/booked_through.sql
+var bookedThroughSQL string
+
+//go:embed sql/fold_shares.sql
+var foldSharesSQL string
+
+// Share is the part of a fetched batch that one call of [Ledger.BookShare] books. The
+// batch's sequences count as booked once each of its shares is.
+type Share struct {
+	Stream    uuid.UUID // the stream's identity; the zero Share is of no stream
+	Batch     uuid.UUID
+	Number    int // from 0
+	Of        int
+	Sequences []Sequences // of the whole batch, in one of its shares; ascending
+}
+
+// Sequences are those of a stream from First to Last, both included.
+type Sequences struct{ First, Last uint64 }
+
+// ID is the ledger's identity. Every copy of its database has the same.
+func (l *Ledger) ID(ctx context.Context) (id uuid.UUID, err error) {
+	if err := l.pool.QueryRow(ctx, "select id from ai_ledger").Scan(&id); err != nil {
+		return id, fmt.Errorf("ledger: read its identity: %w", err)
+	}
+	return id, nil
+}
+
+// queue makes a booking note its share. One that was noted before, by a commit of which
+// nobody heard, stays as it is.
+func (s Share) queue(send *pgx.Batch) {
+	if s.Of == 0 {
+		return
+	}
+	from, after := make([]int64, len(s.Sequences)), make([]int64, len(s.Sequences))
+	for i, r := range s.Sequences {
+		from[i], after[i] = int64(r.First), int64(r.Last)+1
+	}
+	send.Queue(bookShareSQL, s.Stream, s.Batch, s.Number, s.Of, from, after)
+}
+
+// TrackStream makes the ledger follow a stream, unless it does already. acknowledged is
+// what the stream says is acknowledged: a ledger that is older than its tracking of
+// streams has booked that much of its first one; any other has to prove it. replaces
+// reports that the stream is new to the ledger, which has booked from another.
+func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error) {
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		var predates, others bool
+		err := tx.QueryRow(ctx, "select predates_streams, exists (select from ai_usage_streams) from ai_ledger for update").Scan(&predates, &others)
+		if err != nil {
+			return err
+		}
+		through := uint64(0)
+		if predates {
+			through = acknowledged
+		}
+		made, err := tx.Exec(ctx, "insert into ai_usage_streams (id, booked) values ($1, int8multirange(int8range(0, $2))) on conflict do nothing", stream, int64(through)+1)
+		if err != nil || made.RowsAffected() == 0 {
+			return err
+		}
+		replaces = others
+		_, err = tx.Exec(ctx, "update ai_ledger set predates_streams = false where predates_streams")
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("ledger: track the stream: %w", err)
+	}
+	return replaces, nil
+}
+
+// Booked says how far a stream is booked: the last sequence before the first gap, 0 for a
+// stream that the ledger does not track.
+func (l *Ledger) Booked(ctx context.Context, stream uuid.UUID) (through uint64, err error) {
+	var t int64
+	err = l.pool.QueryRow(ctx, bookedThroughSQL, stream).Scan(&t)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return 0, fmt.Errorf("ledger: read how far the stream is booked: %w", err)
+	}
+	return uint64(t), nil
+}
+
+// Mark is when a message of a stream was stored. Of two streams that were the same up to a
+// point, those behind it tell one from the other.
+type Mark struct {
+	Sequence uint64
+	StoredAt time.Time // microseconds
+}
+
+// Marks returns at most limit of what [Ledger.FoldBooked] noted of a stream, newest first:
+// one an hour.
+func (l *Ledger) Marks(ctx context.Context, stream uuid.UUID, limit int) ([]Mark, error) {
+	rows, err := l.pool.Query(ctx, "select sequence, stored_at from ai_stream_marks where stream_id = $1 order by hour desc limit $2", stream, limit)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the stream's marks: %w", err)
+	}
+	marks, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Mark])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read the stream's marks: %w", err)
+	}
+	return marks, nil
+}
+
+// foldLock lets one process at a time fold.
+const foldLock = 0x71de6a81
+
+// FoldBooked puts what bookings noted into one row, and notes the stream's last message.
+// Without it [Ledger.Booked] is right all the same, but ever slower. Of two that are
+// called at once, one does nothing.
+func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID, last Mark) error {
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		var mine bool
+		if err := tx.QueryRow(ctx, "select pg_try_advisory_xact_lock($1)", foldLock).Scan(&mine); err != nil || !mine {
+			return err
+		}
+		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
+			return err
+		}
+		if last.Sequence > 0 {
+			if _, err := tx.Exec(ctx, `insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
+				on conflict (stream_id, hour) do update set sequence = excluded.sequence, stored_at = excluded.stored_at where ai_stream_marks.sequence < excluded.sequence`,
+				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt); err != nil {
+				return err
+			}
+		}
+		// A batch whose consumer died between its shares is delivered again, as another one.
+		_, err := tx.Exec(ctx, "delete from ai_booked_shares where booked_at < now() - interval '1 day'")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: fold what is booked of the stream: %w", err)
+	}
+	return nil
+}
+
+// Unbook forgets that sequences from the given one on are booked, so that a consumer
+// books them again, which changes nothing for events that are in the ledger.
+func (l *Ledger) Unbook(ctx context.Context, stream uuid.UUID, from uint64) error {
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", foldLock); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
+			return err
+		}
+		from := int64(max(from, 1)) // 0 is always booked
+		if _, err := tx.Exec(ctx, "delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, from); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, "update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, from)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: forget what is booked of the stream: %w", err)
+	}
+	return nil
+}
+
+// ClaimRebooking makes one consumer the one that books a stream again, for ten seconds:
+// it claims again with every batch. It reports false while another one does.
+func (l *Ledger) ClaimRebooking(ctx context.Context, stream, by uuid.UUID) (mine bool, err error) {
+	claimed, err := l.pool.Exec(ctx, `update ai_usage_streams set rebooking_by = $2, rebooking_until = now() + interval '10 seconds'
+		where id = $1 and (rebooking_by = $2 or rebooking_until is null or rebooking_until < now())`, stream, by)
+	if err != nil {
+		return false, fmt.Errorf("ledger: claim the booking again: %w", err)
+	}
+	return claimed.RowsAffected() == 1, nil
+}
