@@ -94,7 +94,11 @@ func (r *reply) endGroup(a *act, kind []byte) bool {
 	g := &t.open[a.group.index]
 	switch a.group.mode {
 	case update:
-		t.now.update(g)
+		if t.listed.set != 0 && !g.zero() { // with all steps listed, what came before was one of them
+			t.now = *g
+		} else {
+			t.now.update(g)
+		}
 	case replace:
 		if !g.zero() || t.now.zero() {
 			t.now = *g
