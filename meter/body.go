@@ -14,6 +14,8 @@ import (
 type body struct {
 	rc        io.ReadCloser
 	meter     *bodyMeter
+	filter    *chunkFilter // nil: all that comes is the caller's
+	err       error        // behind what the filter has ready
 	abandoned runtime.Cleanup
 }
 
@@ -35,6 +37,11 @@ func newBody(c *call, resp *http.Response) *body {
 	}
 	m.reply = newReply(c.API, resp.Header)
 	b := &body{rc: resp.Body, meter: m}
+	if c.asked != nil && resp.Header.Get("Content-Encoding") == "" {
+		b.filter = new(chunkFilter)
+		resp.ContentLength = -1
+		resp.Header.Del("Content-Length")
+	}
 	b.abandoned = runtime.AddCleanup(b, func(m *bodyMeter) { m.finish(cutShort) }, m)
 	return b
 }
@@ -44,6 +51,29 @@ func (b *body) Read(p []byte) (int, error) {
 		b.rc.Close() // the provider need not go on
 		return 0, stop
 	}
+	if b.filter == nil || len(p) == 0 {
+		return b.receive(p)
+	}
+	for {
+		if n := b.filter.take(p); n > 0 || b.err != nil {
+			if n == 0 {
+				return 0, b.err
+			}
+			return n, nil
+		}
+		n, err := b.receive(p)
+		b.filter.write(p[:n])
+		if err != nil {
+			b.filter.close()
+			b.err = err
+		} else if n == 0 {
+			return 0, nil
+		}
+	}
+}
+
+// receive reads what the provider sends.
+func (b *body) receive(p []byte) (int, error) {
 	n, err := b.rc.Read(p)
 	b.meter.see(p[:n])
 	switch err {
@@ -111,7 +141,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 		return stop
 	}
 
-	spent := min(c.estimate.input+output, events.MaxTokens)
+	spent := min(c.estimated().input+output, events.MaxTokens)
 	if spent <= c.held {
 		return nil
 	}

@@ -184,7 +184,7 @@ func FuzzRequest(f *testing.F) {
 				pieces.Write(p[:n])
 				p = p[n:]
 			}
-			a, b := whole.estimate("m", 1024), pieces.estimate("m", 1024)
+			a, b := whole.estimate("m", 1024, 0), pieces.estimate("m", 1024, 0)
 			if a != b {
 				t.Errorf("%s: whole %+v, in pieces %+v", api, a, b)
 			}

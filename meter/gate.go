@@ -65,15 +65,15 @@ const refusedHeader = "Tidegate-Refused"
 // refusal is the response that a refused request gets. An error from RoundTrip
 // would look like a broken connection, which every SDK retries; this one says in
 // its status and header that retrying is useless, and reading it, which is what
-// SDKs do with an error response, yields the RefusedError itself.
-func refusal(req *http.Request, refused *RefusedError) *http.Response {
+// SDKs do with an error response, yields the error itself.
+func refusal(req *http.Request, refused error, reason string) *http.Response {
 	const status = http.StatusPaymentRequired
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"Content-Type": {"application/json"}, "X-Should-Retry": {"false"},
-			refusedHeader: {string(refused.Verdict.Reason)},
+			refusedHeader: {reason},
 		},
 		Body:          failingBody{refused},
 		ContentLength: -1,

@@ -32,7 +32,7 @@ func TestOtherRequestsPassUntouched(t *testing.T) {
 		Port: "p1", Recorder: new(ledger), Gate: &gate{refuseFrom: 1},
 		Base: roundTripper(func(r *http.Request) (*http.Response, error) { seen = r; return answer, nil }),
 	})
-	for _, target := range []string{"GET /v1/chat/completions", "POST /v1/models", "POST /v1/messages/count_tokens", "POST /v1/messages/batches", "POST /v1/threads/t/messages", "POST /v1beta/models/g:countTokens", "POST /v1/responses/resp_1/cancel", "POST /compact", "POST /"} {
+	for _, target := range []string{"GET /v1/chat/completions", "POST /v1/models", "POST /v1/messages/count_tokens", "POST /v1/messages/batches", "POST /v1/threads/t/messages", "POST /v1beta/models/g:countTokens", "POST /v1/responses/resp_1/cancel", "POST /v1/files", "POST /v1/vector_stores/vs_1/search", "GET /v1/files/file-1"} {
 		method, path, _ := strings.Cut(target, " ")
 		req := httptest.NewRequest(method, "https://api.openai.com"+path, strings.NewReader("{}"))
 		resp, err := transport.RoundTrip(req)

@@ -196,7 +196,7 @@ func (r *reply) textBytes() int64 {
 
 // addBatch adds up the documents of a batch, each of which is a reply.
 func (r *reply) addBatch() {
-	if t, ok, _ := r.tokens(); ok && t.usable() {
+	if t, of, _ := r.tokens(); of != nil && t.usable() {
 		r.batched = true
 		b := &r.batch
 		b.input, b.output, b.inferred = b.input+t.input, b.output+t.output, b.inferred || t.inferred
@@ -208,9 +208,9 @@ func (r *reply) addBatch() {
 	r.failed, r.saidFailed = false, false // of one of them
 }
 
-// tokens are those of the form that found most. bad tells of figures that made no
+// tokens are those of the form that found most, nil for none. bad tells of figures that made no
 // sense.
-func (r *reply) tokens() (best tokens, ok, bad bool) {
+func (r *reply) tokens() (best tokens, of *form, bad bool) {
 	weight := 0
 	for i, t := range r.tallies {
 		if t == nil {
@@ -218,16 +218,16 @@ func (r *reply) tokens() (best tokens, ok, bad bool) {
 		}
 		bad = bad || t.bad()
 		if sum, found := t.tokens(); found && !t.bad() && t.weight() > weight {
-			best, ok, weight = sum, true, t.weight()
+			best, of, weight = sum, &forms[i], t.weight()
 			if r.blocked && forms[i].blocked != "" {
 				best.output = 0
 			}
 		}
 	}
-	if !ok && !bad && r.header.set != 0 {
-		return r.header.tokens(), true, r.header.bad
+	if of == nil && !bad && r.header.set != 0 {
+		return r.header.tokens(), Invoke.form(), r.header.bad
 	}
-	return best, ok, bad && !ok
+	return best, of, bad && of == nil
 }
 
 // ending is how the reading of a body came to its end.
@@ -241,6 +241,7 @@ const (
 // reading is what a whole reply says.
 type reading struct {
 	model, responseID string
+	maker             string // of the form that its figures have
 	tokens            tokens
 	reported          bool  // tokens are the provider's
 	unreadable        bool  // the provider's figures made no sense
@@ -262,7 +263,11 @@ func (r *reply) finish(how ending) reading {
 		text: r.textBytes(), seen: r.doc.count > 0 || r.doc.open,
 		failed: r.failed, queued: r.queued && !r.stream,
 	}
-	t, ok, bad := r.tokens()
+	t, of, bad := r.tokens()
+	ok := of != nil
+	if ok {
+		out.maker = of.provider
+	}
 	if r.api == Batch {
 		t, ok = r.batch, r.batched
 	}
