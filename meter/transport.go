@@ -1,6 +1,7 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
 	"io"
 	"net/http"
@@ -69,7 +70,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case err != nil:
 		c.failed(err)
-	case resp.StatusCode < 200 || resp.StatusCode > 299, c.API == Batch && resp.StatusCode != http.StatusOK:
+	case !succeeded(resp), c.API == Batch && resp.StatusCode != http.StatusOK:
 		c.release()
 	default:
 		c.answered(resp)
@@ -94,29 +95,36 @@ func (c *call) send(req, out *http.Request) (*http.Response, error) {
 	if c.asked == nil || err != nil {
 		return resp, err
 	}
-	takes, known := c.t.options.get(c.address)
-	switch status := resp.StatusCode; {
-	case status >= 200 && status <= 299:
+	if succeeded(resp) {
 		c.t.options.set(c.address, true)
-	case status != http.StatusBadRequest && status != http.StatusUnprocessableEntity || known && takes:
-	default:
-		io.CopyN(io.Discard, resp.Body, maxErrorBytes) // so that the connection is used again
-		resp.Body.Close()
-		c.asked = nil
-		c.sent.Store(false)
-		plain := new(http.Request)
-		*plain = *req
-		if err := c.again(req, plain); err != nil {
-			return nil, err
-		}
-		if resp, err = c.t.cfg.Base.RoundTrip(plain); err == nil && resp.StatusCode >= 200 && resp.StatusCode <= 299 {
-			c.t.options.set(c.address, false)
-		}
+	}
+	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnprocessableEntity {
+		return resp, nil
+	}
+	why, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	takes, _ := c.t.options.get(c.address)
+	if takes && !bytes.Contains(why, []byte("stream_options")) && !bytes.Contains(why, []byte("include_usage")) {
+		resp.Body = replay{io.MultiReader(bytes.NewReader(why), resp.Body), resp.Body}
+		return resp, nil
+	}
+	resp.Body.Close()
+	c.asked = nil
+	c.sent.Store(false)
+	plain := new(http.Request)
+	*plain = *req
+	if err := c.again(req, plain); err != nil {
+		return nil, err
+	}
+	resp, err = c.t.cfg.Base.RoundTrip(plain)
+	if err == nil && succeeded(resp) {
+		c.t.options.set(c.address, false)
 	}
 	return resp, err
 }
 
-// maxErrorBytes is how much of an error's body is read to use its connection again.
+func succeeded(resp *http.Response) bool { return resp.StatusCode >= 200 && resp.StatusCode <= 299 }
+
+// maxErrorBytes is how much of an error is read to find out what it is about.
 const maxErrorBytes = 16 << 10
 
 // begin returns the call that req is, or may be; nil when it is none.
