@@ -35,13 +35,13 @@ type call struct {
 	held                int64       // tokens that the reservation holds
 	sent                atomic.Bool // the base transport has read the whole request
 	requestID           string
+	shape               shape // of the body, or of its beginning
 	asked               *edit // what was changed so that the stream tells its usage
 
 	mu       sync.Mutex // a request's body may still be read while the reply is
 	scan     *request
 	rest     int64 // bytes of the body that have not passed, as far as is known
 	estimate estimate
-	shape    shape
 }
 
 // peekBytes is how much of a body that can be read only once is looked at before
@@ -66,7 +66,8 @@ func (c *call) prepare(req *http.Request) (*http.Request, error) {
 	if err := c.scanCopy(c.scan, req); err != nil {
 		return nil, err
 	}
-	c.t.guard("the estimate", func() { c.estimateBody() })
+	c.shape = c.scan.shape
+	c.t.guard("the estimate", c.estimateBody)
 	if e, ok := c.scan.askForUsage(); ok && c.speaksStreamOptions(req) {
 		if takes, known := c.t.options.get(c.address); takes || !known {
 			c.asked = &e
@@ -116,7 +117,8 @@ func (c *call) prepareOnce(req, out *http.Request) error {
 	if c.rest = req.ContentLength - int64(n); c.rest < 0 || err == io.EOF {
 		c.rest = 0
 	}
-	c.t.guard("the estimate", func() { c.estimateBody() })
+	c.shape = c.scan.shape
+	c.t.guard("the estimate", c.estimateBody)
 	body := replay{io.MultiReader(bytes.NewReader(head[:n:n]), &scanned{req.Body, c}), req.Body}
 	out.Body = &sentBody{ReadCloser: body, call: c}
 	return nil
@@ -146,7 +148,6 @@ func (c *call) scanCopy(scan *request, req *http.Request) error {
 // come.
 func (c *call) estimateBody() {
 	c.estimate = c.scan.estimate(c.Model, c.t.cfg.UnboundedOutput, c.rest)
-	c.shape = c.scan.shape
 }
 
 // estimated is the call's estimate. Where the body may have been read only in part,
@@ -156,7 +157,7 @@ func (c *call) estimated() estimate {
 	defer c.mu.Unlock()
 	if c.scan != nil {
 		c.rest = 0
-		c.t.guard("the estimate", func() { c.estimateBody() })
+		c.t.guard("the estimate", c.estimateBody)
 	}
 	return c.estimate
 }

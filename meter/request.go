@@ -241,6 +241,10 @@ func (r *request) endMedia(depth int) {
 // inMedia reports whether the string at hand is media by value.
 func (r *request) inMedia() bool { return r.kind != keyNone && r.length > 64 && isBase64(r.head) }
 
+// maxUnseenText is how much of a body that nobody has seen yet is taken for text: what
+// the largest contexts have room for. The rest must be media.
+const maxUnseenText = 4 << 20
+
 func mediaTokens(bytes int64) int64 { return (bytes + charsPerMediaToken - 1) / charsPerMediaToken }
 
 func mediaParent(k key) bool { return k == keyImageURL || k == keySource }
@@ -277,12 +281,15 @@ func (r *request) estimate(model string, unbounded, rest int64) estimate {
 	if r.model != "" {
 		model = r.model
 	}
-	text, media := r.bytes-r.media+rest, r.mediaToken
+	text, media := r.bytes-r.media, r.mediaToken
 	switch {
 	case r.binary:
 		text, media = 0, mediaTokens(r.bytes+rest)
-	case r.inMedia() && r.scan.state != scanDone:
-		text, media = text-r.length-rest, media+mediaTokens(r.length+rest)
+	case r.inMedia():
+		text, media = text-r.length, media+mediaTokens(r.length+rest)
+	default:
+		unseen := min(rest, maxUnseenText)
+		text, media = text+unseen, media+mediaTokens(rest-unseen)
 	}
 	e := estimate{model: model, input: textTokens(text) + media}
 	for _, picture := range r.images {
