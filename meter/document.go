@@ -147,6 +147,9 @@ func (d *document) end(kind byte, raw []byte) {
 // textBytes is the text of the document at hand: pieces of it, and text that a
 // stream may repeat.
 func (d *document) textBytes() (pieces, longest int64) {
+	if d.open && len(d.typ) == 0 && len(d.reply.meaning.of) > 0 {
+		return 0, 0 // events have types here, and this one has not told its yet
+	}
 	if d.reply.meaningOf(d.typ).mutes {
 		return 0, 0
 	}

@@ -163,6 +163,8 @@ var replies = []struct {
 		endOfBody, told{In: 9, Out: 7, Read: 4, Write: 3, Reason: 5, Model: "gpt-x", ID: "resp_1", By: provider, Status: "ok", Text: 4}},
 	{"responses, queued in the background", Responses, `{"id":"resp_1","status":"queued","model":"gpt-x","error":null,"output":[],"usage":null}`,
 		endOfBody, told{Model: "gpt-x", ID: "resp_1", By: guessed, Status: "ok"}},
+	{"responses stream, cut in an event that has not told its type yet", Responses, sseBody(`data: {"type":"response.output_text.delta","delta":"1234"}`) + `data: {"delta":"a summary that does not count`, cutShort,
+		told{By: partial, Status: "partial", Text: 4}},
 	{"responses stream", Responses, sseBody(responsesCreated, responsesDelta, responsesItem,
 		"event: response.completed\ndata: {\"type\":\"response.completed\",\"response\":{\"id\":\"resp_1\",\"model\":\"gpt-x-1\",\"status\":\"completed\","+responsesUsage+"}}"), cutShort,
 		told{In: 9, Out: 7, Read: 4, Write: 3, Reason: 5, Model: "gpt-x-1", ID: "resp_1", By: provider, Status: "ok", Text: 8}},
