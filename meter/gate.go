@@ -1,12 +1,17 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -75,17 +80,32 @@ func refusal(req *http.Request, refused error, reason string) *http.Response {
 			"Content-Type": {"application/json"}, "X-Should-Retry": {"false"},
 			refusedHeader: {reason},
 		},
-		Body:          failingBody{refused},
+		Body:          refusedBody(refused),
 		ContentLength: -1,
 		Request:       req,
 	}
 }
 
-// failingBody is a body of which every Read fails.
-type failingBody struct{ err error }
+// failingBody is a body that says what is wrong, for clients that show a body and no
+// error of reading it, and then fails.
+type failingBody struct {
+	err  error
+	text io.Reader
+}
 
-func (b failingBody) Read([]byte) (int, error) { return 0, b.err }
-func (b failingBody) Close() error             { return nil }
+func refusedBody(err error) *failingBody {
+	text, _ := json.Marshal(map[string]string{"error": err.Error()}, jsontext.AllowInvalidUTF8(true))
+	return &failingBody{err, bytes.NewReader(append(text, '\n'))}
+}
+
+func (b *failingBody) Read(p []byte) (int, error) {
+	if n, _ := b.text.Read(p); n > 0 {
+		return n, nil
+	}
+	return 0, b.err
+}
+
+func (b *failingBody) Close() error { return nil }
 
 // Refused tells whether a response is Transport's own refusal. Code that uses
 // http.Client without an SDK asks it before it reads the body.
