@@ -26,6 +26,7 @@ type bodyMeter struct {
 	mu        sync.Mutex // Close may run beside Read
 	reply     *reply     // nil: it failed, nothing can be read any more
 	over      bool       // recorded
+	extra     bool       // a chunk with nothing but figures has come
 	stop      *RefusedError
 	recheckAt int64 // output tokens at which to ask the gate again, 0: never
 }
@@ -62,7 +63,7 @@ func (b *body) Read(p []byte) (int, error) {
 			return n, nil
 		}
 		n, err := b.receive(p)
-		b.filter.write(p[:n])
+		b.filter.write(p[:n], b.meter.extra)
 		if err != nil {
 			b.filter.close()
 			b.err = err
@@ -102,7 +103,7 @@ func (m *bodyMeter) see(p []byte) {
 	m.reply = nil
 	m.call.t.guard("the reply", func() {
 		reply.write(p)
-		m.reply = reply // not reached in a panic
+		m.reply, m.extra = reply, reply.extra // not reached in a panic
 	})
 }
 

@@ -30,11 +30,22 @@ func (f *chunkFilter) take(p []byte) int {
 	return n
 }
 
-func (f *chunkFilter) write(p []byte) {
+// write takes the next piece. seen tells that the chunk has been seen, in this piece
+// or before: until then, whole lines pass unread.
+func (f *chunkFilter) write(p []byte, seen bool) {
 	if !f.begun && len(p) > 0 {
 		f.begun, f.all = true, p[0] == '{' || p[0] == '['
 	}
-	for len(p) > 0 && !f.all {
+	if f.all {
+		f.ready = append(f.ready, p...)
+		return
+	}
+	if n := bytes.LastIndexByte(p, '\n') + 1; n > 0 && !seen {
+		f.ready = append(append(f.ready, f.line...), p[:n]...)
+		f.line, f.long, f.blank = f.line[:0], false, false
+		p = p[n:]
+	}
+	for {
 		n := bytes.IndexByte(p, '\n') + 1
 		if n == 0 {
 			f.hold(p)
@@ -49,23 +60,22 @@ func (f *chunkFilter) write(p []byte) {
 		f.endLine(line)
 		f.line = f.line[:0]
 	}
-	f.ready = append(f.ready, p...)
 }
 
 // hold keeps the beginning of a line.
 func (f *chunkFilter) hold(p []byte) {
-	if !f.long {
-		f.line = append(f.line, p...)
-		p = nil
-		r := bytes.IndexByte(f.line, '\r') // lines may end in it alone
-		f.all = r >= 0 && r < len(f.line)-1
-		f.long = len(f.line) > maxHeldLine
-		if f.all || f.long {
-			f.ready = append(f.ready, f.line...)
-			f.line = f.line[:0]
-		}
+	if f.long {
+		f.ready = append(f.ready, p...)
+		return
 	}
-	f.ready = append(f.ready, p...)
+	f.line = append(f.line, p...)
+	r := bytes.IndexByte(f.line, '\r') // lines may end in it alone
+	f.all = r >= 0 && r < len(f.line)-1
+	f.long = len(f.line) > maxHeldLine
+	if f.all || f.long {
+		f.ready = append(f.ready, f.line...)
+		f.line = f.line[:0]
+	}
 }
 
 func (f *chunkFilter) endLine(line []byte) {

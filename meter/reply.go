@@ -31,6 +31,7 @@ type reply struct {
 	saidFailed bool   // and in its status, not just by an error
 	blocked    bool   // a guardrail spoke in the model's place
 	queued     bool   // the reply only says that there will be one
+	extra      bool   // a chunk had figures and no choice
 	header     figures
 	meaning    meaning // of the last type
 
@@ -136,8 +137,10 @@ func (r *reply) take(d *document) {
 	failed = failed || kind.fails
 	r.saidFailed = r.saidFailed || string(d.status) == `"failed"`
 	r.failed = r.failed || failed
+	extra := d.figures && d.chosen && d.choices == 0
+	r.extra = r.extra || extra
 	r.stopped = r.stopped || d.stopped || d.over
-	r.ended = r.ended || d.over || d.last || r.blocked && d.figures || d.figures && (d.stopped || d.chosen && d.choices == 0) || kind.ends && (!failed || d.figures)
+	r.ended = r.ended || d.over || d.last || r.blocked && d.figures || extra || d.figures && d.stopped || kind.ends && (!failed || d.figures)
 	r.queued = string(d.status) == `"queued"` || string(d.status) == `"in_progress"`
 	r.keepText(d)
 	if r.api == Batch {
@@ -163,16 +166,43 @@ type meaning struct {
 	ends, fails, mutes bool
 }
 
-func (r *reply) meaningOf(typ []byte) *meaning {
+// meanings are those of the types that a form names.
+var meanings = func() map[string]meaning {
+	all := map[string]meaning{}
+	for i := range forms {
+		for word := range strings.FieldsSeq(forms[i].ends) {
+			m := all[word]
+			m.ends = true
+			all[word] = m
+		}
+		for word := range strings.FieldsSeq(forms[i].fails) {
+			m := all[word]
+			m.fails = true
+			all[word] = m
+		}
+	}
+	return all
+}()
+
+var mutes = func() (endings []string) {
+	for i := range forms {
+		for word := range strings.FieldsSeq(forms[i].mute) {
+			endings = append(endings, word)
+		}
+	}
+	return endings
+}()
+
+// meaningOf reads a raw JSON string.
+func (r *reply) meaningOf(raw []byte) *meaning {
 	m := &r.meaning // streams repeat themselves
-	if !bytes.Equal(m.of, typ) {
-		*m = meaning{of: append(m.of[:0], typ...)}
-		for i := range forms {
-			m.ends = m.ends || listed(forms[i].ends, typ)
-			m.fails = m.fails || listed(forms[i].fails, typ)
-			for word := range strings.FieldsSeq(forms[i].mute) {
-				m.mutes = m.mutes || bytes.HasSuffix(typ, []byte(word+`"`))
-			}
+	if !bytes.Equal(m.of, raw) {
+		typ := bytes.Trim(raw, `"`)
+		of := append(m.of[:0], raw...)
+		*m = meanings[string(typ)]
+		m.of = of
+		for _, ending := range mutes {
+			m.mutes = m.mutes || bytes.HasSuffix(typ, []byte(ending))
 		}
 	}
 	return m

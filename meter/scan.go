@@ -31,7 +31,8 @@ type frame struct {
 	node  node
 }
 
-// visitor learns about every value. Inside its methods scanner.stack is the path
+// visitor learns about every value, or with a tree about those that it has a place
+// for. Inside its methods scanner.stack is the path
 // of the containers around that value and scanner.key its own key.
 type visitor interface {
 	// begin tells that a value starts. kind is its first byte. A limit above 0 asks
@@ -89,12 +90,14 @@ func (s *scanner) read(p []byte) (n int) {
 		case scanName:
 			i = s.inName(p, i)
 			continue
+		case scanLiteral:
+			i = s.inLiteral(p, i)
+			continue
 		case scanDone, scanBroken:
 			return i
 		}
-		if s.step(p, i) {
-			i++
-		}
+		s.step(p, i)
+		i++
 	}
 	if s.limit > 0 {
 		s.keep(p[s.from:])
@@ -102,32 +105,26 @@ func (s *scanner) read(p []byte) (n int) {
 	return len(p)
 }
 
-// step handles one byte outside of strings and reports whether it is used up.
-func (s *scanner) step(p []byte, i int) bool {
+// step handles one byte outside of strings and literals.
+func (s *scanner) step(p []byte, i int) {
 	c := p[i]
 	switch s.state {
 	case scanStringEscape:
 		s.tell(p[i : i+1])
 		s.state = scanString
-		return true
+		return
 	case scanNameEscape:
 		s.state = scanName
-		return true
-	case scanLiteral:
-		if isLiteral(c) {
-			return true
-		}
-		s.end(s.literal, p, i)
-		return false
+		return
 	}
 	if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
-		return true
+		return
 	}
 	switch s.state {
 	case scanValue, scanFirstValue:
 		if c == ']' && s.state == scanFirstValue {
 			s.pop(p, i)
-			return true
+			return
 		}
 		s.begin(c, i)
 	case scanFirstKey, scanKey:
@@ -147,23 +144,24 @@ func (s *scanner) step(p []byte, i int) bool {
 	case scanAfter:
 		s.after(c, p, i)
 	}
-	return true
 }
 
-func (s *scanner) begin(c byte, i int) {
-	in := s.top()
-	if in.array {
-		s.key = keyNone
-	}
-	if s.tree != nil {
-		s.node = top
-		switch {
-		case in.array:
-			s.node = s.tree.next[in.node][keyElement]
-		case len(s.stack) > 0:
-			s.node = s.tree.next[in.node][s.key]
+// inLiteral consumes a number, true, false or null.
+func (s *scanner) inLiteral(p []byte, i int) int {
+	for ; i < len(p); i++ {
+		if !isLiteral(p[i]) {
+			s.end(s.literal, p, i)
+			break
 		}
 	}
+	return i
+}
+
+// matters reports whether the value at hand is one that the visitor wants to know of.
+func (s *scanner) matters() bool { return s.tree == nil || s.tree.heeds[s.node] }
+
+func (s *scanner) begin(c byte, i int) {
+	s.place()
 	s.at = s.passed + int64(i)
 	switch {
 	case c == '{' || c == '[' || c == '"':
@@ -173,7 +171,7 @@ func (s *scanner) begin(c byte, i int) {
 		s.state = scanBroken
 		return
 	}
-	if s.limit == 0 {
+	if s.limit == 0 && s.matters() {
 		if s.limit = s.visit.begin(c); s.limit > 0 {
 			s.capture, s.capDepth, s.from = s.capture[:0], len(s.stack), i
 		}
@@ -187,6 +185,26 @@ func (s *scanner) begin(c byte, i int) {
 		s.push(frame{key: s.key, node: s.node, array: true}, scanFirstValue)
 	default:
 		s.state = scanLiteral
+	}
+}
+
+// place finds out where in the tree the value is that begins.
+func (s *scanner) place() {
+	if len(s.stack) == 0 {
+		s.node = top
+		return
+	}
+	in := &s.stack[len(s.stack)-1]
+	if in.array {
+		s.key = keyNone
+	}
+	switch {
+	case s.tree == nil || in.node == nowhere:
+		s.node = nowhere
+	case in.array:
+		s.node = s.tree.next[in.node][keyElement]
+	default:
+		s.node = s.tree.next[in.node][s.key]
 	}
 }
 
@@ -219,7 +237,9 @@ func (s *scanner) end(kind byte, p []byte, to int) {
 	}
 	switch {
 	case s.limit == 0:
-		s.visit.end(kind, nil)
+		if s.matters() {
+			s.visit.end(kind, nil)
+		}
 	case s.capDepth == len(s.stack):
 		s.keep(p[s.from:to])
 		raw := s.capture
@@ -248,6 +268,17 @@ func (s *scanner) after(c byte, p []byte, i int) {
 // inString consumes string content from p[i] on. It looks at a window at a time:
 // searching far for a quote again after every escape would be quadratic.
 func (s *scanner) inString(p []byte, i int) int {
+	for j := i; j < len(p) && j < i+24; j++ { // most are short
+		if c := p[j]; c == '"' {
+			s.tell(p[i:j])
+			s.end('"', p, j+1)
+			return j + 1
+		} else if c == '\\' {
+			s.tell(p[i : j+1])
+			s.state = scanStringEscape
+			return j + 1
+		}
+	}
 	window := p[i:min(len(p), i+512)]
 	n := bytes.IndexByte(window, '"')
 	closed := n >= 0
@@ -268,7 +299,7 @@ func (s *scanner) inString(p []byte, i int) int {
 }
 
 func (s *scanner) tell(raw []byte) {
-	if s.limit == 0 && len(raw) > 0 {
+	if s.limit == 0 && len(raw) > 0 && s.matters() {
 		s.visit.text(raw)
 	}
 }
@@ -278,12 +309,20 @@ func (s *scanner) tell(raw []byte) {
 func (s *scanner) inName(p []byte, i int) int {
 	if s.nameLen == 0 {
 		window := p[i:min(len(p), i+len(s.name))]
-		if n := bytes.IndexByte(window, '"'); n >= 0 && bytes.IndexByte(window[:n], '\\') < 0 {
+		n := 0
+		for n < len(window) && window[n] != '"' && window[n] != '\\' {
+			n++
+		}
+		if n < len(window) && window[n] == '"' {
 			s.key, s.state = keyNone, scanColon
 			if s.tree == nil || s.top().node != nowhere {
 				s.key = keyOf(window[:n])
 			}
-			return i + n + 1
+			if i += n + 1; i < len(p) && p[i] == ':' {
+				s.state = scanValue
+				i++
+			}
+			return i
 		}
 	}
 	for ; i < len(p); i++ {
@@ -321,6 +360,11 @@ func (s *scanner) top() frame {
 	return s.stack[len(s.stack)-1]
 }
 
-func isLiteral(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '+' || c == '.'
-}
+func isLiteral(c byte) bool { return literals[c] }
+
+var literals = func() (is [256]bool) {
+	for c := range is {
+		is[c] = '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '+' || c == '.'
+	}
+	return is
+}()

@@ -2,6 +2,7 @@ package meter
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,8 +17,9 @@ const (
 
 // tree knows all the places that the forms name. It is built once.
 type tree struct {
-	next [][]node // by node and key
-	acts [][]act  // by node: what its value means
+	next  [][]node // by node and key
+	acts  [][]act  // by node: what its value means
+	heeds []bool   // by node: whether a value there means anything
 }
 
 // act is what the value at a node means to a form.
@@ -91,7 +93,25 @@ func newTree(forms []form) *tree {
 			}
 		}
 	}
+	t.close()
 	return t
+}
+
+// close makes what is read often small: places that lead nowhere share a row.
+func (t *tree) close() {
+	t.heeds = make([]bool, len(t.acts))
+	t.heeds[top] = true
+	for at, acts := range t.acts {
+		t.heeds[at] = t.heeds[at] || len(acts) > 0
+		for i := range acts {
+			if element := t.next[at][keyElement]; acts[i].slot == slotChoice && element != nowhere {
+				t.heeds[element] = true // they are counted
+			}
+		}
+		if !slices.ContainsFunc(t.next[at], func(n node) bool { return n != nowhere }) {
+			t.next[at] = t.next[nowhere]
+		}
+	}
 }
 
 // add makes a path known: names with a dot between them, "[]" for what lies in an
