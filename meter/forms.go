@@ -211,7 +211,7 @@ var forms = []form{
 		endpoints: []endpoint{{"/api/chat", OllamaChat}, {"/api/generate", OllamaChat}, {"/api/embed", Embeddings}, {"/api/embeddings", Embeddings}},
 		model:     "model", error: "error", stop: "done",
 		pieces: texts{"message.content message.thinking message.tool_calls[].function.arguments.** response thinking"},
-		groups: []group{{at: wholeDocument, figures: map[string]figure{"prompt_eval_count": input, "eval_count": output}}},
+		groups: []group{{at: wholeDocument, figures: map[string]figure{"prompt_eval_count": input, "eval_count": output, "prompt_eval_cached_count": cacheRead}}},
 	},
 	{
 		name: "llama.cpp", provider: "llama.cpp",
