@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -116,6 +117,24 @@ func TestForms(t *testing.T) {
 	for _, f := range forms {
 		if !shown[f.name] {
 			t.Errorf("form %q has no example in testdata/forms.jsonl", f.name)
+		}
+	}
+}
+
+// TestEveryEndpointIsFound: no row hides another one's endpoints, unless both are
+// called alike.
+func TestEveryEndpointIsFound(t *testing.T) {
+	same := map[string]API{"/v1/rerank": Rerank, "/v2/rerank": Rerank}
+	for _, f := range forms {
+		for _, e := range f.endpoints {
+			path := strings.NewReplacer("{model}", "m-1", "{id}", "id1", "{any}", "a/b").Replace(e.path)
+			if !strings.HasPrefix(path, "/") {
+				path = "/v1/models/" + path
+			}
+			call, ok := detectURL(&url.URL{Scheme: "https", Host: "proxy.example", Path: path})
+			if !ok || call.API != e.api && same[e.path] != call.API {
+				t.Errorf("%s of %s is found as %+v", path, f.name, call)
+			}
 		}
 	}
 }

@@ -109,7 +109,7 @@ func (s *skipping) Read(p []byte) (int, error) {
 // like it, and its body may be changed: nobody signed it, and the reply will come
 // as text.
 func (c *call) speaksStreamOptions(req *http.Request) bool {
-	if c.t.cfg.LeaveStreams || c.API != ChatCompletions && c.API != Completions || !strings.HasSuffix(strings.TrimRight(req.URL.Path, "/"), "/completions") {
+	if c.t.cfg.LeaveStreams || !c.plausible() || c.API != ChatCompletions && c.API != Completions || !strings.HasSuffix(strings.TrimRight(req.URL.Path, "/"), "/completions") {
 		return false
 	}
 	for _, name := range []string{"X-Amz-Content-Sha256", "Content-Md5", "Content-Digest", "Digest", "Signature", "Content-Encoding", "Accept-Encoding"} {
