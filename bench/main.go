@@ -28,6 +28,7 @@ type cli struct {
 	Reserve reserveCmd `cmd:"" help:"reserve and settle against a bare NATS echo, a conditional UPDATE and Redis."`
 	Fresh   freshCmd   `cmd:"" help:"From publish to visible in check."`
 	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
+	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
 
 	Echo echoCmd `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
 	Nats natsCmd `cmd:"" hidden:"" help:"A NATS server on its own, to tell its CPU from the consumer's."`
@@ -65,6 +66,7 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&reserveCmd{Ports: 1_000}).Run,
 		(&freshCmd{Rate: 1_000, Samples: 500}).Run,
 		(&processCmd{}).Run,
+		(&meterCmd{Calls: 20_000}).Run,
 	} {
 		if err := part(ctx, r); err != nil {
 			return err

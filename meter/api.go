@@ -6,29 +6,45 @@ import (
 	"strings"
 )
 
-// API is a provider's interface, which decides how its replies are read.
+// API is a provider's interface. It says what a call may cost before it is made;
+// what it did cost is told by the shape of the reply.
 type API string
 
-// The APIs that meter reads.
+// The APIs that meter knows by their paths.
 const (
-	ChatCompletions API = "chat.completions" // OpenAI, Azure OpenAI and whoever speaks it
-	Responses       API = "responses"        // OpenAI, Azure OpenAI
-	Completions     API = "completions"      // OpenAI, Azure OpenAI
-	Embeddings      API = "embeddings"       // OpenAI, Azure OpenAI
-	Messages        API = "messages"         // Anthropic
-	GenerateContent API = "generateContent"  // Google Gemini
-	Converse        API = "converse"         // AWS Bedrock
+	ChatCompletions    API = "chat.completions" // OpenAI, Azure OpenAI and whoever speaks it
+	Responses          API = "responses"        // OpenAI, Azure OpenAI
+	Completions        API = "completions"      // OpenAI, Azure OpenAI
+	Embeddings         API = "embeddings"       // OpenAI and others
+	Rerank             API = "rerank"           // Cohere, Voyage, Jina
+	Images             API = "images"           // OpenAI
+	Transcriptions     API = "transcriptions"   // OpenAI, Mistral, Groq
+	Speech             API = "speech"           // OpenAI
+	Runs               API = "runs"             // of OpenAI's assistants
+	Messages           API = "messages"         // Anthropic, also on Vertex
+	GenerateContent    API = "generateContent"  // Google Gemini
+	EmbedContent       API = "embedContent"     // Google Gemini
+	Interactions       API = "interactions"     // Google Gemini
+	Predict            API = "predict"          // Google Vertex
+	Converse           API = "converse"         // AWS Bedrock
+	Invoke             API = "invoke"           // AWS Bedrock
+	Agent              API = "agent"            // AWS Bedrock
+	CohereChat         API = "cohere.chat"
+	OllamaChat         API = "ollama.chat"
+	LlamaCompletion    API = "llama.cpp.completion"
+	WatsonxText        API = "watsonx.text"
+	AlephAlphaComplete API = "aleph-alpha.complete"
+
+	// Batch is a batch's file of results, which a GET fetches: one event for all of
+	// it, however often it is fetched.
+	Batch API = "batch"
+	// Unknown is an API that no row of the table names: the reply is read all the
+	// same, and if it tells nothing, the call is one that passed unmetered.
+	Unknown API = "unknown"
 )
 
-func (a API) known() bool {
-	switch a {
-	case ChatCompletions, Responses, Completions, Embeddings, Messages, GenerateContent, Converse:
-		return true
-	}
-	return false
-}
-
-// The providers, as usage events name them.
+// The providers, as usage events name them. Others have the names in the tables of
+// forms and hosts.
 const (
 	OpenAI    = "openai"
 	Azure     = "azure.openai"
@@ -40,93 +56,131 @@ const (
 // Call is what a request's URL says about an AI call.
 type Call struct {
 	API      API
-	Provider string // "" means whoever made the API: [OpenAI], [Anthropic], [Google] or [Bedrock]
+	Provider string // "" means whoever made the API
 	Model    string // "" where only the body names it
+}
+
+func (a API) known() bool { return a == Batch || a == Unknown || a.form() != nil }
+
+// form is the row of the table that the API is in.
+func (a API) form() *form {
+	for i := range forms {
+		for _, e := range forms[i].endpoints {
+			if e.api == a {
+				return &forms[i]
+			}
+		}
+	}
+	return nil
 }
 
 // maker is the provider whose API it is.
 func (a API) maker() string {
-	switch a {
-	case Messages:
-		return Anthropic
-	case GenerateContent:
-		return Google
-	case Converse:
-		return Bedrock
-	default:
-		return OpenAI
+	if f := a.form(); f != nil {
+		return f.provider
 	}
+	return OpenAI
 }
 
 // Detect tells an AI call from any other request: a POST whose path ends as a
 // known API's does, whatever stands before, since base URLs differ behind
-// proxies. The host only tells Azure OpenAI from OpenAI. ok is false for
-// everything that spends no tokens itself, such as counting them.
+// proxies. The host only tells who serves it. ok is false for everything that
+// spends no tokens itself, such as counting them.
 func Detect(req *http.Request) (call Call, ok bool) {
-	if req == nil || req.URL == nil || req.Method != http.MethodPost {
+	if req == nil || req.URL == nil {
 		return Call{}, false
 	}
-	return detectURL(req.URL)
-}
-
-func detectURL(u *url.URL) (Call, bool) {
-	path := strings.TrimRight(u.EscapedPath(), "/")
-	parent, last := cutLast(path, '/')
-	switch last {
-	case "completions":
-		if strings.HasSuffix(parent, "/chat") || parent == "chat" {
-			return openAI(u, path, ChatCompletions), true
-		}
-		return openAI(u, path, Completions), true
-	case "embeddings":
-		return openAI(u, path, Embeddings), true
-	case "responses":
-		return openAI(u, path, Responses), true
-	case "compact":
-		return openAI(u, path, Responses), strings.HasSuffix(parent, "/responses")
-	case "messages":
-		return Call{API: Messages, Provider: Anthropic}, strings.HasSuffix(parent, "/v1")
-	case "converse", "converse-stream":
-		before, model := cutLast(parent, '/')
-		return Call{API: Converse, Provider: Bedrock, Model: unescape(model)}, strings.HasSuffix(before, "/model")
-	}
-	model, verb := cutLast(last, ':')
-	if verb == "generateContent" || verb == "streamGenerateContent" {
-		return Call{API: GenerateContent, Provider: Google, Model: unescape(model)}, model != ""
+	switch req.Method {
+	case http.MethodPost:
+		return detectURL(req.URL)
+	case http.MethodGet, "":
+		return detectResults(req.URL)
 	}
 	return Call{}, false
 }
 
-func openAI(u *url.URL, path string, api API) Call {
-	call := Call{API: api, Provider: OpenAI}
-	_, deployment, ok := strings.Cut(path, "/deployments/")
-	if ok {
-		deployment, _, _ = strings.Cut(deployment, "/")
-		call.Model = unescape(deployment)
-	}
-	if ok || azureHost(u.Hostname()) {
-		call.Provider = Azure
-	}
-	return call
-}
-
-func azureHost(host string) bool {
-	host = strings.ToLower(host)
-	for _, domain := range []string{".openai.azure.com", ".cognitiveservices.azure.com", ".services.ai.azure.com", ".openai.azure.us"} {
-		if strings.HasSuffix(host, domain) {
-			return true
+func detectURL(u *url.URL) (Call, bool) {
+	path := strings.TrimRight(u.EscapedPath(), "/")
+	for i := range forms {
+		for _, e := range forms[i].endpoints {
+			model, ok := match(e.path, path)
+			if !ok {
+				continue
+			}
+			call := Call{API: e.api, Provider: forms[i].provider, Model: unescape(model)}
+			if host := hostOf(u.Hostname()); host != nil && (host.provider != Azure || call.Provider == OpenAI) {
+				call.Provider = host.provider // Azure sells Anthropic's API under its name
+			}
+			if _, deployment, ok := strings.Cut(path, "/deployments/"); ok && (call.Provider == OpenAI || call.Provider == Azure) {
+				deployment, _, _ = strings.Cut(deployment, "/")
+				call.Provider, call.Model = Azure, unescape(deployment)
+			}
+			return call, true
 		}
 	}
-	return false
+	return Call{}, false
 }
 
-// cutLast cuts s around its last sep; without one, all of s is after.
-func cutLast(s string, sep byte) (before, after string) {
-	i := strings.LastIndexByte(s, sep)
-	if i < 0 {
-		return "", s
+// detectResults finds the results of batches, which a GET fetches.
+func detectResults(u *url.URL) (Call, bool) {
+	path := strings.TrimRight(u.EscapedPath(), "/")
+	provider := OpenAI
+	switch host := hostOf(u.Hostname()); {
+	case host != nil:
+		provider = host.provider
+	case !strings.Contains(path, "/v1/"):
+		return Call{}, false // files are everywhere
 	}
-	return s[:i], s[i+1:]
+	for _, pattern := range []string{"/files/{id}/content", "/files/{id}:download"} {
+		if _, ok := match(pattern, path); ok {
+			return Call{API: Batch, Provider: provider}, true
+		}
+	}
+	_, ok := match("/messages/batches/{id}/results", path)
+	return Call{API: Batch, Provider: Anthropic}, ok
+}
+
+// match reports whether a path ends as a pattern says, and what stands for
+// {model} or {any} in it.
+func match(pattern, path string) (model string, ok bool) {
+	for {
+		before, after, found := cutLastBrace(pattern)
+		if !strings.HasSuffix(path, after) {
+			return "", false
+		}
+		path = strings.TrimSuffix(path, after)
+		if !found {
+			return model, true
+		}
+		open := strings.LastIndexByte(before, '{')
+		name := before[open:]
+		pattern = before[:open]
+		var start int
+		if name == "{any" {
+			start = strings.Index(path, pattern) + len(pattern)
+			if !strings.Contains(path, pattern) {
+				return "", false
+			}
+		} else {
+			start = strings.LastIndexByte(path, '/') + 1
+		}
+		if start == len(path) {
+			return "", false
+		}
+		if name != "{id" {
+			model = path[start:]
+		}
+		path = path[:start]
+	}
+}
+
+// cutLastBrace cuts a pattern at its last closing brace.
+func cutLastBrace(pattern string) (before, after string, found bool) {
+	i := strings.LastIndexByte(pattern, '}')
+	if i < 0 {
+		return "", pattern, false
+	}
+	return pattern[:i], pattern[i+1:], true
 }
 
 func unescape(segment string) string {
@@ -137,16 +191,21 @@ func unescape(segment string) string {
 	return plain
 }
 
-// requestIDHeader is where the provider names the request in its own logs.
-func requestIDHeader(api API) string {
+// requestID is the provider's name for the request.
+func requestID(api API, h http.Header) string {
+	names := []string{"X-Request-Id", "Request-Id", "X-Amzn-Requestid"}
 	switch api {
 	case Messages:
-		return "Request-Id"
-	case Converse:
-		return "X-Amzn-Requestid"
-	case GenerateContent:
+		names = []string{"Request-Id", "X-Amzn-Requestid"}
+	case Converse, Invoke, Agent:
+		names = names[2:]
+	case GenerateContent, EmbedContent, Interactions, Predict:
 		return "" // its reply has a responseId, nothing else
-	default:
-		return "X-Request-Id"
 	}
+	for _, name := range names {
+		if id := h.Get(name); id != "" {
+			return id
+		}
+	}
+	return ""
 }

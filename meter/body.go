@@ -14,6 +14,8 @@ import (
 type body struct {
 	rc        io.ReadCloser
 	meter     *bodyMeter
+	filter    *chunkFilter // nil: all that comes is the caller's
+	err       error        // behind what the filter has ready
 	abandoned runtime.Cleanup
 }
 
@@ -24,6 +26,7 @@ type bodyMeter struct {
 	mu        sync.Mutex // Close may run beside Read
 	reply     *reply     // nil: it failed, nothing can be read any more
 	over      bool       // recorded
+	extra     bool       // a chunk with nothing but figures has come
 	stop      *RefusedError
 	recheckAt int64 // output tokens at which to ask the gate again, 0: never
 }
@@ -33,8 +36,13 @@ func newBody(c *call, resp *http.Response) *body {
 	if c.t.cfg.Gate != nil && c.t.cfg.RecheckTokens > 0 && events.ValidPort(c.port) {
 		m.recheckAt = c.t.cfg.RecheckTokens
 	}
-	m.reply = newReply(c.API, resp.Header.Get("Content-Type"), resp.Header.Get("Content-Encoding"))
+	m.reply = newReply(c.API, resp.Header)
 	b := &body{rc: resp.Body, meter: m}
+	if c.asked != nil && resp.Header.Get("Content-Encoding") == "" {
+		b.filter = new(chunkFilter)
+		resp.ContentLength = -1
+		resp.Header.Del("Content-Length")
+	}
 	b.abandoned = runtime.AddCleanup(b, func(m *bodyMeter) { m.finish(cutShort) }, m)
 	return b
 }
@@ -44,6 +52,29 @@ func (b *body) Read(p []byte) (int, error) {
 		b.rc.Close() // the provider need not go on
 		return 0, stop
 	}
+	if b.filter == nil || len(p) == 0 {
+		return b.receive(p)
+	}
+	for {
+		if n := b.filter.take(p); n > 0 || b.err != nil {
+			if n == 0 {
+				return 0, b.err
+			}
+			return n, nil
+		}
+		n, err := b.receive(p)
+		b.filter.write(p[:n], b.meter.extra)
+		if err != nil {
+			b.filter.close()
+			b.err = err
+		} else if n == 0 {
+			return 0, nil
+		}
+	}
+}
+
+// receive reads what the provider sends.
+func (b *body) receive(p []byte) (int, error) {
 	n, err := b.rc.Read(p)
 	b.meter.see(p[:n])
 	switch err {
@@ -72,7 +103,7 @@ func (m *bodyMeter) see(p []byte) {
 	m.reply = nil
 	m.call.t.guard("the reply", func() {
 		reply.write(p)
-		m.reply = reply // not reached in a panic
+		m.reply, m.extra = reply, reply.extra // not reached in a panic
 	})
 }
 
@@ -100,7 +131,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 	stop, over, c := m.stop, m.over, m.call
 	var output int64
 	if m.reply != nil {
-		output = textTokens(m.reply.doc.textBytes)
+		output = textTokens(m.reply.textBytes())
 	}
 	due := m.recheckAt > 0 && output >= m.recheckAt
 	if due {
@@ -111,7 +142,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 		return stop
 	}
 
-	spent := min(c.estimate.input+output, events.MaxTokens)
+	spent := min(c.estimated().input+output, events.MaxTokens)
 	if spent <= c.held {
 		return nil
 	}

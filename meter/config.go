@@ -58,13 +58,29 @@ type Config struct {
 	// without a limit such as max_tokens contains, default 1,024.
 	UnboundedOutput int64
 
+	// Unmetered says what becomes of calls to AI services that no row of the table in
+	// docs/meter.md reads. Default [Pass]: they are made, counted and logged.
+	Unmetered Unmetered
+
+	// LeaveStreams sends requests for streams as they are. Otherwise those of OpenAI's
+	// chat completions and completions, and of whoever speaks the same, are made to ask
+	// for their usage with stream_options.include_usage, without which a stream can only
+	// be estimated, and the chunk that this adds is taken out again. Who asks already
+	// gets what was sent. Where a host refuses the option, the request is sent again
+	// without it, and that host and path are remembered.
+	LeaveStreams bool
+
 	// Detect says which requests are AI calls, default [Detect]. Give your own where
 	// paths differ from the providers', or a provider speaks another's API: one that
-	// returns Call{API: ChatCompletions, Provider: "mistral"}, true, say.
+	// returns Call{API: ChatCompletions, Provider: "mistral"}, true, say. An empty Call
+	// and true lets a request pass untouched and uncounted; false leaves the answer to
+	// its host and its body.
 	Detect func(*http.Request) (Call, bool)
 
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().
 	Logger *slog.Logger
+
+	named bool // Detect was given: it knows what it names
 }
 
 func (c Config) withDefaults() Config {
@@ -77,6 +93,7 @@ func (c Config) withDefaults() Config {
 	if c.UnboundedOutput <= 0 {
 		c.UnboundedOutput = 1024
 	}
+	c.named = c.Detect != nil
 	if c.Detect == nil {
 		c.Detect = Detect
 	}

@@ -5,9 +5,9 @@
 // also asks before each call whether the port may still spend. [WriteReport]
 // reads recorded replies: what would be counted for them?
 //
-// It reads OpenAI's chat completions, responses, completions and embeddings, from
-// OpenAI, Azure and everyone who speaks the same, Anthropic's messages, Google's
-// generateContent and AWS Bedrock's Converse, as JSON, server-sent events, JSON
-// arrays and AWS event streams. Replies are never buffered: what is kept of one,
+// A table of forms, forms.go, has all that it reads: the replies of OpenAI and of
+// whoever speaks the same, of Anthropic, Google, AWS Bedrock, Cohere, Ollama and
+// others, as JSON, lines of JSON, server-sent events, arrays and AWS event streams.
+// Their shape decides, not the host. Replies are never buffered: what is kept of one,
 // whatever its size, is its names and its figures. docs/meter.md has the rules.
 package meter

@@ -1,6 +1,8 @@
 package meter_test
 
 import (
+	"expvar"
+	"fmt"
 	"net/http"
 
 	"github.com/openai/openai-go/v3"
@@ -23,6 +25,13 @@ func ExampleNewTransport() {
 		return work(ai)
 	}
 	_ = summarise
+}
+
+func ExampleTransport_Stats() {
+	transport := meter.NewTransport(meter.Config{})
+	expvar.Publish("meter", expvar.Func(func() any { return transport.Stats() }))
+	fmt.Println(expvar.Get("meter"))
+	// Output: {"Recorded":0,"Estimated":0,"Partial":0,"Unreadable":0,"Unattributed":0,"Refused":0,"Passed":0,"GateErrors":0,"Failures":0}
 }
 
 func work(openai.Client) error { return nil }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
@@ -118,19 +119,24 @@ func FuzzScanner(f *testing.F) {
 
 // fuzzReplies holds for every reader of replies: it does not panic, its figures
 // are fit for an event, and it does not matter where the pieces end.
-func fuzzReplies(f *testing.F, contentType string, apis ...API) {
+func fuzzReplies(f *testing.F, apis ...API) {
 	for _, tt := range replies {
 		if slices.Contains(apis, tt.api) && len(tt.body) < 1<<20 {
 			f.Add([]byte(tt.body), uint8(3))
 			f.Add(zipped(tt.body), uint8(7))
 		}
 	}
+	for _, e := range examples(f) {
+		if slices.Contains(apis, e.api(f)) {
+			f.Add(e.body(), uint8(3))
+		}
+	}
 	f.Add([]byte(strings.Join(converseEvents(), "")), uint8(5))
 	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
 		for _, api := range apis {
 			for _, how := range []ending{endOfBody, cutShort} {
-				whole := fuzzRead(t, api, contentType, how, body, len(body)+1)
-				pieces := fuzzRead(t, api, contentType, how, body, int(size)+1)
+				whole := fuzzRead(t, api, how, body, len(body)+1)
+				pieces := fuzzRead(t, api, how, body, int(size)+1)
 				if whole != pieces {
 					t.Errorf("%s: whole %+v, in pieces of %d %+v", api, whole, size+1, pieces)
 				}
@@ -139,8 +145,8 @@ func fuzzReplies(f *testing.F, contentType string, apis ...API) {
 	})
 }
 
-func fuzzRead(t *testing.T, api API, contentType string, how ending, body []byte, size int) reading {
-	r := newReply(api, contentType, "")
+func fuzzRead(t *testing.T, api API, how ending, body []byte, size int) reading {
+	r := newReply(api, nil)
 	for len(body) > 0 {
 		n := min(size, len(body))
 		r.write(body[:n])
@@ -160,14 +166,97 @@ func fuzzRead(t *testing.T, api API, contentType string, how ending, body []byte
 }
 
 func FuzzOpenAI(f *testing.F) {
-	fuzzReplies(f, "", ChatCompletions, Completions, Embeddings)
+	fuzzReplies(f, ChatCompletions, Completions, Embeddings, Images, Transcriptions, Runs)
 }
-func FuzzResponses(f *testing.F) { fuzzReplies(f, "", Responses) }
-func FuzzAnthropic(f *testing.F) { fuzzReplies(f, "", Messages) }
-func FuzzGemini(f *testing.F)    { fuzzReplies(f, "", GenerateContent) }
-func FuzzBedrock(f *testing.F)   { fuzzReplies(f, "", Converse) }
-func FuzzEventStream(f *testing.F) {
-	fuzzReplies(f, "application/vnd.amazon.eventstream", Converse)
+func FuzzResponses(f *testing.F) { fuzzReplies(f, Responses) }
+func FuzzAnthropic(f *testing.F) { fuzzReplies(f, Messages) }
+func FuzzGemini(f *testing.F) {
+	fuzzReplies(f, GenerateContent, EmbedContent, Interactions, Predict)
+}
+func FuzzBedrock(f *testing.F) { fuzzReplies(f, Converse, Invoke, Agent) }
+func FuzzOthers(f *testing.F) {
+	fuzzReplies(f, CohereChat, OllamaChat, LlamaCompletion, WatsonxText, AlephAlphaComplete, Rerank, Unknown)
+}
+func FuzzBatch(f *testing.F) { fuzzReplies(f, Batch) }
+
+// FuzzAskForUsage: what makes a request ask for its usage leaves it the JSON that it
+// was, and asks.
+func FuzzAskForUsage(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"m","stream":true}`, `{"stream":true,"stream_options":{"include_usage":false,"x":1}}`, ` { "stream" : true , "stream_options" : null } `,
+		`{"stream_options":{},"stream":true}`, `{"stream":true,"stream_options":{"x":[{"include_usage":1}]}}`,
+	} {
+		f.Add([]byte(body), uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
+		r := newRequest(ChatCompletions)
+		for p := body; len(p) > 0; {
+			n := min(int(size)+1, len(p))
+			r.Write(p[:n])
+			p = p[n:]
+		}
+		e, ok := r.askForUsage()
+		if !ok {
+			return
+		}
+		var before, after map[string]jsontext.Value
+		if json.Unmarshal(body, &before) != nil {
+			return // no JSON, or a name twice
+		}
+		edited, err := io.ReadAll(e.apply(io.NopCloser(bytes.NewReader(body))))
+		if err != nil || int64(len(edited)) != int64(len(body))+e.grows() {
+			t.Fatalf("%d bytes, %v, of %d that grow by %d", len(edited), err, len(body), e.grows())
+		}
+		if err := json.Unmarshal(edited, &after); err != nil {
+			t.Fatalf("%s became %s: %v", body, edited, err)
+		}
+		var options struct {
+			IncludeUsage bool `json:"include_usage"`
+		}
+		if err := json.Unmarshal(after["stream_options"], &options); err != nil || !options.IncludeUsage {
+			t.Errorf("%s became %s, which does not ask: %v", body, edited, err)
+		}
+		delete(before, "stream_options")
+		delete(after, "stream_options")
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("%s became %s", body, edited)
+		}
+	})
+}
+
+// FuzzChunkFilter: it does not matter where the pieces end, and nothing is lost but
+// usage chunks and the lines that end them.
+func FuzzChunkFilter(f *testing.F) {
+	f.Add([]byte("data: {\"choices\":[{}]}\n\ndata: {\"choices\":[],\"usage\":{}}\n\ndata: [DONE]\n\n"), uint8(7))
+	f.Add([]byte("data: {\"choices\":[ ],\"usage\":{\"prompt_tokens\":1}}\r\n\r\nx"), uint8(0))
+	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
+		filtered := func(size int) string {
+			filter, out, read := new(chunkFilter), []byte(nil), make([]byte, 100)
+			for p := body; len(p) > 0; {
+				n := min(size, len(p))
+				filter.write(p[:n], true)
+				p = p[n:]
+			}
+			filter.close()
+			for n := filter.take(read); n > 0; n = filter.take(read) {
+				out = append(out, read[:n]...)
+			}
+			return string(out)
+		}
+		whole := filtered(len(body) + 1)
+		if pieces := filtered(int(size) + 1); pieces != whole && !bytes.Contains(body, []byte("\r")) {
+			t.Errorf("whole %q, in pieces of %d %q", whole, size+1, pieces)
+		}
+		var want []byte
+		for line := range bytes.Lines(body) {
+			if !isUsageChunk(line) && len(bytes.TrimSpace(line)) > 0 {
+				want = append(want, line...)
+			}
+		}
+		if got := strings.Join(strings.Fields(whole), ""); bytes.IndexAny(body, "{[\r") != 0 && !bytes.Contains(body, []byte("\r")) && got != strings.Join(strings.Fields(string(want)), "") {
+			t.Errorf("%q became %q", body, whole)
+		}
+	})
 }
 
 // FuzzRequest: an estimate is never negative or absurd.
@@ -184,7 +273,7 @@ func FuzzRequest(f *testing.F) {
 				pieces.Write(p[:n])
 				p = p[n:]
 			}
-			a, b := whole.estimate("m", 1024), pieces.estimate("m", 1024)
+			a, b := whole.estimate("m", 1024, 0), pieces.estimate("m", 1024, 0)
 			if a != b {
 				t.Errorf("%s: whole %+v, in pieces %+v", api, a, b)
 			}

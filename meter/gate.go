@@ -1,12 +1,17 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -65,27 +70,42 @@ const refusedHeader = "Tidegate-Refused"
 // refusal is the response that a refused request gets. An error from RoundTrip
 // would look like a broken connection, which every SDK retries; this one says in
 // its status and header that retrying is useless, and reading it, which is what
-// SDKs do with an error response, yields the RefusedError itself.
-func refusal(req *http.Request, refused *RefusedError) *http.Response {
+// SDKs do with an error response, yields the error itself.
+func refusal(req *http.Request, refused error, reason string) *http.Response {
 	const status = http.StatusPaymentRequired
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", status, http.StatusText(status)), StatusCode: status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
 			"Content-Type": {"application/json"}, "X-Should-Retry": {"false"},
-			refusedHeader: {string(refused.Verdict.Reason)},
+			refusedHeader: {reason},
 		},
-		Body:          failingBody{refused},
+		Body:          refusedBody(refused),
 		ContentLength: -1,
 		Request:       req,
 	}
 }
 
-// failingBody is a body of which every Read fails.
-type failingBody struct{ err error }
+// failingBody is a body that says what is wrong, for clients that show a body and no
+// error of reading it, and then fails.
+type failingBody struct {
+	err  error
+	text io.Reader
+}
 
-func (b failingBody) Read([]byte) (int, error) { return 0, b.err }
-func (b failingBody) Close() error             { return nil }
+func refusedBody(err error) *failingBody {
+	text, _ := json.Marshal(map[string]string{"error": err.Error()}, jsontext.AllowInvalidUTF8(true))
+	return &failingBody{err, bytes.NewReader(append(text, '\n'))}
+}
+
+func (b *failingBody) Read(p []byte) (int, error) {
+	if n, _ := b.text.Read(p); n > 0 {
+		return n, nil
+	}
+	return 0, b.err
+}
+
+func (b *failingBody) Close() error { return nil }
 
 // Refused tells whether a response is Transport's own refusal. Code that uses
 // http.Client without an SDK asks it before it reads the body.

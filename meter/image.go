@@ -87,11 +87,11 @@ func (i image) tokens(api API, model string) int64 {
 		width, height = unknownSide, unknownSide
 	}
 	switch {
-	case api == Messages, api == Converse && strings.Contains(model, "claude"):
+	case api == Messages, (api == Converse || api == Invoke) && strings.Contains(model, "claude"):
 		return claudeImage(model, width, height)
-	case api == Converse:
+	case api == Converse, api == Invoke:
 		return novaImage(width, height)
-	case api == GenerateContent:
+	case api == GenerateContent, api == EmbedContent, api == Interactions:
 		return geminiImage(model, width, height)
 	default:
 		return openAIImage(model, width, height, i.low)

@@ -1,165 +1,100 @@
 package meter
 
-// key is a JSON member name that matters to some reader; all others are keyNone.
+// key is a JSON member name that matters to some reader: one that a path in the
+// table of forms names, or one of a request's. All others are keyNone.
 type key uint8
 
 const (
-	keyNone key = iota
-
-	// Replies.
-	keyID
-	keyModel
-	keyUsage
-	keyType
-	keyStatus
-	keyError
-	keyResponse
-	keyMessage
-	keyResponseID
-	keyModelVersion
-	keyUsageMetadata
-	keyChoices
-	keyOutput
-	keyContent
-	keyCandidates
-	keyDelta
-	keyFinishReason
-	keyGeminiFinishReason
-	keyStopReason
-
-	// Text in replies, beside content and delta.
-	keyText
-	keyThinking
-	keyReasoning
-	keyReasoningContent
-	keyRefusal
-	keyArguments
-	keyPartialJSON
-	keyInput
-	keyArgs
-
-	// Requests.
-	keyMaxTokens
-	keyMaxCompletionTokens
-	keyMaxOutputTokens
-	keyN
-	keyBestOf
-	keyGenerationConfig
-	keyGeminiMaxOutputTokens
-	keyCandidateCount
-	keyInferenceConfig
-	keyConverseMaxTokens
-	keyData
-	keyURL
-	keyImageURL
-	keyBytes
-	keyFileData
-	keyFileID
-	keyFileURI
-	keyDetail
-	keySource
-
-	numKeys
+	keyNone    key = iota
+	keyElement     // in the tree: what lies in an array
 )
 
-// keyOf finds a name in the table above.
-func keyOf(name []byte) key {
-	switch string(name) {
-	case "id":
-		return keyID
-	case "model":
-		return keyModel
-	case "usage":
-		return keyUsage
-	case "type":
-		return keyType
-	case "status":
-		return keyStatus
-	case "error":
-		return keyError
-	case "response":
-		return keyResponse
-	case "message":
-		return keyMessage
-	case "responseId":
-		return keyResponseID
-	case "modelVersion":
-		return keyModelVersion
-	case "usageMetadata":
-		return keyUsageMetadata
-	case "choices":
-		return keyChoices
-	case "output":
-		return keyOutput
-	case "content":
-		return keyContent
-	case "candidates":
-		return keyCandidates
-	case "delta":
-		return keyDelta
-	case "finish_reason":
-		return keyFinishReason
-	case "finishReason":
-		return keyGeminiFinishReason
-	case "stop_reason":
-		return keyStopReason
-	case "text":
-		return keyText
-	case "thinking":
-		return keyThinking
-	case "reasoning":
-		return keyReasoning
-	case "reasoning_content":
-		return keyReasoningContent
-	case "refusal":
-		return keyRefusal
-	case "arguments":
-		return keyArguments
-	case "partial_json":
-		return keyPartialJSON
-	case "input":
-		return keyInput
-	case "args":
-		return keyArgs
-	case "max_tokens":
-		return keyMaxTokens
-	case "max_completion_tokens":
-		return keyMaxCompletionTokens
-	case "max_output_tokens":
-		return keyMaxOutputTokens
-	case "n":
-		return keyN
-	case "best_of":
-		return keyBestOf
-	case "generationConfig", "generation_config":
-		return keyGenerationConfig
-	case "maxOutputTokens":
-		return keyGeminiMaxOutputTokens
-	case "candidateCount", "candidate_count":
-		return keyCandidateCount
-	case "inferenceConfig":
-		return keyInferenceConfig
-	case "maxTokens":
-		return keyConverseMaxTokens
-	case "data":
-		return keyData
-	case "url":
-		return keyURL
-	case "image_url":
-		return keyImageURL
-	case "bytes":
-		return keyBytes
-	case "file_data":
-		return keyFileData
-	case "file_id":
-		return keyFileID
-	case "fileUri", "file_uri":
-		return keyFileURI
-	case "detail":
-		return keyDetail
-	case "source":
-		return keySource
-	default:
+// names are the known names, by a hash that is right for all but a few. They are
+// known before any init function runs, and never change after.
+var names = struct {
+	buckets [512][]name
+	last    key
+}{last: keyElement}
+
+type name struct {
+	text string
+	key  key
+}
+
+// intern makes a name known.
+func intern(text string) key {
+	if k := keyOf([]byte(text)); k != keyNone {
+		return k
+	}
+	names.last++ // a 256th would start again at keyNone: TestForms counts
+	bucket := &names.buckets[bucketOf([]byte(text))]
+	*bucket = append(*bucket, name{text, names.last})
+	return names.last
+}
+
+// keyOf finds a name.
+func keyOf(text []byte) key {
+	if len(text) == 0 {
 		return keyNone
 	}
+	bucket := names.buckets[bucketOf(text)]
+	for i := range bucket {
+		if bucket[i].text == string(text) {
+			return bucket[i].key
+		}
+	}
+	return keyNone
 }
+
+func bucketOf(text []byte) uint {
+	n := len(text)
+	return (uint(text[0])*7 + uint(text[n/2])*31 + uint(text[n-1])*131 + uint(n)*17) % 512
+}
+
+// The names that readers of requests ask for themselves.
+var (
+	keyModel               = intern("model")
+	keyStream              = intern("stream")
+	keyStreamOptions       = intern("stream_options")
+	keyIncludeUsage        = intern("include_usage")
+	keyMessages            = intern("messages")
+	keyContents            = intern("contents")
+	keyModelID             = intern("model_id")
+	keyPrompt              = intern("prompt")
+	keyInput               = intern("input")
+	keyInstances           = intern("instances")
+	keyRole                = intern("role")
+	keyParts               = intern("parts")
+	keyMaxTokens           = intern("max_tokens")
+	keyMaxCompletionTokens = intern("max_completion_tokens")
+	keyMaxOutputTokens     = intern("max_output_tokens")
+	keyMaxTokensToSample   = intern("max_tokens_to_sample")
+	keyMaxNewTokens        = intern("max_new_tokens")
+	keyMaxGenLen           = intern("max_gen_len")
+	keyN                   = intern("n")
+	keyBestOf              = intern("best_of")
+	keyGenerationConfig    = intern("generationConfig")
+	keyGenerationConfig2   = intern("generation_config")
+	keyMaxOutputTokens2    = intern("maxOutputTokens")
+	keyCandidateCount      = intern("candidateCount")
+	keyCandidateCount2     = intern("candidate_count")
+	keyInferenceConfig     = intern("inferenceConfig")
+	keyMaxTokens2          = intern("maxTokens")
+	keyTextGeneration      = intern("textGenerationConfig")
+	keyMaxTokenCount       = intern("maxTokenCount")
+	keyOptions             = intern("options")
+	keyNumPredict          = intern("num_predict")
+	keyParameters          = intern("parameters")
+	keyData                = intern("data")
+	keyURL                 = intern("url")
+	keyImageURL            = intern("image_url")
+	keyBytes               = intern("bytes")
+	keyFileData            = intern("file_data")
+	keyFileID              = intern("file_id")
+	keyFileURI             = intern("fileUri")
+	keyFileURI2            = intern("file_uri")
+	keyImages              = intern("images")
+	keyDetail              = intern("detail")
+	keySource              = intern("source")
+	keyError               = intern("error")
+)

@@ -32,7 +32,7 @@ func TestOtherRequestsPassUntouched(t *testing.T) {
 		Port: "p1", Recorder: new(ledger), Gate: &gate{refuseFrom: 1},
 		Base: roundTripper(func(r *http.Request) (*http.Response, error) { seen = r; return answer, nil }),
 	})
-	for _, target := range []string{"GET /v1/chat/completions", "POST /v1/models", "POST /v1/messages/count_tokens", "POST /v1/messages/batches", "POST /v1/threads/t/messages", "POST /v1beta/models/g:countTokens", "POST /v1/responses/resp_1/cancel", "POST /compact", "POST /"} {
+	for _, target := range []string{"GET /v1/chat/completions", "POST /v1/models", "POST /v1/messages/count_tokens", "POST /v1/messages/batches", "POST /v1/threads/t/messages", "POST /v1beta/models/g:countTokens", "POST /v1/responses/resp_1/cancel", "POST /v1/files", "POST /v1/vector_stores/vs_1/search", "GET /v1/files/file-1"} {
 		method, path, _ := strings.Cut(target, " ")
 		req := httptest.NewRequest(method, "https://api.openai.com"+path, strings.NewReader("{}"))
 		resp, err := transport.RoundTrip(req)
@@ -44,21 +44,45 @@ func TestOtherRequestsPassUntouched(t *testing.T) {
 
 func TestDetect(t *testing.T) {
 	for url, want := range map[string]meter.Call{
-		"https://api.openai.com/v1/chat/completions":                                                                  {API: meter.ChatCompletions, Provider: "openai"},
-		"http://localhost:11434/v1/chat/completions/":                                                                 {API: meter.ChatCompletions, Provider: "openai"},
-		"https://api.openai.com/v1/completions":                                                                       {API: meter.Completions, Provider: "openai"},
-		"https://api.openai.com/v1/embeddings":                                                                        {API: meter.Embeddings, Provider: "openai"},
-		"https://api.openai.com/v1/responses":                                                                         {API: meter.Responses, Provider: "openai"},
-		"https://api.openai.com/v1/responses/compact":                                                                 {API: meter.Responses, Provider: "openai"},
-		"https://x.openai.azure.com/openai/deployments/my%20gpt/chat/completions?api-version=1":                       {API: meter.ChatCompletions, Provider: "azure.openai", Model: "my gpt"},
-		"https://X.OpenAI.Azure.com/openai/v1/responses":                                                              {API: meter.Responses, Provider: "azure.openai"},
-		"https://proxy.example/azure/openai/deployments/emb/embeddings":                                               {API: meter.Embeddings, Provider: "azure.openai", Model: "emb"},
-		"https://api.anthropic.com/v1/messages?beta=true":                                                             {API: meter.Messages, Provider: "anthropic"},
-		"https://x.services.ai.azure.com/anthropic/v1/messages":                                                       {API: meter.Messages, Provider: "anthropic"},
-		"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent":                      {API: meter.GenerateContent, Provider: "google", Model: "gemini-2.5-pro"},
-		"https://eu-aiplatform.googleapis.com/v1/projects/p/publishers/google/models/g:streamGenerateContent?alt=sse": {API: meter.GenerateContent, Provider: "google", Model: "g"},
-		"https://bedrock-runtime.us-east-1.amazonaws.com/model/us.anthropic.claude-v1%3A0/converse":                   {API: meter.Converse, Provider: "aws.bedrock", Model: "us.anthropic.claude-v1:0"},
-		"https://bedrock-runtime.us-east-1.amazonaws.com/model/arn%3Aaws%3Abedrock%2Fx/converse-stream":               {API: meter.Converse, Provider: "aws.bedrock", Model: "arn:aws:bedrock/x"},
+		"https://api.openai.com/v1/chat/completions":                                                                           {API: meter.ChatCompletions, Provider: "openai"},
+		"http://localhost:11434/v1/chat/completions/":                                                                          {API: meter.ChatCompletions, Provider: "openai"},
+		"https://api.openai.com/v1/completions":                                                                                {API: meter.Completions, Provider: "openai"},
+		"https://api.openai.com/v1/embeddings":                                                                                 {API: meter.Embeddings, Provider: "openai"},
+		"https://api.openai.com/v1/responses":                                                                                  {API: meter.Responses, Provider: "openai"},
+		"https://api.openai.com/v1/responses/compact":                                                                          {API: meter.Responses, Provider: "openai"},
+		"https://x.openai.azure.com/openai/deployments/my%20gpt/chat/completions?api-version=1":                                {API: meter.ChatCompletions, Provider: "azure.openai", Model: "my gpt"},
+		"https://X.OpenAI.Azure.com/openai/v1/responses":                                                                       {API: meter.Responses, Provider: "azure.openai"},
+		"https://proxy.example/azure/openai/deployments/emb/embeddings":                                                        {API: meter.Embeddings, Provider: "azure.openai", Model: "emb"},
+		"https://api.anthropic.com/v1/messages?beta=true":                                                                      {API: meter.Messages, Provider: "anthropic"},
+		"https://x.services.ai.azure.com/anthropic/v1/messages":                                                                {API: meter.Messages, Provider: "anthropic"},
+		"https://generativelanguage.googleapis.com/v1beta/models/gemini-2.5-pro:generateContent":                               {API: meter.GenerateContent, Provider: "google", Model: "gemini-2.5-pro"},
+		"https://eu-aiplatform.googleapis.com/v1/projects/p/publishers/google/models/g:streamGenerateContent?alt=sse":          {API: meter.GenerateContent, Provider: "google", Model: "g"},
+		"https://bedrock-runtime.us-east-1.amazonaws.com/model/us.anthropic.claude-v1%3A0/converse":                            {API: meter.Converse, Provider: "aws.bedrock", Model: "us.anthropic.claude-v1:0"},
+		"https://bedrock-runtime.us-east-1.amazonaws.com/model/arn%3Aaws%3Abedrock%2Fx/converse-stream":                        {API: meter.Converse, Provider: "aws.bedrock", Model: "arn:aws:bedrock/x"},
+		"https://bedrock-runtime.us-east-1.amazonaws.com/model/arn:aws:bedrock:us-east-1:1:inference-profile/us.x/converse":    {API: meter.Converse, Provider: "aws.bedrock", Model: "arn:aws:bedrock:us-east-1:1:inference-profile/us.x"},
+		"https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.nova/invoke":                                             {API: meter.Invoke, Provider: "aws.bedrock", Model: "amazon.nova"},
+		"https://bedrock-runtime.us-east-1.amazonaws.com/model/amazon.nova/invoke-with-response-stream":                        {API: meter.Invoke, Provider: "aws.bedrock", Model: "amazon.nova"},
+		"https://bedrock-agent-runtime.us-east-1.amazonaws.com/agents/A1/agentAliases/B1/sessions/S1/text":                     {API: meter.Agent, Provider: "aws.bedrock"},
+		"https://api.cohere.com/v2/chat":                                                                                       {API: meter.CohereChat, Provider: "cohere"},
+		"https://api.cohere.com/v1/generate":                                                                                   {API: meter.CohereChat, Provider: "cohere"},
+		"https://api.cohere.com/v2/embed":                                                                                      {API: meter.Embeddings, Provider: "cohere"},
+		"http://localhost:11434/api/chat":                                                                                      {API: meter.OllamaChat, Provider: "ollama"},
+		"http://localhost:11434/api/generate":                                                                                  {API: meter.OllamaChat, Provider: "ollama"},
+		"http://localhost:11434/api/embed":                                                                                     {API: meter.Embeddings, Provider: "ollama"},
+		"https://generativelanguage.googleapis.com/v1beta/interactions":                                                        {API: meter.Interactions, Provider: "google"},
+		"https://generativelanguage.googleapis.com/v1beta/models/e:embedContent":                                               {API: meter.EmbedContent, Provider: "google", Model: "e"},
+		"https://generativelanguage.googleapis.com/v1beta/models/e:batchEmbedContents":                                         {API: meter.EmbedContent, Provider: "google", Model: "e"},
+		"https://eu-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/anthropic/models/claude-x@1:rawPredict":     {API: meter.Messages, Provider: "google", Model: "claude-x@1"},
+		"https://eu-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/anthropic/models/claude-x:streamRawPredict": {API: meter.Messages, Provider: "google", Model: "claude-x"},
+		"https://eu-aiplatform.googleapis.com/v1/projects/p/locations/l/publishers/google/models/text-x:predict":               {API: meter.Predict, Provider: "google", Model: "text-x"},
+		"https://api.openai.com/v1/images/generations":                                                                         {API: meter.Images, Provider: "openai"},
+		"https://api.openai.com/v1/audio/transcriptions":                                                                       {API: meter.Transcriptions, Provider: "openai"},
+		"https://api.openai.com/v1/audio/speech":                                                                               {API: meter.Speech, Provider: "openai"},
+		"https://api.openai.com/v1/threads/t1/runs":                                                                            {API: meter.Runs, Provider: "openai"},
+		"https://api.mistral.ai/v1/audio/transcriptions":                                                                       {API: meter.Transcriptions, Provider: "mistral"},
+		"https://api.groq.com/openai/v1/audio/transcriptions":                                                                  {API: meter.Transcriptions, Provider: "groq"},
+		"https://eu-de.ml.cloud.ibm.com/ml/v1/text/generation?version=1":                                                       {API: meter.WatsonxText, Provider: "ibm.watsonx"},
+		"https://x.cloud.databricks.com/serving-endpoints/m-1/invocations":                                                     {API: meter.ChatCompletions, Provider: "openai", Model: "m-1"},
 	} {
 		req, err := http.NewRequest(http.MethodPost, url, nil)
 		if err != nil {

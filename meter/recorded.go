@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -16,15 +17,21 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
+// MeasuredByNone is what [Recorded] says of a line that nobody can read: nothing is
+// counted.
+const MeasuredByNone events.MeasuredBy = "none"
+
 // Recorded is what Tidegate would count for a recorded reply. A nil field means
 // that the reply does not say.
 type Recorded struct {
 	Name       string             `json:"name"`
-	Usage      *RecordedUsage     `json:"usage"` // the provider's figures
+	Usage      *RecordedUsage     `json:"usage"` // the provider's figures, of a reply that is whole
 	Model      *string            `json:"model"`
 	ResponseID *string            `json:"response_id"`
 	RequestID  *string            `json:"request_id"`
-	MeasuredBy *events.MeasuredBy `json:"measured_by"` // nil: nothing is counted, the call failed
+	MeasuredBy *events.MeasuredBy `json:"measured_by"`       // nil: nothing is counted, the call failed
+	Inferred   bool               `json:"inferred,omitzero"` // the provider's figures do not add up: the split is Tidegate's
+	Error      string             `json:"error,omitzero"`    // why nobody can read the line
 }
 
 // RecordedUsage is a usage event's figures, flat.
@@ -42,24 +49,38 @@ type recordedLine struct {
 	API      API    `json:"api"`
 	URL      string `json:"url"`
 	Response *struct {
-		Status  int                       `json:"status"`
-		Headers map[string]jsontext.Value `json:"headers"` // a string each, or an array of them
-		Body    jsontext.Value            `json:"body"`    // a string: what the wire carried. JSON itself is taken too
+		Status     int                       `json:"status"`
+		Headers    map[string]jsontext.Value `json:"headers"`  // a string each, or an array of them
+		Body       jsontext.Value            `json:"body"`     // a string: what the wire carried. JSON itself is taken too
+		BodyBase64 string                    `json:"body_b64"` // instead of body, where that is no text
 	} `json:"response"`
 }
 
 // ReadRecorded reads one recorded reply: a JSON object with name, api or url, and
-// response {status, headers, body}, as in a line of a fixture file. api is one of
-// the [API] constants; without it the url tells. Its errors say what is wrong with
-// the line.
+// response {status, headers, body or body_b64}, as in a line of a fixture file. api
+// is one of the [API] constants; without it the url tells. A reply that neither
+// tells is read by its shape. The error says what is wrong with the line; what is
+// returned beside it is measured by nobody, too.
 func ReadRecorded(line []byte) (Recorded, error) {
 	var l recordedLine
-	if err := json.Unmarshal(line, &l, lenient); err != nil {
-		return Recorded{}, fmt.Errorf("is not a recorded reply: %w", err)
+	err := json.Unmarshal(line, &l, lenient)
+	var out Recorded
+	switch {
+	case err != nil:
+		err = fmt.Errorf("is not a recorded reply: %w", err)
+	case l.Response == nil:
+		err = fmt.Errorf("%q has no response {status, headers, body}", l.Name)
+	default:
+		out, err = l.read()
 	}
-	if l.Response == nil {
-		return Recorded{}, fmt.Errorf("%q has no response {status, headers, body}", l.Name)
+	if err != nil {
+		none := MeasuredByNone
+		return Recorded{Name: l.Name, MeasuredBy: &none, Error: err.Error()}, err
 	}
+	return out, nil
+}
+
+func (l *recordedLine) read() (Recorded, error) {
 	if !l.API.known() {
 		u, err := url.Parse(l.URL)
 		if err != nil {
@@ -67,7 +88,10 @@ func ReadRecorded(line []byte) (Recorded, error) {
 		}
 		call, ok := detectURL(u)
 		if !ok {
-			return Recorded{}, fmt.Errorf("%q: neither api %q nor url %q is of an API that meter reads", l.Name, l.API, l.URL)
+			call, ok = detectResults(u)
+		}
+		if !ok {
+			call.API = Unknown
 		}
 		l.API = call.API
 	}
@@ -79,20 +103,25 @@ func ReadRecorded(line []byte) (Recorded, error) {
 	if err != nil {
 		return Recorded{}, err
 	}
-	return readRecorded(l, header, body), nil
+	out := l.measure(header, body)
+	if out.MeasuredBy != nil && *out.MeasuredBy == MeasuredByNone {
+		return Recorded{}, fmt.Errorf("%q: url %q is of no API that meter knows, and the reply tells no tokens", l.Name, l.URL)
+	}
+	return out, nil
 }
 
-func readRecorded(l recordedLine, header http.Header, body []byte) Recorded {
+func (l *recordedLine) measure(header http.Header, body []byte) Recorded {
 	out := Recorded{Name: l.Name, RequestID: known(requestID(l.API, header))}
 	if status := cmp.Or(l.Response.Status, http.StatusOK); status < 200 || status > 299 {
 		return out
 	}
-	r := newReply(l.API, header.Get("Content-Type"), header.Get("Content-Encoding"))
+	r := newReply(l.API, header)
 	r.write(body)
 	read := r.finish(endOfBody)
 	out.Model, out.ResponseID = known(read.model), known(read.responseID)
-	if read.reported {
+	if read.reported && read.complete {
 		t := read.tokens
+		out.Inferred = t.inferred
 		out.Usage = &RecordedUsage{
 			InputTokens: t.input, OutputTokens: t.output, TotalTokens: t.input + t.output,
 			CacheReadInputTokens: t.details.CacheReadInputTokens, CacheWriteInputTokens: t.details.CacheWriteInputTokens,
@@ -101,12 +130,15 @@ func readRecorded(l recordedLine, header http.Header, body []byte) Recorded {
 	}
 	if !read.free {
 		measured := read.measuredBy()
+		if !read.reported && (l.API == Unknown || l.API == Batch) {
+			measured = MeasuredByNone
+		}
 		out.MeasuredBy = &measured
 	}
 	return out
 }
 
-func (l recordedLine) header() (http.Header, error) {
+func (l *recordedLine) header() (http.Header, error) {
 	h := make(http.Header)
 	for name, value := range l.Response.Headers {
 		var one string
@@ -125,7 +157,14 @@ func (l recordedLine) header() (http.Header, error) {
 	return h, nil
 }
 
-func (l recordedLine) body() ([]byte, error) {
+func (l *recordedLine) body() ([]byte, error) {
+	if encoded := l.Response.BodyBase64; encoded != "" {
+		body, err := base64.StdEncoding.DecodeString(encoded)
+		if err != nil {
+			return nil, fmt.Errorf("%q: response.body_b64: %w", l.Name, err)
+		}
+		return body, nil
+	}
 	if l.Response.Body.Kind() != '"' {
 		return l.Response.Body, nil
 	}
@@ -143,44 +182,59 @@ func known(s string) *string {
 	return &s
 }
 
-// requestID is the provider's name for the request.
-func requestID(api API, h http.Header) string {
-	if name := requestIDHeader(api); name != "" {
-		return h.Get(name)
+// Report counts the lines that [WriteReport] has read.
+type Report struct {
+	Provider, Partial, Estimate int // by measured_by
+	Failed                      int // calls that failed and cost nothing
+	None                        int // lines that nobody can read
+}
+
+func (r Report) String() string {
+	return fmt.Sprintf("%d replies: %d measured by the provider, %d partial, %d estimated, %d failed, %d not read",
+		r.Provider+r.Partial+r.Estimate+r.Failed+r.None, r.Provider, r.Partial, r.Estimate, r.Failed, r.None)
+}
+
+func (r *Report) count(recorded Recorded) {
+	if recorded.MeasuredBy == nil {
+		r.Failed++
+		return
 	}
-	return ""
+	switch *recorded.MeasuredBy {
+	case events.MeasuredByProvider:
+		r.Provider++
+	case events.MeasuredByPartial:
+		r.Partial++
+	case events.MeasuredByEstimate:
+		r.Estimate++
+	default:
+		r.None++
+	}
 }
 
 // WriteReport reads recorded replies from r, one a line, and writes for each what
-// Tidegate would count, one JSON object a line. Empty lines are skipped. The first
-// bad line ends it with an error that names the line; what came before is written.
-func WriteReport(w io.Writer, r io.Reader) error {
+// Tidegate would count, one JSON object a line. Empty lines are skipped. A line that
+// nobody can read gets one, too, that says why. The error is one of r's or w's.
+func WriteReport(w io.Writer, r io.Reader) (report Report, err error) {
 	in, out := bufio.NewReader(r), bufio.NewWriter(w)
 	for n := 1; ; n++ {
 		line, readErr := in.ReadBytes('\n')
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if err := writeRecorded(out, line); err != nil {
-				return errors.Join(fmt.Errorf("meter: line %d: %w", n, err), out.Flush())
+			recorded, err := ReadRecorded(line)
+			if err != nil {
+				recorded.Error = fmt.Sprintf("line %d: %v", n, err)
 			}
+			report.count(recorded)
+			b, err := json.Marshal(recorded, jsontext.AllowInvalidUTF8(true))
+			if err != nil {
+				return report, errors.Join(fmt.Errorf("meter: line %d: %w", n, err), out.Flush())
+			}
+			out.Write(append(b, '\n'))
 		}
 		if readErr == io.EOF {
-			return out.Flush()
+			return report, out.Flush()
 		}
 		if readErr != nil {
-			return errors.Join(fmt.Errorf("meter: line %d: %w", n, readErr), out.Flush())
+			return report, errors.Join(fmt.Errorf("meter: line %d: %w", n, readErr), out.Flush())
 		}
 	}
-}
-
-func writeRecorded(w *bufio.Writer, line []byte) error {
-	recorded, err := ReadRecorded(line)
-	if err != nil {
-		return err
-	}
-	b, err := json.Marshal(recorded, jsontext.AllowInvalidUTF8(true))
-	if err != nil {
-		return err
-	}
-	w.Write(b)
-	return w.WriteByte('\n')
 }

@@ -1,27 +1,39 @@
 package meter
 
 import (
+	"bytes"
+	"net/http"
 	"strings"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/events"
 )
 
-// reply reads one response body in pieces of any size, as JSON or as a stream,
-// and remembers what it says about tokens. It keeps no more than single values.
+// reply reads one response body in pieces of any size, as JSON, as a stream of
+// events or as lines of JSON, and remembers what it says about tokens. It keeps no
+// more than single values.
 type reply struct {
 	api    API
 	doc    *document
-	usage  usage
-	stream bool // events or chunks, not one JSON document
+	stream bool // events, chunks or lines, not one JSON document
 
+	tallies    [maxForms]*tally // by form
+	batch      tokens           // of the documents before, where each is a call of its own
+	batched    bool
 	model, id  []byte // raw JSON strings
-	reported   bool   // a usage object was there
-	unreadable bool   // the last usage object made no sense
+	pieces     int64  // bytes of text that came in pieces
+	longest    int64  // bytes of the longest text that came whole
 	stopped    bool   // a choice was told to be complete
 	ended      bool   // everything that matters has come: closing early loses nothing
-	failed     bool   // the provider said that the call failed
+	failed     bool   // the provider said that the call failed,
+	saidFailed bool   // and in its status, not just by an error
+	blocked    bool   // a guardrail spoke in the model's place
+	queued     bool   // the reply only says that there will be one
+	extra      bool   // a chunk had figures and no choice
+	header     figures
+	meaning    meaning // of the last type
 
 	opaque  bool // an encoding that we cannot read
 	framing interface{ write([]byte) }
@@ -30,121 +42,222 @@ type reply struct {
 	bom     int  // bytes of a byte order mark seen
 }
 
-// newReply reads a body with these headers' values.
-func newReply(api API, contentType, contentEncoding string) *reply {
+const maxForms = 24 // TestForms counts
+
+// newReply reads a body that comes with this header.
+func newReply(api API, header http.Header) *reply {
 	r := &reply{api: api}
-	switch api {
-	case Messages:
-		r.doc, r.usage = newDocument(messagesShape, r.take), new(anthropicUsage)
-	case GenerateContent:
-		r.doc, r.usage = newDocument(geminiShape, r.take), new(geminiUsage)
-	case Converse:
-		r.doc, r.usage = newDocument(converseShape, r.take), new(converseUsage)
-	case Responses:
-		r.doc, r.usage = newDocument(responsesShape, r.take), new(openAIUsage)
-	default:
-		r.doc, r.usage = newDocument(chatShape, r.take), new(openAIUsage)
-	}
-	switch strings.ToLower(strings.TrimSpace(contentEncoding)) {
+	r.doc = newDocument(r)
+	switch strings.ToLower(strings.TrimSpace(header.Get("Content-Encoding"))) {
 	case "", "identity", "gzip", "x-gzip": // whether a body is gzip its first byte tells
 	default:
 		r.opaque = true
 	}
-	if strings.HasPrefix(strings.ToLower(contentType), "application/vnd.amazon.eventstream") {
-		r.stream = true
-		r.framing = newEventStream(r.doc, func() { r.failed = true })
+	contentType := strings.ToLower(header.Get("Content-Type"))
+	r.stream = strings.Contains(contentType, "ndjson") || strings.Contains(contentType, "jsonl") || strings.Contains(contentType, "stream+json")
+	for name, figure := range headerFigures {
+		if value := header.Get(name); value != "" {
+			r.header.put(figure, []byte(value))
+		}
 	}
 	return r
 }
 
-const (
-	byteOrderMark = "\xef\xbb\xbf"
-	gzipMagic     = 0x1f // neither JSON nor an event begins so
-)
-
-// write takes the next piece of the body.
-func (r *reply) write(p []byte) {
-	if len(p) == 0 || r.opaque {
-		return
-	}
-	if !r.begun {
-		r.begun = true
-		if p[0] == gzipMagic {
-			r.inflate = newInflater(r.plain)
-		}
-	}
-	if r.inflate != nil {
-		r.inflate.write(p)
-		return
-	}
-	r.plain(p)
+// headerFigures are what Bedrock tells beside a model's reply. The model's own
+// words, where it has any, say more.
+var headerFigures = map[string]figure{
+	"X-Amzn-Bedrock-Input-Token-Count": input, "X-Amzn-Bedrock-Output-Token-Count": output,
+	"X-Amzn-Bedrock-Cache-Read-Input-Token-Count": moreCacheRead, "X-Amzn-Bedrock-Cache-Write-Input-Token-Count": moreCacheWrite,
 }
 
-func (r *reply) plain(p []byte) {
-	if r.framing == nil {
-		p = r.sniff(p)
+func (r *reply) tally(form uint8) *tally {
+	if r.tallies[form] == nil {
+		r.tallies[form] = new(tally)
 	}
-	if r.framing != nil {
-		r.framing.write(p)
+	return r.tallies[form]
+}
+
+func (r *reply) beginGroup(a *act, kind byte) {
+	if t := r.tallies[a.form]; t != nil {
+		t.open[a.group.index] = figures{}
+	}
+	if kind != '{' && kind != 'n' && a.group.at != wholeDocument {
+		r.tally(a.form).now.bad = true
 	}
 }
 
-// sniff decides by the first byte that counts: servers get content types wrong.
-func (r *reply) sniff(p []byte) []byte {
-	for i, c := range p {
-		switch {
-		case r.bom < len(byteOrderMark) && c == byteOrderMark[r.bom]:
-			r.bom++
-			continue
-		case c == ' ' || c == '\t' || c == '\r' || c == '\n':
-			continue
-		case c == '{' || c == '[':
-			r.stream = c == '[' // Gemini without alt=sse
-			r.framing = &r.doc.scan
-		default:
-			r.stream = true
-			r.framing = &sse{doc: r.doc, done: func() { r.ended = true }}
-		}
-		return p[i:]
+// endGroup takes over a group's figures and reports whether it had any.
+func (r *reply) endGroup(a *act, kind []byte) bool {
+	t := r.tallies[a.form]
+	if t == nil || t.open[a.group.index].set == 0 {
+		return false
 	}
-	return nil
+	g := &t.open[a.group.index]
+	switch a.group.mode {
+	case update:
+		if t.listed.set != 0 && !g.zero() { // with all steps listed, what came before was one of them
+			t.now = *g
+		} else {
+			t.now.update(g)
+		}
+	case replace:
+		if !g.zero() || t.now.zero() {
+			t.now = *g
+		}
+	case addUp:
+		t.now.add(g)
+	case onTop:
+		if a.group.only == "" || listed(a.group.only, kind) {
+			t.listed.add(g)
+		}
+	}
+	return true
+}
+
+// listed reports whether a raw JSON string is one of words.
+func listed(words string, raw []byte) bool {
+	for word := range strings.FieldsSeq(words) {
+		if len(raw) == len(word)+2 && string(raw[1:len(raw)-1]) == word {
+			return true
+		}
+	}
+	return false
 }
 
 // take reads the document that is complete now.
-func (r *reply) take() {
-	d := r.doc
-	r.pick(d)
-	r.failed = r.failed || d.failed
-	switch r.api {
-	case Messages:
-		r.takeMessages(d)
-	case GenerateContent:
-		r.takeGemini(d)
-	case Converse:
-		r.takeConverse(d)
-	case Responses:
-		r.takeResponses(d)
-	default:
-		r.takeChat(d)
+func (r *reply) take(d *document) {
+	if d.extras {
+		r.takeExtras()
 	}
-	r.ended = r.ended || !r.stream
+	if d.more {
+		r.stream = true
+	}
+	failed := d.failed || string(d.status) == `"failed"`
+	kind := r.meaningOf(d.typ)
+	failed = failed || kind.fails
+	r.saidFailed = r.saidFailed || string(d.status) == `"failed"`
+	r.failed = r.failed || failed
+	extra := d.figures && d.chosen && d.choices == 0
+	r.extra = r.extra || extra
+	r.stopped = r.stopped || d.stopped || d.over
+	r.ended = r.ended || d.over || d.last || r.blocked && d.figures || extra || d.figures && d.stopped || kind.ends && (!failed || d.figures)
+	r.queued = string(d.status) == `"queued"` || string(d.status) == `"in_progress"`
+	r.keepText(d)
+	if r.api == Batch {
+		r.addBatch()
+	}
 }
 
-// pick takes over what the document at hand has of names and figures.
-func (r *reply) pick(d *document) {
-	if len(d.id) > len(`""`) {
-		r.id = append(r.id[:0], d.id...)
+// takeExtras takes over what the document has of groups that are billed on top.
+func (r *reply) takeExtras() {
+	for _, t := range r.tallies {
+		if t != nil && t.listed.set != 0 {
+			if !t.listed.zero() || t.beside.zero() {
+				t.beside = t.listed
+			}
+			t.listed = figures{}
+		}
 	}
-	if len(d.model) > len(`""`) {
-		r.model = append(r.model[:0], d.model...)
+}
+
+// meaning is what the type of an event says about it, whatever its form.
+type meaning struct {
+	of                 []byte
+	ends, fails, mutes bool
+}
+
+// meanings are those of the types that a form names.
+var meanings = func() map[string]meaning {
+	all := map[string]meaning{}
+	for i := range forms {
+		for word := range strings.FieldsSeq(forms[i].ends) {
+			m := all[word]
+			m.ends = true
+			all[word] = m
+		}
+		for word := range strings.FieldsSeq(forms[i].fails) {
+			m := all[word]
+			m.fails = true
+			all[word] = m
+		}
 	}
-	switch {
-	case d.unreadable:
-		r.reported, r.unreadable = true, true
-	case len(d.usage) > 0:
-		r.reported = true
-		r.unreadable = decodeUsage(d.usage, r.usage) != nil
+	return all
+}()
+
+var mutes = func() (endings []string) {
+	for i := range forms {
+		for word := range strings.FieldsSeq(forms[i].mute) {
+			endings = append(endings, word)
+		}
 	}
+	return endings
+}()
+
+// meaningOf reads a raw JSON string.
+func (r *reply) meaningOf(raw []byte) *meaning {
+	m := &r.meaning // streams repeat themselves
+	if !bytes.Equal(m.of, raw) {
+		typ := bytes.Trim(raw, `"`)
+		of := append(m.of[:0], raw...)
+		*m = meanings[string(typ)]
+		m.of = of
+		for _, ending := range mutes {
+			m.mutes = m.mutes || bytes.HasSuffix(typ, []byte(ending))
+		}
+	}
+	return m
+}
+
+// keepText counts the text of a document, complete or not.
+func (r *reply) keepText(d *document) {
+	if d.texts == [2 * whole]int64{} {
+		return
+	}
+	pieces, longest := d.textBytes()
+	r.pieces, r.longest = r.pieces+pieces, max(r.longest, longest)
+	d.texts = [2 * whole]int64{}
+}
+
+// textBytes is how much text has come.
+func (r *reply) textBytes() int64 {
+	pieces, longest := r.doc.textBytes()
+	return max(r.pieces+pieces, r.longest, longest)
+}
+
+// addBatch adds up the documents of a batch, each of which is a reply.
+func (r *reply) addBatch() {
+	if t, of, _ := r.tokens(); of != nil && t.usable() {
+		r.batched = true
+		b := &r.batch
+		b.input, b.output, b.inferred = b.input+t.input, b.output+t.output, b.inferred || t.inferred
+		b.details.CacheReadInputTokens += t.details.CacheReadInputTokens
+		b.details.CacheWriteInputTokens += t.details.CacheWriteInputTokens
+		b.details.ReasoningOutputTokens += t.details.ReasoningOutputTokens
+	}
+	r.tallies = [maxForms]*tally{}
+	r.failed, r.saidFailed = false, false // of one of them
+}
+
+// tokens are those of the form that found most, nil for none. bad tells of figures that made no
+// sense.
+func (r *reply) tokens() (best tokens, of *form, bad bool) {
+	weight := 0
+	for i, t := range r.tallies {
+		if t == nil {
+			continue
+		}
+		bad = bad || t.bad()
+		if sum, found := t.tokens(); found && !t.bad() && t.weight() > weight {
+			best, of, weight = sum, &forms[i], t.weight()
+			if r.blocked && forms[i].blocked != "" {
+				best.output = 0
+			}
+		}
+	}
+	if of == nil && !bad && r.header.set != 0 {
+		return r.header.tokens(), Invoke.form(), r.header.bad
+	}
+	return best, of, bad && of == nil
 }
 
 // ending is how the reading of a body came to its end.
@@ -158,6 +271,7 @@ const (
 // reading is what a whole reply says.
 type reading struct {
 	model, responseID string
+	maker             string // of the form that its figures have
 	tokens            tokens
 	reported          bool  // tokens are the provider's
 	unreadable        bool  // the provider's figures made no sense
@@ -166,6 +280,7 @@ type reading struct {
 	complete          bool  // nothing is missing
 	failed            bool  // the provider said that the call failed
 	free              bool  // it did so before it generated anything
+	queued            bool  // it has only promised to answer
 }
 
 // finish reads what there is. Nothing may be written afterwards.
@@ -173,27 +288,30 @@ func (r *reply) finish(how ending) reading {
 	if r.inflate != nil {
 		r.inflate.close()
 	}
-	if r.doc.open {
-		r.pick(r.doc) // the document is cut, its complete values are not
-	}
 	out := reading{
 		model: unquote(r.model), responseID: unquote(r.id),
-		text: r.doc.textBytes, seen: r.doc.docs > 0 || r.doc.open,
-		complete: r.ended || how == endOfBody && !r.lacking(),
-		failed:   r.failed,
+		text: r.textBytes(), seen: r.doc.count > 0 || r.doc.open,
+		failed: r.failed, queued: r.queued && !r.stream,
 	}
-	if r.reported {
-		t, ok := r.usage.tokens()
-		out.reported = ok && !r.unreadable && t.usable()
-		out.unreadable = r.unreadable || ok && !t.usable()
-		if out.reported {
-			out.tokens = t.clamped()
-		}
+	t, of, bad := r.tokens()
+	ok := of != nil
+	if ok {
+		out.maker = of.provider
 	}
-	// An error that a stream or a Response reports in its own words is the
+	if r.api == Batch {
+		t, ok = r.batch, r.batched
+	}
+	out.reported = ok && !bad && t.usable()
+	out.unreadable = bad || ok && !t.usable()
+	if out.reported {
+		out.tokens = t
+	}
+	r.ended = r.ended || !r.stream && r.doc.count > 0
+	out.complete = (r.ended || how == endOfBody && !r.lacking()) && !(r.api == Batch && how == cutShort)
+	// An error that a stream, a Response or a run reports in its own words is the
 	// provider's failure. Another 200 with an error in it is not: Azure, for one,
 	// charges for prompts that it filters.
-	out.free = r.failed && (r.stream || r.api == Responses) && !r.reported && out.text == 0
+	out.free = r.failed && (r.stream || r.saidFailed) && !out.reported && !out.unreadable && out.text == 0
 	return out
 }
 
@@ -202,12 +320,17 @@ func (r *reply) lacking() bool {
 	switch {
 	case r.doc.open:
 		return true
-	case !r.stream || r.doc.docs == 0: // not one event: no stream at all
+	case !r.stream || r.doc.count == 0: // not one event: no stream at all
 		return false
+	case r.api == Agent || r.api == Batch:
+		return false // no event is the last one
 	default:
-		return r.failed || !r.stopped && r.api != GenerateContent
+		return r.failed || !r.stopped
 	}
 }
+
+// lenient accepts what providers get away with; names stay case-sensitive.
+var lenient = json.JoinOptions(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 func unquote(raw []byte) string {
 	var s string

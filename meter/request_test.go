@@ -65,7 +65,7 @@ func TestEstimateOfText(t *testing.T) {
 			if tt.model == "from-url" {
 				url = tt.model
 			}
-			if got, want := r.estimate(url, 1024), (estimate{tt.input, tt.output, tt.model}); got != want {
+			if got, want := r.estimate(url, 1024, 0), (estimate{tt.input, tt.output, tt.model}); got != want {
 				t.Errorf("estimate = %+v, want %+v", got, want)
 			}
 		})
@@ -121,7 +121,7 @@ func TestEstimateOfPictures(t *testing.T) {
 			for _, media := range []string{data + escaped, "data:image/png;base64," + tall, data + big, escaped, big, tall, small} {
 				text = strings.ReplaceAll(text, media, "")
 			}
-			if got := r.estimate("", 0).input - textTokens(int64(len(text))); got != tt.want {
+			if got := r.estimate("", 0, 0).input - textTokens(int64(len(text))); got != tt.want {
 				t.Errorf("the picture costs %d tokens, want %d", got, tt.want)
 			}
 		})

@@ -9,24 +9,30 @@ import "bytes"
 // and whoever captured a value decodes it strictly.
 type scanner struct {
 	visit    visitor
+	tree     *tree // of the places that matter; nil: a visitor that asks for keys everywhere
 	state    scanState
 	stack    []frame // the open containers
 	key      key     // of the value being read or just read, when it sits in an object
+	node     node    // its place in the tree
 	name     [32]byte
 	nameLen  int // > len(name): longer than any key that matters
 	literal  byte
 	capture  []byte
 	limit    int // of the running capture, 0: none
 	capDepth int
-	from     int // where the running capture begins in the piece at hand
+	from     int   // where the running capture begins in the piece at hand
+	passed   int64 // bytes before the piece at hand
+	at       int64 // bytes before the value that begins, or up to the end of the one that ends
 }
 
 type frame struct {
 	array bool
 	key   key // under which the container sits; keyNone in an array
+	node  node
 }
 
-// visitor learns about every value. Inside its methods scanner.stack is the path
+// visitor learns about every value, or with a tree about those that it has a place
+// for. Inside its methods scanner.stack is the path
 // of the containers around that value and scanner.key its own key.
 type visitor interface {
 	// begin tells that a value starts. kind is its first byte. A limit above 0 asks
@@ -66,7 +72,15 @@ func (s *scanner) reset() {
 
 func (s *scanner) done() bool { return s.state == scanDone }
 
-func (s *scanner) write(p []byte) {
+// write takes the next piece and returns how much of it belongs to the document:
+// less than all when that is complete or broken.
+func (s *scanner) write(p []byte) (n int) {
+	n = s.read(p)
+	s.passed += int64(n)
+	return n
+}
+
+func (s *scanner) read(p []byte) (n int) {
 	s.from = 0
 	for i := 0; i < len(p); {
 		switch s.state {
@@ -76,44 +90,41 @@ func (s *scanner) write(p []byte) {
 		case scanName:
 			i = s.inName(p, i)
 			continue
+		case scanLiteral:
+			i = s.inLiteral(p, i)
+			continue
 		case scanDone, scanBroken:
-			return
+			return i
 		}
-		if s.step(p, i) {
-			i++
-		}
+		s.step(p, i)
+		i++
 	}
 	if s.limit > 0 {
 		s.keep(p[s.from:])
 	}
+	return len(p)
 }
 
-// step handles one byte outside of strings and reports whether it is used up.
-func (s *scanner) step(p []byte, i int) bool {
+// step handles one byte outside of strings and literals.
+func (s *scanner) step(p []byte, i int) {
 	c := p[i]
 	switch s.state {
 	case scanStringEscape:
 		s.tell(p[i : i+1])
 		s.state = scanString
-		return true
+		return
 	case scanNameEscape:
 		s.state = scanName
-		return true
-	case scanLiteral:
-		if isLiteral(c) {
-			return true
-		}
-		s.end(s.literal, p, i)
-		return false
+		return
 	}
 	if c == ' ' || c == '\n' || c == '\r' || c == '\t' {
-		return true
+		return
 	}
 	switch s.state {
 	case scanValue, scanFirstValue:
 		if c == ']' && s.state == scanFirstValue {
 			s.pop(p, i)
-			return true
+			return
 		}
 		s.begin(c, i)
 	case scanFirstKey, scanKey:
@@ -133,13 +144,25 @@ func (s *scanner) step(p []byte, i int) bool {
 	case scanAfter:
 		s.after(c, p, i)
 	}
-	return true
 }
 
-func (s *scanner) begin(c byte, i int) {
-	if s.top().array {
-		s.key = keyNone
+// inLiteral consumes a number, true, false or null.
+func (s *scanner) inLiteral(p []byte, i int) int {
+	for ; i < len(p); i++ {
+		if !isLiteral(p[i]) {
+			s.end(s.literal, p, i)
+			break
+		}
 	}
+	return i
+}
+
+// matters reports whether the value at hand is one that the visitor wants to know of.
+func (s *scanner) matters() bool { return s.tree == nil || s.tree.heeds[s.node] }
+
+func (s *scanner) begin(c byte, i int) {
+	s.place()
+	s.at = s.passed + int64(i)
 	switch {
 	case c == '{' || c == '[' || c == '"':
 	case isLiteral(c):
@@ -148,7 +171,7 @@ func (s *scanner) begin(c byte, i int) {
 		s.state = scanBroken
 		return
 	}
-	if s.limit == 0 {
+	if s.limit == 0 && s.matters() {
 		if s.limit = s.visit.begin(c); s.limit > 0 {
 			s.capture, s.capDepth, s.from = s.capture[:0], len(s.stack), i
 		}
@@ -157,11 +180,31 @@ func (s *scanner) begin(c byte, i int) {
 	case '"':
 		s.state = scanString
 	case '{':
-		s.push(frame{key: s.key}, scanFirstKey)
+		s.push(frame{key: s.key, node: s.node}, scanFirstKey)
 	case '[':
-		s.push(frame{key: s.key, array: true}, scanFirstValue)
+		s.push(frame{key: s.key, node: s.node, array: true}, scanFirstValue)
 	default:
 		s.state = scanLiteral
+	}
+}
+
+// place finds out where in the tree the value is that begins.
+func (s *scanner) place() {
+	if len(s.stack) == 0 {
+		s.node = top
+		return
+	}
+	in := &s.stack[len(s.stack)-1]
+	if in.array {
+		s.key = keyNone
+	}
+	switch {
+	case s.tree == nil || in.node == nowhere:
+		s.node = nowhere
+	case in.array:
+		s.node = s.tree.next[in.node][keyElement]
+	default:
+		s.node = s.tree.next[in.node][s.key]
 	}
 }
 
@@ -177,7 +220,7 @@ func (s *scanner) push(f frame, next scanState) {
 func (s *scanner) pop(p []byte, i int) {
 	f := s.top()
 	s.stack = s.stack[:len(s.stack)-1]
-	s.key = f.key
+	s.key, s.node = f.key, f.node
 	kind := byte('{')
 	if f.array {
 		kind = '['
@@ -188,12 +231,15 @@ func (s *scanner) pop(p []byte, i int) {
 // end finishes the value whose last byte is p[to-1].
 func (s *scanner) end(kind byte, p []byte, to int) {
 	s.state = scanAfter
+	s.at = s.passed + int64(to)
 	if len(s.stack) == 0 {
 		s.state = scanDone
 	}
 	switch {
 	case s.limit == 0:
-		s.visit.end(kind, nil)
+		if s.matters() {
+			s.visit.end(kind, nil)
+		}
 	case s.capDepth == len(s.stack):
 		s.keep(p[s.from:to])
 		raw := s.capture
@@ -222,6 +268,17 @@ func (s *scanner) after(c byte, p []byte, i int) {
 // inString consumes string content from p[i] on. It looks at a window at a time:
 // searching far for a quote again after every escape would be quadratic.
 func (s *scanner) inString(p []byte, i int) int {
+	for j := i; j < len(p) && j < i+24; j++ { // most are short
+		if c := p[j]; c == '"' {
+			s.tell(p[i:j])
+			s.end('"', p, j+1)
+			return j + 1
+		} else if c == '\\' {
+			s.tell(p[i : j+1])
+			s.state = scanStringEscape
+			return j + 1
+		}
+	}
 	window := p[i:min(len(p), i+512)]
 	n := bytes.IndexByte(window, '"')
 	closed := n >= 0
@@ -242,7 +299,7 @@ func (s *scanner) inString(p []byte, i int) int {
 }
 
 func (s *scanner) tell(raw []byte) {
-	if s.limit == 0 && len(raw) > 0 {
+	if s.limit == 0 && len(raw) > 0 && s.matters() {
 		s.visit.text(raw)
 	}
 }
@@ -252,9 +309,20 @@ func (s *scanner) tell(raw []byte) {
 func (s *scanner) inName(p []byte, i int) int {
 	if s.nameLen == 0 {
 		window := p[i:min(len(p), i+len(s.name))]
-		if n := bytes.IndexByte(window, '"'); n >= 0 && bytes.IndexByte(window[:n], '\\') < 0 {
-			s.key, s.state = keyOf(window[:n]), scanColon
-			return i + n + 1
+		n := 0
+		for n < len(window) && window[n] != '"' && window[n] != '\\' {
+			n++
+		}
+		if n < len(window) && window[n] == '"' {
+			s.key, s.state = keyNone, scanColon
+			if s.tree == nil || s.top().node != nowhere {
+				s.key = keyOf(window[:n])
+			}
+			if i += n + 1; i < len(p) && p[i] == ':' {
+				s.state = scanValue
+				i++
+			}
+			return i
 		}
 	}
 	for ; i < len(p); i++ {
@@ -292,6 +360,11 @@ func (s *scanner) top() frame {
 	return s.stack[len(s.stack)-1]
 }
 
-func isLiteral(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '+' || c == '.'
-}
+func isLiteral(c byte) bool { return literals[c] }
+
+var literals = func() (is [256]bool) {
+	for c := range is {
+		is[c] = '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '-' || c == '+' || c == '.'
+	}
+	return is
+}()

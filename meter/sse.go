@@ -64,6 +64,10 @@ func (s *sse) content(p []byte) {
 			p = s.inName(p)
 		case sseSpace:
 			s.state = sseData
+			if s.doc.spent() { // some end an event with its line
+				s.doc.next()
+				s.headLen = 0
+			}
 			if p[0] == ' ' {
 				p = p[1:]
 			}

@@ -14,13 +14,14 @@ type Stats struct {
 	Partial      uint64 // of those, the ones whose reply was cut short
 	Unreadable   uint64 // replies whose usage made no sense; they are recorded as if it were not there
 	Unattributed uint64 // calls without a legal port: not recorded
-	Refused      uint64 // calls that the gate refused, and streams that it stopped
+	Refused      uint64 // calls that the gate refused, streams that it stopped, and what Unmetered: Refuse did
+	Passed       uint64 // calls to AI services that nobody metered: see [Unmetered]
 	GateErrors   uint64 // questions to the gate that failed; its policy decided
 	Failures     uint64 // panics of the recorder, the gate, Detect or meter itself; the call was not harmed
 }
 
 type counters struct {
-	recorded, estimated, partial, unreadable, unattributed, refused, gateErrors, failures atomic.Uint64
+	recorded, estimated, partial, unreadable, unattributed, refused, passed, gateErrors, failures atomic.Uint64
 }
 
 // logEvery is how often Transport repeats a complaint.
@@ -38,7 +39,7 @@ func (t *Transport) Stats() Stats {
 	c := &t.counters
 	return Stats{
 		Recorded: c.recorded.Load(), Estimated: c.estimated.Load(), Partial: c.partial.Load(),
-		Unreadable: c.unreadable.Load(), Unattributed: c.unattributed.Load(), Refused: c.refused.Load(),
+		Unreadable: c.unreadable.Load(), Unattributed: c.unattributed.Load(), Refused: c.refused.Load(), Passed: c.passed.Load(),
 		GateErrors: c.gateErrors.Load(), Failures: c.failures.Load(),
 	}
 }

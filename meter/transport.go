@@ -1,7 +1,9 @@
 package meter
 
 import (
+	"bytes"
 	"cmp"
+	"io"
 	"net/http"
 )
 
@@ -15,11 +17,15 @@ import (
 // response, spends nothing, except that a request which was sent whole and then
 // cancelled or timed out is recorded as partial, with its estimated input: the
 // provider has read it. What the caller reads is what the provider sent, byte for
-// byte and error for error.
+// byte and error for error, but for the usage of streams that Transport itself asked
+// for: see [Config.LeaveStreams].
 type Transport struct {
 	cfg      Config
 	counters counters
 	log      complaints
+	options  addresses // whether they take stream_options
+	told     addresses // of calls that passed unmetered
+	fetched  addresses // of files of results that were recorded
 }
 
 // NewTransport returns a transport with cfg, the zero value of which meters
@@ -45,21 +51,26 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.stray() {
+		return answerTo(req)(t.cfg.Base.RoundTrip(out))
+	}
+	if c.API == Unknown && t.cfg.Unmetered == Refuse {
+		out.Body.Close()
+		t.counters.refused.Add(1)
+		return refusal(req, &UnmeteredError{req.URL.Host, req.URL.Path}, "unmetered"), nil
+	}
 	if refused, err := c.ask(); refused != nil || err != nil {
 		out.Body.Close()
 		if err != nil {
 			return nil, err
 		}
-		return refusal(req, refused), nil
+		return refusal(req, refused, string(refused.Verdict.Reason)), nil
 	}
-	resp, err := t.cfg.Base.RoundTrip(out)
-	if resp != nil {
-		resp.Request = req
-	}
+	resp, err := answerTo(req)(c.send(req, out))
 	switch {
 	case err != nil:
 		c.failed(err)
-	case resp.StatusCode < 200 || resp.StatusCode > 299:
+	case !succeeded(resp), c.API == Batch && resp.StatusCode != http.StatusOK:
 		c.release()
 	default:
 		c.answered(resp)
@@ -67,17 +78,73 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
-// begin returns the call that req is, nil when it is none.
+// answerTo makes a response say that it is one to the caller's own request.
+func answerTo(req *http.Request) func(*http.Response, error) (*http.Response, error) {
+	return func(resp *http.Response, err error) (*http.Response, error) {
+		if resp != nil {
+			resp.Request = req
+		}
+		return resp, err
+	}
+}
+
+// send makes the request. Where it asks for the usage of its stream and is turned
+// down, that may be why: without the option it is the caller's own.
+func (c *call) send(req, out *http.Request) (*http.Response, error) {
+	resp, err := c.t.cfg.Base.RoundTrip(out)
+	if c.asked == nil || err != nil {
+		return resp, err
+	}
+	if succeeded(resp) {
+		c.t.options.set(c.address, true)
+	}
+	if resp.StatusCode != http.StatusBadRequest && resp.StatusCode != http.StatusUnprocessableEntity {
+		return resp, nil
+	}
+	why, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBytes))
+	takes, _ := c.t.options.get(c.address)
+	if takes && !bytes.Contains(why, []byte("stream_options")) && !bytes.Contains(why, []byte("include_usage")) {
+		resp.Body = replay{io.MultiReader(bytes.NewReader(why), resp.Body), resp.Body}
+		return resp, nil
+	}
+	resp.Body.Close()
+	c.asked = nil
+	c.sent.Store(false)
+	plain := new(http.Request)
+	*plain = *req
+	if err := c.again(req, plain); err != nil {
+		return nil, err
+	}
+	resp, err = c.t.cfg.Base.RoundTrip(plain)
+	if err == nil && succeeded(resp) {
+		c.t.options.set(c.address, false)
+	}
+	return resp, err
+}
+
+func succeeded(resp *http.Response) bool { return resp.StatusCode >= 200 && resp.StatusCode <= 299 }
+
+// maxErrorBytes is how much of an error is read to find out what it is about.
+const maxErrorBytes = 16 << 10
+
+// begin returns the call that req is, or may be; nil when it is none.
 func (t *Transport) begin(req *http.Request) (c *call) {
 	t.guard("Detect", func() {
 		detected, ok := t.cfg.Detect(req)
-		if !ok || !detected.API.known() || req.Body == nil || req.Body == http.NoBody {
+		ours := ok && t.cfg.named
+		if !ok {
+			detected, ok = unknownCall(req)
+		}
+		if !ok || !detected.API.known() || (req.Body == nil || req.Body == http.NoBody) != (detected.API == Batch) {
 			return
 		}
-		detected.Provider = cmp.Or(detected.Provider, detected.API.maker())
+		if detected.API != Unknown {
+			detected.Provider = cmp.Or(detected.Provider, detected.API.maker())
+		}
 		ctx := req.Context()
 		c = &call{
-			t: t, ctx: ctx, Call: detected,
+			t: t, ctx: ctx, Call: detected, address: req.URL.Host + req.URL.Path,
+			ours:    ours || hostOf(req.URL.Hostname()) != nil,
 			port:    fromContext(ctx, portKey, t.cfg.Port),
 			user:    fromContext(ctx, userKey, t.cfg.User),
 			feature: cmp.Or(fromContext(ctx, featureKey, t.cfg.Feature), unnamedFeature),

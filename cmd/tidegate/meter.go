@@ -8,18 +8,21 @@ import (
 )
 
 type meterCmd struct {
-	File string `arg:"" help:"JSON lines, one recorded reply each: {\"name\", \"provider\", \"api\", \"url\", \"request\", \"response\":{\"status\",\"headers\",\"body\"}}." type:"existingfile"`
+	File string `arg:"" help:"JSON lines, one recorded reply each: {\"name\", \"api\" or \"url\", \"response\":{\"status\",\"headers\",\"body\" or \"body_b64\"}}." type:"existingfile"`
 }
 
-// Run says what would be counted for recorded replies.
+// Run says what would be counted for recorded replies. A line that nobody can read
+// does not end it.
 func (c *meterCmd) Run() error {
 	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := meter.WriteReport(os.Stdout, f); err != nil {
+	report, err := meter.WriteReport(os.Stdout, f)
+	if err != nil {
 		return fmt.Errorf("%s: %w", c.File, err)
 	}
+	fmt.Fprintf(os.Stderr, "%s: %v\n", c.File, report)
 	return nil
 }
