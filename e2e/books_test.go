@@ -80,7 +80,8 @@ func newBooks(t *testing.T, seed int) *books {
 	for p := range booksPorts {
 		hard := booksCap(p)
 		soft := hard / 2
-		must(b.ledger.SetBudget(t.Context(), chaosPort(p), events.Budget{Enabled: true, Period: events.PeriodMonth, SoftCapTokens: &soft, HardCapTokens: &hard}, nil))
+		budget := events.Budget{Enabled: true, Period: events.PeriodMonth, SoftCapTokens: &soft, HardCapTokens: &hard}
+		must(b.ledger.StoreBudget(t.Context(), chaosPort(p), budget, nil, func(events.Budget) error { return nil })) // there is no gate yet
 	}
 	return b
 }
