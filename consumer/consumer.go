@@ -218,6 +218,10 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	made, err := stream.EnsureQuarantine(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
+	if err != nil {
+		return err
+	}
 	id, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
 	if err != nil {
 		return err
@@ -226,12 +230,12 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replaces, err := c.cfg.Ledger.TrackStream(ctx, id, p.Acknowledged)
+	replaces, err := c.track(ctx, id, p.Acknowledged)
 	if err != nil {
 		return err
 	}
-	if replaces {
-		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
+	if made && (replaces || p.Through > 0) { // otherwise there was none before
+		c.log.Error(quarantineLost)
 	}
 	booked, err := c.trust(ctx, id)
 	if err != nil {
@@ -246,6 +250,15 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	c.source = source{durable, id}
 	c.doubt.Store(true)
 	return nil
+}
+
+// track makes the ledger follow the stream, unless it does already.
+func (c *Consumer) track(ctx context.Context, id uuid.UUID, acknowledged uint64) (replaces bool, err error) {
+	replaces, err = c.cfg.Ledger.TrackStream(ctx, id, acknowledged)
+	if replaces {
+		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
+	}
+	return replaces, err
 }
 
 // allMarks of a stream: one an hour, for as long as streams must keep messages and more.

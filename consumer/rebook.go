@@ -110,6 +110,10 @@ func (c *Consumer) compare(ctx context.Context) (p stream.Position, err error) {
 // rebook books again what p says is missing, unless another consumer does. What is in
 // the ledger already is recognised by its id.
 func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
+	// The database may be a copy from before the stream was made: nothing of it is booked there.
+	if _, err := c.track(ctx, p.Stream, 0); err != nil {
+		return err
+	}
 	mine, err := c.cfg.Ledger.ClaimRebooking(ctx, p.Stream, c.id)
 	if err != nil || !mine {
 		return err
@@ -123,20 +127,30 @@ func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
 	if err != nil {
 		return err
 	}
-	began, told, found := time.Now(), time.Now(), 0
+	began, told, found, read := time.Now(), time.Now(), 0, uint64(0)
 	for next := p.Through + 1; next <= p.Acknowledged; {
 		in := newIntake(1, c.cfg.Ledger.Oldest(c.cfg.Now()))
 		in.again = true
-		err := c.fetch(reader, in, minLinger)
+		fetchErr := c.fetch(reader, in, minLinger)
 		n := in.finish()
+		info, err := reader.Info(ctx)
+		if err != nil {
+			return errors.Join(fetchErr, err)
+		}
+		if read += uint64(in.n); read != info.Delivered.Consumer {
+			return errors.New("messages of the stream did not arrive")
+		}
 		last := p.Acknowledged
 		if n > 0 {
 			last = in.sequences[len(in.sequences)-1].Last
-		} else if info, infoErr := reader.Info(ctx); err != nil || infoErr != nil {
-			return errors.Join(err, infoErr)
+		} else if fetchErr != nil {
+			return fetchErr
 		} else if info.NumPending > 0 {
 			continue
-		} // otherwise the rest has left the stream
+		}
+		if gone := last + 1 - next - uint64(in.n); gone > 0 {
+			c.log.Error("messages had left the stream before they were booked again: what the ledger lacks of them is lost", "messages", gone, "from", next)
+		}
 		share := ledger.Share{Stream: p.Stream, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: next, Last: last}}}
 		if !c.bookAgain(ctx, part{events: in.parts[0], share: share}, known) {
 			return ctx.Err()
@@ -177,9 +191,10 @@ func (c *Consumer) readAgain(ctx context.Context, from uint64) (jetstream.Consum
 }
 
 // bookAgain books a part and quarantines what is refused, unless its copy is there. It
-// reports whether everything is committed.
+// reports whether all that is done. Only then is the part's share noted: the messages were
+// acknowledged long ago, so nothing else would bring back what is in hand.
 func (c *Consumer) bookAgain(ctx context.Context, p part, known map[quarantine.Origin]struct{}) bool {
-	outcomes := c.book(ctx, rebookWriter, p)
+	outcomes := c.book(ctx, rebookWriter, part{events: p.events})
 	if outcomes == nil {
 		return false
 	}
@@ -194,5 +209,9 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known map[quarantine.O
 		}
 	}
 	c.settleAll(ctx, p.events, outcomes)
-	return ctx.Err() == nil
+	if ctx.Err() != nil {
+		return false
+	}
+	_, ok := c.bookUntilDone(ctx, p.share, nil)
+	return ok
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -77,4 +78,22 @@ func await(ctx context.Context, future jetstream.PubAckFuture) *jetstream.PubAck
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+const quarantineLost = "the quarantine stream was gone and has been made again: the copies that it held are lost"
+
+// restoreQuarantine makes the quarantine again if it is gone. Writers call it: while they
+// have a refused event in hand, the fetch loop waits for them and prepares nothing.
+func (c *Consumer) restoreQuarantine(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	owner, err := c.cfg.Ledger.ID(ctx)
+	if err != nil {
+		return err
+	}
+	made, err := stream.EnsureQuarantine(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
+	if made {
+		c.log.Error(quarantineLost)
+	}
+	return err
 }

@@ -34,6 +34,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcom
 	}
 	killpoint.Here("after-commit")
 	c.notices.send(booking.Days)
+	killpoint.Here("notice-sent")
 	c.notices.end(writer)
 
 	outcomes := make([]ledger.Outcome, len(part))
@@ -116,5 +117,8 @@ func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes 
 			return
 		}
 		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
+		if err := c.restoreQuarantine(ctx); err != nil && ctx.Err() == nil {
+			c.log.Warn("the quarantine stream is not ready", "error", err)
+		}
 	}
 }

@@ -188,41 +188,6 @@ func TestALedgerPutBackBeforeTheStart(t *testing.T) {
 	}
 }
 
-// Rows that went missing in another way come back by hand, from a time on.
-func TestRebook(t *testing.T) {
-	t.Parallel()
-	s := start(t, options{})
-	s.spend("p1", 100, time.Now())
-	since := time.Now()
-	s.spend("p1", 200, time.Now())
-	s.spend("p2", 300, time.Now())
-	for _, table := range []string{"ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days"} {
-		if _, err := s.db.Exec(t.Context(), "delete from "+table); err != nil {
-			t.Fatal(err)
-		}
-	}
-	rebook := func(since time.Time, messages uint64) {
-		t.Helper()
-		at, err := s.ops.Rebook(t.Context(), since)
-		if err != nil || at.Behind() != messages {
-			t.Fatalf("rebook: %+v, %v, want %d messages behind", at, err, messages)
-		}
-		s.eventually("it is booked again", func() bool {
-			at, err := s.ops.Position(t.Context())
-			return err == nil && at.Behind() == 0
-		})
-	}
-	rebook(since, 2)
-	if p1, p2 := s.booked("p1"), s.booked("p2"); p1 != 200 || p2 != 300 {
-		t.Errorf("p1 has %d and p2 %d tokens, want 200 and 300: what came after", p1, p2)
-	}
-	rebook(time.Time{}, 3)
-	if p1, p2 := s.booked("p1"), s.booked("p2"); p1 != 300 || p2 != 300 {
-		t.Errorf("p1 has %d and p2 %d tokens, want 300 each", p1, p2)
-	}
-	s.eventually("everything agrees", s.verified)
-}
-
 // Two installations on one NATS would share its events between them.
 func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	t.Parallel()

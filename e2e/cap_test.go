@@ -15,7 +15,7 @@ import (
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
-// TestThousandCallersNeverPassTheCap lets 1,000 callers reserve 37 tokens at a
+// TestThousandCallersNeverPassTheCap lets 1,000 callers reserve 97 tokens at a
 // time from three gate processes, which are killed at random, until a cap of a
 // million is spent. Half of them name a key and ask until they are answered; the
 // others are served from slices and give up on what nobody answers.
@@ -23,7 +23,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 	const (
 		callers  = 1_000
 		hardCap  = 1_000_000
-		estimate = 37
+		estimate = 97
 	)
 	s := start(t, options{gates: -1, noRoles: true})
 	binary := testenv.Binary(t, "cmd/tidegate")
@@ -60,7 +60,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 				if r.Allowed {
 					admitted.Add(1)
 					refused = 0
-					r.Settle(usage("p1", 31+random.Int64N(estimate-31+1)))
+					r.Settle(usage("p1", 81+random.Int64N(estimate-81+1)))
 					continue
 				}
 				refusals.Add(1)

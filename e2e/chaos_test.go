@@ -34,7 +34,9 @@ func chaosCap(port string) int64 { return [...]int64{30, 120, 150, 1000}[portNum
 // TestChaos runs 64 callers that reserve, settle (some twice, some with another
 // port's reservation), release and forget against three gates of which one or
 // the other is cut off or stopped and whose database sessions are killed, and checks
-// each history against the model in model_test.go. `make chaos SEED=… RUNS=…` runs more.
+// each history against the model in model_test.go. In every second one a second consumer
+// is killed again and again, after its commit too; in the others a day ends, and the
+// gates' clocks are 3 s ahead, 3 s behind and right. `make chaos SEED=… RUNS=…` runs more.
 func TestChaos(t *testing.T) {
 	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 4)
 	for i := range runs {
@@ -112,6 +114,22 @@ type chaos struct {
 	unknown  map[string]operation     // reserves without an answer, by the service they named
 	unbooked map[string]chan struct{} // recorded events
 	gates    []*mortal
+	kills    map[string]int // of the second consumer, by the line at which
+}
+
+// midnight is when the day ends in a history in which one does: not later than now, which
+// is when JetStream says that events arrive.
+var midnight = time.Now().UTC().Truncate(24 * time.Hour)
+
+// beforeMidnight is when such a history begins.
+const beforeMidnight = chaosFor / 2
+
+// lasts is how long callers call. A planted bug shows at once, or has its chance again.
+func (c *chaos) lasts() time.Duration {
+	if c.bug != "" {
+		return chaosFor / 2
+	}
+	return chaosFor
 }
 
 // mortal is a gate that can be cut off at any moment.
@@ -124,14 +142,19 @@ type mortal struct {
 }
 
 func newChaos(t *testing.T, seed int, bug string) *chaos {
-	s := start(t, options{gates: -1, shared: seed%2 == 0}) // half of them report several events in a message
+	o := options{gates: -1, shared: seed/2%2 == 0} // half of them report several events in a message
+	dayEnds := seed%2 == 0 && bug == ""
+	if dayEnds {
+		o.at = midnight.Add(-beforeMidnight)
+	}
+	s := start(t, o)
 	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
-	for range chaosGates {
-		c.gates = append(c.gates, c.birth())
+	for i := range chaosGates {
+		c.gates = append(c.gates, c.birth(i))
 	}
 	c.awaitGate()
 	for p := range chaosPorts {
-		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), events.PeriodMonth)
+		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
 	}
 	if sql := plants[bug]; sql != "" {
 		if _, err := s.db.Exec(t.Context(), sql); err != nil {
@@ -143,11 +166,31 @@ func newChaos(t *testing.T, seed int, bug string) *chaos {
 
 func chaosPort(p int) string { return fmt.Sprintf("port-%d", p) }
 
-func (c *chaos) birth() *mortal {
+// period is the one that caps are for.
+func (c *chaos) period() events.Period {
+	if c.clock != nil {
+		return events.PeriodDay
+	}
+	return events.PeriodMonth
+}
+
+// periodOf is the start of the period that a time is in.
+func (c *chaos) periodOf(at time.Time) time.Time {
+	start, _ := c.period().Bounds(at)
+	return start
+}
+
+// birth starts the i-th gate.
+func (c *chaos) birth(i int) *mortal {
+	wrong := time.Duration(0)
+	if c.clock != nil {
+		wrong = time.Duration(i-1) * 3 * time.Second
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
 	m.ledger = must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
-	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, SliceFrom: 1}))
+	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, SliceFrom: 1,
+		MaxStale: -1, Now: func() time.Time { return c.now().Add(wrong) }}))
 	go func() {
 		defer close(m.done)
 		_ = g.Run(ctx)
@@ -172,7 +215,15 @@ func (m *mortal) stop() {
 
 // run lets callers and calamities loose, and returns when all is quiet.
 func (c *chaos) run() {
-	ctx, cancel := context.WithTimeout(c.t.Context(), chaosFor)
+	var killed *killing
+	switch {
+	case c.clock != nil:
+		c.clock.Start(midnight.Add(-beforeMidnight))
+	case c.bug == "":
+		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 5}, {"after-fetch", 5}, {"during-insert", 5}, {"notice-sent", 5}, {"during-ack", 5}},
+			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), c.lasts())
 	defer cancel()
 	watch, stop := context.WithCancel(c.t.Context())
 	var group, watcher sync.WaitGroup
@@ -184,12 +235,15 @@ func (c *chaos) run() {
 	group.Wait()
 	stop()
 	watcher.Wait()
+	if killed != nil {
+		c.kills = killed.end()
+	}
 	for _, g := range c.gates {
 		g.stop()
 	}
 	c.findUnknown()
 	c.findStranded()
-	c.t.Cleanup(c.birth().stop) // verification asks one
+	c.t.Cleanup(c.birth(1).stop) // verification asks one
 	c.awaitGate()
 }
 
@@ -210,10 +264,10 @@ func (c *chaos) calamities(ctx context.Context) {
 				c.exec("delete from ai_budget_holds")
 				c.exec("delete from ai_budget_slices")
 			}
-			c.gates[i] = c.birth()
+			c.gates[i] = c.birth(i)
 		case 2:
 			c.gates[i].stop()
-			c.gates[i] = c.birth()
+			c.gates[i] = c.birth(i)
 		case 3:
 			c.exec(`select pg_terminate_backend(pid) from pg_stat_activity
 				where datname = current_database() and application_name = 'tidegate' order by random() limit 2`)
@@ -221,9 +275,9 @@ func (c *chaos) calamities(ctx context.Context) {
 	}
 }
 
-func (c *chaos) exec(sql string) {
-	if _, err := c.db.Exec(context.Background(), sql); err != nil {
-		c.t.Errorf("%s: %v", sql, err)
+func (s *system) exec(sql string) {
+	if _, err := s.db.Exec(context.Background(), sql); err != nil {
+		s.t.Errorf("%s: %v", sql, err)
 	}
 }
 
@@ -241,6 +295,12 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		if random.IntN(8) == 0 {
 			q.IdempotencyKey = fmt.Sprintf("%d-%d", n, i)
 		}
+		if random.IntN(4) == 0 {
+			begin := c.now()
+			if v, err := client.Check(ctx, events.CheckRequest{PortID: port}); err == nil {
+				c.mustBeOfNow(begin, v)
+			}
+		}
 		r := c.reserve(client, q)
 		if r == nil {
 			continue
@@ -254,16 +314,16 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		switch random.IntN(8) {
 		case 0: // forgets: the hold expires
 		case 1:
-			c.release(client, port, r.ReservationID)
+			c.release(client, port, r)
 		case 2: // reports twice, as two events
-			c.settle(port, r.ReservationID, actual)
-			c.settle(port, r.ReservationID, min(actual, 3))
+			c.settle(port, r, actual)
+			c.settle(port, r, min(actual, 3))
 		case 3: // a foreign reservation frees nobody
 			other := chaosPort((random.IntN(chaosPorts-1) + 1 + portNumber(port)) % chaosPorts)
-			c.settleForeign(other, r.ReservationID, 1)
-			c.settle(port, r.ReservationID, actual)
+			c.settleForeign(other, r, 1)
+			c.settle(port, r, actual)
 		default:
-			c.settle(port, r.ReservationID, actual)
+			c.settle(port, r, actual)
 		}
 	}
 }
@@ -276,16 +336,17 @@ func portNumber(port string) int {
 // reserve asks until somebody answers, if a key makes the tries one request, and
 // once otherwise; nil: nobody answered.
 func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.Reservation {
-	begin := time.Now()
+	begin := c.now()
 	op := operation{port: q.PortID, kind: opReserve, tokens: q.EstimatedTokens}
 	for {
 		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
-			op.id, op.ok = r.ReservationID, r.Allowed
+			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed
 			c.record(begin, op)
 			if r.Allowed {
-				c.recordExpiry(q.PortID, r.ReservationID, r.ExpiresAt)
+				c.recordExpiry(op, r.ExpiresAt)
 			}
+			c.mustBeOfNow(begin, r.Verdict)
 			return r
 		}
 		if q.IdempotencyKey == "" {
@@ -299,26 +360,43 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 	}
 }
 
-func (c *chaos) release(client *events.Client, port, id string) {
-	begin := time.Now()
-	for client.Release(context.Background(), port, id) != nil {
-		time.Sleep(5 * time.Millisecond)
+// mustBeOfNow objects to an answer about another period than it was, by the database's
+// clock, at some time since begin.
+func (c *chaos) mustBeOfNow(begin time.Time, v events.Verdict) {
+	if end := c.now(); v.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || v.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
+		c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, v.PeriodStart)
 	}
-	c.record(begin, operation{port: port, kind: opRelease, id: id})
 }
 
-// settle records a call and waits until it is booked.
-func (c *chaos) settle(port, reservation string, tokens int64) {
-	begin := time.Now()
+func (c *chaos) release(client *events.Client, port string, r *events.Reservation) {
+	begin := c.now()
+	for client.Release(context.Background(), port, r.ReservationID) != nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	c.record(begin, operation{port: port, period: r.PeriodStart, kind: opRelease, id: r.ReservationID})
+}
+
+// settle records a call and waits until it is booked. Its tokens count in the period it
+// happened in, and what it frees in the one that it was reserved in.
+func (c *chaos) settle(port string, r *events.Reservation, tokens int64) {
+	begin := c.now()
 	u := usage(port, tokens)
-	u.ID, u.ReservationID = events.NewUUIDv7(begin).String(), reservation
+	u.ID, u.OccurredAt, u.ReservationID = events.NewUUIDv7(begin).String(), begin, r.ReservationID
 	booked := make(chan struct{})
 	c.mu.Lock()
 	c.unbooked[u.ID] = booked
 	c.mu.Unlock()
 	c.publisher.Record(u)
-	<-booked
-	c.record(begin, operation{port: port, kind: opSettle, id: reservation, tokens: tokens})
+	select {
+	case <-booked:
+	case <-time.After(time.Minute):
+		c.t.Errorf("an event of %s for %s was not booked within a minute", begin, port)
+	}
+	spent := operation{port: port, period: c.periodOf(begin), kind: opSettle, id: r.ReservationID, tokens: tokens}
+	if !r.PeriodStart.Equal(spent.period) {
+		c.record(begin, operation{port: port, period: r.PeriodStart, kind: opRelease, id: r.ReservationID})
+	}
+	c.record(begin, spent)
 }
 
 // watchLedger tells the callers that wait in settle, until ctx ends.
@@ -339,30 +417,37 @@ func (c *chaos) watchLedger(ctx context.Context) {
 	}
 }
 
-func (c *chaos) settleForeign(port, reservation string, tokens int64) {
-	c.settle(port, reservation, tokens)
+func (c *chaos) settleForeign(port string, r *events.Reservation, tokens int64) {
+	c.settle(port, r, tokens)
 	if c.bug == "foreign id accepted" {
-		if slice, ok := sliceOf(reservation); ok {
+		if slice, ok := sliceOf(r.ReservationID); ok {
 			c.exec("update ai_budget_slices set closed_tokens = tokens where id = '" + slice.String() + "'")
 			return
 		}
-		c.exec("delete from ai_budget_holds where id = '" + reservation + "'")
+		c.exec("delete from ai_budget_holds where id = '" + r.ReservationID + "'")
 	}
 }
 
 func (c *chaos) record(begin time.Time, op operation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	op.call, op.ret = begin.UnixNano(), time.Now().UnixNano()
+	op.call, op.ret = begin.UnixNano(), c.now().UnixNano()
 	c.history = append(c.history, op)
 }
 
-// clockSlack is between this process's clock and the database's: one machine,
-// but a reading is not taken at the very moment of the statement.
-const clockSlack = 5 * time.Millisecond
+const (
+	// clockSlack is between this process's clock and the database's: one machine,
+	// but a reading is not taken at the very moment of the statement.
+	clockSlack = 5 * time.Millisecond
+	// periodSlack is between the database's clock and as a gate reckons it: a round trip.
+	periodSlack = 25 * time.Millisecond
+)
 
-func (c *chaos) recordExpiry(port, id string, at time.Time) {
+// recordExpiry adds the end of what a reserve held.
+func (c *chaos) recordExpiry(reserved operation, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.history = append(c.history, operation{port: port, kind: opExpire, id: id, call: at.Add(-clockSlack).UnixNano(), ret: at.Add(clockSlack).UnixNano()})
+	reserved.kind, reserved.tokens = opExpire, 0
+	reserved.call, reserved.ret = at.Add(-clockSlack).UnixNano(), at.Add(clockSlack).UnixNano()
+	c.history = append(c.history, reserved)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/anishathalye/porcupine"
 )
 
-// The model of one port's budget: what reservations may do, as a sequence. The
+// The model of one port's budget in one period: what reservations may do, as a sequence. The
 // checker looks for an order of the concurrent operations, within the time each
 // took, that the model allows.
 
@@ -27,12 +27,16 @@ func (k opKind) String() string { return [...]string{"reserve", "settle", "relea
 
 type operation struct {
 	port      string
+	period    time.Time // the start of the one that it is about
 	kind      opKind
 	id        string // of the reservation
 	tokens    int64  // asked, or used
 	ok        bool   // of a reserve: allowed
 	call, ret int64  // Unix nanoseconds
 }
+
+// budget names what is checked by itself: a port in a period.
+func (o operation) budget() string { return o.port + " " + o.period.Format(time.DateOnly) }
 
 // state is immutable: a step makes a new one.
 type state struct {
@@ -91,17 +95,6 @@ func step(s state, op operation) (bool, state) {
 }
 
 var model = porcupine.Model{
-	Partition: func(history []porcupine.Operation) (parts [][]porcupine.Operation) {
-		byPort := map[string][]porcupine.Operation{}
-		for _, o := range history {
-			port := o.Input.(operation).port
-			byPort[port] = append(byPort[port], o)
-		}
-		for _, part := range byPort {
-			parts = append(parts, part)
-		}
-		return parts
-	},
 	Init: func() any { return state{} },
 	Step: func(s, in, _ any) (bool, any) {
 		ok, next := step(s.(state), in.(operation))
@@ -117,15 +110,15 @@ var model = porcupine.Model{
 	},
 }
 
-// check returns the ports whose history the model does not allow, each with why, and
+// check returns the budgets whose history the model does not allow, each with why, and
 // those for which it found no answer in time.
 func (c *chaos) check() (illegal map[string]string, undecided []string) {
 	illegal = map[string]string{}
 	byPort := map[string][]porcupine.Operation{}
 	for i, op := range c.history {
-		byPort[op.port] = append(byPort[op.port], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
+		byPort[op.budget()] = append(byPort[op.budget()], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
 	}
-	for port, history := range byPort {
+	for budget, history := range byPort {
 		switch porcupine.CheckOperationsTimeout(model, history, 20*time.Second) {
 		case porcupine.Illegal:
 			granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
@@ -136,9 +129,9 @@ func (c *chaos) check() (illegal map[string]string, undecided []string) {
 			if porcupine.CheckOperationsTimeout(model, granted, 20*time.Second) == porcupine.Ok {
 				why = "refused while budget was left"
 			}
-			illegal[port] = fmt.Sprintf("%d operations: %s", len(history), why)
+			illegal[budget] = fmt.Sprintf("%d operations: %s", len(history), why)
 		case porcupine.Unknown:
-			undecided = append(undecided, port)
+			undecided = append(undecided, budget)
 		}
 	}
 	return illegal, undecided
@@ -147,8 +140,8 @@ func (c *chaos) check() (illegal map[string]string, undecided []string) {
 func (c *chaos) mustBeLegal() {
 	c.t.Helper()
 	illegal, undecided := c.check()
-	for port, why := range illegal {
-		c.t.Errorf("seed %d: no order of the history of %s is allowed: %s\n%s", c.seed, port, why, c.describe(port))
+	for budget, why := range illegal {
+		c.t.Errorf("seed %d: no order of the history of %s is allowed: %s\n%s", c.seed, budget, why, c.describe(budget))
 	}
 	if len(undecided) > 0 {
 		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
@@ -159,11 +152,11 @@ func (c *chaos) mustBeLegal() {
 	})
 }
 
-// describe tells what happened to a port: the same seed makes another history.
-func (c *chaos) describe(port string) string {
-	history := slices.DeleteFunc(slices.Clone(c.history), func(op operation) bool { return op.port != port })
+// describe tells what happened to a budget: the same seed makes another history.
+func (c *chaos) describe(budget string) string {
+	history := slices.DeleteFunc(slices.Clone(c.history), func(op operation) bool { return op.budget() != budget })
 	slices.SortFunc(history, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
-	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(port))
+	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(history[0].port))
 	for _, op := range history {
 		slice, _ := sliceOf(op.id)
 		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.id, slice)
@@ -182,6 +175,9 @@ func (c *chaos) tally() string {
 			name = "reserve from a slice"
 		}
 		counts[name]++
+		if c.clock != nil && op.kind == opReserve && op.period.Equal(midnight) {
+			counts["reserve or refused after midnight"]++
+		}
 	}
-	return fmt.Sprint(counts)
+	return fmt.Sprint(counts, " a second consumer killed ", c.kills)
 }

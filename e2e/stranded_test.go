@@ -31,21 +31,21 @@ func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 // findUnknown adds the holds that nobody was told of.
 func (c *chaos) findUnknown() {
 	rows := must(c.db.Query(context.Background(), `
-		select service, id::text, expires_at from ai_budget_holds
+		select service, id::text, created_at, expires_at from ai_budget_holds
 		union all
-		select s.holds->'labels'->(h.hold->>0)::int->>0, s.id || '/' || h.n, s.expires_at
+		select s.holds->'labels'->(h.hold->>0)::int->>0, s.id || '/' || h.n, s.created_at, s.expires_at
 		from ai_budget_slices s, jsonb_array_elements(s.holds->'holds') with ordinality h(hold, n)`))
 	var service, id string
-	var expires time.Time
-	must(pgx.ForEachRow(rows, []any{&service, &id, &expires}, func() error {
+	var created, expires time.Time
+	must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
 		op, ok := c.unknown[service]
 		if !ok {
 			return nil
 		}
 		// It was decided before its transaction had to end, whoever had given up by then.
-		op.id, op.ok, op.ret = id, true, time.Unix(0, op.call).Add(5*time.Second).UnixNano()
+		op.period, op.id, op.ok, op.ret = c.periodOf(created), id, true, time.Unix(0, op.call).Add(5*time.Second).UnixNano()
 		c.history = append(c.history, op)
-		c.recordExpiry(op.port, id, expires)
+		c.recordExpiry(op, expires)
 		return nil
 	}))
 }
@@ -66,10 +66,10 @@ func (c *chaos) findStranded() {
 	var created, expires time.Time
 	must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires}, func() error {
 		if op.tokens -= held[slice]; op.tokens > 0 {
-			op.kind, op.id, op.ok = opReserve, slice.String(), true
-			op.call, op.ret = created.Add(-clockSlack).UnixNano(), time.Now().UnixNano()
+			op.period, op.kind, op.id, op.ok = c.periodOf(created), opReserve, slice.String(), true
+			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
 			c.history = append(c.history, op)
-			c.recordExpiry(op.port, op.id, expires)
+			c.recordExpiry(op, expires)
 		}
 		return nil
 	}))

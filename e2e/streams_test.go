@@ -3,8 +3,11 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
+	quarantined "github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
@@ -22,7 +26,8 @@ import (
 // and what publishers still have is booked.
 func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 	t.Parallel()
-	s := start(t, options{})
+	var log lockedBuffer
+	s := start(t, options{consumer: func(c *consumer.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }})
 	n := 0
 	again := func(what string) {
 		t.Helper()
@@ -52,20 +57,42 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 	durable := func() error { return s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName) }
 	usageStream := func() error { return s.js.DeleteStream(t.Context(), events.UsageStream) }
 	quarantine := func() error { return s.js.DeleteStream(t.Context(), events.QuarantineStream) }
+	refused := func() error { // an event that the quarantine does not take, so that a writer has it in hand
+		small := must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
+		small.MaxMsgSize = 1
+		must(s.js.UpdateStream(t.Context(), small))
+		told := strings.Count(log.String(), "cannot be quarantined")
+		s.publishRaw("ai.usage.p1", "refused")
+		s.eventually("it cannot be quarantined", func() bool { return strings.Count(log.String(), "cannot be quarantined") > told })
+		return nil
+	}
 	for _, c := range []struct {
 		what   string
 		remove []func() error
 	}{
 		{"the usage stream was removed", []func() error{usageStream}},
-		{"the quarantine was removed", []func() error{quarantine, durable}},
+		{"the quarantine was removed", []func() error{quarantine}},
+		{"the quarantine and the durable were removed", []func() error{quarantine, durable}},
 		{"everything was removed", []func() error{usageStream, quarantine}},
+		{"everything was removed while an event was refused", []func() error{refused, usageStream, quarantine}},
 	} {
+		lost := strings.Count(log.String(), "copies that it held are lost")
 		for _, remove := range c.remove {
 			if err := remove(); err != nil {
 				t.Fatal(err)
 			}
 		}
+		s.eventually("there is a usage stream after "+c.what, func() bool {
+			_, err := s.js.Publish(t.Context(), "ai.usage.p1", []byte(c.what))
+			return err == nil
+		})
+		s.eventually("an event is quarantined after "+c.what, func() bool {
+			return slices.ContainsFunc(s.quarantined(), func(e quarantined.Event) bool { return e.Text == c.what })
+		})
 		again(c.what)
+		if told := strings.Count(log.String(), "copies that it held are lost") - lost; told != strings.Count(c.what, "quarantine")+strings.Count(c.what, "everything") {
+			t.Errorf("after %s the log says %d times that a quarantine is lost", c.what, told)
+		}
 	}
 }
 

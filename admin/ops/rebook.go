@@ -50,11 +50,9 @@ func (s *Service) rebook(ctx context.Context, r rebookRequest) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := uint64(1)
-	if !r.Since.IsZero() {
-		if from, err = stream.SequenceAt(ctx, s.js, r.Since); err != nil {
-			return nil, err
-		}
+	from, err := stream.SequenceAt(ctx, s.js, r.Since)
+	if err != nil {
+		return nil, err
 	}
 	if err := s.cfg.Ledger.Unbook(ctx, p.Stream, from); err != nil {
 		return nil, err

@@ -40,7 +40,10 @@ const (
 // replicas is for new streams: 1 on a single server, 3 on a cluster. It returns the usage
 // stream's identity.
 func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (uuid.UUID, error) {
-	usage := jetstream.StreamConfig{
+	if _, err := EnsureQuarantine(ctx, js, replicas, owner, adopt); err != nil {
+		return uuid.Nil, err
+	}
+	have, _, err := ensure(ctx, js, jetstream.StreamConfig{
 		Name:               events.UsageStream,
 		Description:        "AI usage events on their way into the ledger",
 		Subjects:           []string{events.SubjectUsage, events.SubjectUsage + ".*"},
@@ -55,8 +58,15 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		DenyDelete:         true,
 		AllowAtomicPublish: true,
 		AllowDirect:        true,
-	}
-	quarantine := jetstream.StreamConfig{
+	}, owner, adopt)
+	id, _ := uuid.Parse(have.Metadata[metaStream])
+	return id, err
+}
+
+// EnsureQuarantine is [Ensure] for the quarantine alone. It reports whether it was made,
+// and so is empty.
+func EnsureQuarantine(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (made bool, err error) {
+	_, made, err = ensure(ctx, js, jetstream.StreamConfig{
 		Name:        events.QuarantineStream,
 		Description: "AI usage events that could not be booked, whole, with the reason",
 		Subjects:    []string{events.SubjectQuarantine + ".>"},
@@ -67,42 +77,35 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		Duplicates:  quarantineWindow,
 		DenyPurge:   true,
 		AllowDirect: true,
-	}
-	var id uuid.UUID
-	for _, want := range []jetstream.StreamConfig{quarantine, usage} {
-		have, err := ensure(ctx, js, want, owner)
-		if err != nil {
-			return id, err
-		}
-		if have, err = claim(ctx, js, have, owner, adopt); err != nil {
-			return id, err
-		}
-		id, _ = uuid.Parse(have.Metadata[metaStream]) // of the usage stream, the last one
-	}
-	return id, nil
+	}, owner, adopt)
+	return made, err
 }
 
-// ensure creates a stream as its owner's own, or checks the one that is there.
-func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, owner uuid.UUID) (jetstream.StreamConfig, error) {
+// ensure creates a stream as its owner's own, or checks and claims the one that is there.
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, owner uuid.UUID, adopt bool) (have jetstream.StreamConfig, made bool, err error) {
 	stream, err := js.Stream(ctx, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		made := want
+		anew := want
 		if owner != uuid.Nil {
-			made.Metadata = marked(nil, owner, uuid.New().String())
+			anew.Metadata = marked(nil, owner, uuid.New().String())
 		}
-		stream, err = js.CreateStream(ctx, made)
+		stream, err = js.CreateStream(ctx, anew)
+		made = err == nil
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
 			stream, err = js.Stream(ctx, want.Name)
 		}
 	}
 	if err != nil {
-		return want, fmt.Errorf("stream %s: %w", want.Name, err)
+		return want, false, fmt.Errorf("stream %s: %w", want.Name, err)
 	}
-	have := stream.CachedInfo().Config
+	have = stream.CachedInfo().Config
 	if problems := lossy(have, want.Subjects); len(problems) > 0 {
-		return have, &LossyError{Stream: want.Name, Problems: problems}
+		return have, made, &LossyError{Stream: want.Name, Problems: problems}
 	}
-	return shortenWindow(ctx, js, have, want.Duplicates)
+	if have, err = shortenWindow(ctx, js, have, want.Duplicates); err == nil {
+		have, err = claim(ctx, js, have, owner, adopt)
+	}
+	return have, made, err
 }
 
 // shortenWindow makes a stream of an earlier version, or of somebody else, forget message
