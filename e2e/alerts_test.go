@@ -165,7 +165,7 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 	hard := int64(1000)
 	for _, p := range points {
 		b := events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: &hard}
-		must(s.ledger.StoreBudget(t.Context(), p.name, b, nil, func(events.Budget) error { return nil })) // there is no gate
+		must(s.ledger.StoreBudget(t.Context(), p.name, b, nil, tellNobody))
 		if err := s.publisher.Publish(t.Context(), []events.Usage{usage(p.name, hard)}); err != nil {
 			t.Fatal(err)
 		}

@@ -11,11 +11,14 @@ import (
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
+// tellNobody is for budgets that are stored while no gate is there, or that none hears of.
+func tellNobody(events.Budget) error { return nil }
+
 // storeUnheard stores a budget that no gate is told of, as if the notice were lost.
 func (s *system) storeUnheard(port string, soft, hard int64) {
 	s.t.Helper()
 	b := events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodWeek, UpdatedBy: "ada"}
-	must(s.ledger.StoreBudget(s.t.Context(), port, b, nil, func(events.Budget) error { return nil }))
+	must(s.ledger.StoreBudget(s.t.Context(), port, b, nil, tellNobody))
 }
 
 // A budget that the gate does not know yet is changed like any other: what the command
