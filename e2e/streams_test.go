@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -100,6 +101,7 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 // else runs on. Sequences that are used a second time take no event's place.
 func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	t.Parallel()
+	var log lockedBuffer
 	addr, dir := testenv.FreeAddr(t), filepath.Join(t.TempDir(), "nats")
 	var server *dev.NATS
 	up := func() { server = must(dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})) }
@@ -115,8 +117,13 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	s.js = must(jetstream.New(s.nc))
 	publisher := must(events.NewPublisher(s.nc, events.PublisherConfig{AckTimeout: time.Second}))
 	t.Cleanup(func() { _ = publisher.Close(context.Background()) })
-	s.consumer = must(consumer.New(consumer.Config{Conn: connect(), Ledger: s.ledger, AckWait: time.Second}))
+	s.consumer = must(consumer.New(consumer.Config{Conn: connect(), Ledger: s.ledger, AckWait: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 	s.background(s.consumer.Run)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(log.String())
+		}
+	})
 	booked := 0
 	spend := func(when string, events int) {
 		t.Helper()
@@ -152,25 +159,33 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 
 	exchange(backup)
 	spend("after the stream came back older", 25) // in sequences that were used before
+	if said := log.String(); !strings.Contains(said, "older copy") || !strings.Contains(said, "are lost") {
+		t.Errorf("the log does not say what an older copy costs:\n%s", said)
+	}
 	if p := must(stream.Compare(t.Context(), s.js, s.ledger)); p.Missing() > 0 || p.Through != 45 {
 		t.Errorf("position %+v, want 45 booked of a stream that had 20 again", p)
 	}
 
-	without := filepath.Join(t.TempDir(), "without")
-	if err := os.CopyFS(without, os.DirFS(backup)); err != nil {
-		t.Fatal(err)
-	}
-	obs, _ := filepath.Glob(filepath.Join(without, "jetstream", "*", "streams", events.UsageStream, "obs", "*"))
-	if len(obs) == 0 {
-		t.Fatal("the backup has no durable to leave out")
-	}
-	for _, o := range obs {
-		if err := os.RemoveAll(o); err != nil {
+	// backupWith is a copy of the backup with the durable of another disk.
+	backupWith := func(durable string) string {
+		disk, obs := t.TempDir(), filepath.Join("jetstream", "$G", "streams", events.UsageStream, "obs")
+		if err := errors.Join(os.CopyFS(disk, os.DirFS(backup)), os.RemoveAll(filepath.Join(disk, obs)), os.CopyFS(filepath.Join(disk, obs), os.DirFS(filepath.Join(durable, obs)))); err != nil {
 			t.Fatal(err)
 		}
+		return disk
 	}
-	exchange(without)
+	none := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(none, "jetstream", "$G", "streams", events.UsageStream, "obs"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	exchange(backupWith(none))
 	spend("after the stream came back older, without its durable", 15)
+
+	server.Shutdown()
+	ahead := backupWith(dir)
+	up()
+	exchange(ahead)
+	spend("after the stream came back older, under a durable that is ahead", 5)
 
 	exchange("")
 	spend("after the disk was emptied", 10)
