@@ -96,5 +96,4 @@ var (
 	keyImages              = intern("images")
 	keyDetail              = intern("detail")
 	keySource              = intern("source")
-	keyError               = intern("error")
 )
