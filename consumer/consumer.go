@@ -285,11 +285,8 @@ func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	from, differs := last+1, len(marks) > 0 && same != marks[0]
-	if differs {
-		from = same.Sequence + 1
-	}
-	if differs || through >= from {
+	from := same.Sequence + 1 // what follows may be something else
+	if through > last || len(marks) > 0 && same != marks[0] {
 		c.log.Error("the usage stream is not what it was: an older copy of it was put back. What it holds is booked again from where it differs; events are recognised by their ids. Events that came after that copy and were not booked are lost, unless their publishers still have them",
 			"from", from, "booked", through)
 		if err := c.cfg.Ledger.Unbook(ctx, id, from); err != nil {

@@ -1,7 +1,6 @@
 package consumer
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -99,13 +98,15 @@ func (c *Consumer) compare(ctx context.Context) (p stream.Position, err error) {
 		return p, errChanged
 	}
 	newest, err := c.cfg.Ledger.Marks(ctx, p.Stream, 1)
-	if err != nil || len(newest) == 0 {
+	if err != nil {
 		return p, err
 	}
-	if same, _, err := stream.Same(ctx, c.js, newest); err != nil || same != newest[0] {
-		return p, cmp.Or(err, errChanged)
+	// Nothing more is booked than the stream holds, unless an older copy of it was put back.
+	same, last, err := stream.Same(ctx, c.js, newest)
+	if err == nil && (p.Through > last || len(newest) > 0 && same != newest[0]) {
+		err = errChanged
 	}
-	return p, nil
+	return p, err
 }
 
 // rebook books again what p says is missing, unless another consumer does. What is in

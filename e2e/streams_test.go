@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // Streams, durable or both go away under a running system: it says so, makes them again,
@@ -195,4 +197,34 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	if used := s.booked("p1"); used != int64(booked)*10 {
 		t.Errorf("%d tokens are booked, want %s", used, fmt.Sprint(booked*10))
 	}
+}
+
+// The ledger has booked more of the stream than it holds, so that an older copy of it was
+// put back. That is acted upon before messages that came since are taken for those booked.
+func TestAnOlderCopyThatGrewAgain(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	for range 20 {
+		s.publisher.Record(usage("p1", 10))
+	}
+	s.eventually("20 are booked", func() bool { return s.rows() == 20 && s.waiting() == 0 })
+	tracked := must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	marked := func(sequence uint64) func() bool {
+		return func() bool {
+			marks := must(s.ledger.Marks(t.Context(), tracked, 1))
+			return len(marks) == 1 && marks[0].Sequence == sequence
+		}
+	}
+	s.eventually("the 20th is marked", marked(20))
+	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	ahead := ledger.Share{Stream: tracked, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: 21, Last: 45}}}
+	must(s.ledger.BookShare(t.Context(), ahead, nil))
+	for range 15 {
+		s.publisher.Record(usage("p1", 10))
+	}
+	s.eventually("the 35th is marked", marked(35))
+	if err := s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("35 are booked", func() bool { return s.rows() == 35 })
 }
