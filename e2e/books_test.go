@@ -19,6 +19,7 @@ import (
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -75,13 +76,13 @@ func newBooks(t *testing.T, seed int) *books {
 	b.js = must(jetstream.New(b.nc))
 	b.client = must(events.NewClient(b.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 500 * time.Millisecond}))
 	b.ops = ops.NewClient(b.nc, 30*time.Second)
-	b.background(must(ops.New(ops.Config{Conn: b.connect(), Ledger: b.ledger})).Run)
+	b.background(must(ops.New(ops.Config{Conn: b.connect(), Ledger: b.ledger, Tokens: identity.NewTokens(b.tokens, nil)})).Run)
 	b.heard = b.watchAlerts()
 	for p := range booksPorts {
 		hard := booksCap(p)
 		soft := hard / 2
 		budget := events.Budget{Enabled: true, Period: events.PeriodMonth, SoftCapTokens: &soft, HardCapTokens: &hard}
-		must(b.ledger.StoreBudget(t.Context(), chaosPort(p), budget, nil, func(events.Budget) error { return nil })) // there is no gate yet
+		must(b.ledger.StoreBudget(t.Context(), chaosPort(p), budget, nil, tellNobody)) // there is no gate yet
 	}
 	return b
 }
