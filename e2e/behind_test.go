@@ -225,6 +225,12 @@ func TestALedgerPutBackBeforeTheStart(t *testing.T) {
 	s.spend("p1", 100, time.Now())
 	copied := s.snapshot()
 	p.awaitReady()
+	for range 4 { // its pools have a few connections that were ended
+		s.eventually("operators are answered again", func() bool {
+			_, err := s.ops.Verify(s.t.Context())
+			return err == nil
+		})
+	}
 	s.spend("p1", 1_500, time.Now())
 	s.eventually("all is acknowledged", func() bool { return s.waiting() == 0 })
 	p.signal(9)
