@@ -342,6 +342,9 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
 			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed
+			if !r.Allowed {
+				op.spent = r.UsedTokens + r.HeldTokens
+			}
 			c.record(begin, op)
 			if r.Allowed {
 				c.recordExpiry(op, r.ExpiresAt)

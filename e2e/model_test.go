@@ -32,6 +32,7 @@ type operation struct {
 	id        string // of the reservation
 	tokens    int64  // asked, or used
 	ok        bool   // of a reserve: allowed
+	spent     int64  // of a refused one: used + held, as it was answered
 	call, ret int64  // Unix nanoseconds
 }
 
@@ -156,10 +157,10 @@ func (c *chaos) mustBeLegal() {
 func (c *chaos) describe(budget string) string {
 	history := slices.DeleteFunc(slices.Clone(c.history), func(op operation) bool { return op.budget() != budget })
 	slices.SortFunc(history, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
-	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed  reservation, its slice\n", chaosCap(history[0].port))
+	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed   spent  reservation, its slice\n", chaosCap(history[0].port))
 	for _, op := range history {
 		slice, _ := sliceOf(op.id)
-		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.id, slice)
+		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %6d  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.spent, op.id, slice)
 	}
 	return string(text)
 }
