@@ -125,7 +125,7 @@ func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
 	if err != nil {
 		return err
 	}
-	known, err := quarantine.Open(c.js).Origins(ctx)
+	known, err := quarantine.Open(c.js).Copies(ctx)
 	if err != nil {
 		return err
 	}
@@ -195,25 +195,15 @@ func (c *Consumer) readAgain(ctx context.Context, from uint64) (jetstream.Consum
 // bookAgain books a part and quarantines what is refused, unless its copy is there. It
 // reports whether all that is done. Only then is the part's share noted: the messages were
 // acknowledged long ago, so nothing else would bring back what is in hand.
-func (c *Consumer) bookAgain(ctx context.Context, p part, known map[quarantine.Origin]struct{}) bool {
-	outcomes := c.book(ctx, rebookWriter, part{events: p.events})
+func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copies) bool {
+	outcomes, _ := c.book(ctx, rebookWriter, part{events: p.events})
 	if outcomes == nil {
 		return false
 	}
 	for i := range outcomes {
-		if outcomes[i].Fate != ledger.Rejected {
-			continue
-		}
-		if origin, err := quarantine.OriginOf(p.events[i].msg, p.events[i].place); err == nil {
-			if _, ok := known[origin]; ok {
-				outcomes[i] = ledger.Outcome{Fate: ledger.Duplicate}
-			}
+		if outcomes[i].Fate == ledger.Rejected && known.Has(p.events[i].msg, p.events[i].place) {
+			outcomes[i] = ledger.Outcome{Fate: ledger.Duplicate}
 		}
 	}
-	c.settleAll(ctx, p.events, outcomes)
-	if ctx.Err() != nil {
-		return false
-	}
-	_, ok := c.bookUntilDone(ctx, p.share, nil)
-	return ok
+	return c.settleAll(ctx, p, outcomes, false)
 }

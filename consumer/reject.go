@@ -16,8 +16,8 @@ const (
 	quarantineAck      = 5 * time.Second
 )
 
-// publishRejected sends quarantine copies, discards the messages whose copy is
-// acknowledged and returns the rest.
+// publishRejected sends quarantine copies and returns the events whose copy is not
+// acknowledged.
 func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcomes []ledger.Outcome, rejected []int) (left []int) {
 	for len(rejected) > 0 && ctx.Err() == nil {
 		some := rejected[:min(quarantineTogether, len(rejected))]
@@ -30,22 +30,18 @@ func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcome
 		}
 		first := some[0]
 		c.log.Warn("events quarantined", "events", len(some), "first_subject", part[first].msg.Subject(), "first_error", outcomes[first].Reason)
-		left = append(left, c.discardAcknowledged(ctx, part, outcomes, some, acks)...)
+		left = append(left, c.notCopied(ctx, some, acks)...)
 	}
 	return append(left, rejected...)
 }
 
-func (c *Consumer) discardAcknowledged(ctx context.Context, part []delivery, outcomes []ledger.Outcome, some []int, acks []jetstream.PubAckFuture) (left []int) {
+func (c *Consumer) notCopied(ctx context.Context, some []int, acks []jetstream.PubAckFuture) (left []int) {
 	ctx, cancel := context.WithTimeout(ctx, quarantineAck)
 	defer cancel()
 	for n, i := range some {
 		if !c.copied(ctx, acks[n]) {
 			left = append(left, i)
-			continue
 		}
-		reason := outcomes[i].Reason.Reason
-		c.metrics.quarantined.WithLabelValues(string(reason)).Inc()
-		c.settle(&part[i], discard, reason)
 	}
 	return left
 }

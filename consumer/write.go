@@ -12,32 +12,37 @@ import (
 // deadline, ends, it hands back the rest.
 func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 	for p := range queue {
-		outcomes := c.book(ctx, writer, p)
-		c.settleAll(ctx, p.events, outcomes)
+		outcomes, noted := c.book(ctx, writer, p)
+		c.settleAll(ctx, p, outcomes, noted)
 		c.inFlight.settled(p.flight)
 	}
 }
 
-// book returns one outcome per delivery, committed; nil when ctx ended first.
-func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcome {
+// book returns one outcome per delivery, committed; nil when ctx ended first. The part's
+// share is noted with them unless something is refused: then it has yet to be noted, once
+// that is in the quarantine.
+func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []ledger.Outcome, noted bool) {
 	c.notices.begin(writer)
-	part := p.events
+	part, share := p.events, p.share
 	entries := make([]ledger.Entry, 0, len(part))
 	for i := range part {
 		if part[i].refused == nil {
 			entries = append(entries, part[i].entry)
 		}
 	}
-	booking, ok := c.bookUntilDone(ctx, p.share, entries)
+	if len(entries) < len(part) {
+		share = ledger.Share{}
+	}
+	booking, ok := c.bookUntilDone(ctx, share, entries)
 	if !ok {
-		return nil
+		return nil, false
 	}
 	killpoint.Here("after-commit")
 	c.notices.send(booking.Days)
 	killpoint.Here("notice-sent")
 	c.notices.end(writer)
 
-	outcomes := make([]ledger.Outcome, len(part))
+	outcomes = make([]ledger.Outcome, len(part))
 	next := 0
 	for i := range part {
 		if part[i].refused != nil {
@@ -47,7 +52,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) []ledger.Outcom
 		outcomes[i] = booking.Outcomes[next]
 		next++
 	}
-	return outcomes
+	return outcomes, booking.Noted && len(entries) == len(part)
 }
 
 // bookUntilDone tries as long as it takes: whatever Postgres suffers from, the
@@ -68,16 +73,23 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 	}
 }
 
-// settleAll gives every event of a part its fate. outcomes is nil when nothing
-// is known to be committed.
-func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
-	if outcomes == nil {
+// settleAll gives every event of a part its fate: first what is refused is copied, then
+// the part's share is noted unless it is, then the messages are settled. Whoever dies in
+// between leaves messages that come again, or that are seen not to be booked. It reports
+// whether all is done; if not, ctx has ended, and the part is handed back. outcomes is nil
+// when nothing is known to be committed.
+func (c *Consumer) settleAll(ctx context.Context, p part, outcomes []ledger.Outcome, noted bool) bool {
+	part := p.events
+	done := outcomes != nil && c.quarantineAll(ctx, part, outcomes)
+	if done && !noted {
+		_, done = c.bookUntilDone(ctx, p.share, nil)
+	}
+	if !done {
 		for i := range part {
 			c.settle(&part[i], handBack, "")
 		}
-		return
+		return false
 	}
-	c.quarantineAll(ctx, part, outcomes)
 	booked, duplicates := 0, 0
 	for i := range part {
 		if i == len(part)/2 {
@@ -90,15 +102,20 @@ func (c *Consumer) settleAll(ctx context.Context, part []delivery, outcomes []le
 		case ledger.Duplicate:
 			duplicates++
 			c.settle(&part[i], accept, "")
+		case ledger.Rejected:
+			reason := outcomes[i].Reason.Reason
+			c.metrics.quarantined.WithLabelValues(string(reason)).Inc()
+			c.settle(&part[i], discard, reason)
 		}
 	}
 	c.metrics.booked.Add(float64(booked))
 	c.metrics.duplicates.Add(float64(duplicates))
+	return true
 }
 
-// quarantineAll copies the rejected events to the quarantine stream and lets go
-// of those whose copy is acknowledged.
-func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) {
+// quarantineAll copies the rejected events to the quarantine stream. It reports false if
+// ctx ended before all copies were acknowledged.
+func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) bool {
 	var rejected []int
 	for i := range outcomes {
 		if outcomes[i].Fate == ledger.Rejected {
@@ -108,17 +125,15 @@ func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes 
 	for wait := newBackoff(); len(rejected) > 0; wait.sleep(ctx) {
 		rejected = c.publishRejected(ctx, part, outcomes, rejected)
 		if len(rejected) == 0 {
-			return
+			break
 		}
 		if ctx.Err() != nil {
-			for _, i := range rejected {
-				c.settle(&part[i], handBack, "")
-			}
-			return
+			return false
 		}
 		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
 		if err := c.restoreQuarantine(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("the quarantine stream is not ready", "error", err)
 		}
 	}
+	return true
 }

@@ -10,7 +10,9 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
+	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func (s *system) quarantined() []quarantine.Event {
@@ -168,5 +170,41 @@ func TestAcknowledgementOnAnotherPortsSubjectIsQuarantined(t *testing.T) {
 	})
 	if n := s.booked("victim"); n != 0 {
 		t.Errorf("the victim paid %d tokens", n)
+	}
+}
+
+// A consumer is killed after its commit and before it copied what it refused, and then the
+// durable goes away, which would have brought the message again: it does not count as booked.
+// So it is with an event that only the ledger refuses.
+func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
+	t.Parallel()
+	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	const id = `"id":"a","occurred_at":"2026-11-01T00:00:00Z","feature":"ocr","provider":"p","model":"m","input_tokens":`
+	for name, message := range map[string]string{
+		"refused before it is booked": `[{"port_id":"p1",` + plain + `},{"port_id":"p1","feature":"bad"}]`,
+		"refused by the ledger":       `[{"port_id":"p1",` + id + `1},{"port_id":"p1",` + id + `2}]`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := start(t, options{noRoles: true})
+			killed := spawn(t, binary, []string{"TIDEGATE_KILLPOINT=after-commit:2"}, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer")
+			killed.awaitReady()
+			s.publishRaw("ai.usage.p1", "{"+plain+"}")
+			s.eventually("it is booked", func() bool { return s.rows() == 1 })
+			s.publishRaw("ai.usage", message)
+			if !killed.wait(time.Minute) {
+				t.Fatalf("not killed:\n%s", killed.out)
+			}
+			// As another consumer does: a new durable begins after what is booked by then.
+			at := must(stream.Compare(t.Context(), s.js, s.ledger))
+			if err := s.ledger.FoldBooked(t.Context(), at.Stream, at.Last); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName); err != nil {
+				t.Fatal(err)
+			}
+			s.run()
+			s.eventually("the refused event is quarantined", func() bool { return len(s.quarantined()) == 1 })
+			s.eventually("the other is booked, and nothing is behind", func() bool { return s.rows() == 2 && s.consumer.Health() == nil && s.verified() })
+		})
 	}
 }

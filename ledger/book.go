@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -41,6 +42,12 @@ type Booking struct {
 	// entries touch, duplicates too: a consumer that died after its commit and
 	// before telling the gates repairs that by booking again.
 	Days []PortDay
+	// Noted says that the share of [Ledger.BookShare] was noted as booked.
+	Noted bool
+}
+
+func (b *Booking) rejects() bool {
+	return slices.ContainsFunc(b.Outcomes, func(o Outcome) bool { return o.Fate == Rejected })
 }
 
 // Book writes entries to the ledger and both rollups in one transaction. When it
@@ -56,10 +63,12 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 
 // BookShare is [Ledger.Book] for entries that came from a usage stream: it notes their
 // sequences as booked, also when there are no entries, in the transaction that books the
-// last of them.
+// last of them. It does not when an entry is rejected: its caller notes the share, without
+// entries, once it has put that entry where it is safe.
 func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	if len(entries) == 0 {
-		return Booking{}, l.bookNothing(ctx, share)
+		err := l.bookNothing(ctx, share)
+		return Booking{Noted: err == nil}, err
 	}
 	for attempt := 1; ; attempt++ {
 		booking, err := l.bookOnce(ctx, share, entries)
@@ -73,11 +82,7 @@ func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (B
 			l.forget()
 		case code == codeSerialization, code == codeDeadlock:
 		case isDataError(code):
-			booking, err := l.bisect(ctx, entries, err)
-			if err == nil {
-				err = l.bookNothing(ctx, share)
-			}
-			return booking, err
+			return l.bisect(ctx, entries, err)
 		default:
 			return Booking{}, err
 		}
@@ -141,6 +146,9 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) 
 	if err := l.compareKnown(ctx, tx, b, b.repeats); err != nil {
 		return err
 	}
+	if err := b.keepNote(ctx, tx, share); err != nil {
+		return err
+	}
 	days, err := addToTotals(ctx, tx, b, b.pending)
 	if err != nil {
 		return err
@@ -163,10 +171,23 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if err := l.compareKnown(ctx, tx, b, append(known, b.repeats...)); err != nil {
 		return err
 	}
+	if err := b.keepNote(ctx, tx, share); err != nil {
+		return err
+	}
 	if _, err := addToTotals(ctx, tx, b, inserted); err != nil {
 		return err
 	}
 	b.booking.Days, err = readDays(ctx, tx, b)
+	return err
+}
+
+// keepNote takes back the note of a share of which an entry is rejected.
+func (b *batch) keepNote(ctx context.Context, tx pgx.Tx, share Share) error {
+	b.booking.Noted = !b.booking.rejects()
+	if b.booking.Noted || share.Of == 0 {
+		return nil
+	}
+	_, err := tx.Exec(ctx, "delete from ai_booked_shares where stream_id = $1 and batch_id = $2 and share = $3", share.Stream, share.Batch, share.Number)
 	return err
 }
 

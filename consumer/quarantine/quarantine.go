@@ -70,17 +70,17 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 	return out, nil
 }
 
-// OriginOf is where the event at that place of msg comes from, as its copy says it.
-func OriginOf(msg jetstream.Msg, place int) (Origin, error) {
+// arrivedAs is where the event at that place of msg comes from and when, as its copy says it.
+func arrivedAs(msg jetstream.Msg, place int) (arrived, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
-		return Origin{}, err
+		return arrived{}, err
 	}
-	o := Origin{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Place: place}
+	event := arrived{Origin{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Place: place}, meta.Timestamp.UnixNano()}
 	if first, ok := replayedArrival(msg.Headers()); ok {
-		o.Sequence, o.Place = first.Sequence, events.PlaceIn(first.Place, place)
+		event = arrived{Origin{meta.Stream, first.Sequence, events.PlaceIn(first.Place, place)}, first.Time.UnixNano()}
 	}
-	return o, nil
+	return event, nil
 }
 
 // origin are the headers that tell an event from every other: no two messages share a

@@ -75,17 +75,36 @@ func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error
 	return list, nil
 }
 
-// Origins returns where all quarantined events came from.
-func (s Store) Origins(ctx context.Context) (map[Origin]struct{}, error) {
+// Copies are the events that have one, by where they came from and when: a stream that
+// was removed and made again uses its sequences once more.
+type Copies map[arrived]struct{}
+
+type arrived struct {
+	origin Origin
+	at     int64 // Unix nanoseconds
+}
+
+// Has reports whether the event at that place of msg has a copy.
+func (c Copies) Has(msg jetstream.Msg, place int) bool {
+	event, err := arrivedAs(msg, place)
+	if err != nil {
+		return false
+	}
+	_, ok := c[event]
+	return ok
+}
+
+// Copies returns those of all quarantined events.
+func (s Store) Copies(ctx context.Context) (Copies, error) {
 	const page = 1000
-	all := map[Origin]struct{}{}
+	all := Copies{}
 	for from := uint64(1); ; {
 		list, err := s.List(ctx, from, page)
 		if err != nil {
 			return nil, err
 		}
 		for _, e := range list {
-			all[e.Origin] = struct{}{}
+			all[arrived{e.Origin, e.Arrived.UnixNano()}] = struct{}{}
 			from = e.Sequence + 1
 		}
 		if len(list) < page {
