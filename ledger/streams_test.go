@@ -123,6 +123,22 @@ func TestAShareIsNotedWithItsBooking(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantFates(t, b, "booked", "unbookable", "booked")
+	if s.wantBooked(t, stream, 0); b.Noted {
+		t.Error("noted with an entry that is nowhere yet")
+	}
+	if b, err = s.BookShare(t.Context(), share, nil); err != nil || !b.Noted {
+		t.Errorf("noted: %t, %v", b.Noted, err)
+	}
+	s.wantBooked(t, stream, 4)
+	// So it is with one that the ledger refuses without Postgres' help.
+	share.Batch, share.Sequences = uuid.New(), []ledger.Sequences{{First: 5, Last: 6}}
+	once := call("p1", noon)
+	again := once
+	again.Usage.Feature = "other"
+	if b, err = s.BookShare(t.Context(), share, []ledger.Entry{once, again}); err != nil || b.Noted {
+		t.Errorf("noted: %t, %v", b.Noted, err)
+	}
+	wantFates(t, b, "booked", "id_conflict")
 	s.wantBooked(t, stream, 4)
 }
 
