@@ -89,7 +89,10 @@ func (g *Gate) noteOvershoot(id string, p *port, used int64) {
 
 const (
 	alertsAtOnce = 100             // that one claim is for
-	alertTimeout = 3 * time.Second // from the claim on; well below ledger.AlertLease
+	alertTimeout = 3 * time.Second // for the claim, and for each alert to go out and to be noted
+	// beginWithin is how long after the claim an alert may begin to go out: what takes longer
+	// is left to whoever takes it over once the claim has run out.
+	beginWithin = ledger.AlertLease - 2*alertTimeout
 	// takeOverEvery is how often the gate looks for alerts whose claim has run out: the
 	// gate that had it died, or never heard that it got it.
 	takeOverEvery = 2 * time.Second
@@ -130,9 +133,10 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 func (g *Gate) publishMine(ctx context.Context, alerts []ledger.Alert) error {
 	claim, cancel := context.WithTimeout(ctx, alertTimeout)
 	defer cancel()
+	asked := g.cfg.Now()
 	mine, err := g.cfg.Ledger.ClaimAlerts(claim, alerts)
 	for _, a := range mine {
-		if !g.publishAlert(ctx, a) {
+		if g.cfg.Now().Sub(asked) > beginWithin || !g.publishAlert(ctx, a) {
 			break // the others would fare no better
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -157,5 +158,44 @@ func TestWhatAGateFindsAtItsStartIsNoOvershoot(t *testing.T) {
 	g.memory.applyTotals(events.TotalsNotice{Deleted: []string{"p"}}, day, time.Time{})
 	if len(g.memory.over) > 0 {
 		t.Errorf("a port that is gone is remembered: %v", g.memory.over)
+	}
+}
+
+// A gate that claimed several alerts and is slow with the first leaves the others alone:
+// their claim may run out, and somebody else may be at them.
+func TestASlowGateLeavesAlertsToOthers(t *testing.T) {
+	t.Parallel()
+	conn := testenv.Connect(t, testenv.NATS(t))
+	l, err := ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	// It hears its own alerts, each before it has gone out by its own account. Each takes 10 s.
+	heard, err := conn.SubscribeSync(events.SubjectAlert + ".*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := New(Config{Conn: conn, Ledger: l, Now: func() time.Time {
+		n, _, _ := heard.Pending()
+		return time.Now().Add(time.Duration(n) * 10 * time.Second)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var alerts []ledger.Alert
+	for i := range 5 {
+		port := fmt.Sprintf("p%d", i)
+		if _, err := l.StoreBudget(t.Context(), port, budget.None(), nil, func(budget.Budget) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		start, _ := budget.Month.Bounds(time.Now())
+		alerts = append(alerts, ledger.Alert{PortID: port, Period: budget.Month, PeriodStart: start, Cap: "hard", CapTokens: 10, UsedTokens: 10, NoticedAt: time.Now()})
+	}
+	if err := g.publishMine(t.Context(), alerts); err != nil {
+		t.Fatal(err)
+	}
+	if n, _, _ := heard.Pending(); n != 1 {
+		t.Errorf("%d alerts went out, want the first alone", n)
 	}
 }
