@@ -7,6 +7,7 @@ import (
 	"image/color"
 	"image/jpeg"
 	"image/png"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -125,5 +126,18 @@ func TestEstimateOfPictures(t *testing.T) {
 				t.Errorf("the picture costs %d tokens, want %d", got, tt.want)
 			}
 		})
+	}
+}
+
+func TestAddressesBeginAnew(t *testing.T) {
+	var a addresses
+	for i := range maxAddresses + 1 {
+		address := strconv.Itoa(i)
+		if !a.first(address) || a.first(address) {
+			t.Fatalf("address %d is not new once", i)
+		}
+	}
+	if len(a.of) > maxAddresses {
+		t.Errorf("%d addresses are remembered", len(a.of))
 	}
 }

@@ -120,8 +120,8 @@ func (c *call) speaksStreamOptions(req *http.Request) bool {
 	return !strings.HasPrefix(req.Header.Get("Authorization"), "AWS4-")
 }
 
-// addresses remembers something about hosts with their paths, of the first
-// maxAddresses of them.
+// addresses remembers something about hosts with their paths. At maxAddresses it forgets
+// them all and begins anew.
 type addresses struct {
 	mu sync.Mutex
 	of map[string]bool
@@ -146,7 +146,7 @@ func (a *addresses) set(address string, is bool) {
 func (a *addresses) first(address string) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.of[address] || len(a.of) == maxAddresses {
+	if a.of[address] {
 		return false
 	}
 	a.put(address, true)
@@ -154,10 +154,8 @@ func (a *addresses) first(address string) bool {
 }
 
 func (a *addresses) put(address string, is bool) {
-	if a.of == nil {
+	if _, known := a.of[address]; a.of == nil || !known && len(a.of) == maxAddresses {
 		a.of = make(map[string]bool)
 	}
-	if _, known := a.of[address]; known || len(a.of) < maxAddresses {
-		a.of[address] = is
-	}
+	a.of[address] = is
 }

@@ -82,7 +82,7 @@ func (c *call) plausible() bool {
 func (c *call) unread(read reading) bool {
 	switch {
 	case c.API == Batch:
-		return !read.reported || !read.complete || !c.t.firstFetch(c.port+" "+c.address) // it can be fetched again
+		return !read.reported || !read.complete || !c.t.fetched.first(c.port+" "+c.address) // it can be fetched again
 	case read.reported:
 		return false
 	case c.API == Unknown && (read.text == 0 || !c.shape.ofAI()):
@@ -91,13 +91,6 @@ func (c *call) unread(read reading) bool {
 	default:
 		return !c.plausible() && read.model == ""
 	}
-}
-
-// firstFetch reports whether a file of results was not recorded before.
-func (t *Transport) firstFetch(file string) bool {
-	_, known := t.fetched.get(file)
-	t.fetched.set(file, true)
-	return !known
 }
 
 // pass counts a call that nobody metered.
