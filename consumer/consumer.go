@@ -224,11 +224,7 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	made, err := stream.EnsureQuarantine(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
-	if err != nil {
-		return err
-	}
-	id, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
+	id, made, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
 	if err != nil {
 		return err
 	}
@@ -298,30 +294,16 @@ func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
 
 // maintain creates and drops partitions as months pass.
 func (c *Consumer) maintain(ctx context.Context) {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			if err := c.cfg.Ledger.Maintain(ctx, c.cfg.Now()); err != nil && ctx.Err() == nil {
-				c.log.Warn("partitions could not be maintained, trying again in an hour", "error", err)
-			}
+	every(ctx, time.Hour, func() {
+		if err := c.cfg.Ledger.Maintain(ctx, c.cfg.Now()); err != nil && ctx.Err() == nil {
+			c.log.Warn("partitions could not be maintained, trying again in an hour", "error", err)
 		}
-	}
+	})
 }
 
 // sweep removes expired holds. Several consumers may do it at once.
 func (c *Consumer) sweep(ctx context.Context) {
-	tick := time.NewTicker(2 * time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, 2*time.Second, func() {
 		killpoint.Here("sweep")
 		for more := true; more && ctx.Err() == nil; {
 			found, err := c.cfg.Ledger.SweepHolds(ctx)
@@ -329,6 +311,20 @@ func (c *Consumer) sweep(ctx context.Context) {
 				c.log.Warn("expired holds cannot be removed, trying again", "error", err)
 			}
 			more = c.countUnsettled(found) >= ledger.SweepBatch
+		}
+	})
+}
+
+// every does something again and again, first after a while, until ctx ends.
+func every(ctx context.Context, while time.Duration, do func()) {
+	tick := time.NewTicker(while)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			do()
 		}
 	}
 }

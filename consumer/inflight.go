@@ -75,20 +75,13 @@ func (f *inFlight) wait() { f.open.Wait() }
 // a time, a little more at most, and after that again. On a quiet system a message is
 // settled long before.
 func (f *inFlight) keepAlive(ctx context.Context, after time.Duration) {
-	tick := time.NewTicker(after / 4)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			for _, c := range f.due(after) {
-				for _, msg := range c.messages {
-					_ = msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
-				}
+	every(ctx, after/4, func() {
+		for _, c := range f.due(after) {
+			for _, msg := range c.messages {
+				_ = msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
 			}
 		}
-	}
+	})
 }
 
 // due lists the chunks that the server last heard of that long ago.

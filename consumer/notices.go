@@ -89,16 +89,7 @@ func (n *notices) publish(notice events.TotalsNotice) {
 
 // beat sends a heartbeat every second.
 func (c *Consumer) beat(ctx context.Context) {
-	tick := time.NewTicker(events.HeartbeatEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-			c.notices.publish(events.TotalsNotice{})
-		}
-	}
+	every(ctx, events.HeartbeatEvery, func() { c.notices.publish(events.TotalsNotice{}) })
 }
 
 // followClock reads the database's clock. A query of its own is answered sooner, and so

@@ -24,14 +24,7 @@ const (
 // watch compares the ledger with the stream once a second, beside the fetching, and makes
 // the fetch loop look for itself where something is wrong.
 func (c *Consumer) watch(ctx context.Context) {
-	tick := time.NewTicker(compareEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	every(ctx, compareEvery, func() {
 		_ = c.followClock(ctx) // while Postgres is away its clock goes on as it was read last
 		p, err := c.compare(ctx)
 		foreign := (*stream.ForeignError)(nil)
@@ -45,7 +38,7 @@ func (c *Consumer) watch(ctx context.Context) {
 			}
 			cancel()
 		}
-	}
+	})
 }
 
 // catchUp does nothing unless there is doubt. Then it compares the ledger with the stream

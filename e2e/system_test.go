@@ -95,7 +95,7 @@ func start(t testing.TB, o options) *system {
 // ensureStreams makes the streams before any consumer, so they are nobody's yet.
 func ensureStreams(t testing.TB, js jetstream.JetStream) {
 	t.Helper()
-	if _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
+	if _, _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
 		t.Fatal(err)
 	}
 }

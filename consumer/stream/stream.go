@@ -38,10 +38,10 @@ const (
 // ([*LossyError]), and those of another ledger ([*ForeignError]). Streams of nobody are
 // claimed for owner, unless that is the zero UUID; with adopt those of another ledger too.
 // replicas is for new streams: 1 on a single server, 3 on a cluster. It returns the usage
-// stream's identity.
-func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (uuid.UUID, error) {
-	if _, err := EnsureQuarantine(ctx, js, replicas, owner, adopt); err != nil {
-		return uuid.Nil, err
+// stream's identity, and whether the quarantine was made and so is empty.
+func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (id uuid.UUID, quarantineMade bool, err error) {
+	if quarantineMade, err = EnsureQuarantine(ctx, js, replicas, owner, adopt); err != nil {
+		return uuid.Nil, false, err
 	}
 	have, _, err := ensure(ctx, js, jetstream.StreamConfig{
 		Name:               events.UsageStream,
@@ -59,8 +59,8 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		AllowAtomicPublish: true,
 		AllowDirect:        true,
 	}, owner, adopt)
-	id, _ := uuid.Parse(have.Metadata[metaStream])
-	return id, err
+	id, _ = uuid.Parse(have.Metadata[metaStream])
+	return id, quarantineMade, err
 }
 
 // EnsureQuarantine is [Ensure] for the quarantine alone. It reports whether it was made,

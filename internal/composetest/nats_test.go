@@ -115,7 +115,7 @@ func streams(t *testing.T, c *client) jetstream.JetStream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
+	if _, _, err := stream.Ensure(t.Context(), js, 1, uuid.Nil, false); err != nil {
 		t.Fatal(err)
 	}
 	return js
@@ -351,7 +351,7 @@ func TestTidegateSaysHowToMendAnOlderStream(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), c.patience)
-		_, err := stream.Ensure(ctx, js, 1, uuid.Nil, false)
+		_, _, err := stream.Ensure(ctx, js, 1, uuid.Nil, false)
 		cancel()
 		if said := fmt.Sprint(err); (err == nil) != (c.mend == "") || !strings.Contains(said, c.mend) {
 			t.Errorf("a window of %s: %v, want %q", c.window, err, c.mend)
