@@ -115,6 +115,7 @@ type chaos struct {
 	unbooked map[string]chan struct{} // recorded events
 	gates    []*mortal
 	kills    map[string]int // of the second consumer, by the line at which
+	enough   func()         // ends the calls
 }
 
 // midnight is when the day ends in a history in which one does: not later than now, which
@@ -124,13 +125,11 @@ var midnight = time.Now().UTC().Truncate(24 * time.Hour)
 // beforeMidnight is when such a history begins.
 const beforeMidnight = chaosFor / 2
 
-// lasts is how long callers call. A planted bug shows at once, or has its chance again.
-func (c *chaos) lasts() time.Duration {
-	if c.bug != "" {
-		return chaosFor / 2
-	}
-	return chaosFor
-}
+// A planted bug has its chance in so many operations, however long a busy machine takes.
+const (
+	plantedOperations = 1500
+	plantedFor        = 20 * time.Second // at most
+)
 
 // mortal is a gate that can be cut off at any moment.
 type mortal struct {
@@ -223,8 +222,13 @@ func (c *chaos) run() {
 		killed = startKilling(c.t, rand.New(rand.NewPCG(uint64(c.seed), 3)), []line{{"after-commit", 5}, {"after-fetch", 5}, {"during-insert", 5}, {"notice-sent", 5}, {"during-ack", 5}},
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
-	ctx, cancel := context.WithTimeout(c.t.Context(), c.lasts())
+	lasts := chaosFor
+	if c.bug != "" {
+		lasts = plantedFor
+	}
+	ctx, cancel := context.WithTimeout(c.t.Context(), lasts)
 	defer cancel()
+	c.enough = cancel
 	watch, stop := context.WithCancel(c.t.Context())
 	var group, watcher sync.WaitGroup
 	watcher.Go(func() { c.watchLedger(watch) })
@@ -436,6 +440,9 @@ func (c *chaos) record(begin time.Time, op operation) {
 	defer c.mu.Unlock()
 	op.call, op.ret = begin.UnixNano(), c.now().UnixNano()
 	c.history = append(c.history, op)
+	if c.bug != "" && len(c.history) >= plantedOperations {
+		c.enough()
+	}
 }
 
 const (
