@@ -62,13 +62,15 @@ func (b *body) Read(p []byte) (int, error) {
 			}
 			return n, nil
 		}
-		n, err := b.receive(p)
-		b.filter.write(p[:n], b.meter.extra)
+		begun := b.filter.giveBack(p)
+		n, err := b.receive(p[begun:])
+		n = b.filter.pass(p[:begun+n], b.meter.extra)
 		if err != nil {
 			b.filter.close()
 			b.err = err
-		} else if n == 0 {
-			return 0, nil
+		}
+		if n > 0 || err == nil {
+			return n, nil
 		}
 	}
 }

@@ -30,16 +30,41 @@ func (f *chunkFilter) take(p []byte) int {
 	return n
 }
 
-// write takes the next piece. seen tells that the chunk has been seen, in this piece
-// or before: until then, whole lines pass unread.
-func (f *chunkFilter) write(p []byte, seen bool) {
+// giveBack puts the beginning of a line in front of where the rest will be read to,
+// so that whole lines pass where they lie. It does so where enough room is left.
+func (f *chunkFilter) giveBack(p []byte) int {
+	if len(f.line) > len(p)/2 {
+		return 0
+	}
+	n := copy(p, f.line)
+	f.line = f.line[:0]
+	return n
+}
+
+// pass takes the next piece and returns how much of it may be read; what else may
+// be is ready. seen tells that the chunk has been seen, in this piece or before:
+// until then, whole lines pass unread.
+func (f *chunkFilter) pass(p []byte, seen bool) int {
 	if !f.begun && len(p) > 0 {
 		f.begun, f.all = true, p[0] == '{' || p[0] == '['
 	}
-	if f.all {
-		f.ready = append(f.ready, p...)
-		return
+	switch {
+	case f.all:
+		return len(p)
+	case seen || len(f.line) > 0:
+		f.write(p, seen)
+		return 0
 	}
+	n := bytes.LastIndexByte(p, '\n') + 1
+	if n > 0 {
+		f.long, f.blank = false, false
+	}
+	f.hold(p[n:])
+	return n
+}
+
+// write makes ready what may be read of the next piece.
+func (f *chunkFilter) write(p []byte, seen bool) {
 	if n := bytes.LastIndexByte(p, '\n') + 1; n > 0 && !seen {
 		f.ready = append(append(f.ready, f.line...), p[:n]...)
 		f.line, f.long, f.blank = f.line[:0], false, false

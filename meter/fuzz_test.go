@@ -230,17 +230,32 @@ func FuzzChunkFilter(f *testing.F) {
 	f.Add([]byte("data: {\"choices\":[{}]}\n\ndata: {\"choices\":[],\"usage\":{}}\n\ndata: [DONE]\n\n"), uint8(7))
 	f.Add([]byte("data: {\"choices\":[ ],\"usage\":{\"prompt_tokens\":1}}\r\n\r\nx"), uint8(0))
 	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
+		seenAt := 0 // where the first usage chunk ends
+		for line := range bytes.Lines(body) {
+			if isUsageChunk(line) {
+				seenAt += len(bytes.TrimSpace(line))
+				break
+			}
+			seenAt += len(line)
+		}
 		filtered := func(size int) string {
-			filter, out, read := new(chunkFilter), []byte(nil), make([]byte, 100)
+			filter, out, read := new(chunkFilter), []byte(nil), make([]byte, size+40)
+			take := func() {
+				for n := filter.take(read); n > 0; n = filter.take(read) {
+					out = append(out, read[:n]...)
+				}
+			}
+			passed := 0
 			for p := body; len(p) > 0; {
-				n := min(size, len(p))
-				filter.write(p[:n], true)
-				p = p[n:]
+				begun := filter.giveBack(read)
+				n := copy(read[begun:min(begun+size, len(read))], p)
+				p, passed = p[n:], passed+n
+				n = filter.pass(read[:begun+n], passed >= seenAt)
+				out = append(out, read[:n]...)
+				take()
 			}
 			filter.close()
-			for n := filter.take(read); n > 0; n = filter.take(read) {
-				out = append(out, read[:n]...)
-			}
+			take()
 			return string(out)
 		}
 		whole := filtered(len(body) + 1)

@@ -81,7 +81,7 @@ func (s *scanner) write(p []byte) (n int) {
 func (s *scanner) read(p []byte) (n int) {
 	s.from = 0
 	for i := 0; i < len(p); {
-		switch s.state {
+		switch s.state { // what most bytes are, without a further call
 		case scanString:
 			i = s.inString(p, i)
 			continue
@@ -91,6 +91,27 @@ func (s *scanner) read(p []byte) (n int) {
 		case scanLiteral:
 			i = s.inLiteral(p, i)
 			continue
+		case scanKey:
+			if p[i] == '"' {
+				s.state, s.nameLen = scanName, 0
+				i++
+				continue
+			}
+		case scanValue:
+			if c := p[i]; c == '"' || isLiteral(c) {
+				s.begin(c, i)
+				i++
+				continue
+			}
+		case scanAfter:
+			if p[i] == ',' {
+				s.state = scanKey
+				if s.stack[len(s.stack)-1].array {
+					s.state = scanValue
+				}
+				i++
+				continue
+			}
 		case scanDone, scanBroken:
 			return i
 		}
