@@ -46,19 +46,19 @@ race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 p
 lint: ## gofmt, go vet and staticcheck find nothing
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	@go vet ./...
-	@go vet -tags acceptance ./acceptance/...
+	@go vet -tags acceptance ./test/acceptance/...
 	@go vet -tags killpoint ./internal/killpoint
 	@go run $(STATICCHECK) -tags acceptance ./...
 
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./acceptance/... | go run ./scripts/testsum
+	@$(TESTENV) go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/... | go run ./scripts/testsum
 
 .PHONY: chaos
 chaos: ## kill gates, consumers and servers under load, many seeds (SEED=1 RUNS=20)
 	@scripts/deps.sh postgres psql cc
-	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) KILL_RUNS=20 go test -race -count=1 -timeout 60m -run 'TestChaos$$|TestChaosOfBooks|TestKillNine' -v $(ARGS) ./e2e/...
+	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) KILL_RUNS=20 go test -race -count=1 -timeout 60m -run 'TestChaos$$|TestChaosOfBooks|TestKillNine' -v $(ARGS) ./test/e2e/...
 
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)

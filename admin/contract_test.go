@@ -15,7 +15,7 @@ import (
 	"github.com/tidegate/tidegate/admin"
 )
 
-// contract is api/openapi.json, which every answer in these tests is held against.
+// contract is admin/openapi.json, which every answer in these tests is held against.
 var contract = sync.OnceValues(func() (map[string]any, error) {
 	body, err := os.ReadFile(documentPath)
 	if err != nil {
@@ -44,7 +44,7 @@ func (w *world) checkContract(a answer) {
 	at := "/paths/" + pointer(path) + "/" + method + "/responses/" + strconv.Itoa(a.StatusCode)
 	response, ok := operation["responses"].(map[string]any)[strconv.Itoa(a.StatusCode)].(map[string]any)
 	if !ok {
-		w.Errorf("%s %s answered %d, which api/openapi.json does not say", method, path, a.StatusCode)
+		w.Errorf("%s %s answered %d, which admin/openapi.json does not say", method, path, a.StatusCode)
 		return
 	}
 	kinds, _ := response["content"].(map[string]any)
@@ -56,7 +56,7 @@ func (w *world) checkContract(a answer) {
 	}
 	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
 	if kinds[kind] == nil {
-		w.Errorf("%s %s answered %d with %s, which api/openapi.json does not say", method, path, a.StatusCode, kind)
+		w.Errorf("%s %s answered %d with %s, which admin/openapi.json does not say", method, path, a.StatusCode, kind)
 		return
 	}
 	if !strings.HasSuffix(kind, "json") {
@@ -75,7 +75,7 @@ func (w *world) checkContract(a answer) {
 	if err != nil {
 		w.Errorf("%s %s: %v", method, path, err)
 	} else if err := schema.Validate(value); err != nil {
-		w.Errorf("%s %s answered %d with something else than api/openapi.json says: %v\n%s", method, path, a.StatusCode, err, a.text)
+		w.Errorf("%s %s answered %d with something else than admin/openapi.json says: %v\n%s", method, path, a.StatusCode, err, a.text)
 	}
 }
 

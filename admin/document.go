@@ -15,7 +15,7 @@ import (
 )
 
 // Document is the API's OpenAPI 3.1 description, made from the routes. It is
-// committed as api/openapi.json; a test fails when that differs.
+// committed as admin/openapi.json; a test fails when that differs.
 func Document() ([]byte, error) {
 	schemas := &openapi.Schemas{Enums: map[reflect.Type][]string{
 		reflect.TypeFor[events.Period]():    {string(events.PeriodDay), string(events.PeriodWeek), string(events.PeriodMonth)},

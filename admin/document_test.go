@@ -9,9 +9,9 @@ import (
 	"github.com/tidegate/tidegate/admin"
 )
 
-var update = flag.Bool("update", false, "write api/openapi.json anew")
+var update = flag.Bool("update", false, "write admin/openapi.json anew")
 
-const documentPath = "../api/openapi.json"
+const documentPath = "openapi.json"
 
 func TestAPIDocument(t *testing.T) {
 	document, err := admin.Document()
@@ -28,6 +28,6 @@ func TestAPIDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(document, committed) {
-		t.Error("api/openapi.json is not what the routes say: run `go generate ./admin`")
+		t.Error("admin/openapi.json is not what the routes say: run `go generate ./admin`")
 	}
 }

@@ -103,7 +103,7 @@ func isOutage(err error) bool {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	web.WriteProblem(w, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; api/openapi.json lists what there is").Problem)
+	web.WriteProblem(w, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; admin/openapi.json lists what there is").Problem)
 }
 
 func methodNotAllowed(allowed string) http.Handler {

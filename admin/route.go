@@ -24,7 +24,7 @@ const (
 )
 
 // route is one operation of the API: who may, what it takes, what it gives. The
-// document in api/openapi.json says the same, because it is made from this.
+// document in admin/openapi.json says the same, because it is made from this.
 type route struct {
 	method, path string // below basePath
 	permission   string // empty: nobody may

@@ -25,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // gate answers as it is told and counts what it is asked. The real one is met in
-// the tests of package e2e.
+// the tests in test/e2e.
 type gate struct {
 	mu       sync.Mutex
 	verdict  events.Verdict

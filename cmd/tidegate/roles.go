@@ -13,8 +13,8 @@ import (
 
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/stream"
-	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/demo"
 )
 
 const drainTimeout = 5 * time.Second // of the consumer; all of a stop takes less than 10 s

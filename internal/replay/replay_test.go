@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/replay"
+	"github.com/tidegate/tidegate/internal/replay"
 )
 
 var start = time.Date(2025, 11, 1, 9, 30, 0, 123e6, time.UTC)

@@ -14,7 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/replay"
+	"github.com/tidegate/tidegate/internal/replay"
 )
 
 // Whatever the trace and the settings are: every row is published once, valid,

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/replay"
+	"github.com/tidegate/tidegate/internal/replay"
 )
 
 // printer stands in for an events.Publisher.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidegate/tidegate/replay"
+	"github.com/tidegate/tidegate/internal/replay"
 )
 
 const good = "2023-11-16 18:17:03.9799600,4808,10"

@@ -20,7 +20,7 @@ func sharedFile(t *testing.T, name string) string {
 	t.Helper()
 	dir := os.Getenv("TIDEGATE_SHARED")
 	if dir == "" {
-		dir = filepath.Join("..", "..", "shared")
+		dir = filepath.Join("..", "..", "..", "shared")
 	}
 	path := filepath.Join(dir, filepath.FromSlash(name))
 	if _, err := os.Stat(path); err != nil {

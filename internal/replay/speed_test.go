@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tidegate/tidegate/replay"
+	"github.com/tidegate/tidegate/internal/replay"
 )
 
 // paced has rows at 0, 6, 6, 3 (out of order) and 60 s.

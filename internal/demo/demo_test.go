@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
-	"github.com/tidegate/tidegate/demo"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/demo"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 

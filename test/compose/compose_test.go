@@ -1,4 +1,4 @@
-package composetest
+package compose
 
 import (
 	"bufio"

@@ -13,8 +13,8 @@ import (
 
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/replay"
 	"github.com/tidegate/tidegate/internal/testenv"
-	"github.com/tidegate/tidegate/replay"
 )
 
 // usageStream is AI_USAGE as the consumer makes it.
