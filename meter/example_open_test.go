@@ -7,9 +7,11 @@ import (
 
 	"github.com/openai/openai-go/v3"
 	"github.com/openai/openai-go/v3/option"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/meter"
+	"github.com/tidegate/tidegate/meter/meterprom"
 )
 
 // What README.md and docs/meter.md show: events.TestDocs_GoIsCompiled compares.
@@ -29,7 +31,8 @@ func ExampleNewTransport() {
 
 func ExampleTransport_Stats() {
 	transport := meter.NewTransport(meter.Config{})
-	expvar.Publish("meter", expvar.Func(func() any { return transport.Stats() }))
+	prometheus.MustRegister(meterprom.NewCollector(transport, nil))
+	expvar.Publish("meter", expvar.Func(func() any { return transport.Stats() })) // or without Prometheus
 	fmt.Println(expvar.Get("meter"))
 	// Output: {"Recorded":0,"Estimated":0,"Partial":0,"Unreadable":0,"Unattributed":0,"Refused":0,"Passed":0,"GateErrors":0,"Failures":0}
 }
