@@ -38,16 +38,12 @@ func Send(nc *nats.Conn, reply string, answer any) error {
 // NATS takes, becomes a fault that says so: its caller must not wait in vain. The error
 // is there all the same.
 func Publish(nc *nats.Conn, reply string, body []byte) error {
-	most := nc.MaxPayload()
-	err := nats.ErrMaxPayload
-	if int64(len(body)) <= most {
-		err = nc.Publish(reply, body)
-	}
+	err := nc.Publish(reply, body)
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload):
-		what := fmt.Sprintf("the answer has %d bytes and NATS takes %d (max_payload): ask for less at a time, with limit and after where there are pages", len(body), most)
+		what := fmt.Sprintf("the answer has %d bytes and NATS takes %d (max_payload): ask for less at a time, with limit and after where there are pages", len(body), nc.MaxPayload())
 		return errors.Join(err, Fault(nc, reply, Problem{Code: http.StatusRequestEntityTooLarge, What: what}))
 	default:
 		return errors.Join(err, Fault(nc, reply, Problem{Code: http.StatusInternalServerError, What: "the answer cannot be sent: " + err.Error()}))
