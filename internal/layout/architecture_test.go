@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -75,4 +76,36 @@ func declaredIn(t *testing.T, path string) (names []string) {
 		}
 	}
 	return names
+}
+
+// A promise that names a test which is gone has none behind it.
+func TestDocsNameTestsThatExist(t *testing.T) {
+	root := os.DirFS("../..")
+	declared, test := "", regexp.MustCompile("`((?:Test|Fuzz|Benchmark|Example)[A-Z_]\\w*)`")
+	named := map[string]string{} // and where
+	err := fs.WalkDir(root, ".", func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") && !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := fs.ReadFile(root, path)
+		if err != nil || strings.HasSuffix(path, ".go") {
+			declared += string(text)
+			return err
+		}
+		for _, m := range test.FindAllStringSubmatch(string(text), -1) {
+			named[m[1]] = path
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range named {
+		if !strings.Contains(declared, "func "+name+"(") {
+			t.Errorf("%s names %s, which is no test", path, name)
+		}
+	}
+	if len(named) < 50 {
+		t.Errorf("found only %d tests: are they still written as this test reads them?", len(named))
+	}
 }
