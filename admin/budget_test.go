@@ -13,7 +13,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 type budget struct {
@@ -275,7 +275,7 @@ func TestPeriodsAndHolds(t *testing.T) {
 	}
 	w.clock.set(time.Now())
 	hold := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 400}}
-	if _, err := w.ledger.Reserve(t.Context(), hold, nil); err != nil {
+	if _, err := w.ledger.Reservations.Hold(t.Context(), hold, nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := get[budget](w, budgetPath); got.HeldTokens != 400 || *got.RemainingTokens != 600 {
@@ -288,16 +288,16 @@ func TestAPutWaitsForLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.put(monthly, `"0"`).want(w, http.StatusOK)
-	reserved, err := w.ledger.Reserve(t.Context(), nil, []ledger.Want{{PortID: "p1", TTL: time.Minute, Lease: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}})
-	if err != nil || len(reserved.Slices) != 1 {
-		t.Fatalf("%+v, %v; want a slice", reserved, err)
+	reserved, err := w.ledger.Reservations.Hold(t.Context(), nil, []reservation.Want{{PortID: "p1", TTL: time.Minute, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}})
+	if err != nil || len(reserved.Leases) != 1 {
+		t.Fatalf("%+v, %v; want a lease", reserved, err)
 	}
 	var sealed atomic.Bool
 	var group sync.WaitGroup
 	group.Go(func() { // as a gate that is slow to hear
 		time.Sleep(300 * time.Millisecond)
 		sealed.Store(true)
-		if _, err := w.ledger.SealSlices(t.Context(), []ledger.Sealed{{PortID: "p1", ID: reserved.Slices[0].ID}}); err != nil {
+		if _, err := w.ledger.Reservations.Return(t.Context(), []reservation.Returned{{PortID: "p1", ID: reserved.Leases[0].ID}}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -24,9 +24,9 @@ type watched struct {
 }
 
 func newWatched(t *testing.T) *watched {
-	g := &Gate{memory: newMemory(), alerts: make(chan ledger.Alert, 10)}
 	registry := prometheus.NewRegistry()
-	g.metrics = newMetrics(registry, g)
+	g := bare(Config{Now: func() time.Time { return noon }}, registry)
+	g.alerts = make(chan ledger.Alert, 10)
 	return &watched{Gate: g, t: t, registry: registry, now: noon}
 }
 

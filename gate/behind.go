@@ -44,7 +44,7 @@ func (g *Gate) watchLedger(ctx context.Context) {
 			g.log.Error("answers are not up to date", "as_of", complete, "reason", err)
 		}
 		if behind = err != nil; behind {
-			g.leases.retireAll(time.Now()) // Postgres may not know of them any more, or has granted too much
+			g.reservations.RevokeAll() // Postgres may not know of them any more, or has granted too much
 		}
 		pause(ctx, askBehind)
 	}

@@ -12,8 +12,7 @@ import (
 
 // BenchmarkAnswer is what one check costs besides the network.
 func BenchmarkAnswer(b *testing.B) {
-	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Hour, Backlog: func() events.Backlog { return events.Backlog{} }}}
-	g.metrics = newMetrics(nil, g)
+	g := bare(Config{Now: time.Now, MaxStale: time.Hour, Backlog: func() events.Backlog { return events.Backlog{} }}, nil)
 	soft, hard := int64(1<<40), int64(1<<41)
 	for i := range 1000 {
 		id := fmt.Sprintf("port-%04d", i)
@@ -22,7 +21,7 @@ func BenchmarkAnswer(b *testing.B) {
 			g.memory.port(id).raise(ledger.DayOf(time.Now())-day, 1000)
 		}
 	}
-	g.memory.asOf, g.memory.heldAsOf = time.Now(), time.Now()
+	g.memory.asOf = time.Now()
 	subject, payload := "ai.budget.check.port-0500", []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()

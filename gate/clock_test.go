@@ -9,15 +9,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 func TestAWrongClockIsToldOnceAMinute(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	g := &Gate{memory: newMemory(), log: slog.New(slog.NewTextHandler(&log, nil))}
 	registry := prometheus.NewRegistry()
-	g.metrics = newMetrics(registry, g)
+	g := bare(Config{Now: time.Now}, registry)
+	g.log = slog.New(slog.NewTextHandler(&log, nil))
 	for _, c := range []struct {
 		after, ahead time.Duration
 		warnings     int
@@ -43,28 +45,18 @@ func TestAWrongClockIsToldOnceAMinute(t *testing.T) {
 	}
 }
 
-// What a lease makes in memory belongs to the period of its slice, and to no other.
-func TestNoHoldIsMadeFromASliceOfAnotherDay(t *testing.T) {
-	t.Parallel()
-	for today, want := range map[ledger.Day]bool{ledger.DayOf(noon) - 1: false, ledger.DayOf(noon): true, ledger.DayOf(noon) + 1: false} {
-		s := newLeases(hot)
-		install(s, granted("p", long, 100, 10), noon)
-		if _, ok, _ := s.take(ask("p", long, 1), 1, today, noon); ok != want {
-			t.Errorf("on day %d: %v", today-ledger.DayOf(noon), ok)
-		}
-	}
-}
-
 // Holds of a period that is over are not held against the next one.
 func TestHoldsOfThePeriodBeforeDoNotCount(t *testing.T) {
 	t.Parallel()
-	m := newMemory()
 	midnight := noon.Truncate(24 * time.Hour)
+	g := bare(Config{Now: func() time.Time { return noon }}, nil)
 	day := int64(100)
-	m.applyBudget("p", dayBudget(day))
-	m.readHeld(map[string]ledger.Standing{"p": {PortID: "p", Held: 60, At: midnight.Add(-time.Millisecond)}}, midnight.Add(-time.Millisecond))
+	g.memory.applyBudget("p", dayBudget(day))
+	at := midnight.Add(-time.Millisecond)
+	g.reservations = g.newBroker(holds{list: []reservation.Standing{{PortID: "p", Held: 60, At: at}}, at: at})
+	_, _ = g.reservations.Read(t.Context())
 	for after, want := range map[time.Duration]int64{-time.Microsecond: 60, 0: 0} {
-		if _, _, held, _ := m.lookup("p", midnight.Add(after)); held != want {
+		if _, _, held, _ := g.reservations.Known("p", midnight.Add(after)); held != want {
 			t.Errorf("%s after midnight: %d held, want %d", after, held, want)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -36,10 +37,10 @@ type Config struct {
 	// ReserveTimeout is how long Postgres may take over a reservation before the
 	// caller gets a fault (503) and its own policy decides. Default 1 s.
 	ReserveTimeout time.Duration
-	// SliceFrom is how many reservations of a port within a second make the gate lease a
-	// slice of the port's headroom, from which it makes holds without asking Postgres.
-	// Default 4; negative: never.
-	SliceFrom int
+	// LeaseFrom is how many reservations of a port, for one feature and lifetime, within a
+	// second make the gate lease a part of the port's headroom, from which it makes holds
+	// without asking Postgres. Default 4; negative: never.
+	LeaseFrom int
 	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
 	// older copy of the database was put back. It is asked often and must not wait. While it is
 	// not nil, as_of stands still, nothing is held of ports with a hard cap (503), and a gate
@@ -66,14 +67,12 @@ type Gate struct {
 	clock     ledger.Clock
 	hearing   hearing
 	alerts    chan ledger.Alert
-	leases    *leases       // what reservations are made from in memory
-	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
-	lanes     []*lane       // the others, on their way to Postgres
-	wants     chan string   // ports that need their next slice
 	warned    atomic.Int64  // when a message that was ignored was last logged
 	overshoot int64         // the largest seen, guarded by memory.mu
 	ready     chan struct{} // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64  // when what is held was last read, Unix ns
+
+	reservations *reservation.Broker // holds tokens of ports, and knows what is held
 
 	clockWarned time.Time // when this machine's clock was last said to be wrong
 
@@ -85,7 +84,7 @@ type Gate struct {
 	// Changes do not stand in line behind reports.
 	changes, reports *intake.Line
 	tasks            sync.WaitGroup
-	intake           intake.Intake // of tasks and lanes
+	intake           intake.Intake // of tasks
 }
 
 // How many requests that need Postgres run at once, and how many of each kind may wait.
@@ -103,8 +102,8 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.ReserveTimeout == 0 {
 		cfg.ReserveTimeout = time.Second
 	}
-	if cfg.SliceFrom == 0 {
-		cfg.SliceFrom = 4
+	if cfg.LeaseFrom == 0 {
+		cfg.LeaseFrom = 4
 	}
 	if cfg.MaxStale == 0 {
 		cfg.MaxStale = 5 * time.Minute
@@ -119,12 +118,13 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Behind = func() error { return nil }
 	}
 	g := &Gate{
-		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
+		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(),
 		alerts:  make(chan ledger.Alert, 1024),
 		ready:   make(chan struct{}),
 		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
 	g.hearing.wake = make(chan struct{}, 1)
+	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)
 	return g, nil
 }
@@ -136,7 +136,11 @@ func (g *Gate) Ready() <-chan struct{} { return g.ready }
 func (g *Gate) AsOf() time.Time {
 	g.memory.mu.RLock()
 	defer g.memory.mu.RUnlock()
-	return g.memory.age()
+	asOf := g.memory.age()
+	if read := g.reservations.AsOf(); read.Before(asOf) {
+		return read
+	}
+	return asOf
 }
 
 // Run loads the totals and then answers until ctx ends. A gate that is still loading,
@@ -162,7 +166,6 @@ func (g *Gate) Run(ctx context.Context) error {
 		group.Go(func() { g.watchLedger(background) })
 		group.Go(func() { g.keepInSync(background) })
 		group.Go(func() { g.followHolds(background) })
-		group.Go(func() { g.endSlices(background) })
 		err = g.serve(ctx)
 	}
 	stop()
@@ -179,7 +182,7 @@ func (g *Gate) Run(ctx context.Context) error {
 
 // serve answers until ctx ends, and then finishes what it has begun.
 func (g *Gate) serve(ctx context.Context) error {
-	stopLanes := g.startLanes(context.WithoutCancel(ctx))
+	stopReserving := g.reservations.Start(context.WithoutCancel(ctx))
 	service, err := g.register(ctx)
 	if err == nil {
 		g.service = service
@@ -191,8 +194,7 @@ func (g *Gate) serve(ctx context.Context) error {
 	}
 	g.intake.Close()
 	g.tasks.Wait()
-	stopLanes()
-	g.returnSlices(context.WithoutCancel(ctx))
+	stopReserving()
 	return err
 }
 
@@ -211,16 +213,10 @@ func (g *Gate) drain() {
 	}
 }
 
-// lookup is what is known of a port. What this gate has to spare is not held.
-func (g *Gate) lookup(port string, now time.Time) (r *budget.Rule, used, held int64, asOf time.Time) {
-	spare := g.leases.spare(port, func() { r, used, held, asOf = g.memory.lookup(port, now) })
-	return r, used, max(held-spare, 0), asOf
-}
-
 // verdict answers a check. The clock is read once.
 func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	now := g.now()
-	r, used, held, asOf := g.lookup(port, now)
+	r, used, held, asOf := g.reservations.Known(port, now)
 	v := events.NewVerdict(budget.Decide(r, used, held, estimate, now))
 	v.AsOf = asOf
 	if g.cfg.Backlog != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -78,7 +79,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 		g.considerAlert(port, now)
 	}
 	for _, port := range n.Deleted {
-		g.leases.recall(port, time.Now(), barFor) // also what is on its way; by the clock of leases
+		g.reservations.Revoke(port, reservation.RevokedFor) // also what is on its way
 	}
 }
 
@@ -107,7 +108,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
-	g.leases.recall(n.PortID, time.Now(), 0) // they were granted under the old one
+	g.reservations.Revoke(n.PortID, 0) // they were granted under the old one
 	g.considerAlert(n.PortID, g.now())
 }
 

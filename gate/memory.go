@@ -1,7 +1,6 @@
 package gate
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -30,13 +29,6 @@ type memory struct {
 
 	asOf    time.Time // every commit up to then is remembered
 	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
-
-	// held has the ports with live holds only. It is read from Postgres several
-	// times a second, all at once, and corrected in between by what gates tell, in told:
-	// a reading replaces the one and looks through the other, which is small.
-	held     map[string]ledger.Standing
-	told     map[string]ledger.Standing // later than heldAsOf
-	heldAsOf time.Time
 }
 
 type port struct {
@@ -52,46 +44,26 @@ type port struct {
 
 func newMemory() *memory { return &memory{ports: newPorts(), over: map[string]int64{}} }
 
-// lookup returns the port's rule, and its used and held tokens in the current period.
-func (m *memory) lookup(id string, now time.Time) (r *budget.Rule, used, held int64, asOf time.Time) {
+// lookup returns the port's rule, what it has used in the current period, when that
+// began, and the time up to which every commit is remembered.
+func (m *memory) lookup(id string, now time.Time) (r *budget.Rule, used int64, start, asOf time.Time) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	r, asOf = unlimited, m.age()
 	p, ok := m.ports.get(id)
-	if ok {
-		r = p.rule
+	if !ok {
+		start, _ = unlimited.Period().Bounds(now)
+		return unlimited, 0, start, m.age()
 	}
-	start, end := r.Period().Bounds(now)
-	if ok {
-		used = p.between(ledger.DayOf(start), ledger.DayOf(end))
-	}
-	if s := m.standing(id); !s.At.Before(start) { // what was held before counts no more
-		held = s.Held
-	}
-	return r, used, held, asOf
+	start, end := p.rule.Period().Bounds(now)
+	return p.rule, p.between(ledger.DayOf(start), ledger.DayOf(end)), start, m.age()
 }
 
-// version is that of the port's budget, 0 if it has none.
-func (m *memory) version(id string) int64 {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	if p, ok := m.ports.get(id); ok {
-		return int64(p.rule.Version)
-	}
-	return 0
-}
-
-// age is the time up to which everything is remembered, totals and holds. The
-// caller holds the lock.
+// age is the time up to which every commit is remembered. The caller holds the lock.
 func (m *memory) age() time.Time {
-	at := m.asOf
-	if m.heldAsOf.Before(at) {
-		at = m.heldAsOf
+	if !m.stopped.IsZero() && m.stopped.Before(m.asOf) {
+		return m.stopped
 	}
-	if !m.stopped.IsZero() && m.stopped.Before(at) {
-		at = m.stopped
-	}
-	return at
+	return m.asOf
 }
 
 // stop makes as_of stand still at a time, until it is called with the zero time.
@@ -99,37 +71,6 @@ func (m *memory) stop(at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stopped = at
-}
-
-// standing is the latest that is known of a port's holds. The caller holds the lock.
-func (m *memory) standing(id string) ledger.Standing {
-	if s, ok := m.told[id]; ok {
-		return s
-	}
-	return m.held[id]
-}
-
-// tellHeld takes over what a reservation left a port's holds at, unless later
-// news came first.
-func (m *memory) tellHeld(s ledger.Standing) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if s.At.After(m.standing(s.PortID).At) && s.At.After(m.heldAsOf) {
-		if m.told == nil {
-			m.told = map[string]ledger.Standing{}
-		}
-		s.PortID = strings.Clone(s.PortID)
-		m.told[s.PortID] = s
-	}
-}
-
-// readHeld replaces what is known of holds by a reading, which it keeps, except for
-// what was told after it.
-func (m *memory) readHeld(held map[string]ledger.Standing, at time.Time) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	maps.DeleteFunc(m.told, func(_ string, s ledger.Standing) bool { return !s.At.After(at) })
-	m.held, m.heldAsOf = held, at
 }
 
 // setRule takes over a budget. A cap that is another one now may be reached again.

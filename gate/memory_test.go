@@ -61,13 +61,18 @@ func TestMemoryConverges(t *testing.T) {
 						want += tokens
 					}
 				}
-				m.applyBudget(port, events.Budget{Period: p, Version: m.version(port) + 1})
+				m.applyBudget(port, events.Budget{Period: p, Version: int64(ruleOf(m, port).Version) + 1})
 				if _, used, _, _ := m.lookup(port, now); used != want {
 					t.Fatalf("%s of %s: %d, want %d", p, port, used, want)
 				}
 			}
 		}
 	})
+}
+
+func ruleOf(m *memory, port string) *budget.Rule {
+	r, _, _, _ := m.lookup(port, time.Now())
+	return r
 }
 
 func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time) {
@@ -121,30 +126,6 @@ func TestMemoryKeepsTheNewerBudget(t *testing.T) {
 	m.applyBudget("p", events.Budget{Enabled: false, Version: 1})
 	if l, _, _, _ := m.lookup("p", time.Now()); !l.Enabled || l.Version != 2 {
 		t.Errorf("version %d, want 2", l.Version)
-	}
-}
-
-func TestMemoryHolds(t *testing.T) {
-	t.Parallel()
-	m := newMemory()
-	at := time.Now()
-	held := func() int64 {
-		_, _, held, _ := m.lookup("p", at)
-		return held
-	}
-	m.readHeld(map[string]ledger.Standing{"p": {PortID: "p", Held: 10, At: at}}, at)
-	m.tellHeld(ledger.Standing{PortID: "p", Held: 30, At: at.Add(2)})
-	m.tellHeld(ledger.Standing{PortID: "p", Held: 20, At: at.Add(1)}) // told late
-	if got := held(); got != 30 {
-		t.Errorf("held %d, want the later 30", got)
-	}
-	m.readHeld(map[string]ledger.Standing{}, at.Add(1)) // a reading from before the last news
-	if got := held(); got != 30 {
-		t.Errorf("held %d, want the later 30", got)
-	}
-	m.readHeld(map[string]ledger.Standing{}, at.Add(3))
-	if got := held(); got != 0 {
-		t.Errorf("held %d, want 0: all are settled", got)
 	}
 }
 

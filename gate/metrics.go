@@ -13,7 +13,7 @@ type metrics struct {
 	seconds                              prometheus.Histogram
 	resyncs, ignored                     *prometheus.CounterVec
 	reserved, reservedLess, released     prometheus.Counter
-	reserveRefused, fromSlices, granted  prometheus.Counter
+	reserveRefused                       prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
 	overshoot, clockAhead                prometheus.Gauge
 }
@@ -39,10 +39,12 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		Help: "Reserve and release requests by outcome."}, []string{"outcome"})
 	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")
 	m.reserveRefused, m.released = reservations.WithLabelValues("refused"), reservations.WithLabelValues("released")
-	m.fromSlices = f.NewCounter(prometheus.CounterOpts{Name: "tidegate_reservations_from_memory_total",
-		Help: "Reservations held from a slice that this gate had leased, without asking Postgres."})
-	m.granted = f.NewCounter(prometheus.CounterOpts{Name: "tidegate_slices_granted_total",
-		Help: "Slices of ports' headroom that this gate has leased."})
+	f.NewCounterFunc(prometheus.CounterOpts{Name: "tidegate_reservations_from_memory_total",
+		Help: "Reservations held from a slice that this gate had leased, without asking Postgres."},
+		func() float64 { return float64(g.reservations.FromLeases.Load()) })
+	f.NewCounterFunc(prometheus.CounterOpts{Name: "tidegate_slices_granted_total",
+		Help: "Slices of ports' headroom that this gate has leased."},
+		func() float64 { return float64(g.reservations.Granted.Load()) })
 	m.reserveSeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_reserve_seconds",
 		Help: "Time of one transaction that decided reservations.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12)})
 	m.overshoot = f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_overshoot_tokens_max",

@@ -3,124 +3,107 @@ package gate
 import (
 	"context"
 	"encoding/json"
-	"slices"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/killpoint"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
-// followEvery is how often the gate reads all live holds, so that check counts
-// them. It waits 20 times as long as the last reading took, but no longer than
-// followAtMost: that one may have been slow by accident.
-const (
-	followEvery  = 250 * time.Millisecond
-	followAtMost = 2 * time.Second
-)
+// newBroker makes what holds are made by; see [Gate.reservations].
+func (g *Gate) newBroker(store reservation.Backend) *reservation.Broker {
+	return reservation.NewBroker(reservation.Config{
+		Store: store, LeaseFrom: g.cfg.LeaseFrom, Timeout: g.cfg.ReserveTimeout, Now: g.now, Port: g.memory.lookup, Withheld: g.withheld, Tell: g.tellHolds,
+		Took: func(took time.Duration) { g.metrics.reserveSeconds.Observe(took.Seconds()) }, Log: g.log,
+	})
+}
 
-// reserveAll decides waiting reservations in one transaction, which also gets
-// slices for their ports, and the given ones, where they are in demand, and answers
-// each. Callers that have been waiting for longer than ReserveTimeout have given up:
-// holding tokens for them would only keep others from spending.
-func (g *Gate) reserveAll(ctx context.Context, tasks []reserveTask, ports []string) {
-	live := tasks[:0]
-	requests := make([]events.ReserveRequest, 0, len(tasks))
-	for _, t := range tasks {
-		if time.Since(t.at) > g.cfg.ReserveTimeout {
-			g.fault(t.reply, errBusy)
-			continue
+// reserve hands a reservation to the broker, which answers it.
+func (g *Gate) reserve(base string) micro.HandlerFunc {
+	return func(req micro.Request) {
+		var r events.ReserveRequest
+		if !g.accept(base, req, &r, func() error { return r.Validate() }) {
+			return
 		}
-		if err := g.withheld(t.request.PortID); err != nil {
-			g.fault(t.reply, err)
-			continue
+		reply := req.Reply()
+		g.reservations.Hold(r, func(v *events.Verdict, err error) {
+			if err != nil {
+				g.fault(reply, again(err))
+				return
+			}
+			g.metrics.countReserve(v, r.EstimatedTokens)
+			buf := buffers.Get().(*[]byte)
+			*buf = v.AppendJSON((*buf)[:0])
+			g.sent(inbox.Publish(g.cfg.Conn, reply, *buf))
+			buffers.Put(buf)
+		})
+	}
+}
+
+// release hands the end of a hold to the broker, which answers it.
+func (g *Gate) release(base string) micro.HandlerFunc {
+	return func(req micro.Request) {
+		var r events.ReleaseRequest
+		if !g.accept(base, req, &r, func() error { return r.Validate() }) {
+			return
 		}
-		live = append(live, t)
-		requests, ports = append(requests, t.request), append(ports, t.request.PortID)
+		reply := req.Reply()
+		g.reservations.Release(reservation.ID{PortID: r.PortID, ReservationID: r.ReservationID}, func(released bool, err error) {
+			if err != nil {
+				g.fault(reply, again(err))
+				return
+			}
+			if released {
+				g.metrics.released.Inc()
+			}
+			g.sent(inbox.Send(g.cfg.Conn, reply, events.Released{Released: released}))
+		})
 	}
-	slices.Sort(ports)
-	start := time.Now()
-	wants := g.leases.wants(slices.Compact(ports), start)
-	if g.cfg.Behind() != nil {
-		wants = nil
+}
+
+// again is err as this gate's faults know it.
+func again(err error) error {
+	switch {
+	case errors.Is(err, reservation.ErrBusy):
+		return errBusy
+	case errors.Is(err, reservation.ErrStopping):
+		return errStopping
 	}
-	if len(live)+len(wants) == 0 {
-		return
+	return err
+}
+
+// accept decodes a request that is to be answered. It reports false, having
+// answered with a fault where an answer can go, when there is nothing to do.
+func (g *Gate) accept(base string, req micro.Request, into any, validate func() error) bool {
+	if !inbox.Allowed(req.Reply()) {
+		g.metrics.unrepliable.Inc()
+		return false
 	}
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
-	defer cancel()
-	reserved, err := g.cfg.Ledger.Reserve(ctx, requests, wants)
-	g.metrics.reserveSeconds.Observe(time.Since(start).Seconds())
+	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), into)
+	if err == nil {
+		err = validate()
+	}
 	if err != nil {
-		g.log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(live), "error", err)
-		if reserved != nil {
-			g.leases.doubt(reserved.Slices, time.Now())
-		}
-		for _, t := range live {
-			g.fault(t.reply, err)
-		}
-		return
+		g.fault(req.Reply(), err)
+		return false
 	}
-	killpoint.Here("reserve-answer")
-	g.tellHolds(reserved.Standings, start)
-	g.leases.install(reserved.Slices, start, g.memory.version)
-	g.metrics.granted.Add(float64(len(reserved.Slices)))
-	g.answerAll(live, reserved)
+	return true
 }
 
-// answerAll sends verdicts, or the faults there are instead, except for those that would refuse what another gate may
-// give back.
-func (g *Gate) answerAll(tasks []reserveTask, r *ledger.Reserved) {
-	var body []byte
-	var again []reserveTask
-	var refusals []*events.Verdict
-	for i, t := range tasks {
-		if r.Faults[i] != nil {
-			g.fault(t.reply, r.Faults[i])
-			continue
-		}
-		if r.Leased[i] && time.Since(t.at) < recallFor {
-			again, refusals = append(again, t), append(refusals, &r.Verdicts[i])
-			continue
-		}
-		body = g.answer(t, &r.Verdicts[i], body)
-	}
-	if len(again) > 0 && !g.recall(again) { // this gate is stopping
-		for i, t := range again {
-			body = g.answer(t, refusals[i], body)
-		}
-	}
-}
-
-func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
-	g.metrics.countReserve(v, t.request.EstimatedTokens)
-	buf = v.AppendJSON(buf[:0])
-	g.sent(inbox.Publish(g.cfg.Conn, t.reply, buf))
-	return buf
-}
-
-// tellHolds lets this gate and all others count the holds in their checks.
-func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
-	n := events.HoldsNotice{}
-	ports := make(map[string]bool, len(standings))
+// tellHolds lets all gates count holds in their checks, and return what they have leased
+// of ports.
+func (g *Gate) tellHolds(standings []reservation.Standing, revoke []string) {
+	n := events.HoldsNotice{Recall: revoke}
 	for _, s := range standings {
-		ports[s.PortID] = true
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
-	g.leases.read(read, func(port string) bool { return ports[port] }, func() {
-		for _, s := range standings {
-			g.memory.tellHeld(s)
-		}
-	})
-	g.publishHolds(n)
-}
-
-func (g *Gate) publishHolds(n events.HoldsNotice) {
 	if body, err := json.Marshal(n); err == nil {
-		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading, or the next recall
+		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading, or when it is told again
 	}
 }
 
@@ -137,33 +120,23 @@ func (g *Gate) hearHolds(msg *nats.Msg) {
 	if g.ignores(msg, err) {
 		return
 	}
+	standings := make([]reservation.Standing, len(n.Ports))
 	for i, port := range n.Ports {
-		g.memory.tellHeld(ledger.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()})
+		standings[i] = reservation.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()}
 	}
+	g.reservations.Hear(standings)
 	for _, port := range n.Recall {
-		g.leases.recall(port, time.Now(), barFor)
+		g.reservations.Revoke(port, reservation.RevokedFor)
 	}
 }
 
-func (g *Gate) releaseAll(ctx context.Context, tasks []releaseTask) {
-	ctx, cancel := context.WithTimeout(ctx, g.cfg.ReserveTimeout)
-	defer cancel()
-	holds := make([]ledger.Hold, len(tasks))
-	for i, t := range tasks {
-		holds[i] = t.hold
-	}
-	released, err := g.cfg.Ledger.Release(ctx, holds)
-	for i, t := range tasks {
-		if err != nil {
-			g.fault(t.reply, err)
-			continue
-		}
-		if released[i] {
-			g.metrics.released.Inc()
-		}
-		g.sent(inbox.Send(g.cfg.Conn, t.reply, events.Released{Released: released[i]}))
-	}
-}
+// followEvery is how often the gate reads all live holds, so that check counts
+// them. It waits 20 times as long as the last reading took, but no longer than
+// followAtMost: that one may have been slow by accident.
+const (
+	followEvery  = 250 * time.Millisecond
+	followAtMost = 2 * time.Second
+)
 
 // followHolds keeps what check knows of holds and of the database's clock no older than
 // a moment.
@@ -181,19 +154,12 @@ func (g *Gate) followHolds(ctx context.Context) {
 func (g *Gate) readHolds(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	g.holds.Lock()
-	defer g.holds.Unlock()
-	begun, asked := time.Now(), g.cfg.Now()
-	list, at, err := g.cfg.Ledger.Standings(ctx)
+	asked := g.cfg.Now()
+	at, err := g.reservations.Read(ctx)
 	if err != nil {
 		return err
 	}
 	g.followClock(asked, g.cfg.Now(), at)
-	held := make(map[string]ledger.Standing, len(list))
-	for _, s := range list {
-		held[s.PortID] = s
-	}
-	g.leases.read(begun, func(string) bool { return true }, func() { g.memory.readHeld(held, at) })
 	g.heldRead.Store(time.Now().UnixNano())
 	return nil
 }

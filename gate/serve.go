@@ -14,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -171,11 +172,6 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 		return to, err
 	}
 	v := g.verdict(port, r.EstimatedTokens)
-	if !v.Allowed && v.HeldTokens > 0 && budget.Add(v.UsedTokens, r.EstimatedTokens) <= *v.HardCapTokens && !g.leases.barred(port, time.Now()) {
-		// Other gates may have some of that to spare. This check does not wait for them;
-		// those of the next second count what are holds only.
-		g.recallPorts(port)
-	}
 	g.metrics.count(&v)
 	return v.AppendJSON(to), nil
 }
@@ -232,7 +228,7 @@ func (g *Gate) fault(reply string, err error) {
 	g.metrics.faults.Inc()
 	p := inbox.Problem{Code: http.StatusServiceUnavailable, What: err.Error()}
 	var field *events.FieldError
-	var key *ledger.KeyConflict
+	var key *reservation.KeyConflict
 	switch {
 	case errors.As(err, &field):
 		p.Code = http.StatusBadRequest

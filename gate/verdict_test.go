@@ -1,13 +1,42 @@
 package gate
 
 import (
+	"context"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/ledger"
 )
+
+// holds is what a reading of them finds.
+type holds struct {
+	reservation.Backend
+	list []reservation.Standing
+	at   time.Time
+}
+
+func (h holds) Standings(context.Context) ([]reservation.Standing, time.Time, error) {
+	return h.list, h.at, nil
+}
+
+// bare is a gate without NATS and Postgres, which knows of no holds.
+func bare(cfg Config, registry *prometheus.Registry) *Gate {
+	g := &Gate{memory: newMemory(), alerts: make(chan ledger.Alert, 1024), cfg: cfg, log: slog.Default()}
+	g.cfg.Behind = func() error { return nil }
+	g.reservations = g.newBroker(holds{at: cfg.Now().Add(time.Hour)})
+	_, _ = g.reservations.Read(context.Background())
+	var reg prometheus.Registerer
+	if registry != nil {
+		reg = registry
+	}
+	g.metrics = newMetrics(reg, g)
+	return g
+}
 
 func n(v int64) *int64 { return &v }
 
@@ -16,8 +45,7 @@ func n(v int64) *int64 { return &v }
 func TestARefusalWarnsOfTheSoftCapToo(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	g := &Gate{memory: newMemory(), leases: newLeases(-1), cfg: Config{Now: time.Now, MaxStale: time.Minute}}
-	g.metrics = newMetrics(registry, g)
+	g := bare(Config{Now: time.Now, MaxStale: time.Minute}, registry)
 	g.memory.applyBudget("p", events.Budget{Enabled: true, SoftCapTokens: n(80), HardCapTokens: n(100), Period: events.PeriodMonth, Version: 1})
 	for _, c := range []struct {
 		asOf   time.Time
@@ -28,7 +56,7 @@ func TestARefusalWarnsOfTheSoftCapToo(t *testing.T) {
 		{time.Now(), 79, "", false}, {time.Now(), 80, "", true}, {time.Now(), 101, events.ReasonEstimateExceedsHardCap, true},
 		{time.Now().Add(-time.Hour), 79, events.ReasonGateStale, false}, {time.Now().Add(-time.Hour), 80, events.ReasonGateStale, true},
 	} {
-		g.memory.asOf, g.memory.heldAsOf = c.asOf, c.asOf
+		g.memory.asOf = c.asOf
 		v := g.verdict("p", c.asked)
 		if v.Allowed != (c.reason == "") || v.Reason != c.reason || v.SoftCapWarning != c.warned {
 			t.Errorf("%d tokens: %+v, want %q and a warning: %v", c.asked, v, c.reason, c.warned)

@@ -12,8 +12,8 @@ import (
 
 // crowded is a gate that knows many ports, all with budgets and some use.
 func crowded(n int) *Gate {
-	g := &Gate{memory: fill(n, 15), leases: newLeases(-1), alerts: make(chan ledger.Alert, 1024), cfg: Config{Now: time.Now}}
-	g.metrics = newMetrics(nil, g)
+	g := bare(Config{Now: time.Now}, nil)
+	g.memory = fill(n, 15)
 	return g
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // batch is the working state of one booking. Everything in it is in one order,
@@ -146,12 +147,12 @@ func compareKinds(a, b *events.Usage) int {
 	return strings.Compare(a.Model, b.Model)
 }
 
-// settles lists the holds that the entries end.
-func (b *batch) settles(indexes []int) (e endings) {
+// settled are the holds that the entries name.
+func (b *batch) settled(indexes []int) (holds []reservation.ID) {
 	for _, i := range indexes {
 		if u := &b.entries[i].Usage; u.ReservationID != "" {
-			e.add(Hold{u.PortID, u.ReservationID})
+			holds = append(holds, reservation.ID{PortID: u.PortID, ReservationID: u.ReservationID})
 		}
 	}
-	return e
+	return holds
 }

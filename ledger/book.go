@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // Entry is one event ready to be booked: decoded, validated, identified.
@@ -154,7 +155,7 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) 
 		return err
 	}
 	b.booking.Days = days
-	return nil
+	return settle(ctx, tx, b, b.pending)
 }
 
 // bookKnown books a batch of which some ids may be in the ledger already.
@@ -177,7 +178,17 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if _, err := addToTotals(ctx, tx, b, inserted); err != nil {
 		return err
 	}
+	if err := settle(ctx, tx, b, inserted); err != nil {
+		return err
+	}
 	b.booking.Days, err = readDays(ctx, tx, b)
+	return err
+}
+
+// settle ends the holds that the entries name, all of them rows written by this transaction:
+// a hold's tokens turn into used ones at once.
+func settle(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) error {
+	_, err := reservation.End(ctx, tx, b.settled(indexes))
 	return err
 }
 

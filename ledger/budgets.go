@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // BudgetKey is the key in system_settings under which budgets are stored.
@@ -85,7 +86,7 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 	if err := announce(b); err != nil {
 		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
 	}
-	if err := l.awaitLeases(ctx, port, b); err != nil {
+	if err := l.Reservations.AwaitReturns(ctx, port, b.UpdatedAt); err != nil {
 		l.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
 	}
 	return b, nil
@@ -140,7 +141,7 @@ type setting struct {
 // port's settings come one after the other, the first one included.
 func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
 	// No reservation is decided by the old cap and committed under the new one.
-	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", lockKeys([]string{port})[0]); err != nil {
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(port)[0]); err != nil {
 		return setting{}, err
 	}
 	// One statement, which changes nothing but locks: between two the port could go.

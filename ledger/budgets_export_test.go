@@ -10,8 +10,3 @@ import (
 func (l *Ledger) SetBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
 	return l.storeBudget(ctx, port, b, ifVersion)
 }
-
-// AwaitLeases is its last.
-func (l *Ledger) AwaitLeases(ctx context.Context, port string, b budget.Budget) error {
-	return l.awaitLeases(ctx, port, b)
-}

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -239,7 +240,7 @@ func TestStoreBudget(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder
 	s := newStore(t, func(c *ledger.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
-	old := s.lease(t, ask("p1", func(w *ledger.Want) { w.Lease = time.Minute }))
+	old := s.lease(t, ask("p1", func(w *reservation.Want) { w.For = time.Minute }))
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
 	daily := events.Budget{Period: events.PeriodDay}
@@ -251,7 +252,7 @@ func TestStoreBudget(t *testing.T) {
 		}
 		group.Go(func() { // as a gate that is slow to hear
 			time.Sleep(50 * time.Millisecond)
-			if _, err := s.SealSlices(t.Context(), []ledger.Sealed{old.made}); err != nil {
+			if _, err := s.Reservations.Return(t.Context(), []reservation.Returned{old.made}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -7,75 +7,16 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-)
 
-//go:embed sql/sweep_holds.sql
-var sweepHoldsSQL string
+	"github.com/tidegate/tidegate/internal/reservation"
+)
 
 //go:embed sql/live_holds.sql
 var liveHoldsSQL string
 
-//go:embed sql/standings.sql
-var standingsSQL string
-
-const (
-	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
-	// but the event that settles it may be on its way.
-	sweepGrace = 10 * time.Second
-	// SweepBatch is how many holds of their own one sweep removes at most.
-	SweepBatch  = 5_000
-	sweepSlices = 5_000 // and slices, each with all its holds
-)
-
-// Unsettled is what a sweep found in one port: calls that were allowed and whose
-// usage was not reported within the hold's lifetime.
-type Unsettled struct {
-	PortID string
-	Holds  int64
-	Tokens int64
-}
-
-// SweepHolds removes holds that have expired and counts them as unsettled, at
-// most [SweepBatch] a call. An expired hold binds nobody even before it is swept.
-// What it removed before an error is returned beside it.
-func (l *Ledger) SweepHolds(ctx context.Context) ([]Unsettled, error) {
-	var found []Unsettled
-	for _, s := range []struct {
-		sql   string
-		limit int
-	}{{sweepHoldsSQL, SweepBatch}, {sweepSlicesSQL, sweepSlices}} {
-		rows, err := l.pool.Query(ctx, s.sql, sweepGrace, s.limit)
-		if err != nil {
-			return found, fmt.Errorf("ledger: sweep holds: %w", err)
-		}
-		some, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
-		if err != nil {
-			return found, fmt.Errorf("ledger: sweep holds: %w", err)
-		}
-		found = append(found, some...)
-	}
-	return found, nil
-}
-
-// Standings lists every port that has live holds in the current period of its
-// budget, and the moment, by the database's clock, at which that was so.
-func (l *Ledger) Standings(ctx context.Context) (list []Standing, at time.Time, err error) {
-	rows, err := l.reservePool.Query(ctx, standingsSQL, BudgetKey)
-	if err != nil {
-		return nil, at, fmt.Errorf("ledger: read holds: %w", err)
-	}
-	var s Standing
-	_, err = pgx.ForEachRow(rows, []any{&s.At, &s.PortID, &s.Held}, func() error {
-		at = s.At.UTC()
-		if s.Held > 0 {
-			list = append(list, s)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, at, fmt.Errorf("ledger: read holds: %w", err)
-	}
-	return list, at, nil
+// SweepHolds removes holds that have expired; see [reservation.Store.Sweep].
+func (l *Ledger) SweepHolds(ctx context.Context) ([]reservation.Unsettled, error) {
+	return l.Reservations.Sweep(ctx)
 }
 
 // HoldReport is what a port's reservations look like to an operator.
@@ -86,7 +27,8 @@ type HoldReport struct {
 }
 
 // HoldGroup sums live holds. What is leased to a gate and not yet sealed has a
-// service in parentheses and no number of holds.
+// service in parentheses and no number of holds. So does, with a number, a lease whose holds
+// were made for several services.
 type HoldGroup struct {
 	Service     string    `json:"service"`
 	Feature     string    `json:"feature"`

@@ -18,6 +18,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
+
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // DefaultRetentionMonths keeps seven years, what most bookkeeping law asks for.
@@ -40,6 +42,8 @@ type Config struct {
 
 // Ledger is safe for concurrent use. Any number of processes may open the same database.
 type Ledger struct {
+	Reservations *reservation.Store // holds tokens of ports' budgets for calls under way
+
 	pool        *pgxpool.Pool
 	bookPool    *pgxpool.Pool // for Book
 	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
@@ -89,6 +93,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 			return nil, err
 		}
 	}
+	l.Reservations = reservation.NewStore(l.reservePool, l.pool, l.registerUnseen)
 	l.forget()
 	if err := l.learnDropped(ctx, l.pool); err != nil {
 		l.Close()
@@ -100,7 +105,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 // How many transactions may be under way at once in this process.
 const (
 	bookConns    = 4
-	reserveConns = 8  // lanes, releases, the gate's readings and its slices
+	reserveConns = 8  // reservations, releases, the gate's readings, and leases that are returned
 	reportConns  = 4  // usage, simulations, verifications
 	otherConns   = 10 // budgets, pages, operators
 )

@@ -5,9 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -51,7 +50,7 @@ func plansStayKeyed(t *testing.T, s store) {
 			e := call("p1", at)
 			e.Usage.ReservationID = events.NewUUIDv7(noon).String()
 			if i%2 == 1 {
-				e.Usage.ReservationID = granted.hold("web", "ocr", 1)
+				e.Usage.ReservationID = granted.hold(1)
 			}
 			entries = append(entries, e)
 		}
@@ -60,28 +59,26 @@ func plansStayKeyed(t *testing.T, s store) {
 	first := batch(100)
 	use := func() {
 		for range 8 { // every connection of the pools, and more often than Postgres waits for a generic plan
-			r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
-				[]ledger.Want{ask("p1", func(w *ledger.Want) { w.Holds = 400 }), ask("p1")})
+			r, err := l.Reservations.Hold(t.Context(), []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: events.NewUUIDv7(noon).String()}},
+				[]reservation.Want{ask("p1", func(w *reservation.Want) { w.Holds = 400 }), ask("p1")})
 			if err != nil {
 				t.Fatal(err)
 			}
-			granted = &lease{r.Slices[0], ledger.Sealed{PortID: "p1", ID: r.Slices[0].ID}}
+			granted = &lease{r.Leases[0], reservation.Returned{PortID: "p1", ID: r.Leases[0].ID}}
 			if _, err := l.Book(t.Context(), first); err != nil { // known but for the first time
 				t.Fatal(err)
 			}
 			if _, err := l.Book(t.Context(), batch(100)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()},
-				{PortID: "p1", ReservationID: granted.hold("web", "ocr", 1)}}); err != nil {
+			if _, err := l.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()},
+				{PortID: "p1", ReservationID: granted.hold(1)}}); err != nil {
 				t.Fatal(err)
 			}
-			granted.hold("web", "ocr", 1) // and this one stays
-			for _, end := range []func(context.Context, []ledger.Sealed) ([]uuid.UUID, error){l.FinishSlices, l.SealSlices} {
-				// One with a hold that stays, and one that has none.
-				if _, err := end(t.Context(), []ledger.Sealed{granted.made, {PortID: "p1", ID: r.Slices[1].ID}}); err != nil {
-					t.Fatal(err)
-				}
+			granted.hold(1) // and this one stays
+			// One with a hold that stays, and one that has none.
+			if _, err := l.Reservations.Return(t.Context(), []reservation.Returned{granted.made, {PortID: "p1", ID: r.Leases[1].ID}}); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}

@@ -105,6 +105,27 @@ func (l *Ledger) registerPorts(ctx context.Context, ports []string) (unknown []s
 	return slices.DeleteFunc(ports, func(p string) bool { return slices.Contains(known, p) }), nil
 }
 
+// registerUnseen registers, unless only known ports are booked, those of ports that this
+// process has not met yet. ports is sorted.
+func (l *Ledger) registerUnseen(ctx context.Context, ports []string) error {
+	if l.cfg.KnownPortsOnly {
+		return nil
+	}
+	var unseen []string
+	l.mu.RLock()
+	for _, p := range ports {
+		if _, ok := l.ports[p]; !ok {
+			unseen = append(unseen, p)
+		}
+	}
+	l.mu.RUnlock()
+	if len(unseen) == 0 {
+		return nil
+	}
+	_, err := l.registerPorts(ctx, unseen)
+	return err
+}
+
 func (l *Ledger) learnPorts(ports []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // An idempotency key stands for one request: that request finds its hold again, any
@@ -16,9 +16,9 @@ func TestReserve_AKeyIsForOneRequest(t *testing.T) {
 	s := newStore(t)
 	s.capped(t, "p1", 1000)
 	first := events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "Jürgen", Service: "a", EstimatedTokens: 2000, AcceptLess: true, IdempotencyKey: "k"}
-	reserve := func(requests ...events.ReserveRequest) *ledger.Reserved {
+	reserve := func(requests ...events.ReserveRequest) *reservation.Held {
 		t.Helper()
-		r, err := s.Reserve(t.Context(), requests, nil)
+		r, err := s.Reservations.Hold(t.Context(), requests, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestReserve_AKeyIsForOneRequest(t *testing.T) {
 		other := first
 		change(&other)
 		got := reserve(first, other)
-		var conflict *ledger.KeyConflict
+		var conflict *reservation.KeyConflict
 		if err := got.Faults[1]; !errors.As(err, &conflict) || conflict.Key != "k" || !strings.Contains(conflict.Now, want) ||
 			!strings.Contains(err.Error(), `was {"feature":"ocr","user_id":"Jürgen","estimated_tokens":2000,"ttl_seconds":300,"accept_less":true}, this one is {`) {
 			t.Errorf("%+v: %v, want a conflict that names both, this one with %s", other, err, want)
@@ -72,7 +72,7 @@ func TestReserve_AKeyIsForOneRequestOfABatch(t *testing.T) {
 	a := events.ReserveRequest{PortID: "p1", EstimatedTokens: 1, IdempotencyKey: "k"}
 	b := events.ReserveRequest{PortID: "p1", EstimatedTokens: 2, IdempotencyKey: "k"}
 	got := s.reserve(t, []events.ReserveRequest{a, b, a})
-	var conflict *ledger.KeyConflict
+	var conflict *reservation.KeyConflict
 	if !errors.As(got.Faults[1], &conflict) || got.Faults[0] != nil || got.Faults[2] != nil || got.Verdicts[2].ReservationID != got.Verdicts[0].ReservationID {
 		t.Errorf("%+v, want the first request's hold twice and a conflict between", got)
 	}

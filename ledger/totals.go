@@ -59,13 +59,10 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 		perDay, err = appendDays(perDay, rows)
 		return err
 	})
-	// In the same transaction, so that a hold's tokens turn into used ones at once.
-	ended := b.settles(indexes)
-	ended.queue(&send)
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 		return nil, fmt.Errorf("ledger: add to totals: %w", err)
 	}
-	return perDay, ended.closeInSlices(ctx, tx)
+	return perDay, nil
 }
 
 // readDays returns the totals of every port and day in the batch, as this

@@ -47,12 +47,12 @@ var below = map[string][]string{
 	"identity":   {},
 	"meter":      {"events"},
 	"dev":        {},
-	"ledger":     {"budget", "events", "internal/killpoint"},
-	"consumer":   {"events", "ledger", "internal/killpoint"},
-	"gate":       {"budget", "events", "ledger", "internal/killpoint", "internal/inbox", "internal/intake"},
+	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
+	"consumer":   {"events", "ledger", "internal/killpoint", "internal/reservation"},
+	"gate":       {"budget", "events", "ledger", "internal/killpoint", "internal/inbox", "internal/intake", "internal/reservation"},
 	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/inbox", "internal/intake"},
 	"receipt":    {"events", "meter", "identity"},
-	"internal":   {"migrations", "dev", "events"},
+	"internal":   {"migrations", "dev", "budget", "events"},
 }
 
 func TestImportsPointDown(t *testing.T) {

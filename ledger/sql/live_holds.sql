@@ -1,15 +1,15 @@
 -- A page of a port's live holds: from the beginning if $2, else after service $3 and
--- feature $4. Those that gates make in memory are known one by one once their
--- slice is sealed, about a second later; until then only its tokens are.
-select service, feature, sum(holds), sum(tokens)::bigint, min(expires_at) from (
+-- feature $4. Those that gates make from a lease are known once it is sealed, about a
+-- second later; until then only its tokens are. Older versions listed the holds of a lease,
+-- under labels; the first of these stands for all.
+select service, feature, sum(holds)::bigint, sum(tokens)::bigint, min(expires_at) from (
     select service, feature, 1 as holds, tokens, expires_at from ai_budget_holds
     where port_id = $1 and expires_at > clock_timestamp()
     union all
-    select l.label->>0, l.label->>1, 1, (h.hold->>1)::bigint, s.expires_at
-    from ai_budget_slices s
-    cross join lateral jsonb_array_elements(s.holds->'holds') with ordinality h(hold, n)
-    cross join lateral (select s.holds->'labels'->(h.hold->>0)::int as label) l
-    where s.port_id = $1 and s.expires_at > clock_timestamp() and s.holds is not null and get_bit(s.closed, (h.n - 1)::int) = 0
+    select coalesce(holds->>'service', holds#>>'{labels,0,0}'), coalesce(holds->>'feature', holds#>>'{labels,0,1}'),
+        coalesce((holds->>'count')::int, jsonb_array_length(holds->'holds')) - bit_count(closed), tokens - closed_tokens, expires_at
+    from ai_budget_slices
+    where port_id = $1 and expires_at > clock_timestamp() and holds is not null and tokens > closed_tokens
     union all
     select '(leased to a gate)', '', 0, tokens - closed_tokens, expires_at from ai_budget_slices
     where port_id = $1 and expires_at > clock_timestamp() and holds is null and tokens > closed_tokens

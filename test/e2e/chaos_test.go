@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
@@ -113,6 +114,7 @@ type chaos struct {
 	history  []operation
 	unknown  map[string]operation     // reserves without an answer, by the service they named
 	unbooked map[string]chan struct{} // recorded events
+	late     *answers                 // what gates told whom
 	gates    []*mortal
 	kills    map[string]int // of the second consumer, by the line at which
 	enough   func()         // ends the calls
@@ -148,6 +150,7 @@ func newChaos(t *testing.T, seed int, bug string) *chaos {
 	}
 	s := start(t, o)
 	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
+	c.late = listen(t, s.nats)
 	for i := range chaosGates {
 		c.gates = append(c.gates, c.birth(i))
 	}
@@ -188,7 +191,7 @@ func (c *chaos) birth(i int) *mortal {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
 	m.ledger = must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
-	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, SliceFrom: 1,
+	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, LeaseFrom: 1,
 		MaxStale: -1, Now: func() time.Time { return c.now().Add(wrong) }}))
 	go func() {
 		defer close(m.done)
@@ -345,6 +348,12 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 	for {
 		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
+			c.mustBeOfNow(begin, r.Verdict)
+			if r.Allowed && q.IdempotencyKey != "" {
+				// The answer may be to a retry, and about the day that began meanwhile: the hold
+				// counts in the one in which the first try made it.
+				r.PeriodStart = c.periodOf(events.UUIDv7Time(uuid.MustParse(r.ReservationID)))
+			}
 			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed
 			if !r.Allowed {
 				op.spent = r.UsedTokens + r.HeldTokens
@@ -353,7 +362,6 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			if r.Allowed {
 				c.recordExpiry(op, r.ExpiresAt)
 			}
-			c.mustBeOfNow(begin, r.Verdict)
 			return r
 		}
 		if q.IdempotencyKey == "" {

@@ -23,7 +23,7 @@ func TestGatesWithWrongClocksAgreeAtMidnight(t *testing.T) {
 	const before, after = 700 * time.Millisecond, 500 * time.Millisecond
 	s := start(t, options{gates: -1, at: midnight.Add(-before)})
 	for _, wrong := range []time.Duration{-3 * time.Second, 3 * time.Second} {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, SliceFrom: 1,
+		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, LeaseFrom: 1,
 			Now: func() time.Time { return s.now().Add(wrong) }}))
 		s.background(g.Run)
 		<-g.Ready()

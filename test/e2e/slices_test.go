@@ -10,8 +10,8 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/testenv"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 // heat asks for holds of a port until every gate of the system has a slice of it, and
@@ -97,32 +97,6 @@ func TestNothingIsRefusedForWhatGatesHaveToSpare(t *testing.T) {
 	}
 }
 
-// A check does not wait for other gates; but one that is refused has them give back
-// what they have to spare, for the next.
-func TestChecksAreRefusedForHoldsOnly(t *testing.T) {
-	t.Parallel()
-	s := start(t, options{gates: 3})
-	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
-	if slack := s.heat("p1", 3); slack < 300 {
-		t.Fatalf("the gates have %d tokens to spare: too few for this test", slack)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	defer group.Wait()
-	defer cancel()
-	group.Go(func() { // keeps the port hot: slices are not given back for idleness
-		for ctx.Err() == nil {
-			if r, err := s.client.Reserve(ctx, events.ReserveRequest{PortID: "p1", EstimatedTokens: 10}); err == nil && r.Allowed {
-				_ = r.Release(ctx)
-			}
-		}
-	})
-	s.eventually("a check counts no more than the one hold there is", func() bool {
-		v, err := s.client.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 9_950})
-		return err == nil && v.Allowed
-	})
-}
-
 // Whoever has stored a lower cap may rely on it from then on, whichever gate is asked.
 func TestALowerCapBindsOnceItIsStored(t *testing.T) {
 	t.Parallel()
@@ -205,7 +179,7 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after the expiry", held)
 	}
-	must(s.ledger.Release(t.Context(), []ledger.Hold{{PortID: "p1", ReservationID: last.ReservationID}}))
+	must(s.ledger.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: last.ReservationID}}))
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after a late release", held)
 	}

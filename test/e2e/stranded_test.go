@@ -3,7 +3,9 @@ package e2e
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -14,6 +16,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // What a history does not say by itself: what became of requests that nobody
@@ -28,31 +35,86 @@ func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 	return uuid.UUID(buf[1:17]), true
 }
 
-// findUnknown adds the holds that nobody was told of.
+// answers are the holds that gates told callers of, some of whom had given up.
+type answers struct {
+	conn *nats.Conn
+	mu   sync.Mutex
+	told map[string]events.Verdict // by the service that was named
+}
+
+// all are those that have come by now.
+func (a *answers) all() map[string]events.Verdict {
+	must(0, a.conn.Flush())
+	time.Sleep(50 * time.Millisecond) // until what came is read
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return maps.Clone(a.told)
+}
+
+// listen hears all requests for reservations, and all answers.
+func listen(t testing.TB, n *dev.NATS) *answers {
+	messages := make(chan *nats.Msg, 1<<18)
+	nc := testenv.Connect(t, n)
+	a := &answers{conn: nc, told: map[string]events.Verdict{}}
+	for _, subject := range []string{events.SubjectReserve + ".*", "_INBOX.>"} { // one channel: a request comes before its answer
+		must(nc.ChanSubscribe(subject, messages))
+	}
+	must(0, nc.Flush())
+	asked := map[string]string{} // who waits for the answer
+	go func() {
+		for {
+			var msg *nats.Msg
+			select {
+			case msg = <-messages:
+			case <-t.Context().Done():
+				return
+			}
+			var q events.ReserveRequest
+			var v events.Verdict
+			if service, ok := asked[msg.Subject]; ok {
+				if json.Unmarshal(msg.Data, &v) == nil && v.ReservationID != "" {
+					a.mu.Lock()
+					a.told[service] = v
+					a.mu.Unlock()
+				}
+			} else if json.Unmarshal(msg.Data, &q) == nil && q.Service != "" {
+				asked[msg.Reply] = q.Service
+			}
+		}
+	}()
+	return a
+}
+
+// findUnknown adds the holds that were answered to callers who had given up, and those that
+// nobody was told of.
 func (c *chaos) findUnknown() {
-	rows := must(c.db.Query(context.Background(), `
-		select service, id::text, created_at, expires_at from ai_budget_holds
-		union all
-		select s.holds->'labels'->(h.hold->>0)::int->>0, s.id || '/' || h.n, s.created_at, s.expires_at
-		from ai_budget_slices s, jsonb_array_elements(s.holds->'holds') with ordinality h(hold, n)`))
-	var service, id string
-	var created, expires time.Time
-	must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
+	found := func(service, id string, created, expires time.Time) {
 		op, ok := c.unknown[service]
 		if !ok {
-			return nil
+			return
 		}
+		delete(c.unknown, service)
 		// It was decided before its transaction had to end, whoever had given up by then.
 		op.period, op.id, op.ok, op.ret = c.periodOf(created), id, true, time.Unix(0, op.call).Add(5*time.Second).UnixNano()
 		c.history = append(c.history, op)
 		c.recordExpiry(op, expires)
+	}
+	for service, v := range c.late.all() {
+		found(service, v.ReservationID, v.PeriodStart, v.ExpiresAt)
+	}
+	rows := must(c.db.Query(context.Background(), "select service, id::text, created_at, expires_at from ai_budget_holds"))
+	var service, id string
+	var created, expires time.Time
+	must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
+		found(service, id, created, expires)
 		return nil
 	}))
 }
 
 // findStranded adds what gates had leased when they were cut off. To everybody else
-// it is one hold that nobody settles: how much of it was held, and how much was to
-// spare, died with the gate.
+// it is one hold that nobody settles: how much of it was held, and how much was leased and
+// no hold, died with the gate. So did the answers to the last holds of a lease that it
+// still returned.
 func (c *chaos) findStranded() {
 	held := map[uuid.UUID]int64{}
 	for _, op := range c.history {
@@ -60,12 +122,17 @@ func (c *chaos) findStranded() {
 			held[slice] += op.tokens
 		}
 	}
-	rows := must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at from ai_budget_slices where holds is null"))
+	unanswered := map[string]bool{}
+	for _, op := range c.unknown {
+		unanswered[op.port] = true
+	}
+	rows := must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at, holds is null from ai_budget_slices"))
 	var op operation
 	var slice uuid.UUID
 	var created, expires time.Time
-	must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires}, func() error {
-		if op.tokens -= held[slice]; op.tokens > 0 {
+	var open bool
+	must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires, &open}, func() error {
+		if op.tokens -= held[slice]; op.tokens > 0 && (open || unanswered[op.port]) {
 			op.period, op.kind, op.id, op.ok = c.periodOf(created), opReserve, slice.String(), true
 			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
 			c.history = append(c.history, op)

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -14,32 +15,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-// lease is a slice with what its gate has made of it.
+// lease is one with what its gate has made of it.
 type lease struct {
-	ledger.Slice
-	made ledger.Sealed
+	reservation.Lease
+	made reservation.Returned
 }
 
 // hold makes one more hold. Like the ledger, it leaves it to the caller to stay
-// within the slice.
-func (l *lease) hold(service, feature string, tokens int64) (id string) {
-	label := [2]string{service, feature}
-	at := slices.Index(l.made.Labels, label)
-	if at < 0 {
-		at, l.made.Labels = len(l.made.Labels), append(l.made.Labels, label)
-	}
-	id = l.HoldID(len(l.made.Holds), tokens)
-	l.made.Holds = append(l.made.Holds, ledger.SlicedHold{Label: at, Tokens: tokens})
+// within the lease.
+func (l *lease) hold(tokens int64) (id string) {
+	id = l.HoldID(l.made.Holds, tokens)
+	l.made.Holds++
 	l.made.Tokens += tokens
 	return id
 }
 
 // ask is a want of 1,000 tokens.
-func ask(port string, change ...func(*ledger.Want)) ledger.Want {
-	w := ledger.Want{PortID: port, TTL: time.Minute, Lease: time.Second, Tokens: 1000, Least: 1, Holds: 40}
+func ask(port string, change ...func(*reservation.Want)) reservation.Want {
+	w := reservation.Want{PortID: port, Feature: "ocr", TTL: time.Minute, For: time.Second, Tokens: 1000, Least: 1, Holds: 40}
 	for _, c := range change {
 		c(&w)
 	}
@@ -50,35 +47,35 @@ func ask(port string, change ...func(*ledger.Want)) ledger.Want {
 // gives it back.
 func found(t testing.TB, l *ledger.Ledger, port string) (v events.Verdict, standing int64) {
 	t.Helper()
-	r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: port}}, nil)
+	r, err := l.Reservations.Hold(t.Context(), []events.ReserveRequest{{PortID: port}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	v = r.Verdicts[0]
 	if v.Allowed {
-		if released, err := l.Release(t.Context(), []ledger.Hold{{PortID: port, ReservationID: v.ReservationID}}); err != nil || !released[0] {
+		if released, err := l.Reservations.Release(t.Context(), []reservation.ID{{PortID: port, ReservationID: v.ReservationID}}); err != nil || !released[0] {
 			t.Fatalf("a hold of nothing is given back: %v, %v", released, err)
 		}
 	}
 	return v, r.Standings[0].Held
 }
 
-func (s store) reserve(t testing.TB, requests []events.ReserveRequest, wants ...ledger.Want) *ledger.Reserved {
+func (s store) reserve(t testing.TB, requests []events.ReserveRequest, wants ...reservation.Want) *reservation.Held {
 	t.Helper()
-	r, err := s.Reserve(t.Context(), requests, wants)
+	r, err := s.Reservations.Hold(t.Context(), requests, wants)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func (s store) lease(t testing.TB, w ledger.Want) *lease {
+func (s store) lease(t testing.TB, w reservation.Want) *lease {
 	t.Helper()
-	granted := s.reserve(t, nil, w).Slices
+	granted := s.reserve(t, nil, w).Leases
 	if len(granted) != 1 {
 		t.Fatalf("%d slices granted, want one", len(granted))
 	}
-	return &lease{granted[0], ledger.Sealed{PortID: w.PortID, ID: granted[0].ID}}
+	return &lease{granted[0], reservation.Returned{PortID: w.PortID, ID: granted[0].ID, Service: "web", Feature: w.Feature}}
 }
 
 // capped gives a port a hard cap.
@@ -94,36 +91,32 @@ func settling(port, id string) ledger.Entry {
 
 func (s store) release(t testing.TB, port string, ids ...string) []bool {
 	t.Helper()
-	holds := make([]ledger.Hold, len(ids))
+	holds := make([]reservation.ID, len(ids))
 	for i, id := range ids {
-		holds[i] = ledger.Hold{PortID: port, ReservationID: id}
+		holds[i] = reservation.ID{PortID: port, ReservationID: id}
 	}
-	released, err := s.Release(t.Context(), holds)
+	released, err := s.Reservations.Release(t.Context(), holds)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return released
 }
 
-func (s store) seal(t testing.TB, leases ...*lease) []uuid.UUID {
+// giveBack returns leases, and tells which of them are done with.
+func (s store) giveBack(t testing.TB, leases ...*lease) []uuid.UUID {
 	t.Helper()
-	ids, err := s.SealSlices(t.Context(), madeOf(leases))
+	done, err := s.Reservations.Return(t.Context(), madeOf(leases))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return ids
+	return idsOf(done)
 }
 
-func (s store) finish(t testing.TB, leases ...*lease) []uuid.UUID {
-	t.Helper()
-	ids, err := s.FinishSlices(t.Context(), madeOf(leases))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ids
+func idsOf(done map[uuid.UUID]time.Time) (ids []uuid.UUID) {
+	return slices.Collect(maps.Keys(done))
 }
 
-func madeOf(leases []*lease) (made []ledger.Sealed) {
+func madeOf(leases []*lease) (made []reservation.Returned) {
 	for _, l := range leases {
 		made = append(made, l.made)
 	}
@@ -152,7 +145,7 @@ func (s store) wantStands(t testing.TB, port string, used, held int64) {
 	got := map[string]int64{}
 	v, standing := found(t, s.Ledger, port)
 	got["used, by Reserve"], got["held, by Reserve"], got["held, by its standing"] = v.UsedTokens, v.HeldTokens, standing
-	list, _, err := s.Standings(t.Context())
+	list, _, err := s.Reservations.Standings(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,8 +181,8 @@ func (s store) live(t testing.TB, port string) []ledger.HoldGroup {
 	return live
 }
 
-// wantSlices counts what is left in the table: rows that are of no use cost every reader.
-func (s store) wantSlices(t testing.TB, want int) {
+// wantLeases counts what is left in the table: rows that are of no use cost every reader.
+func (s store) wantLeases(t testing.TB, want int) {
 	t.Helper()
 	if n := one[int](t, s.db, "select count(*)::int from ai_budget_slices"); n != want {
 		t.Errorf("%d slices are left, want %d", n, want)
@@ -233,7 +226,7 @@ func TestAGrantIsAnEighthOfWhatIsLeft(t *testing.T) {
 		if c.budget != nil {
 			s.set(t, port, *c.budget, nil)
 		}
-		granted := s.reserve(t, nil, ask(port, func(w *ledger.Want) { w.Least = c.least })).Slices
+		granted := s.reserve(t, nil, ask(port, func(w *reservation.Want) { w.Least = c.least })).Leases
 		var got int64
 		for _, g := range granted {
 			got += g.Tokens
@@ -251,7 +244,7 @@ func TestAGrantCountsAtOnce(t *testing.T) {
 	s := newStore(t)
 	b := s.capped(t, "p1", 1000)
 	s.capped(t, "p2", 1000)
-	longer := func(w *ledger.Want) { w.TTL, w.Holds = time.Hour, 2*ledger.MaxSliceHolds }
+	longer := func(w *reservation.Want) { w.TTL, w.Holds = time.Hour, 2*reservation.MaxLeaseHolds }
 	r := s.reserve(t, []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 200}, {PortID: "p2", EstimatedTokens: 1000}},
 		ask("p1"), ask("p2"), ask("p3"), ask("p1", longer))
 	if !r.Verdicts[0].Allowed || !r.Verdicts[1].Allowed {
@@ -265,7 +258,7 @@ func TestAGrantCountsAtOnce(t *testing.T) {
 		Version int64
 	}
 	var got []brief
-	for _, g := range r.Slices {
+	for _, g := range r.Leases {
 		got = append(got, brief{g.PortID, g.Tokens, g.Holds, g.TTL, g.Version})
 		if g.Created != r.Standings[0].At.UTC() || g.Until.Sub(g.Created) > time.Second || g.Expires.Sub(g.Until) != g.TTL {
 			t.Errorf("a slice of %s, granted at %s: created %s, leased until %s, expires %s", g.TTL, r.Standings[0].At, g.Created, g.Until, g.Expires)
@@ -274,7 +267,7 @@ func TestAGrantCountsAtOnce(t *testing.T) {
 	want := []brief{
 		{"p1", 100, 40, time.Minute, b.Version}, // of 800
 		{"p3", 1000, 40, time.Minute, 0},
-		{"p1", 87, ledger.MaxSliceHolds, time.Hour, b.Version}, // of 700
+		{"p1", 87, reservation.MaxLeaseHolds, time.Hour, b.Version}, // of 700
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("granted (-want +got):\n%s", diff)
@@ -307,10 +300,10 @@ func TestGrantsToManyGates(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 40 {
 		wg.Go(func() {
-			var r *ledger.Reserved
+			var r *reservation.Held
 			for locked := true; locked; { // on a busy machine 40 do not get the port's lock within a second
 				var err error
-				r, err = gates[i%len(gates)].Reserve(t.Context(), nil, []ledger.Want{ask("p1", func(w *ledger.Want) { w.Tokens = 5000 })})
+				r, err = gates[i%len(gates)].Reservations.Hold(t.Context(), nil, []reservation.Want{ask("p1", func(w *reservation.Want) { w.Tokens = 5000 })})
 				var pg *pgconn.PgError
 				if locked = errors.As(err, &pg) && pg.Code == "55P03"; err != nil && !locked {
 					t.Error(err)
@@ -319,7 +312,7 @@ func TestGrantsToManyGates(t *testing.T) {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			for _, g := range r.Slices {
+			for _, g := range r.Leases {
 				got = append(got, g.Tokens)
 			}
 		})
@@ -367,17 +360,18 @@ func TestLeasedIsWhatGatesMayGiveBack(t *testing.T) {
 		}
 	}
 	exec(t, s.db, "update ai_budget_slices set leased_until = clock_timestamp() + interval '1 minute'")
-	l.hold("web", "ocr", 100)
-	wantIDs(t, "sealed", s.seal(t, l), l)
+	l.hold(100)
+	wantIDs(t, "sealed", s.giveBack(t, l), l)
 	leased("a sealed slice", false)
 }
 
-func TestSealingGivesBackWhatIsNoHold(t *testing.T) {
+func TestReturningGivesBackWhatIsNoHold(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	l := s.lease(t, ask("p1"))
 	odd := `we"b\ 🌊`
-	a, b, c, d := l.hold("web", "ocr", 100), l.hold(odd, "ocr", 30), l.hold("web", "ocr", 70), l.hold("job", "", 20)
+	l := s.lease(t, ask("p1", func(w *reservation.Want) { w.Feature = odd }))
+	l.made.Service = odd
+	a, b, c, d := l.hold(100), l.hold(30), l.hold(70), l.hold(20)
 	if !s.release(t, "p1", c)[0] {
 		t.Fatal("not released")
 	}
@@ -393,29 +387,50 @@ func TestSealingGivesBackWhatIsNoHold(t *testing.T) {
 	wantLive("while it is leased", ledger.HoldGroup{Service: "(leased to a gate)", Tokens: 930})
 	s.wantStands(t, "p1", 0, 930)
 	for range 2 { // the answer to the first may be lost
-		wantIDs(t, "sealed", s.seal(t, l), l)
-		wantLive("once it is sealed", ledger.HoldGroup{Service: "web", Feature: "ocr", Holds: 1, Tokens: 100},
-			ledger.HoldGroup{Service: odd, Feature: "ocr", Holds: 1, Tokens: 30}, ledger.HoldGroup{Service: "job", Holds: 1, Tokens: 20})
+		wantIDs(t, "returned", s.giveBack(t, l), l)
+		wantLive("once it is returned", ledger.HoldGroup{Service: odd, Feature: odd, Holds: 3, Tokens: 150})
 		s.wantStands(t, "p1", 0, 150)
 	}
 	s.book(t, settling("p1", a))
 	if s.release(t, "p1", c)[0] {
-		t.Error("released twice, before and after the seal")
+		t.Error("released twice, before and after the return")
 	}
-	wantIDs(t, "sealed", s.seal(t, l), l)
-	wantLive("one hold fewer", ledger.HoldGroup{Service: odd, Feature: "ocr", Holds: 1, Tokens: 30}, ledger.HoldGroup{Service: "job", Holds: 1, Tokens: 20})
+	wantIDs(t, "returned", s.giveBack(t, l), l)
+	wantLive("one hold fewer", ledger.HoldGroup{Service: odd, Feature: odd, Holds: 2, Tokens: 50})
 	s.wantStands(t, "p1", 110, 50)
 	s.book(t, settling("p1", b))
-	s.wantSlices(t, 1)
+	s.wantLeases(t, 1)
 	s.book(t, settling("p1", d))
-	s.wantSlices(t, 0)
+	s.wantLeases(t, 0)
 	wantLive("all ended")
 	s.wantStands(t, "p1", 330, 0)
-	wantIDs(t, "sealed when it is gone", s.seal(t, l), l)
-	s.wantSlices(t, 0)
+	wantIDs(t, "returned when it is gone", s.giveBack(t, l), l)
+	s.wantLeases(t, 0)
 }
 
-func TestFinishRemovesSlicesWhoseHoldsHaveEnded(t *testing.T) {
+// A gate of the version before listed the holds of a lease, under labels. Its leases may
+// live for an hour after it was replaced.
+func TestLeasesThatAnOlderGateReturned(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	l := s.lease(t, ask("p1"))
+	ended := l.hold(10)
+	l.hold(20)
+	l.hold(30)
+	exec(t, s.db, `update ai_budget_slices set tokens = 60, holds = '{"labels":[["web","ocr"],["job",""]],"holds":[[0,10],[1,20],[0,30]]}' where id = $1`, l.ID)
+	s.release(t, "p1", ended)
+	want := []ledger.HoldGroup{{Service: "web", Feature: "ocr", Holds: 2, Tokens: 50, NextExpires: l.Expires}}
+	if diff := cmp.Diff(want, s.live(t, "p1")); diff != "" {
+		t.Errorf("live (-want +got):\n%s", diff)
+	}
+	s.expire(t, 11*time.Second, l)
+	found, err := s.SweepHolds(t.Context())
+	if diff := cmp.Diff([]reservation.Unsettled{{PortID: "p1", Holds: 2, Tokens: 50}}, found); err != nil || diff != "" {
+		t.Errorf("%v, unsettled (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestReturningRemovesLeasesWhoseHoldsHaveEnded(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	var all []*lease
@@ -423,24 +438,25 @@ func TestFinishRemovesSlicesWhoseHoldsHaveEnded(t *testing.T) {
 		all = append(all, s.lease(t, ask("p1")))
 	}
 	ended, half, unused, live := all[0], all[1], all[2], all[3]
-	s.book(t, settling("p1", ended.hold("web", "ocr", 100)), settling("p1", ended.hold("web", "ocr", 200)), settling("p1", half.hold("web", "ocr", 100)))
-	half.hold("web", "ocr", 200)
-	live.hold("web", "ocr", 300)
+	s.book(t, settling("p1", ended.hold(100)), settling("p1", ended.hold(200)), settling("p1", half.hold(100)))
+	half.hold(200)
+	live.hold(300)
 	s.wantStands(t, "p1", 330, 700+900+1000+1000)
-	wantIDs(t, "finished", s.finish(t, all...), ended, unused)
-	s.wantSlices(t, 2)
+	wantIDs(t, "returned", s.giveBack(t, ended, unused), ended, unused)
+	s.wantLeases(t, 2)
 	s.wantStands(t, "p1", 330, 1900)
-	wantIDs(t, "finished again", s.finish(t, half, live))
-	s.wantStands(t, "p1", 330, 1900)
+	wantIDs(t, "returned", s.giveBack(t, all...), all...)
+	s.wantLeases(t, 2)
+	s.wantStands(t, "p1", 330, 500)
 }
 
-// No gate waits for a booking: what that is busy with can be sealed afterwards.
-func TestSealingPassesOverWhatABookingHas(t *testing.T) {
+// No gate waits for a booking: what that is busy with can be returned afterwards.
+func TestReturningPassesOverWhatABookingHas(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	busy, free, over := s.lease(t, ask("p1")), s.lease(t, ask("p1")), s.lease(t, ask("p1"))
-	id, ended := busy.hold("web", "ocr", 100), over.hold("web", "ocr", 100)
-	busy.hold("web", "ocr", 50)
+	id, ended := busy.hold(100), over.hold(100)
+	busy.hold(50)
 	s.release(t, "p1", ended)
 	tx, err := s.db.Begin(t.Context())
 	if err != nil {
@@ -450,30 +466,29 @@ func TestSealingPassesOverWhatABookingHas(t *testing.T) {
 	if _, err := s.BookTx(t.Context(), tx, []ledger.Entry{settling("p1", id), settling("p1", ended)}); err != nil {
 		t.Fatal(err)
 	}
-	free.hold("web", "ocr", 10)
-	wantIDs(t, "sealed meanwhile", s.seal(t, busy, free), free)
-	wantIDs(t, "finished meanwhile", s.finish(t, busy, free, over))
+	free.hold(10)
+	wantIDs(t, "returned meanwhile", s.giveBack(t, busy, free), free)
 	s.wantStands(t, "p1", 0, 1000+10+900)
 	if err := tx.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	wantIDs(t, "finished afterwards", s.finish(t, busy, free, over), over)
-	wantIDs(t, "sealed afterwards", s.seal(t, busy), busy)
+	wantIDs(t, "returned afterwards", s.giveBack(t, busy, over), busy, over)
 	s.wantStands(t, "p1", 220, 60)
+	s.wantLeases(t, 2)
 }
 
-func TestSlicesOfADeletedPort(t *testing.T) {
+func TestLeasesOfADeletedPort(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	s.capped(t, "p1", 8000)
 	l, kept := s.lease(t, ask("p1")), s.lease(t, ask("p2"))
-	id := l.hold("web", "ocr", 100)
-	kept.hold("web", "ocr", 100)
+	id := l.hold(100)
+	kept.hold(100)
 	if _, err := s.DeletePort(t.Context(), "p1", "ops"); err != nil {
 		t.Fatal(err)
 	}
-	s.wantSlices(t, 1)
-	wantIDs(t, "sealed", s.seal(t, l, kept), l, kept)
+	s.wantLeases(t, 1)
+	wantIDs(t, "sealed", s.giveBack(t, l, kept), l, kept)
 	if s.release(t, "p1", id)[0] {
 		t.Error("a hold of a deleted port was released")
 	}
@@ -481,15 +496,15 @@ func TestSlicesOfADeletedPort(t *testing.T) {
 	s.wantStands(t, "p1", 110, 0)
 }
 
-func TestAwaitLeases(t *testing.T) {
+func TestAwaitReturns(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	long := func(w *ledger.Want) { w.Lease = time.Minute }
+	long := func(w *reservation.Want) { w.For = time.Minute }
 	exec(t, s.db, "insert into ports (id) values ('p1')")
 	s.lease(t, ask("p2", long))
 	await := func(ctx context.Context, b events.Budget) (took time.Duration, err error) {
 		start := time.Now()
-		err = s.AwaitLeases(ctx, "p1", b)
+		err = s.Reservations.AwaitReturns(ctx, "p1", b.UpdatedAt)
 		return time.Since(start), err
 	}
 	atOnce := func(what string, b events.Budget) {
@@ -502,8 +517,8 @@ func TestAwaitLeases(t *testing.T) {
 	atOnce("no slice of the port", b)
 	newer := s.lease(t, ask("p1", long))
 	atOnce("a slice by the new budget", b)
-	newer.hold("web", "ocr", 10)
-	s.seal(t, newer)
+	newer.hold(10)
+	s.giveBack(t, newer)
 	ended := s.lease(t, ask("p1", long))
 	exec(t, s.db, "update ai_budget_slices set leased_until = clock_timestamp() where id = $1", ended.ID)
 	old := s.lease(t, ask("p1", long))
@@ -521,10 +536,10 @@ func TestAwaitLeases(t *testing.T) {
 
 	const pause = 100 * time.Millisecond
 	sealed := make(chan error)
-	old.hold("web", "ocr", 10)
+	old.hold(10)
 	go func() {
 		time.Sleep(pause)
-		_, err := s.SealSlices(t.Context(), []ledger.Sealed{old.made})
+		_, err := s.Reservations.Return(t.Context(), []reservation.Returned{old.made})
 		sealed <- err
 	}()
 	if took, err := await(t.Context(), b); err != nil || took < pause {
@@ -542,7 +557,7 @@ func TestAwaitLeases(t *testing.T) {
 
 // The time of a budget parts the slices by the old one from those by the new one,
 // however close they come: it is by that time that StoreBudget knows them.
-func TestABudgetsTimePartsTheSlices(t *testing.T) {
+func TestABudgetsTimePartsTheLeases(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	gates := []*ledger.Ledger{s.Ledger, open(t, s.url), open(t, s.url)}
@@ -551,7 +566,7 @@ func TestABudgetsTimePartsTheSlices(t *testing.T) {
 	changed := map[int64]time.Time{}
 	stop, seen := make(chan struct{}), make(chan int64, 1000)
 	var mu sync.Mutex
-	var granted []ledger.Slice
+	var granted []reservation.Lease
 	var wg sync.WaitGroup
 	for _, gate := range gates {
 		wg.Go(func() {
@@ -561,16 +576,16 @@ func TestABudgetsTimePartsTheSlices(t *testing.T) {
 					return
 				default:
 				}
-				r, err := gate.Reserve(t.Context(), nil, []ledger.Want{ask("p1")})
+				r, err := gate.Reservations.Hold(t.Context(), nil, []reservation.Want{ask("p1")})
 				if err != nil {
 					t.Error(err)
 					return
 				}
 				mu.Lock()
-				granted = append(granted, r.Slices...)
+				granted = append(granted, r.Leases...)
 				mu.Unlock()
 				select {
-				case seen <- r.Slices[0].Version:
+				case seen <- r.Leases[0].Version:
 				default: // nobody waits for one
 				}
 			}

@@ -8,12 +8,12 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/reservation"
 )
 
 // A gate that lost the connection during its commit gives back what it may have been
 // granted. The commit may still be on its way: only then is the slice gone for good.
-func TestADoubtfulSliceIsGivenBackWheneverItsCommitComes(t *testing.T) {
+func TestADoubtfulLeaseIsGivenBackWheneverItsCommitComes(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	for _, commits := range []bool{true, false} {
@@ -33,11 +33,11 @@ func TestADoubtfulSliceIsGivenBackWheneverItsCommitComes(t *testing.T) {
 		}
 		sealed := make(chan []uuid.UUID, 1)
 		go func() {
-			ids, err := s.SealSlices(t.Context(), []ledger.Sealed{{PortID: "p1", ID: id, Doubtful: true}})
+			done, err := s.Reservations.Return(t.Context(), []reservation.Returned{{PortID: "p1", ID: id, Doubtful: true}})
 			if err != nil {
 				t.Error(err)
 			}
-			sealed <- ids
+			sealed <- idsOf(done)
 		}()
 		select {
 		case ids := <-sealed:

@@ -1,8 +1,7 @@
-package ledger
+package reservation
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
@@ -18,30 +17,19 @@ import (
 	"github.com/tidegate/tidegate/internal/killpoint"
 )
 
-//go:embed sql/reserve_read.sql
-var reserveReadSQL string
+var (
+	holdReadSQL   = statement("hold_read")
+	holdKnownSQL  = statement("hold_known")
+	holdInsertSQL = statement("hold_insert")
+)
 
-//go:embed sql/reserve_known.sql
-var reserveKnownSQL string
-
-//go:embed sql/reserve_insert.sql
-var reserveInsertSQL string
-
-// Standing is what a port's reservations add up to, at a moment of the
-// database's clock.
-type Standing struct {
-	PortID string
-	Held   int64
-	At     time.Time
-}
-
-// Reserved is what a call to [Ledger.Reserve] did.
-type Reserved struct {
+// Held is what a call to [Store.Hold] did.
+type Held struct {
 	Verdicts  []events.Verdict // one for each request, in their order
 	Faults    []error          // for each: nil, or a [*KeyConflict] that there is instead of a verdict
-	Leased    []bool           // for each: it was refused, and gates may have tokens of its port to spare
+	Leased    []bool           // for each: it was refused, and gates may have leased what it needs
 	Standings []Standing       // what each port's holds add up to now
-	Slices    []Slice          // what was granted of the wants
+	Leases    []Lease          // what was granted of the wants
 }
 
 // KeyConflict says that an idempotency key already has a hold, of another request.
@@ -56,93 +44,89 @@ func (c *KeyConflict) Error() string {
 		c.Key, c.Before, c.Now)
 }
 
-// Reserve decides requests in the order given and makes a hold for each that is
+// Hold decides requests in the order given and makes a hold for each that is
 // allowed, all in one transaction that has their ports to itself: used, held and
 // cap are compared as they are, whatever other gates do. Then it grants what it can
-// of the wants, at most one for a port and lifetime.
+// of the wants.
 //
 // With an error nothing may be assumed: the connection may have broken during
-// the commit. Then a hold may exist that nobody knows; it expires. Slices that may
+// the commit. Then a hold may exist that nobody knows; it expires. Leases that may
 // exist are returned beside the error.
-func (l *Ledger) Reserve(ctx context.Context, requests []events.ReserveRequest, wants []Want) (*Reserved, error) {
-	if !l.cfg.KnownPortsOnly {
-		if err := l.registerUnseen(ctx, requests); err != nil {
-			return nil, err
-		}
+func (s *Store) Hold(ctx context.Context, requests []events.ReserveRequest, wants []Want) (*Held, error) {
+	var ports []string
+	for i := range requests {
+		ports = append(ports, requests[i].PortID)
 	}
-	conn, err := l.reservePool.Acquire(ctx)
+	if err := s.register(ctx, sorted(ports)); err != nil {
+		return nil, err
+	}
+	for i := range wants {
+		ports = append(ports, wants[i].PortID)
+	}
+	conn, err := s.pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: reserve: %w", err)
+		return nil, fmt.Errorf("reservation: hold: %w", err)
 	}
 	defer conn.Release()
-	reserved, err := reserveOn(ctx, conn, requests, wants)
+	held, err := holdOn(ctx, conn, sorted(ports), requests, wants)
 	if err != nil {
 		// A connection left inside a transaction is closed, which ends it.
 		if conn.Conn().PgConn().TxStatus() != 'I' {
 			_ = conn.Conn().Close(context.WithoutCancel(ctx))
 		}
-		return reserved, fmt.Errorf("ledger: reserve: %w", err)
+		return held, fmt.Errorf("reservation: hold: %w", err)
 	}
-	return reserved, nil
+	return held, nil
 }
 
-// reserveOn takes two round trips: lock and read, then write and commit.
-func reserveOn(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want) (*Reserved, error) {
-	ports := make([]string, 0, len(requests)+len(wants))
-	for i := range requests {
-		ports = append(ports, requests[i].PortID)
-	}
-	for i := range wants {
-		ports = append(ports, wants[i].PortID)
-	}
-	slices.Sort(ports)
-	ports = slices.Compact(ports)
+// sorted is each port once.
+func sorted(ports []string) []string {
+	return slices.Compact(slices.Sorted(slices.Values(ports)))
+}
 
-	r := reserving{states: make(map[string]*portState, len(ports)), known: map[keyOf]knownHold{}}
+// holdOn takes two round trips: lock and read, then write and commit.
+func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []events.ReserveRequest, wants []Want) (*Held, error) {
+	d := deciding{states: make(map[string]*portState, len(ports)), known: map[keyOf]knownHold{}}
 	var read pgx.Batch
 	read.Queue("begin")
-	read.Queue(lockPortsSQL, lockKeys(ports))
-	r.queueKnown(&read, requests)
-	read.Queue(reserveReadSQL, ports, BudgetKey, leaseGrace).Query(r.scanStates)
+	read.Queue(lockPortsSQL, PortLocks(ports...))
+	d.queueKnown(&read, requests)
+	read.Queue(holdReadSQL, ports, leaseGrace).Query(d.scanStates)
 	if err := conn.SendBatch(ctx, &read).Close(); err != nil {
 		return nil, err
 	}
 	killpoint.Here("reserve-locked")
-	done := &Reserved{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
+	done := &Held{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
-		done.Verdicts[i], done.Faults[i] = r.decide(&requests[i])
-		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && r.mayFit(&requests[i])
+		done.Verdicts[i], done.Faults[i] = d.decide(&requests[i])
+		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && d.mayFit(&requests[i])
 	}
 	for i := range wants {
-		r.grant(&wants[i])
+		d.grant(&wants[i])
 	}
-	var write pgx.Batch
-	if len(r.rows.ids) > 0 {
-		write.Queue(reserveInsertSQL, r.rows.ports, r.rows.ids, r.rows.tokens, r.rows.created, r.rows.expires, r.rows.services, r.rows.features, r.rows.keys, r.rows.asked)
+	if len(d.rows.ids) > 0 {
+		d.write.Queue(holdInsertSQL, d.rows.ports, d.rows.ids, d.rows.tokens, d.rows.created, d.rows.expires, d.rows.services, d.rows.features, d.rows.keys, d.rows.asked)
 	}
-	if g := &r.grants; len(g.ids) > 0 {
-		write.Queue(grantSlicesSQL, g.ports, g.ids, g.tokens, g.bytes, g.secrets, g.created, g.until, g.expires)
-	}
-	write.Queue("commit")
-	done.Slices = r.slices
-	if err := conn.SendBatch(ctx, &write).Close(); err != nil {
-		return &Reserved{Slices: r.slices}, err
+	d.write.Queue("commit")
+	if err := conn.SendBatch(ctx, &d.write).Close(); err != nil {
+		return &Held{Leases: d.leases}, err
 	}
 	killpoint.Here("reserve-committed")
+	done.Leases = d.leases
 	for _, port := range ports {
-		s := r.states[port]
+		s := d.states[port]
 		done.Standings = append(done.Standings, Standing{PortID: port, Held: s.held, At: s.now})
 	}
 	return done, nil
 }
 
-// reserving is the working state of one call.
-type reserving struct {
+// deciding is the working state of one call.
+type deciding struct {
 	states map[string]*portState
 	known  map[keyOf]knownHold // holds made by earlier tries
 	rows   holdRows
-	slices []Slice
-	grants sliceRows
+	leases []Lease
+	write  pgx.Batch
 }
 
 type portState struct {
@@ -150,7 +134,7 @@ type portState struct {
 	rule       *budget.Rule // of the budget
 	used, held int64
 	now        time.Time
-	leased     int64 // of held: the most that gates may have to spare
+	leased     int64 // of held: the most that gates may have leased and not made into holds
 }
 
 // decide decides as if that much were held.
@@ -175,12 +159,12 @@ type holdRows struct {
 	created, expires                []time.Time
 }
 
-func (r *reserving) decide(q *events.ReserveRequest) (events.Verdict, error) {
-	s := r.states[q.PortID]
+func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
+	s := d.states[q.PortID]
 	var asked *string
 	if q.IdempotencyKey != "" {
 		asked = new(askedFor(q))
-		if hold, ok := r.known[keyOf{q.PortID, q.IdempotencyKey}]; ok {
+		if hold, ok := d.known[keyOf{q.PortID, q.IdempotencyKey}]; ok {
 			if hold.asked != "" && hold.asked != *asked {
 				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: hold.asked, Now: *asked}
 			}
@@ -202,9 +186,9 @@ func (r *reserving) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
 	s.held += estimate
-	r.rows.add(q, id, estimate, s.now, expires, asked)
+	d.rows.add(q, id, estimate, s.now, expires, asked)
 	if asked != nil {
-		r.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), estimate, expires, *asked}
+		d.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), estimate, expires, *asked}
 	}
 	return granted(v, s, id.String(), estimate, expires), nil
 }
@@ -223,8 +207,8 @@ func askedFor(q *events.ReserveRequest) string {
 
 // mayFit tells whether a request that was refused would be allowed if gates gave back
 // what they have leased.
-func (r *reserving) mayFit(q *events.ReserveRequest) bool {
-	s := r.states[q.PortID]
+func (d *deciding) mayFit(q *events.ReserveRequest) bool {
+	s := d.states[q.PortID]
 	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, q.EstimatedTokens).Allowed)
 }
 
@@ -253,7 +237,7 @@ func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, cre
 }
 
 // queueKnown looks for holds of earlier tries, if any request may have one.
-func (r *reserving) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
+func (d *deciding) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 	var ports, keys []string
 	for i := range requests {
 		if requests[i].IdempotencyKey != "" {
@@ -263,31 +247,33 @@ func (r *reserving) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 	if len(keys) == 0 {
 		return
 	}
-	b.Queue(reserveKnownSQL, ports, keys).Query(func(rows pgx.Rows) error {
+	b.Queue(holdKnownSQL, ports, keys).Query(func(rows pgx.Rows) error {
 		var k keyOf
 		var id uuid.UUID
 		var h knownHold
 		_, err := pgx.ForEachRow(rows, []any{&k.port, &k.key, &id, &h.tokens, &h.expires, &h.asked}, func() error {
 			h.id = id.String()
-			r.known[k] = h
+			d.known[k] = h
 			return nil
 		})
 		return err
 	})
 }
 
-func (r *reserving) scanStates(rows pgx.Rows) error {
+func (d *deciding) scanStates(rows pgx.Rows) error {
 	var port string
 	var value []byte
 	var s portState
 	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held, &s.leased}, func() error {
 		state := s
 		state.now = s.now.UTC()
-		if err := readStored(value, &state.budget); err != nil {
+		if value == nil {
+			state.budget = budget.None()
+		} else if err := json.Unmarshal(value, &state.budget); err != nil {
 			return err
 		}
 		state.rule = state.budget.Rule()
-		r.states[port] = &state
+		d.states[port] = &state
 		return nil
 	})
 	return err
@@ -295,9 +281,9 @@ func (r *reserving) scanStates(rows pgx.Rows) error {
 
 const lockPortsSQL = "select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k"
 
-// lockKeys are the advisory locks that serialise the reservations of a port.
-// Two ports that share one by chance only wait for each other.
-func lockKeys(ports []string) []int64 {
+// PortLocks are the advisory locks that serialise the reservations of ports, and the
+// changes of their budgets. Two ports that share one by chance only wait for each other.
+func PortLocks(ports ...string) []int64 {
 	keys := make([]int64, len(ports))
 	for i, port := range ports {
 		h := fnv.New64a()
@@ -306,21 +292,4 @@ func lockKeys(ports []string) []int64 {
 	}
 	slices.Sort(keys) // two gates take theirs in the same order
 	return keys
-}
-
-func (l *Ledger) registerUnseen(ctx context.Context, requests []events.ReserveRequest) error {
-	var unseen []string
-	l.mu.RLock()
-	for i := range requests {
-		if _, ok := l.ports[requests[i].PortID]; !ok {
-			unseen = append(unseen, requests[i].PortID)
-		}
-	}
-	l.mu.RUnlock()
-	if len(unseen) == 0 {
-		return nil
-	}
-	slices.Sort(unseen)
-	_, err := l.registerPorts(ctx, slices.Compact(unseen))
-	return err
 }

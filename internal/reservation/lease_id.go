@@ -1,4 +1,4 @@
-package ledger
+package reservation
 
 import (
 	"crypto/hmac"
@@ -9,44 +9,44 @@ import (
 	"github.com/google/uuid"
 )
 
-// The id of a hold made from a slice says which one it is and how much it holds,
-// signed with the slice's secret: base64url of
+// The id of a hold made from a lease says which one it is and how much it holds,
+// signed with the lease's secret: base64url of
 //
-//	version, slice (16 bytes), number (2 bytes), tokens (uvarint), signature (12 bytes)
+//	version, lease (16 bytes), number (2 bytes), tokens (uvarint), signature (12 bytes)
 //
 // The id of any other hold is a UUID.
 
 const (
-	slicedVersion  = 1
+	leasedVersion  = 1
 	signatureBytes = 12
 )
 
-type slicedID struct {
-	slice     uuid.UUID
-	n         int // which hold of the slice, counted from 0
+type leasedID struct {
+	lease     uuid.UUID
+	n         int // which hold of the lease, counted from 0
 	tokens    int64
 	signed    []byte
 	signature []byte
 }
 
-// HoldID is the reservation id of the nth hold of the slice, counted from 0.
-func (s *Slice) HoldID(n int, tokens int64) string {
+// HoldID is the reservation id of the nth hold of the lease, counted from 0.
+func (l *Lease) HoldID(n int, tokens int64) string {
 	buf := make([]byte, 0, 1+16+2+binary.MaxVarintLen64+signatureBytes)
-	buf = append(append(buf, slicedVersion), s.ID[:]...)
+	buf = append(append(buf, leasedVersion), l.ID[:]...)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(n))
 	buf = binary.AppendUvarint(buf, uint64(tokens))
-	return base64.RawURLEncoding.EncodeToString(append(buf, sign(s.secret, buf)...))
+	return base64.RawURLEncoding.EncodeToString(append(buf, sign(l.secret, buf)...))
 }
 
-// parseSlicedID reads an id that [Slice.HoldID] may have made. Whether it did, only
-// the slice's secret tells.
-func parseSlicedID(id string) (h slicedID, ok bool) {
+// parseLeasedID reads an id that [Lease.HoldID] may have made. Whether it did, only
+// the lease's secret tells.
+func parseLeasedID(id string) (h leasedID, ok bool) {
 	buf, err := base64.RawURLEncoding.Strict().DecodeString(id)
-	if err != nil || len(buf) < 1+16+2+1+signatureBytes || buf[0] != slicedVersion {
+	if err != nil || len(buf) < 1+16+2+1+signatureBytes || buf[0] != leasedVersion {
 		return h, false
 	}
 	h.signed, h.signature = buf[:len(buf)-signatureBytes], buf[len(buf)-signatureBytes:]
-	h.slice = uuid.UUID(buf[1:17])
+	h.lease = uuid.UUID(buf[1:17])
 	h.n = int(binary.BigEndian.Uint16(buf[17:19]))
 	tokens, size := binary.Uvarint(h.signed[19:])
 	if size != len(h.signed)-19 || tokens > 1<<62 {
@@ -56,7 +56,7 @@ func parseSlicedID(id string) (h slicedID, ok bool) {
 	return h, true
 }
 
-func (h *slicedID) signedWith(secret []byte) bool {
+func (h *leasedID) signedWith(secret []byte) bool {
 	return hmac.Equal(h.signature, sign(secret, h.signed))
 }
 

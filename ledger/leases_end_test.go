@@ -17,11 +17,12 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // In whatever way a hold ends, it ends once: no way after that frees anything.
-func TestAHoldOfASliceEndsOnce(t *testing.T) {
+func TestAHoldOfALeaseEndsOnce(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	wantReleased := func(got []bool, want ...bool) {
@@ -69,7 +70,7 @@ func TestAHoldOfASliceEndsOnce(t *testing.T) {
 	for first, end := range ways {
 		port := fmt.Sprintf("first-by-%d", first)
 		l := s.lease(t, ask(port))
-		id, last := l.hold("web", "ocr", 40), l.hold("web", "ocr", 60)
+		id, last := l.hold(40), l.hold(60)
 		// An event that is not booked ends nothing, whatever it names.
 		e := settling(port, "")
 		s.book(t, e)
@@ -83,7 +84,7 @@ func TestAHoldOfASliceEndsOnce(t *testing.T) {
 			used += again(port, id, false)
 		}
 		s.wantStands(t, port, used, 960)
-		wantIDs(t, "sealed", s.seal(t, l), l)
+		wantIDs(t, "sealed", s.giveBack(t, l), l)
 		for _, again := range ways {
 			used += again(port, id, false)
 		}
@@ -91,7 +92,7 @@ func TestAHoldOfASliceEndsOnce(t *testing.T) {
 		wantReleased(s.release(t, port, id, last, last, id), false, true, false, false)
 		s.wantStands(t, port, used, 0)
 	}
-	s.wantSlices(t, 0)
+	s.wantLeases(t, 0)
 }
 
 // What a call was held for turns into what it used at once: nobody sees it twice
@@ -100,10 +101,10 @@ func TestHeldTurnsIntoUsedAtOnce(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	const calls = 40
-	l := s.lease(t, ask("p1", func(w *ledger.Want) { w.Tokens = calls * 110 }))
+	l := s.lease(t, ask("p1", func(w *reservation.Want) { w.Tokens = calls * 110 }))
 	var ids []string
 	for range calls {
-		ids = append(ids, l.hold("web", "ocr", 110))
+		ids = append(ids, l.hold(110))
 	}
 	tx, err := s.db.Begin(t.Context())
 	if err != nil {
@@ -153,18 +154,18 @@ func TestManyEndTheSameHolds(t *testing.T) {
 	}
 	var leases []*lease
 	var attempts []attempt
-	var rest []ledger.Hold
+	var rest []reservation.ID
 	want := map[string]struct{ used, held int64 }{}
 	for i, port := range []string{"p1", "p2", "p1", "p2", "p1", "p2"} {
-		l := s.lease(t, ask(port, func(w *ledger.Want) { w.TTL += time.Duration(i) * time.Second; w.Tokens = 10_000 }))
+		l := s.lease(t, ask(port, func(w *reservation.Want) { w.TTL += time.Duration(i) * time.Second; w.Tokens = 10_000 }))
 		leases = append(leases, l)
 		w := want[port]
 		for n := range 40 {
 			size := int64(100 + n)
-			id := l.hold("web", "ocr", size)
+			id := l.hold(size)
 			if n%4 == 0 { // these live on: what is freed twice is missing from them
 				w.held += size
-				rest = append(rest, ledger.Hold{PortID: port, ReservationID: id})
+				rest = append(rest, reservation.ID{PortID: port, ReservationID: id})
 				continue
 			}
 			w.used += 220
@@ -182,10 +183,10 @@ func TestManyEndTheSameHolds(t *testing.T) {
 		wg.Go(func() {
 			for batch := range slices.Chunk(attempts[w*len(attempts)/writers:(w+1)*len(attempts)/writers], 12) {
 				var entries []ledger.Entry
-				var holds []ledger.Hold
+				var holds []reservation.ID
 				for _, a := range batch {
 					if a.release {
-						holds = append(holds, ledger.Hold{PortID: a.port, ReservationID: a.id})
+						holds = append(holds, reservation.ID{PortID: a.port, ReservationID: a.id})
 					} else {
 						entries = append(entries, settling(a.port, a.id))
 					}
@@ -193,7 +194,7 @@ func TestManyEndTheSameHolds(t *testing.T) {
 				if _, err := ledgers[w%len(ledgers)].Book(t.Context(), entries); err != nil {
 					t.Error(err)
 				}
-				released, err := ledgers[w%len(ledgers)].Release(t.Context(), holds)
+				released, err := ledgers[w%len(ledgers)].Reservations.Release(t.Context(), holds)
 				if err != nil {
 					t.Error(err)
 				}
@@ -209,12 +210,12 @@ func TestManyEndTheSameHolds(t *testing.T) {
 	}
 	wg.Go(func() {
 		for done := map[uuid.UUID]bool{}; len(done) < len(leases); time.Sleep(2 * time.Millisecond) {
-			ids, err := s.SealSlices(t.Context(), madeOf(leases))
+			some, err := s.Reservations.Return(t.Context(), madeOf(leases))
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			for _, id := range ids {
+			for _, id := range idsOf(some) {
 				done[id] = true
 			}
 		}
@@ -232,32 +233,32 @@ func TestManyEndTheSameHolds(t *testing.T) {
 		s.wantStands(t, port, w.used, w.held)
 	}
 	s.wantNoDeadlocks(t)
-	s.wantSlices(t, len(leases))
-	released, err := s.Release(t.Context(), rest)
+	s.wantLeases(t, len(leases))
+	released, err := s.Reservations.Release(t.Context(), rest)
 	if err != nil || slices.Contains(released, false) {
 		t.Errorf("the other holds: released %v, %v", released, err)
 	}
-	s.wantSlices(t, 0)
+	s.wantLeases(t, 0)
 }
 
 // Nothing but the id that was given, of the port that it was given to, ends a hold.
 func TestForgedIDsFreeNothing(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	mine, other := s.lease(t, ask("p1")), s.lease(t, ask("p1", func(w *ledger.Want) { w.TTL = time.Hour }))
+	mine, other := s.lease(t, ask("p1")), s.lease(t, ask("p1", func(w *reservation.Want) { w.TTL = time.Hour }))
 	foreign := s.lease(t, ask("p2"))
-	id := mine.hold("web", "ocr", 700)    // two bytes as a uvarint
-	short := mine.hold("web", "ocr", 100) // one, so that the base64 ends in unused bits
-	mine.hold("web", "ocr", 200)
-	other.hold("web", "ocr", 700)
-	foreignID := foreign.hold("web", "ocr", 700)
+	id := mine.hold(700)    // two bytes as a uvarint
+	short := mine.hold(100) // one, so that the base64 ends in unused bits
+	mine.hold(200)
+	other.hold(700)
+	foreignID := foreign.hold(700)
 	raw, err := base64.RawURLEncoding.DecodeString(id)
 	if err != nil {
 		t.Fatal(err)
 	}
 	change := func(f func([]byte) []byte) string { return base64.RawURLEncoding.EncodeToString(f(slices.Clone(raw))) }
 	flip := func(i int) string { return change(func(b []byte) []byte { b[i] ^= 1; return b }) }
-	var secretless ledger.Slice // knows all but the secret
+	var secretless reservation.Lease // knows all but the secret
 	secretless.ID = mine.ID
 	forged := map[string]string{
 		"another version":       flip(0),
@@ -337,14 +338,14 @@ func (s store) expire(t testing.TB, ago time.Duration, leases ...*lease) {
 	}
 }
 
-func TestAnExpiredSliceHoldsNothing(t *testing.T) {
+func TestAnExpiredLeaseHoldsNothing(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	short := func(w *ledger.Want) { w.Lease, w.TTL = 100*time.Millisecond, 1200*time.Millisecond }
+	short := func(w *reservation.Want) { w.For, w.TTL = 100*time.Millisecond, 1200*time.Millisecond }
 	s.capped(t, "p1", 8000)
 	sealed, leased := s.lease(t, ask("p1", short)), s.lease(t, ask("p1", short))
-	late, released := sealed.hold("web", "ocr", 100), leased.hold("web", "ocr", 100)
-	wantIDs(t, "sealed", s.seal(t, sealed), sealed)
+	late, released := sealed.hold(100), leased.hold(100)
+	wantIDs(t, "sealed", s.giveBack(t, sealed), sealed)
 	s.wantStands(t, "p1", 0, 100+875)
 	time.Sleep(time.Until(leased.Expires) + 20*time.Millisecond)
 	s.wantStands(t, "p1", 0, 0)
@@ -359,21 +360,21 @@ func TestAnExpiredSliceHoldsNothing(t *testing.T) {
 	}
 }
 
-func TestSweepCountsWhatSlicesLeave(t *testing.T) {
+func TestSweepCountsWhatLeasesLeave(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	exec(t, s.db, "insert into ports (id) values ('p1'), ('p2')")
 	sealed, killed, done, fresh, lost := s.lease(t, ask("p1")), s.lease(t, ask("p1")), s.lease(t, ask("p1")), s.lease(t, ask("p1")), s.lease(t, ask("p2"))
 	var unsettled, late, swept, settled string
-	unsettled, settled = sealed.hold("web", "ocr", 100), sealed.hold("web", "ocr", 1)
-	sealed.hold("job", "", 30)
-	sealed.hold("web", "ocr", 70)
-	late, swept = sealed.hold("web", "chat", 2), killed.hold("web", "ocr", 300)
-	_ = killed.hold("web", "ocr", 400)
-	fresh.hold("web", "ocr", 500)
-	s.book(t, settling("p1", settled), settling("p1", swept), settling("p1", done.hold("web", "ocr", 1000)))
-	wantIDs(t, "sealed", s.seal(t, sealed, fresh), sealed, fresh)
-	sweep := func(want ...ledger.Unsettled) {
+	unsettled, settled = sealed.hold(100), sealed.hold(1)
+	sealed.hold(30)
+	sealed.hold(70)
+	late, swept = sealed.hold(2), killed.hold(300)
+	_ = killed.hold(400)
+	fresh.hold(500)
+	s.book(t, settling("p1", settled), settling("p1", swept), settling("p1", done.hold(1000)))
+	wantIDs(t, "sealed", s.giveBack(t, sealed, fresh), sealed, fresh)
+	sweep := func(want ...reservation.Unsettled) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // it waits for nobody
 		defer cancel()
@@ -398,7 +399,7 @@ func TestSweepCountsWhatSlicesLeave(t *testing.T) {
 	}
 	s.expire(t, 9*time.Second, sealed, killed, done, lost) // the events may be on their way
 	sweep()
-	s.wantSlices(t, 5)
+	s.wantLeases(t, 5)
 	s.book(t, settling("p1", late)) // this one was
 
 	// A booking that is not through yet settles its hold: the sweep leaves it alone.
@@ -415,7 +416,7 @@ func TestSweepCountsWhatSlicesLeave(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sweep(ledger.Unsettled{PortID: "p1", Holds: 3, Tokens: 200})
+	sweep(reservation.Unsettled{PortID: "p1", Holds: 3, Tokens: 200})
 	groups := []ledger.UnsettledGroup{{Service: "web", Feature: "ocr", Holds: 2, Tokens: 170}, {Service: "job", Holds: 1, Tokens: 30}}
 	wantUnsettled("p1", groups...)
 
@@ -424,22 +425,22 @@ func TestSweepCountsWhatSlicesLeave(t *testing.T) {
 	groups = slices.Insert(groups, 0, ledger.UnsettledGroup{Service: "(killed gate)", Tokens: 700})
 	wantUnsettled("p1", groups...)
 	wantUnsettled("p2", ledger.UnsettledGroup{Service: "(killed gate)", Tokens: 1000})
-	s.wantSlices(t, 1)
+	s.wantLeases(t, 1)
 	sweep()
 	wantFates(t, s.book(t, settling("p1", unsettled), settling("p1", swept)), "booked", "booked")
-	wantIDs(t, "sealed when it is swept", s.seal(t, killed), killed)
+	wantIDs(t, "sealed when it is swept", s.giveBack(t, killed), killed)
 	wantUnsettled("p1", groups...)
 	s.wantStands(t, "p1", 6*110, 500)
 }
 
-// slicedModel is a port with slices that anybody can see to be right.
-type slicedModel struct {
+// leaseModel is a port with slices that anybody can see to be right.
+type leaseModel struct {
 	cap, used int64
-	slices    []*modelSlice
+	slices    []*modelLease
 	holds     []*modelHold
 }
 
-type modelSlice struct {
+type modelLease struct {
 	lease
 	retired, sealed, gone bool
 	closed                int64
@@ -448,11 +449,11 @@ type modelSlice struct {
 type modelHold struct {
 	id     string
 	tokens int64
-	slice  *modelSlice // nil: a hold of its own
+	slice  *modelLease // nil: a hold of its own
 	ended  bool
 }
 
-func (m *slicedModel) held() (sum int64) {
+func (m *leaseModel) held() (sum int64) {
 	for _, c := range m.slices {
 		switch {
 		case c.gone:
@@ -471,7 +472,7 @@ func (m *slicedModel) held() (sum int64) {
 }
 
 // end reports whether the hold was live.
-func (m *slicedModel) end(h *modelHold) bool {
+func (m *leaseModel) end(h *modelHold) bool {
 	if h.ended || h.slice != nil && h.slice.gone {
 		return false
 	}
@@ -483,7 +484,7 @@ func (m *slicedModel) end(h *modelHold) bool {
 	return true
 }
 
-func (m *slicedModel) some(rt *rapid.T) (some []*modelHold) {
+func (m *leaseModel) some(rt *rapid.T) (some []*modelHold) {
 	for range min(len(m.holds), rapid.IntRange(1, 4).Draw(rt, "holds")) {
 		some = append(some, rapid.SampledFrom(m.holds).Draw(rt, "hold"))
 	}
@@ -492,7 +493,7 @@ func (m *slicedModel) some(rt *rapid.T) (some []*modelHold) {
 
 // Whatever gates and consumers do, in any order and more than once, what is used
 // and held is what the model has, and never more than the cap.
-func TestSlicesAreTheModel(t *testing.T) {
+func TestLeasesAreTheModel(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	ledgers := []*ledger.Ledger{s.Ledger, open(t, s.url)}
@@ -500,7 +501,7 @@ func TestSlicesAreTheModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		run++
 		port := fmt.Sprintf("run%d", run)
-		m := slicedModel{cap: rapid.Int64Range(50, 5000).Draw(rt, "cap")}
+		m := leaseModel{cap: rapid.Int64Range(50, 5000).Draw(rt, "cap")}
 		raise := func() {
 			if _, err := s.SetBudget(t.Context(), port, events.Budget{Enabled: true, HardCapTokens: &m.cap, Period: events.PeriodMonth}, nil); err != nil {
 				rt.Fatal(err)
@@ -515,7 +516,7 @@ func TestSlicesAreTheModel(t *testing.T) {
 				raise()
 			case "hold":
 				n := rapid.Int64Range(1, 300).Draw(rt, "estimate")
-				r, err := l.Reserve(t.Context(), []events.ReserveRequest{{PortID: port, EstimatedTokens: n}}, nil)
+				r, err := l.Reservations.Hold(t.Context(), []events.ReserveRequest{{PortID: port, EstimatedTokens: n}}, nil)
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -545,16 +546,16 @@ func TestSlicesAreTheModel(t *testing.T) {
 					}
 				}
 			case "release":
-				var holds []ledger.Hold
+				var holds []reservation.ID
 				var want []bool
 				for _, h := range m.some(rt) {
-					holds, want = append(holds, ledger.Hold{PortID: port, ReservationID: h.id}), append(want, m.end(h))
+					holds, want = append(holds, reservation.ID{PortID: port, ReservationID: h.id}), append(want, m.end(h))
 				}
-				if got, err := l.Release(t.Context(), holds); err != nil || !slices.Equal(got, want) {
+				if got, err := l.Reservations.Release(t.Context(), holds); err != nil || !slices.Equal(got, want) {
 					rt.Fatalf("released %v, %v, want %v", got, err, want)
 				}
 			case "end":
-				m.finishAndSeal(t, rt, l)
+				m.giveBack(t, rt, l)
 			case "expire":
 				m.expire(t, rt, s, port)
 			}
@@ -567,12 +568,12 @@ func TestSlicesAreTheModel(t *testing.T) {
 	s.wantSums(t)
 }
 
-func (m *slicedModel) grant(t *testing.T, rt *rapid.T, l *ledger.Ledger, port string) {
-	w := ask(port, func(w *ledger.Want) {
+func (m *leaseModel) grant(t *testing.T, rt *rapid.T, l *ledger.Ledger, port string) {
+	w := ask(port, func(w *reservation.Want) {
 		w.Tokens, w.Least = rapid.Int64Range(1, 600).Draw(rt, "wanted"), rapid.Int64Range(1, 40).Draw(rt, "least")
 		w.Holds, w.TTL = rapid.IntRange(1, 20).Draw(rt, "room"), time.Hour
 	})
-	r, err := l.Reserve(t.Context(), nil, []ledger.Want{w})
+	r, err := l.Reservations.Hold(t.Context(), nil, []reservation.Want{w})
 	if err != nil {
 		rt.Fatal(err)
 	}
@@ -581,72 +582,50 @@ func (m *slicedModel) grant(t *testing.T, rt *rapid.T, l *ledger.Ledger, port st
 		want = 0
 	}
 	var got int64
-	for _, g := range r.Slices {
+	for _, g := range r.Leases {
 		got += g.Tokens
-		m.slices = append(m.slices, &modelSlice{lease: lease{g, ledger.Sealed{PortID: port, ID: g.ID}}})
+		m.slices = append(m.slices, &modelLease{lease: lease{g, reservation.Returned{PortID: port, ID: g.ID}}})
 	}
-	if got != want || len(r.Slices) != int(min(want, 1)) {
-		rt.Fatalf("%d slices of %d tokens, want %d", len(r.Slices), got, want)
+	if got != want || len(r.Leases) != int(min(want, 1)) {
+		rt.Fatalf("%d slices of %d tokens, want %d", len(r.Leases), got, want)
 	}
 }
 
 // make makes holds from the newest slice, as a gate does.
-func (m *slicedModel) make(rt *rapid.T) {
+func (m *leaseModel) make(rt *rapid.T) {
 	if len(m.slices) == 0 || m.slices[len(m.slices)-1].retired {
 		return
 	}
 	c := m.slices[len(m.slices)-1]
 	for range rapid.IntRange(1, 5).Draw(rt, "more holds") {
-		if left := c.Tokens - c.made.Tokens; left > 0 && len(c.made.Holds) < c.Holds {
+		if left := c.Tokens - c.made.Tokens; left > 0 && c.made.Holds < c.Holds {
 			n := rapid.Int64Range(1, left).Draw(rt, "tokens")
-			m.holds = append(m.holds, &modelHold{id: c.hold("web", "ocr", n), tokens: n, slice: c})
+			m.holds = append(m.holds, &modelHold{id: c.hold(n), tokens: n, slice: c})
 		}
 	}
 }
 
-// finishAndSeal does what a gate does when it retires slices: first the one, then
-// the other, or only the one.
-func (m *slicedModel) finishAndSeal(t *testing.T, rt *rapid.T, l *ledger.Ledger) {
+// giveBack does what a gate does with leases that it does not use any more.
+func (m *leaseModel) giveBack(t *testing.T, rt *rapid.T, l *ledger.Ledger) {
 	if len(m.slices) == 0 {
 		return
 	}
-	some := rapid.SliceOfNDistinct(rapid.SampledFrom(m.slices), 1, min(3, len(m.slices)), func(c *modelSlice) uuid.UUID { return c.ID }).Draw(rt, "slices")
-	check := func(what string, do func(context.Context, []ledger.Sealed) ([]uuid.UUID, error), list []ledger.Sealed, want []uuid.UUID) {
-		got, err := do(t.Context(), list)
-		if diff := cmp.Diff(want, got, inAnyOrder, cmpopts.EquateEmpty()); err != nil || diff != "" {
-			rt.Fatalf("%s: %v (-want +got):\n%s", what, err, diff)
-		}
-	}
-	var made, there []ledger.Sealed
-	var finished, all []uuid.UUID
+	some := rapid.SliceOfNDistinct(rapid.SampledFrom(m.slices), 1, min(3, len(m.slices)), func(c *modelLease) uuid.UUID { return c.ID }).Draw(rt, "leases")
+	var made []reservation.Returned
+	var all []uuid.UUID
 	for _, c := range some {
-		c.retired = true
 		made, all = append(made, c.made), append(all, c.ID)
-		if !c.gone {
-			there = append(there, c.made)
-			if c.closed == c.made.Tokens {
-				finished = append(finished, c.ID)
-			}
-		}
-	}
-	if rapid.Bool().Draw(rt, "finish first") {
-		check("finished", l.FinishSlices, there, finished)
-		for _, c := range some {
-			c.gone = c.gone || c.closed == c.made.Tokens
-		}
-		if rapid.Bool().Draw(rt, "finish only") {
-			return
-		}
-	}
-	check("sealed", l.SealSlices, made, all)
-	for _, c := range some {
-		c.sealed = true
+		c.retired, c.sealed = true, true
 		c.gone = c.gone || c.closed == c.made.Tokens // if not gone, then of no account
+	}
+	done, err := l.Reservations.Return(t.Context(), made)
+	if diff := cmp.Diff(all, idsOf(done), inAnyOrder, cmpopts.EquateEmpty()); err != nil || diff != "" {
+		rt.Fatalf("returned: %v (-want +got):\n%s", err, diff)
 	}
 }
 
 // expire lets one slice expire and be swept.
-func (m *slicedModel) expire(t *testing.T, rt *rapid.T, s store, port string) {
+func (m *leaseModel) expire(t *testing.T, rt *rapid.T, s store, port string) {
 	if len(m.slices) == 0 {
 		return
 	}
@@ -656,8 +635,8 @@ func (m *slicedModel) expire(t *testing.T, rt *rapid.T, s store, port string) {
 	}
 	s.expire(t, 11*time.Second, &c.lease)
 	c.gone, c.retired = true, true
-	var want []ledger.Unsettled
-	u := ledger.Unsettled{PortID: port}
+	var want []reservation.Unsettled
+	u := reservation.Unsettled{PortID: port}
 	for _, h := range m.holds {
 		if h.slice == c && !h.ended {
 			u.Holds++

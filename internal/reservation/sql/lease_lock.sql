@@ -1,6 +1,6 @@
--- In the order of the keys: two transactions that end holds of the same slices wait
+-- In the order of the keys: two transactions that end holds of the same leases wait
 -- for each other in the same order. Lateral, with "offset 0": whatever Postgres believes
--- of the table's size, it looks up one slice after the other.
+-- of the table's size, it looks up one lease after the other.
 select s.*
 from (select * from unnest($1::text[], $2::uuid[]) e(port, id) order by 1, 2) e
 cross join lateral (

@@ -1,7 +1,7 @@
 -- The state that reservations are decided by. The ports' locks were taken by the
 -- statement before: this one must see what the last holder of each lock committed.
 -- "offset 0" makes Postgres find a port's period once and not for each of its holds.
--- leased: what gates may have of the port to spare, or had until $3 ago.
+-- leased: what gates may have of the port to spare, or had until $2 ago.
 with clock as materialized (select clock_timestamp() as now)
 select p.port, p.value, p.version, p.now,
     coalesce((select sum(d.total_tokens) from ai_usage_port_days d
@@ -16,15 +16,15 @@ from (
         select e.port, s.value, coalesce(s.version, 0) as version, clock.now, period.start, period.finish
         from clock
         cross join unnest($1::text[]) e(port)
-        left join lateral (select value, version from system_settings where port_id = e.port and key = $2 limit 1) s on true
+        left join lateral (select value, version from system_settings where port_id = e.port and key = 'ai.budget' limit 1) s on true
         cross join lateral budget_period(s.value->>'period', clock.now) period
         offset 0
     ) b
     offset 0
 ) p
 left join lateral (
-    select sum(s.tokens - s.closed_tokens) as tokens, 
-        sum(s.tokens - s.closed_tokens) filter (where s.holds is null and s.leased_until > p.now - $3::interval) as leased
+    select sum(s.tokens - s.closed_tokens) as tokens,
+        sum(s.tokens - s.closed_tokens) filter (where s.holds is null and s.leased_until > p.now - $2::interval) as leased
     from ai_budget_slices s
     where s.port_id = p.port and s.expires_at > p.now and s.created_at >= p.start
 ) sliced on true

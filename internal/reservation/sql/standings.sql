@@ -15,4 +15,4 @@ select clock.now, coalesce(held.port_id, ''),
     coalesce(case s.value->>'period' when 'day' then held.day when 'week' then held.week else held.month end, 0)::bigint
 from clock
 left join held on true
-left join system_settings s on s.port_id = held.port_id and s.key = $1
+left join system_settings s on s.port_id = held.port_id and s.key = 'ai.budget'

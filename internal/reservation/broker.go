@@ -1,0 +1,266 @@
+package reservation
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/killpoint"
+)
+
+// The errors of a broker, besides those of its store.
+var (
+	ErrBusy     = errors.New("too many requests that need Postgres are under way: try again")
+	ErrStopping = errors.New("this gate is stopping: try again, another one may answer")
+)
+
+// Backend is what a broker needs of a [Store].
+type Backend interface {
+	Hold(ctx context.Context, requests []events.ReserveRequest, wants []Want) (*Held, error)
+	Release(ctx context.Context, holds []ID) (released []bool, err error)
+	Return(ctx context.Context, list []Returned) (done map[uuid.UUID]time.Time, err error)
+	Standings(ctx context.Context) (list []Standing, at time.Time, err error)
+}
+
+// Config makes a [Broker].
+type Config struct {
+	Store     Backend
+	LeaseFrom int           // reservations of a port, for one feature and lifetime, within a second that are worth a lease; negative: none are
+	Timeout   time.Duration // of a transaction, and of what waits for one
+	Now       func() time.Time
+	// Port is what is known of a port: its rule, what it has used in the current period, when
+	// that began, and up to when all of this is known.
+	Port func(port string, now time.Time) (rule *budget.Rule, used int64, start, asOf time.Time)
+	// Withheld says why no tokens of a port can be held now, nil where they can.
+	Withheld func(port string) error
+	// Tell tells all gates, by [Broker.Hear] and [Broker.Revoke], what ports' holds add up
+	// to now, and of which ports they are to return what they have leased.
+	Tell func(standings []Standing, revoke []string)
+	Took func(time.Duration) // hears how long a transaction took that decided reservations
+	Log  *slog.Logger
+}
+
+// Broker makes holds for the callers of one gate: from leases, in memory, or in Postgres,
+// where those that wait at the same moment are decided in one transaction.
+type Broker struct {
+	cfg       Config
+	intake    intake.Intake
+	tasks     sync.WaitGroup // that queue reservations again
+	holds     [queues]chan *holding
+	releases  [queues]chan *releasing
+	ahead     chan *holding // for leases that are nearly used up
+	returning sync.Mutex    // while what is held is read or leases are returned: a reading has seen all of that or nothing
+	due       chan struct{} // leases are to be returned
+
+	mu     sync.Mutex
+	leases leases
+	known  known
+
+	FromLeases, Granted atomic.Int64 // holds made in memory; leases granted
+}
+
+// holding is a reservation on its way to Postgres.
+type holding struct {
+	request events.ReserveRequest
+	answer  func(*events.Verdict, error) // nil: only want is asked for
+	at      time.Time                    // when it came
+	want    Want
+}
+
+type releasing struct {
+	id     ID
+	answer func(released bool, err error)
+}
+
+const (
+	// A port always takes the same queue, so that the transactions of one gate do not
+	// wait for each other's locks. One waits for its commit, one works.
+	queues      = 2
+	queueLength = 8_192 // more are told to try again
+	together    = 256   // requests in one transaction
+	// aheadWait is how long a port that needs its next lease waits for others to share
+	// the transaction. Its present lease lasts for longer, as a rule.
+	aheadWait = 25 * time.Millisecond
+	// revokeFor is how long a reservation waits, before it is refused, for what gates
+	// have leased of its port; revokePause is how long at first, before it looks again.
+	revokeFor   = 400 * time.Millisecond
+	revokePause = 5 * time.Millisecond
+)
+
+// NewBroker returns a broker, which takes requests once it is started.
+func NewBroker(cfg Config) *Broker {
+	b := &Broker{cfg: cfg, ahead: make(chan *holding, queueLength), due: make(chan struct{}, 1)}
+	b.leases.ports, b.leases.open = map[string]*portLeases{}, map[*demand]struct{}{}
+	for i := range queues {
+		b.holds[i], b.releases[i] = make(chan *holding, queueLength), make(chan *releasing, queueLength)
+	}
+	return b
+}
+
+// Start begins to answer. The function it returns ends that: it returns once every
+// request that was taken is answered and, as far as Postgres lets it within a moment, all
+// leases are returned.
+func (b *Broker) Start(ctx context.Context) (stop func()) {
+	var deciding, returning sync.WaitGroup
+	for i := range queues {
+		deciding.Go(func() { intake.Gather(b.holds[i], together, 0, func(some []*holding) { b.decide(ctx, some) }) })
+		deciding.Go(func() { intake.Gather(b.releases[i], together, 0, func(some []*releasing) { b.release(ctx, some) }) })
+	}
+	deciding.Go(func() { intake.Gather(b.ahead, together, aheadWait, func(some []*holding) { b.decide(ctx, some) }) })
+	until, end := context.WithCancel(ctx)
+	returning.Go(func() { b.returnLeases(until) })
+	return func() {
+		b.intake.Close()
+		b.tasks.Wait()
+		for i := range queues {
+			close(b.holds[i])
+			close(b.releases[i])
+		}
+		close(b.ahead)
+		deciding.Wait()
+		end()
+		returning.Wait()
+		b.revokeAll(forever)
+		for end := time.Now().Add(b.cfg.Timeout); b.returnSome(ctx) && time.Now().Before(end); {
+			time.Sleep(revokePause)
+		}
+	}
+}
+
+// Hold answers a reservation: at once where a lease serves it, later otherwise.
+func (b *Broker) Hold(q events.ReserveRequest, answer func(*events.Verdict, error)) {
+	if v, ok := b.holdFromLease(&q); ok {
+		b.FromLeases.Add(1)
+		answer(&v, nil)
+		return
+	}
+	b.queue(&holding{request: q, answer: answer, at: time.Now()})
+}
+
+func (b *Broker) queue(h *holding) {
+	enqueue(b, b.holds[queueOf(h.request.PortID)], h, func(err error) { h.answer(nil, err) })
+}
+
+// Release answers whether there was such a hold, which there is no more.
+func (b *Broker) Release(id ID, answer func(released bool, err error)) {
+	enqueue(b, b.releases[queueOf(id.PortID)], &releasing{id, answer}, func(err error) { answer(false, err) })
+}
+
+func queueOf(port string) uint64 { return uint64(PortLocks(port)[0]) % queues }
+
+// enqueue never waits: who finds no place is told to try again.
+func enqueue[T any](b *Broker, queue chan<- T, task T, refuse func(error)) {
+	err := ErrBusy
+	open := b.intake.Take(func() {
+		select {
+		case queue <- task:
+			err = nil
+		default:
+		}
+	})
+	if !open {
+		err = ErrStopping
+	}
+	if err != nil {
+		refuse(err)
+	}
+}
+
+// decide decides reservations in one transaction, which also gets leases where they are
+// in demand, and answers each. Callers that have been waiting for longer than the timeout
+// have given up: holding tokens for them would only keep others from spending.
+func (b *Broker) decide(ctx context.Context, some []*holding) {
+	start := time.Now()
+	var live []*holding
+	var requests []events.ReserveRequest
+	var wants []Want
+	for _, h := range some {
+		if h.answer == nil {
+			wants = append(wants, h.want)
+		} else if start.Sub(h.at) > b.cfg.Timeout {
+			h.answer(nil, ErrBusy)
+		} else if err := b.cfg.Withheld(h.request.PortID); err != nil {
+			h.answer(nil, err)
+		} else {
+			live, requests = append(live, h), append(requests, h.request)
+		}
+	}
+	wants = b.wants(wants, requests, start)
+	if len(requests)+len(wants) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	held, err := b.cfg.Store.Hold(ctx, requests, wants)
+	b.cfg.Took(time.Since(start))
+	if err != nil {
+		b.cfg.Log.Warn("reservations cannot be made; their callers' policy decides", "requests", len(requests), "error", err)
+		if held != nil {
+			b.doubt(held.Leases, time.Now())
+		}
+		for _, h := range live {
+			h.answer(nil, err)
+		}
+		return
+	}
+	killpoint.Here("reserve-answer")
+	b.Hear(held.Standings)
+	b.cfg.Tell(held.Standings, nil)
+	b.install(held.Leases, start)
+	b.answerAll(live, held)
+}
+
+// answerAll answers all but those that would be refused for what gates may return: these
+// are decided again in a moment.
+func (b *Broker) answerAll(some []*holding, held *Held) {
+	var again []*holding
+	var refusals []*events.Verdict
+	var revoke []string
+	for i, h := range some {
+		if held.Faults[i] == nil && held.Leased[i] && time.Since(h.at) < revokeFor {
+			again, refusals, revoke = append(again, h), append(refusals, &held.Verdicts[i]), append(revoke, h.request.PortID)
+		} else {
+			h.answer(&held.Verdicts[i], held.Faults[i])
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	revoke = sorted(revoke)
+	for _, port := range revoke {
+		b.Revoke(port, RevokedFor)
+	}
+	b.cfg.Tell(nil, revoke)
+	open := b.intake.Take(func() {
+		b.tasks.Go(func() {
+			time.Sleep(max(revokePause, time.Since(again[0].at)/2)) // a gate that was killed never answers
+			for _, h := range again {
+				b.queue(h)
+			}
+		})
+	})
+	for i := 0; i < len(again) && !open; i++ {
+		again[i].answer(refusals[i], nil)
+	}
+}
+
+func (b *Broker) release(ctx context.Context, some []*releasing) {
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	ids := make([]ID, len(some))
+	for i, r := range some {
+		ids[i] = r.id
+	}
+	released, err := b.cfg.Store.Release(ctx, ids)
+	for i, r := range some {
+		r.answer(err == nil && released[i], err)
+	}
+}

@@ -1,0 +1,528 @@
+package reservation_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/testenv"
+)
+
+// What makes holds come from a lease, and what does not.
+func TestWhatIsServedFromLeases(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		first, then events.ReserveRequest // two of the first make it hot
+		change      func(*reservation.Config)
+		want        bool
+	}{
+		"the same again":                       {first: ask(10), then: ask(10), want: true},
+		"another service":                      {first: ask(10), then: ask(10, func(q *events.ReserveRequest) { q.Service = "job" }), want: true},
+		"another feature":                      {first: ask(10), then: ask(10, func(q *events.ReserveRequest) { q.Feature = "chat" })},
+		"another lifetime":                     {first: ask(10), then: ask(10, lives(time.Minute))},
+		"another port":                         {first: ask(10), then: ask(10, func(q *events.ReserveRequest) { q.PortID = "q" })},
+		"with a key, another gate may know it": {first: ask(10), then: ask(10, func(q *events.ReserveRequest) { q.IdempotencyKey = "k" })},
+		"nothing, which nobody could settle":   {first: ask(10), then: ask(0)},
+		"more than is leased":                  {first: ask(10), then: ask(5000)},
+		"cold":                                 {first: ask(10), then: ask(10), change: func(c *reservation.Config) { c.LeaseFrom = 4 }},
+		"never":                                {first: ask(10), then: ask(10), change: func(c *reservation.Config) { c.LeaseFrom = -1 }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHouse(t, 100_000)
+			if c.change == nil {
+				c.change = func(*reservation.Config) {}
+			}
+			b := h.open(c.change)
+			b.must(c.first)
+			b.must(c.first)
+			if v := b.must(c.then); fromLease(v) != c.want {
+				t.Errorf("%+v: from a lease %v, want %v", c.then, fromLease(v), c.want)
+			}
+			if b.FromLeases.Load() > 0 != c.want {
+				t.Errorf("%d are counted as made from leases", b.FromLeases.Load())
+			}
+		})
+	}
+}
+
+// However many callers ask two gates at once, no id is given out twice, the cap holds, and
+// what was answered is what is held once the gates have stopped.
+func TestLeasesGiveNoMoreThanTheCap(t *testing.T) {
+	t.Parallel()
+	const hard = 3_000
+	h := newHouse(t, hard)
+	gates := []*broker{h.open(), h.open()}
+	var held, refused atomic.Int64
+	var ids sync.Map
+	var group sync.WaitGroup
+	for caller := range 16 {
+		group.Go(func() {
+			for i := range 100 {
+				n := int64(1 + (caller+i)%7)
+				switch v, err := gates[i%2].hold(ask(n)); {
+				case err != nil:
+					t.Error(err)
+				case !v.Allowed:
+					refused.Add(1)
+				default:
+					held.Add(n)
+					if _, twice := ids.LoadOrStore(v.ReservationID, true); twice {
+						t.Errorf("%s was given out twice", v.ReservationID)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	if held.Load() > hard || held.Load() < hard-6 || refused.Load() == 0 {
+		t.Errorf("%d of %d tokens were held and %d calls refused", held.Load(), hard, refused.Load())
+	}
+	if gates[0].FromLeases.Load() < 50 || gates[1].FromLeases.Load() < 50 {
+		t.Errorf("%d and %d holds came from leases: too few to mean anything", gates[0].FromLeases.Load(), gates[1].FromLeases.Load())
+	}
+	for _, b := range gates {
+		b.stop()
+	}
+	if got, open := h.held(); got != held.Load() || open != 0 {
+		t.Errorf("%d tokens are held and %d leases open, want %d and none", got, open, held.Load())
+	}
+}
+
+// What gates have leased is theirs to use, not a reason to refuse.
+func TestNothingIsRefusedForWhatIsLeased(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	a, b := h.open(), h.open()
+	a.heat(ask(10))
+	b.heat(ask(10))
+	if held, open := h.held(); held < 300 || open < 2 {
+		t.Fatalf("%d tokens in %d leases: too few for this test", held, open)
+	}
+	a.must(ask(10_000))
+	if v, err := b.hold(ask(1)); err != nil || v.Allowed {
+		t.Errorf("one more: %+v, %v; want it refused", v, err)
+	}
+}
+
+// A gate that was killed keeps what it had leased, whole, and nobody waits for it for long.
+func TestAKilledGateIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	a, b := h.open(func(c *reservation.Config) { c.Store = &unreachable{Backend: c.Store} }), h.open()
+	a.heat(ask(10))
+	a.dead.Store(true)
+	begun := time.Now()
+	v, err := b.hold(ask(10_000))
+	if took := time.Since(begun); err != nil || v.Allowed || took < 300*time.Millisecond || took > 3*time.Second {
+		t.Errorf("everything: %+v, %v after %s; want it refused after some 400 ms", v, err, took)
+	}
+}
+
+// unreachable is a store whose leases cannot be returned.
+type unreachable struct{ reservation.Backend }
+
+func (*unreachable) Return(context.Context, []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+	return nil, errors.New("Postgres is away")
+}
+
+func TestAStoppedGateReturnsItsLeases(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	b := h.open()
+	b.heat(ask(10))
+	one := b.must(ask(10))
+	b.stop()
+	if held, open := h.held(); held != 10 || open != 0 {
+		t.Errorf("%d tokens in %d leases are held, want 10 in none", held, open)
+	}
+	if v, err := b.hold(ask(10)); !errors.Is(err, reservation.ErrStopping) {
+		t.Errorf("after the stop: %+v, %v", v, err)
+	}
+	if !h.open().release(one.ReservationID) {
+		t.Error("the hold that was made is gone")
+	}
+	if held, _ := h.held(); held != 0 {
+		t.Errorf("%d tokens are held", held)
+	}
+}
+
+// A lease is returned when nobody uses it, and at its end, whoever goes on asking.
+func TestLeasesEnd(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	b := h.open()
+	b.heat(ask(10))
+	begun := time.Now()
+	h.eventually("an idle lease is returned", 10*time.Second, func() bool { _, open := h.held(); return open == 0 })
+	if took := time.Since(begun); took < 1500*time.Millisecond {
+		t.Errorf("returned after %s, as if it were idle", took)
+	}
+	// Holds for 8 s come from leases of a second. No other can be had.
+	cut := &cutOff{Backend: h.ledger.Reservations}
+	c := h.open(func(c *reservation.Config) { c.Store = cut })
+	short := ask(10, lives(8*time.Second))
+	c.heat(short)
+	cut.off.Store(true)
+	begun = time.Now()
+	for {
+		v, err := c.hold(short)
+		if err != nil {
+			break
+		}
+		if took := time.Since(begun); took > 1100*time.Millisecond {
+			t.Fatalf("%+v from a lease of a second that was granted at least %s ago", v, took)
+		}
+		if left := time.Until(v.ExpiresAt); left < 7900*time.Millisecond || left > 9100*time.Millisecond {
+			t.Fatalf("a hold for 8 s expires in %s", left)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// cutOff is a store that can go away.
+type cutOff struct {
+	reservation.Backend
+	off atomic.Bool
+}
+
+func (c *cutOff) Hold(ctx context.Context, requests []events.ReserveRequest, wants []reservation.Want) (*reservation.Held, error) {
+	if c.off.Load() {
+		return nil, errors.New("Postgres is away")
+	}
+	return c.Backend.Hold(ctx, requests, wants)
+}
+
+// Whoever needs the tokens of a port has them, before it is leased again.
+func TestARevokedPortIsNotLeasedForAWhile(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	b := h.open()
+	b.heat(ask(10))
+	for name, revoke := range map[string]func(){
+		"the port": func() { b.Revoke("p", reservation.RevokedFor) }, "all ports": b.RevokeAll,
+	} {
+		revoked := time.Now()
+		revoke()
+		h.eventually("its lease is returned", 800*time.Millisecond, func() bool { _, open := h.held(); return open == 0 })
+		for time.Since(revoked) < reservation.RevokedFor-50*time.Millisecond {
+			if v := b.must(ask(1)); fromLease(v) && time.Since(revoked) < reservation.RevokedFor {
+				t.Fatalf("%s: leased again %s after it was revoked", name, time.Since(revoked))
+			}
+		}
+		b.heat(ask(10))
+	}
+}
+
+// No hold is made from a lease that was granted under a budget before the one that is known.
+func TestABudgetEndsOlderLeases(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	b := h.open()
+	b.heat(ask(10))
+	next := *h.rule.Load()
+	next.Version++
+	h.rule.Store(&next) // it heard of the budget, and not yet of the change
+	if v := b.must(ask(10)); fromLease(v) {
+		t.Error("a hold under the older budget")
+	}
+	h.eventually("the lease is returned", 800*time.Millisecond, func() bool { _, open := h.held(); return open == 0 })
+	begun := time.Now()
+	h.budget("p", 0)
+	if took := time.Since(begun); took > 900*time.Millisecond {
+		t.Errorf("the change took %s: leases are left", took)
+	}
+	if v, err := b.hold(ask(1)); err != nil || v.Allowed {
+		t.Errorf("%+v, %v; want it refused", v, err)
+	}
+}
+
+// Postgres did not answer a commit. If it came, the lease is in nobody's hands: it is returned,
+// and no hold is made from it.
+func TestALeaseInDoubtIsReturned(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	lost := &unheard{Backend: h.ledger.Reservations}
+	b := h.open(func(c *reservation.Config) { c.Store = lost })
+	lost.on.Store(true)
+	for range 3 {
+		if v, err := b.hold(ask(10)); err == nil {
+			t.Errorf("%+v, although nobody knows whether it is held", v)
+		}
+	}
+	if lost.leases.Load() == 0 {
+		t.Fatal("no lease was in doubt")
+	}
+	h.eventually("the lease is returned", 800*time.Millisecond, func() bool { _, open := h.held(); return open == 0 })
+	if held, _ := h.held(); held != 30 {
+		t.Errorf("%d held, want the three holds that nobody knows", held)
+	}
+	if b.FromLeases.Load() != 0 {
+		t.Error("holds were made from it")
+	}
+}
+
+// unheard is a store whose answers are lost.
+type unheard struct {
+	reservation.Backend
+	on     atomic.Bool
+	leases atomic.Int64
+}
+
+func (u *unheard) Hold(ctx context.Context, requests []events.ReserveRequest, wants []reservation.Want) (*reservation.Held, error) {
+	held, err := u.Backend.Hold(ctx, requests, wants)
+	if err != nil || !u.on.Load() {
+		return held, err
+	}
+	u.leases.Add(int64(len(held.Leases)))
+	return &reservation.Held{Leases: held.Leases}, errors.New("the connection broke")
+}
+
+// A hold counts in the period of its lease: none is made from a lease of another day.
+func TestNoHoldIsMadeFromALeaseOfAnotherDay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	var ahead atomic.Int64
+	b := h.open(func(c *reservation.Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	b.heat(ask(10))
+	for days, want := range map[time.Duration]bool{-1: false, 0: true, 1: false} {
+		ahead.Store(int64(days * 24 * time.Hour))
+		if v := b.must(ask(1)); fromLease(v) != want {
+			t.Errorf("%d days on: from a lease %v", days, !want)
+		}
+	}
+}
+
+// While leases come, are used and are returned, nobody is told of fewer held tokens than
+// there are. Once all is quiet, what is leased and no hold counts as held no more.
+func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1_000_000)
+	b := h.open()
+	var made atomic.Int64
+	var done atomic.Bool
+	var group sync.WaitGroup
+	defer group.Wait()
+	known := func() int64 {
+		_, _, held, _ := b.Known("p", time.Now())
+		return held
+	}
+	group.Go(func() {
+		for !done.Load() {
+			before := made.Load()
+			if held := known(); held < before {
+				t.Errorf("%d are told to be held, and there were %d", held, before)
+				return
+			}
+		}
+	})
+	for i := range 3_000 {
+		v := b.must(ask(10))
+		if before := made.Add(10); v.HeldTokens < before {
+			t.Errorf("a hold is told that %d are held, and there were %d with it", v.HeldTokens, before)
+			break
+		}
+		if i%100 == 99 {
+			b.Revoke("p", 0)
+		}
+	}
+	done.Store(true)
+	if b.FromLeases.Load() < 1000 {
+		t.Errorf("%d holds came from leases: too few to mean anything", b.FromLeases.Load())
+	}
+	if _, err := b.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 100 { // also while its last lease is returned
+		if held := known(); held != made.Load() {
+			t.Fatalf("%d are told to be held, want %d", held, made.Load())
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// News of holds come in any order, and readings between them.
+func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
+	t.Parallel()
+	at := time.Now()
+	list := readings{{at, []reservation.Standing{{PortID: "p", Held: 10, At: at}}}, {at.Add(1), nil}, {at.Add(3), nil}}
+	b := newHouse(t, 100).open(func(c *reservation.Config) { c.Store = &list })
+	hear := func(held int64, after time.Duration) {
+		b.Hear([]reservation.Standing{{PortID: "p", Held: held, At: at.Add(after)}})
+	}
+	read := func() {
+		if _, err := b.Read(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(what string, want int64) {
+		t.Helper()
+		if _, _, held, _ := b.Known("p", at); held != want {
+			t.Errorf("%s: %d held, want %d", what, held, want)
+		}
+	}
+	read()
+	want("read", 10)
+	hear(30, 2)
+	hear(20, 1)
+	want("told late", 30)
+	read()
+	want("a reading from before the last news", 30)
+	read()
+	want("all are settled", 0)
+	hear(40, 3)
+	want("told late, after a reading", 0)
+}
+
+type readings []struct {
+	at   time.Time
+	list []reservation.Standing
+}
+
+func (r *readings) Hold(context.Context, []events.ReserveRequest, []reservation.Want) (*reservation.Held, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (r *readings) Release(context.Context, []reservation.ID) ([]bool, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (r *readings) Return(context.Context, []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (r *readings) Standings(context.Context) ([]reservation.Standing, time.Time, error) {
+	next := (*r)[0]
+	*r = (*r)[1:]
+	return next.list, next.at, nil
+}
+
+// Tokens that are withheld, or that nobody waits for any more, are not held.
+func TestWhatIsNotHeld(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	var withheld atomic.Bool
+	why := errors.New("what this port has used is not known")
+	b := h.open(func(c *reservation.Config) {
+		c.Withheld = func(string) error {
+			if withheld.Load() {
+				return why
+			}
+			return nil
+		}
+	})
+	b.heat(ask(10))
+	withheld.Store(true)
+	if v, err := b.hold(ask(10)); !errors.Is(err, why) {
+		t.Errorf("%+v, %v; want it withheld", v, err)
+	}
+	late := h.open(func(c *reservation.Config) { c.Timeout = time.Nanosecond })
+	if v, err := late.hold(ask(10)); !errors.Is(err, reservation.ErrBusy) {
+		t.Errorf("%+v, %v; want it refused as too late", v, err)
+	}
+}
+
+// Around midnight leases are granted until it comes, by the database's clock, and expire
+// a lifetime after it.
+func TestALeaseEndsWithItsDay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	clock := testenv.NewClock(t, h.db.Config().ConnString())
+	clock.Stop(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC).Add(-6 * time.Second))
+	l := h.reopen()
+	r, err := l.Reservations.Hold(t.Context(), nil, []reservation.Want{
+		{PortID: "p", TTL: time.Minute, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+		{PortID: "p", TTL: time.Minute, For: 10 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+		{PortID: "p", TTL: time.Minute, For: 25 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lasts []time.Duration
+	for _, g := range r.Leases {
+		lasts = append(lasts, g.Until.Sub(g.Created))
+		if g.Expires.Sub(g.Until) != time.Minute {
+			t.Errorf("holds until %s expire at %s", g.Until, g.Expires)
+		}
+	}
+	if !slices.Equal(lasts, []time.Duration{5 * time.Second, 6 * time.Second}) {
+		t.Errorf("leases for %v, want 5 s and 6 s, and none where too little of the day is left", lasts)
+	}
+}
+
+// Whatever is asked of whichever gate, while gates come, stop and are killed: what is
+// answered is held, no more than the cap is, and nothing is refused for which there is room.
+func TestBrokersAreTheModel(t *testing.T) {
+	t.Parallel()
+	const hard = 2_000
+	h := newHouse(t, hard)
+	var leased int64
+	run := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		run++
+		port := fmt.Sprintf("run-%d", run)
+		h.budget(port, hard)
+		gates := []*broker{h.open(), h.open()}
+		live := map[string]int64{}
+		var ids []string
+		var held int64
+		for range rapid.IntRange(10, 60).Draw(rt, "steps") {
+			i := rapid.IntRange(0, 1).Draw(rt, "gate")
+			switch rapid.SampledFrom([]string{"hold", "hold", "hold", "hold", "release", "revoke", "stop", "wait"}).Draw(rt, "step") {
+			case "hold":
+				for range rapid.IntRange(1, 6).Draw(rt, "times") {
+					n := rapid.Int64Range(1, 60).Draw(rt, "tokens")
+					v, err := gates[i].hold(ask(n, func(q *events.ReserveRequest) { q.PortID = port }))
+					if err != nil || v.Allowed != (held+n <= hard) {
+						rt.Fatalf("%d tokens beside %d of %d: %+v, %v", n, held, hard, v, err)
+					}
+					if v.Allowed {
+						if live[v.ReservationID] != 0 {
+							rt.Fatalf("%s was given out twice", v.ReservationID)
+						}
+						live[v.ReservationID], held, ids = n, held+n, append(ids, v.ReservationID)
+					}
+				}
+			case "release":
+				if len(ids) > 0 {
+					id := rapid.SampledFrom(ids).Draw(rt, "id")
+					if got := gates[i].release(id, port); got != (live[id] > 0) {
+						rt.Fatalf("%s was released: %v, and held %d", id, got, live[id])
+					}
+					held -= live[id]
+					live[id] = 0
+				}
+			case "revoke":
+				gates[i].Revoke(port, 0)
+			case "stop":
+				leased += gates[i].FromLeases.Load()
+				gates[i].stop()
+				gates[i] = h.open()
+			case "wait":
+				time.Sleep(time.Duration(rapid.IntRange(1, 30).Draw(rt, "ms")) * time.Millisecond)
+			}
+		}
+		for _, b := range gates {
+			leased += b.FromLeases.Load()
+			b.stop()
+		}
+		if got, open := h.held(port); got != held || open != 0 {
+			rt.Fatalf("%d are held and %d leases open, want %d and none", got, open, held)
+		}
+	})
+	if leased < 100 {
+		t.Errorf("%d holds came from leases: too few to mean anything", leased)
+	}
+}

@@ -1,0 +1,151 @@
+package reservation
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+var (
+	holdDeleteSQL  = statement("hold_delete")
+	leaseLockSQL   = statement("lease_lock")
+	leaseCloseSQL  = statement("lease_close")
+	leaseDeleteSQL = statement("lease_delete")
+)
+
+// End ends holds within a transaction, and returns those that there were: ids that are
+// unknown, of another port, forged, or of holds that have ended, end nothing.
+func End(ctx context.Context, tx pgx.Tx, holds []ID) (ended map[ID]bool, err error) {
+	ended = map[ID]bool{}
+	var ports, leasePorts []string
+	var ids, leaseIDs []uuid.UUID
+	leased, locked := map[ID]leasedID{}, map[key]*lockedLease{}
+	for _, h := range holds {
+		if id, err := uuid.Parse(h.ReservationID); err == nil {
+			ports, ids = append(ports, h.PortID), append(ids, id)
+		} else if id, ok := parseLeasedID(h.ReservationID); ok {
+			leased[h] = id
+			if k := (key{h.PortID, id.lease}); locked[k] == nil {
+				locked[k] = &lockedLease{}
+				leasePorts, leaseIDs = append(leasePorts, k.port), append(leaseIDs, k.id)
+			}
+		}
+	}
+	var send pgx.Batch
+	if len(ids) > 0 {
+		send.Queue(holdDeleteSQL, ports, ids).Query(func(rows pgx.Rows) error {
+			var port string
+			var id uuid.UUID
+			_, err := pgx.ForEachRow(rows, []any{&port, &id}, func() error {
+				ended[ID{port, id.String()}] = true
+				return nil
+			})
+			return err
+		})
+	}
+	if len(leaseIDs) > 0 {
+		send.Queue(leaseLockSQL, leasePorts, leaseIDs).Query(func(rows pgx.Rows) error { return scanLocked(rows, locked) })
+	}
+	if send.Len() == 0 {
+		return ended, nil
+	}
+	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+		return nil, fmt.Errorf("reservation: end holds: %w", err)
+	}
+	for h, id := range leased {
+		if locked[key{h.PortID, id.lease}].end(&id) {
+			ended[h] = true
+		}
+	}
+	return ended, closeHolds(ctx, tx, locked)
+}
+
+// lockedLease is a lease as it stands while a transaction has its row; zero: there is none.
+type lockedLease struct {
+	secret               []byte
+	tokens, closedTokens int64
+	closed               []byte // a bit for each hold that has ended
+	sealed, changed      bool
+}
+
+func scanLocked(rows pgx.Rows, locked map[key]*lockedLease) error {
+	var k key
+	var l lockedLease
+	_, err := pgx.ForEachRow(rows, []any{&k.port, &k.id, &l.secret, &l.tokens, &l.closedTokens, &l.closed, &l.sealed}, func() error {
+		*locked[k] = l
+		l = lockedLease{} // the next row gets memory of its own
+		return nil
+	})
+	return err
+}
+
+// end marks a hold as ended and reports whether it was one that had not.
+func (l *lockedLease) end(h *leasedID) bool {
+	if h.n >= 8*len(l.closed) || l.closed[h.n/8]&(1<<(h.n%8)) != 0 || !h.signedWith(l.secret) {
+		return false
+	}
+	l.closed[h.n/8] |= 1 << (h.n % 8)
+	l.closedTokens += h.tokens
+	l.changed = true
+	return true
+}
+
+// closeHolds writes down which holds of leases have ended, and removes the leases that are
+// sealed and of which that was the last one.
+func closeHolds(ctx context.Context, tx pgx.Tx, locked map[key]*lockedLease) error {
+	var changed, done struct {
+		ports  []string
+		ids    []uuid.UUID
+		tokens []int64
+		closed [][]byte
+	}
+	for k, l := range locked {
+		to := &changed
+		switch {
+		case !l.changed:
+			continue
+		case l.sealed && l.closedTokens == l.tokens:
+			to = &done
+		}
+		to.ports, to.ids, to.tokens, to.closed = append(to.ports, k.port), append(to.ids, k.id), append(to.tokens, l.closedTokens), append(to.closed, l.closed)
+	}
+	var send pgx.Batch
+	if len(changed.ids) > 0 {
+		send.Queue(leaseCloseSQL, changed.ports, changed.ids, changed.tokens, changed.closed)
+	}
+	if len(done.ids) > 0 {
+		send.Queue(leaseDeleteSQL, done.ports, done.ids)
+	}
+	if send.Len() == 0 {
+		return nil
+	}
+	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+		return fmt.Errorf("reservation: end holds of leases: %w", err)
+	}
+	return nil
+}
+
+// Release gives holds back and reports, for each, whether there was one; see [End].
+func (s *Store) Release(ctx context.Context, holds []ID) (released []bool, err error) {
+	released = make([]bool, len(holds))
+	for i, h := range holds {
+		if id, err := uuid.Parse(h.ReservationID); err == nil {
+			holds[i].ReservationID = id.String() // however it was written
+		}
+	}
+	var ended map[ID]bool
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
+		ended, err = End(ctx, tx, holds)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reservation: release: %w", err)
+	}
+	for i, h := range holds {
+		released[i] = ended[h]
+		delete(ended, h) // named twice at once: given back once
+	}
+	return released, nil
+}

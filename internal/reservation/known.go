@@ -1,0 +1,92 @@
+package reservation
+
+import (
+	"context"
+	"maps"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/budget"
+)
+
+// known is what a broker knows of holds: of the ports with live ones only. It is read from
+// Postgres several times a second, all at once, and corrected in between by what
+// reservations leave behind, in told: a reading replaces the one and looks through the
+// other, which is small.
+type known struct {
+	read   map[string]Standing
+	told   map[string]Standing // later than readAt
+	readAt time.Time
+}
+
+func (k *known) of(port string) Standing {
+	if st, ok := k.told[port]; ok {
+		return st
+	}
+	return k.read[port]
+}
+
+func (k *known) tell(st Standing) {
+	if k.told == nil {
+		k.told = map[string]Standing{}
+	}
+	st.PortID = strings.Clone(st.PortID)
+	k.told[st.PortID] = st
+}
+
+// Known is what a port's reservations are decided by in memory. held is without what this
+// broker has leased and not made into holds. It is looked up first: what turns from held
+// into used meanwhile counts twice, rather than not at all.
+func (b *Broker) Known(port string, now time.Time) (rule *budget.Rule, used, held int64, asOf time.Time) {
+	b.mu.Lock()
+	st, readAt := b.known.of(port), b.known.readAt
+	if p := b.leases.ports[port]; p != nil {
+		st.Held = max(st.Held-p.unused, 0)
+	}
+	b.mu.Unlock()
+	rule, used, start, asOf := b.cfg.Port(port, now)
+	if st.At.Before(start) { // what was held before counts no more
+		st.Held = 0
+	}
+	if readAt.Before(asOf) {
+		asOf = readAt
+	}
+	return rule, used, st.Held, asOf
+}
+
+// AsOf is when what is held was last read, by the database's clock.
+func (b *Broker) AsOf() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.known.readAt
+}
+
+// Hear takes over what reservations have left ports' holds at, unless later news came first.
+func (b *Broker) Hear(standings []Standing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, st := range standings {
+		if st.At.After(b.known.of(st.PortID).At) && st.At.After(b.known.readAt) {
+			b.known.tell(st)
+		}
+	}
+}
+
+// Read reads what is held of all ports, and what the database's clock says.
+func (b *Broker) Read(ctx context.Context) (at time.Time, err error) {
+	b.returning.Lock()
+	defer b.returning.Unlock()
+	list, at, err := b.cfg.Store.Standings(ctx)
+	if err != nil {
+		return at, err
+	}
+	read := make(map[string]Standing, len(list))
+	for _, st := range list {
+		read[st.PortID] = st
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	maps.DeleteFunc(b.known.told, func(_ string, st Standing) bool { return !st.At.After(at) })
+	b.known.read, b.known.readAt = read, at
+	return at, nil
+}

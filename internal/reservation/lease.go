@@ -1,0 +1,157 @@
+package reservation
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+)
+
+var (
+	leaseGrantSQL  = statement("lease_grant")
+	leaseReturnSQL = statement("lease_return")
+)
+
+// Lease is a part of a port's headroom that one gate was granted: it may make holds of
+// Tokens in all from it, in memory, until Until. Tokens that become a hold never
+// come back to the lease. When a hold ends they come back to the port; what has
+// not become a hold does so when the gate returns the lease. A lease whose gate was
+// killed counts as held, whole, until it expires.
+type Lease struct {
+	PortID  string
+	ID      uuid.UUID
+	Feature string        // of all its holds
+	TTL     time.Duration // a hold made from it lives for at least that long
+	Version int64         // of the budget it was granted under
+	Tokens  int64
+	Holds   int       // how many holds may be made
+	Created time.Time // this and the following by the database's clock
+	Until   time.Time
+	Expires time.Time // every hold's
+
+	secret []byte // signs the ids of its holds
+}
+
+// Want asks for a lease. None is granted where that would take much of what is
+// left, and what is granted may be less.
+type Want struct {
+	PortID        string
+	Feature       string
+	TTL           time.Duration // of the holds
+	For           time.Duration // for how long holds will be made
+	Tokens, Least int64         // a lease of fewer than Least, which is more than 0, is of no use
+	Holds         int
+}
+
+const (
+	// MaxLeaseHolds bounds [Want.Holds].
+	MaxLeaseHolds = 4096
+	// leaseShare is the part of what is left under the hard cap that a lease may take.
+	leaseShare = 8
+	// leaseGrace is how long after the end of a lease its gate may take to return it.
+	// One that is still open then has lost its gate.
+	leaseGrace = time.Second
+)
+
+// grant gives a want what it may have. It comes after the requests: a lease is for
+// those to come.
+func (d *deciding) grant(w *Want) {
+	s := d.states[w.PortID]
+	tokens := w.Tokens
+	if s.budget.Enabled && s.budget.HardCapTokens != nil {
+		tokens = min(tokens, (*s.budget.HardCapTokens-s.used-s.held)/leaseShare)
+	}
+	// A hold counts in the period it was made in, and periods end with a day.
+	until := s.now.Add(w.For)
+	if _, midnight := budget.Day.Bounds(s.now); midnight.Before(until) {
+		until = midnight
+	}
+	if tokens < w.Least || until.Sub(s.now) < w.For/4 {
+		return
+	}
+	l := Lease{
+		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Feature: w.Feature, TTL: w.TTL, Version: s.budget.Version, Tokens: tokens,
+		Holds: min(w.Holds, MaxLeaseHolds), Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
+	}
+	_, _ = rand.Read(l.secret)
+	s.held += tokens
+	d.leases = append(d.leases, l)
+	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (l.Holds+7)/8), l.secret, l.Created, until, l.Expires)
+}
+
+// Returned says what a gate has made of a lease. It makes no more.
+type Returned struct {
+	PortID           string
+	ID               uuid.UUID
+	Service, Feature string // of the holds
+	Holds            int
+	Tokens           int64 // of all the holds
+	// Doubtful: nobody knows whether it was granted. Its port is locked first, which the
+	// transaction that may have granted it did too: by then that one has ended.
+	Doubtful bool
+}
+
+// Return gives back what of leases has not become a hold, and writes down what has. It
+// reports the leases that are done with, and when they were, by the database's clock: written
+// down, ended with all their holds, or gone. It passes over those that a booking is busy with: no gate waits for a booking.
+func (s *Store) Return(ctx context.Context, list []Returned) (done map[uuid.UUID]time.Time, err error) {
+	var doubtful []string
+	for i := range list {
+		if list[i].Doubtful {
+			doubtful = append(doubtful, list[i].PortID)
+		}
+	}
+	done = map[uuid.UUID]time.Time{}
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		var send pgx.Batch
+		if len(doubtful) > 0 {
+			send.Queue(lockPortsSQL, PortLocks(doubtful...))
+		}
+		for _, r := range list {
+			send.Queue(leaseReturnSQL, r.PortID, r.ID, r.Tokens, r.Service, r.Feature, r.Holds).QueryRow(func(row pgx.Row) error {
+				var ok bool
+				var at time.Time
+				err := row.Scan(&ok, &at)
+				if ok {
+					done[r.ID] = at
+				}
+				return err
+			})
+		}
+		return tx.SendBatch(ctx, &send).Close()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reservation: return leases: %w", err)
+	}
+	return done, nil
+}
+
+// AwaitReturns returns once no gate makes holds of the port from a lease that was granted
+// before a time, which is when its budget changed: those that heard of it have returned theirs.
+// One that was killed cannot, nor can it make holds: the wait ends with an error after a second.
+func (s *Store) AwaitReturns(ctx context.Context, port string, granted time.Time) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	for {
+		var leased bool
+		err := s.patient.QueryRow(ctx, `select exists (select from ai_budget_slices
+			where port_id = $1 and holds is null and created_at <= $2 and leased_until > clock_timestamp())`, port, granted).Scan(&leased)
+		if err != nil {
+			return fmt.Errorf("reservation: wait for leases of %s: %w", port, err)
+		}
+		if !leased {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("reservation: wait for leases of %s: a gate has not returned one: %w", port, ctx.Err())
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
