@@ -417,7 +417,7 @@ func TestSweepCountsWhatLeasesLeave(t *testing.T) {
 		t.Fatal(err)
 	}
 	sweep(reservation.Unsettled{PortID: "p1", Holds: 3, Tokens: 200})
-	groups := []ledger.UnsettledGroup{{Service: "web", Feature: "ocr", Holds: 2, Tokens: 170}, {Service: "job", Holds: 1, Tokens: 30}}
+	groups := []ledger.UnsettledGroup{{Service: "web", Feature: "ocr", Holds: 3, Tokens: 200}}
 	wantUnsettled("p1", groups...)
 
 	s.expire(t, 11*time.Second, killed, done, lost)

@@ -4,9 +4,13 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // An idempotency key stands for one request: that request finds its hold again, any
@@ -75,6 +79,30 @@ func TestReserve_AKeyIsForOneRequestOfABatch(t *testing.T) {
 	var conflict *reservation.KeyConflict
 	if !errors.As(got.Faults[1], &conflict) || got.Faults[0] != nil || got.Faults[2] != nil || got.Verdicts[2].ReservationID != got.Verdicts[0].ReservationID {
 		t.Errorf("%+v, want the first request's hold twice and a conflict between", got)
+	}
+}
+
+// A retry that comes when the day has ended finds the hold of the first try. It is answered
+// for the new day; the hold counts in the one in which it was made, which its id tells.
+func TestARetryAfterMidnightFindsTheHoldOfTheDayBefore(t *testing.T) {
+	t.Parallel()
+	url := testenv.Database(t)
+	clock := testenv.NewClock(t, url)
+	midnight := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	clock.Stop(midnight.Add(-100 * time.Millisecond))
+	s := openStore(t, url)
+	hard := int64(30)
+	s.set(t, "p1", events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodDay}, nil)
+	request := []events.ReserveRequest{{PortID: "p1", EstimatedTokens: 5, IdempotencyKey: "k"}}
+	first := s.reserve(t, request).Verdicts[0]
+	clock.Stop(midnight.Add(200 * time.Millisecond))
+	again := s.reserve(t, request)
+	v := again.Verdicts[0]
+	if v.ReservationID != first.ReservationID || !v.PeriodStart.Equal(midnight) || !first.PeriodStart.Before(midnight) {
+		t.Errorf("first %+v, again %+v; want the same hold, for each day", first, v)
+	}
+	if made := events.UUIDv7Time(uuid.MustParse(v.ReservationID)); !made.Before(midnight) || v.HeldTokens != 0 || again.Standings[0].Held != 0 {
+		t.Errorf("made at %s, and %d held on the new day: %+v", made, again.Standings[0].Held, v)
 	}
 }
 
