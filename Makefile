@@ -35,12 +35,12 @@ nats: ## build bin/nats, the NATS command line client
 .PHONY: test
 test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 20m $(ARGS) $(PKG) | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=1 -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
 	@scripts/deps.sh postgres psql cc
-	@$(TESTENV) go test -json -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/... | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/...
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck find nothing
@@ -53,7 +53,7 @@ lint: ## gofmt, go vet and staticcheck find nothing
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/... | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/...
 
 .PHONY: chaos
 chaos: ## kill gates, consumers and servers under load, many seeds (SEED=1 RUNS=20)
