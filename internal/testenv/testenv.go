@@ -35,7 +35,7 @@ var env struct {
 
 // Main runs the tests and exits. By then every server it started has ended, and
 // the goroutines too: one left behind fails the run.
-func Main(m *testing.M) {
+func Main(m goleak.TestingM) {
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,7 +44,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-func run(m *testing.M) (code int, err error) {
+func run(m goleak.TestingM) (code int, err error) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // a test that wants the log passes a logger
 	sweep()
 	env.dir, err = os.MkdirTemp(os.TempDir(), dirPrefix)
