@@ -6,7 +6,6 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -18,7 +17,7 @@ const (
 	natsCLIVer = "v0.5.1"
 )
 
-// builds remembers what was built, by package and tags.
+// builds remembers what was built.
 type builds struct {
 	mu   sync.Mutex
 	done map[string]build
@@ -33,15 +32,27 @@ type build struct {
 // path. Pkg is relative to the module, like "cmd/tidegate". It lies in bin/test of the
 // repository, for the test binaries of all packages and for later runs: the go command
 // links it again only when something in it has changed.
-func Binary(t testing.TB, pkg string, tags ...string) string {
+func Binary(t testing.TB, pkg string) string {
 	t.Helper()
-	key := strings.Join(append([]string{path.Base(pkg)}, tags...), "-")
+	return binary(t, path.Base(pkg), pkg, "-race")
+}
+
+// Killable builds cmd/tidegate with the lines in it that kill it, for tests that start and
+// kill it again and again. It has no race detector: that makes a start take five times as
+// long, and what runs here runs under the detector in the tests of its packages.
+func Killable(t testing.TB) string {
+	t.Helper()
+	return binary(t, "killable", "cmd/tidegate", "-tags=killpoint")
+}
+
+func binary(t testing.TB, key, pkg string, args ...string) string {
+	t.Helper()
 	b := &env.build
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	got, ok := b.done[key]
 	if !ok {
-		got.path, got.err = buildOnce(key, module+"/"+pkg, strings.Join(tags, ","))
+		got.path, got.err = buildOnce(key, append(args, module+"/"+pkg)...)
 		if b.done == nil {
 			b.done = map[string]build{}
 		}
@@ -54,7 +65,7 @@ func Binary(t testing.TB, pkg string, tags ...string) string {
 }
 
 // buildOnce waits for other test binaries that build the same.
-func buildOnce(name, pkg, tags string) (string, error) {
+func buildOnce(name string, args ...string) (string, error) {
 	root, err := moduleDir()
 	if err != nil {
 		return "", err
@@ -70,7 +81,8 @@ func buildOnce(name, pkg, tags string) (string, error) {
 	defer lock.Close()
 	out := filepath.Join(dir, name)
 	// Without what debuggers need it is linked in half the time.
-	if output, err := exec.Command("go", "build", "-race", "-ldflags=-s -w", "-tags", tags, "-o", out, pkg).CombinedOutput(); err != nil {
+	args = append([]string{"build", "-ldflags=-s -w", "-o", out}, args...)
+	if output, err := exec.Command("go", args...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}
 	return out, nil

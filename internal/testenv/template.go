@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"testing"
 	"time"
 
 	"github.com/tidegate/tidegate/dev"
@@ -18,20 +19,38 @@ import (
 // migrated is the database in every cluster of ours that fresh ones are copies of.
 const migrated = "tidegate_template"
 
-// startPostgres starts a new cluster in dir: a copy of one that is made once for all
-// test binaries, because initdb takes a second of a processor and the migrations half of one.
-func startPostgres(ctx context.Context, dir string) (*dev.Postgres, error) {
-	data, err := template(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("make the Postgres cluster that others are copies of: %w", err)
+// Cluster returns a directory with a cluster in it, as [dev.StartPostgres] would make it.
+func Cluster(t testing.TB) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := copyCluster(t.Context(), dir); err != nil {
+		t.Fatalf("testenv: %v", err)
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	return dir
+}
+
+// startPostgres starts a new cluster in dir.
+func startPostgres(ctx context.Context, dir string) (*dev.Postgres, error) {
+	if err := copyCluster(ctx, dir); err != nil {
 		return nil, err
 	}
-	if out, err := exec.CommandContext(ctx, "cp", "-a", data, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("copy a Postgres cluster: %w\n%s", err, out)
-	}
 	return dev.StartPostgres(ctx, dev.PostgresConfig{Dir: dir, NoSync: true})
+}
+
+// copyCluster copies what is made once for all test binaries, because initdb takes a second
+// of a processor and the migrations half of one.
+func copyCluster(ctx context.Context, dir string) error {
+	data, err := template(ctx)
+	if err != nil {
+		return fmt.Errorf("make the Postgres cluster that others are copies of: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "cp", "-a", data, filepath.Join(dir, "data")).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy a Postgres cluster: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // template returns the data of a cluster that was stopped. It is kept in the user's cache

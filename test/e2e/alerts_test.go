@@ -149,7 +149,7 @@ func TestAnAlertThatNobodyPublishedIsTakenOver(t *testing.T) {
 // and noting that, once more.
 func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	s := start(t, options{gates: -1})
 	a := s.watchAlerts()
 	points := []struct {

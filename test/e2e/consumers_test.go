@@ -21,7 +21,7 @@ import (
 // within 3 s, and until a gate counts it, as_of does not claim so.
 func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	for _, point := range []string{"after-fetch", "after-commit"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()

@@ -26,7 +26,7 @@ import (
 // and compares after every run what JetStream acknowledged with what is booked
 // or quarantined.
 func TestKillNine(t *testing.T) {
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	for _, point := range []string{"after-fetch", "during-insert", "after-commit", "during-ack"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()

@@ -14,7 +14,7 @@ import (
 // that does nothing. What it had fetched is booked by the next one.
 func TestAPanicEndsTheProcess(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	s := start(t, options{noRoles: true})
 	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--ack-wait", "1s"}
 	published := 0

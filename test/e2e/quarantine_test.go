@@ -178,7 +178,7 @@ func TestAcknowledgementOnAnotherPortsSubjectIsQuarantined(t *testing.T) {
 // So it is with an event that only the ledger refuses.
 func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	const id = `"id":"a","occurred_at":"2026-11-01T00:00:00Z","feature":"ocr","provider":"p","model":"m","input_tokens":`
 	for name, message := range map[string]string{
 		"refused before it is booked": `[{"port_id":"p1",` + plain + `},{"port_id":"p1","feature":"bad"}]`,
