@@ -158,7 +158,7 @@ func startByHand(t *testing.T, dir string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Signal(syscall.SIGQUIT) })
-	eventually(t, "the server by hand is ready", func() bool {
+	testenv.Eventually(t, "the server by hand is ready", func() bool {
 		b, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 		return err == nil && strings.Contains(string(b), "ready")
 	})

@@ -95,7 +95,7 @@ func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
 			committed = number(t, last)
 		}
 		program.cmd.Wait()
-		eventually(t, "Postgres ends with the process that started it", func() bool { return !alive(postmaster) })
+		testenv.Eventually(t, "Postgres ends with the process that started it", func() bool { return !alive(postmaster) })
 
 		pg := startPostgres(t, dir)
 		if rows := query[uint64](t, pg.URL(), "SELECT max(n) FROM letters"); rows < committed || rows > committed+1 {
@@ -160,7 +160,7 @@ func TestPostgresComesBackWhenItDiesByItself(t *testing.T) {
 		if err := syscall.Kill(died, sig); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "another server answers", func() bool {
+		testenv.Eventually(t, "another server answers", func() bool {
 			if pg.PID() == died || pg.PID() == 0 {
 				return false
 			}

@@ -86,6 +86,27 @@ func AbandonedBatches() []goleak.Option {
 	}
 }
 
+// patience is how long a test waits for what happens in its own time: the machine may be busy.
+const patience = time.Minute
+
+// Eventually fails the test unless ok becomes true within a minute.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("did not happen within %s: %s", patience, what)
+		}
+	}
+}
+
+// Must returns v, and panics at an error.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
 // sharedDir is a directory under what Main made.
 func sharedDir(t testing.TB, name string) string {
 	t.Helper()

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // The model of one port's budget in one period: what reservations may do, as a sequence. The
@@ -147,7 +149,7 @@ func (c *chaos) mustBeLegal() {
 	if len(undecided) > 0 {
 		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
 	}
-	c.eventually("verify is answered, and finds no differences", func() bool { // the last killed sessions are noticed when they are used
+	testenv.Eventually(c.t, "verify is answered, and finds no differences", func() bool { // the last killed sessions are noticed when they are used
 		v, err := c.ops.Verify(c.t.Context())
 		return err == nil && v.OK
 	})

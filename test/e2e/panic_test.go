@@ -41,7 +41,7 @@ func TestAPanicEndsTheProcess(t *testing.T) {
 		}
 	}
 	p := spawn(t, binary, nil, args...)
-	s.eventually("everything is booked once", func() bool { return s.booked("p1") == int64(3*published) })
+	testenv.Eventually(s.t, "everything is booked once", func() bool { return s.booked("p1") == int64(3*published) })
 	p.signal(syscall.SIGTERM)
 	if !p.wait(10 * time.Second) {
 		t.Error("the next process does not stop")

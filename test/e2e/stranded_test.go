@@ -14,6 +14,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // What a history does not say by itself: what became of requests that nobody
@@ -30,14 +32,14 @@ func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 
 // findUnknown adds the holds that nobody was told of.
 func (c *chaos) findUnknown() {
-	rows := must(c.db.Query(context.Background(), `
+	rows := testenv.Must(c.db.Query(context.Background(), `
 		select service, id::text, created_at, expires_at from ai_budget_holds
 		union all
 		select s.holds->'labels'->(h.hold->>0)::int->>0, s.id || '/' || h.n, s.created_at, s.expires_at
 		from ai_budget_slices s, jsonb_array_elements(s.holds->'holds') with ordinality h(hold, n)`))
 	var service, id string
 	var created, expires time.Time
-	must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
 		op, ok := c.unknown[service]
 		if !ok {
 			return nil
@@ -60,11 +62,11 @@ func (c *chaos) findStranded() {
 			held[slice] += op.tokens
 		}
 	}
-	rows := must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at from ai_budget_slices where holds is null"))
+	rows := testenv.Must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at from ai_budget_slices where holds is null"))
 	var op operation
 	var slice uuid.UUID
 	var created, expires time.Time
-	must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires}, func() error {
 		if op.tokens -= held[slice]; op.tokens > 0 {
 			op.period, op.kind, op.id, op.ok = c.periodOf(created), opReserve, slice.String(), true
 			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
@@ -85,12 +87,12 @@ type cable struct {
 }
 
 func lay(t testing.TB, database string) *cable {
-	cfg := must(pgx.ParseConfig(database))
+	cfg := testenv.Must(pgx.ParseConfig(database))
 	network, address := "tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
 	if filepath.IsAbs(cfg.Host) {
 		network, address = "unix", filepath.Join(cfg.Host, ".s.PGSQL."+strconv.Itoa(int(cfg.Port)))
 	}
-	c := &cable{listener: must(net.Listen("tcp", "127.0.0.1:0"))}
+	c := &cable{listener: testenv.Must(net.Listen("tcp", "127.0.0.1:0"))}
 	t.Cleanup(c.cut)
 	c.url = (&url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: c.listener.Addr().String(), Path: cfg.Database, RawQuery: "sslmode=disable"}).String()
 	go func() {
