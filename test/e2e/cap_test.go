@@ -26,7 +26,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 		estimate = 97
 	)
 	s := start(t, options{gates: -1, noRoles: true})
-	binary := testenv.Binary(t, "cmd/tidegate")
+	binary := testenv.Killable(t)
 	s.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run)
 	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "gate,admin", "--log-level", "error"}
 	gates := make([]*process, 3)

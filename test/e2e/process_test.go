@@ -66,6 +66,9 @@ func spawn(t testing.TB, binary string, env []string, args ...string) *process {
 	t.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
 		<-p.done
+		if strings.Contains(p.out.String(), "WARNING: DATA RACE") {
+			t.Errorf("a data race in %v", p.cmd.Args)
+		}
 		if t.Failed() {
 			t.Logf("the output of %v:\n%s", p.cmd.Args, p.out)
 		}
