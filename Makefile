@@ -7,7 +7,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 NATSCLI := github.com/nats-io/natscli/nats@v0.5.1
 
 ARGS ?=
-PKG ?= ./...
+# What takes longest begins first. Most tests wait for something most of the time, so that
+# more of them run side by side than there are processors.
+PKG ?= ./test/e2e ./admin/e2e ./...
 RUNS ?= 20
 SEED ?= 1
 
@@ -33,14 +35,14 @@ nats: ## build bin/nats, the NATS command line client
 	@GOBIN=$(CURDIR)/bin GOFLAGS= go install $(NATSCLI)
 
 .PHONY: test
-test: ## run every test with the race detector (PKG=./gate/... ARGS="-run X")
+test: ## run every test with the race detector; lint vets (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 20m $(ARGS) $(PKG) | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=1 -vet=off -p 4 -parallel 4 -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
 	@scripts/deps.sh postgres psql cc
-	@$(TESTENV) go test -json -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/... | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/...
 
 .PHONY: lint
 lint: ## gofmt, go vet and staticcheck find nothing
@@ -53,7 +55,7 @@ lint: ## gofmt, go vet and staticcheck find nothing
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) go test -json -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/... | go run ./scripts/testsum
+	@$(TESTENV) scripts/test.sh -race -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/...
 
 .PHONY: chaos
 chaos: ## kill gates, consumers and servers under load, many seeds (SEED=1 RUNS=20)

@@ -77,6 +77,15 @@ func majorVersion(s string) (int, bool) {
 	return n, err == nil
 }
 
+// PostgresVersion is the major version of a cluster that [StartPostgres] would make.
+func PostgresVersion() (int, error) {
+	found := installations()
+	if len(found) == 0 {
+		return 0, fmt.Errorf("dev: %w", ErrNoPostgres)
+	}
+	return found[0].major, nil
+}
+
 // choose picks the installation for the cluster in data: the one that made it,
 // or the preferred one when there is none yet.
 func choose(data string) (installation, error) {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -99,16 +98,6 @@ func startPostgres(t *testing.T, dir string) *dev.Postgres {
 		}
 	})
 	return pg
-}
-
-// eventually waits for what another process does in its own time.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("still not so after 20s: %s", what)
-		}
-	}
 }
 
 func alive(pid int) bool {

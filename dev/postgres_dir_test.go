@@ -14,9 +14,10 @@ import (
 	"testing"
 
 	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
-// started makes a cluster and stops it; what is left is what the next start finds.
+// started starts a cluster and stops it; what is left is what the next start finds.
 func started(t *testing.T, dir string) {
 	t.Helper()
 	pg := startPostgres(t, dir)
@@ -39,7 +40,7 @@ func refused(t *testing.T, dir string, parts ...string) {
 
 func TestPostgresRefusesAClusterInUse(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	pg := startPostgres(t, dir)
 	pid := pg.PID()
 	refused(t, dir, dir+" is in use by process "+strconv.Itoa(os.Getpid()), "--data")
@@ -50,7 +51,7 @@ func TestPostgresRefusesAClusterInUse(t *testing.T) {
 
 func TestPostgresRefusesAnotherMajorVersion(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	started(t, dir)
 	version := filepath.Join(dir, "data", "PG_VERSION")
 	real, err := os.ReadFile(version)
@@ -109,7 +110,7 @@ func TestPostgresFinishesAnInterruptedInitdb(t *testing.T) {
 
 func TestPostgresStopsAnOrphanAndTakesOver(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	orphan := startByHand(t, dir)
 	pg := startPostgres(t, dir)
 	if alive(orphan.Process.Pid) && pg.PID() == orphan.Process.Pid {
@@ -157,7 +158,7 @@ func startByHand(t *testing.T, dir string) *exec.Cmd {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { cmd.Process.Signal(syscall.SIGQUIT) })
-	eventually(t, "the server by hand is ready", func() bool {
+	testenv.Eventually(t, "the server by hand is ready", func() bool {
 		b, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 		return err == nil && strings.Contains(string(b), "ready")
 	})
@@ -167,7 +168,7 @@ func startByHand(t *testing.T, dir string) *exec.Cmd {
 // A pid file that a crash of the machine left may name an innocent process.
 func TestPostgresSparesAnInnocentProcess(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	started(t, dir)
 	innocent := exec.Command("sleep", "60")
 	data, err := os.Stat(filepath.Join(dir, "data"))
@@ -233,7 +234,7 @@ func TestPostgresInADeepDirectory(t *testing.T) {
 
 func TestPostgresMovesWithItsDirectory(t *testing.T) {
 	t.Parallel()
-	near := filepath.Join(t.TempDir(), "near")
+	near := testenv.Cluster(t)
 	deep := filepath.Join(t.TempDir(), strings.Repeat("deep/", 25))
 	if err := os.MkdirAll(deep, 0o700); err != nil {
 		t.Fatal(err)

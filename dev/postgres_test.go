@@ -83,7 +83,7 @@ func TestPostgresIsDurableAndPrivate(t *testing.T) {
 
 func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	var committed uint64
 	for range 2 {
 		program := startProgram(t, "write-rows", dir)
@@ -95,7 +95,7 @@ func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
 			committed = number(t, last)
 		}
 		program.cmd.Wait()
-		eventually(t, "Postgres ends with the process that started it", func() bool { return !alive(postmaster) })
+		testenv.Eventually(t, "Postgres ends with the process that started it", func() bool { return !alive(postmaster) })
 
 		pg := startPostgres(t, dir)
 		if rows := query[uint64](t, pg.URL(), "SELECT max(n) FROM letters"); rows < committed || rows > committed+1 {
@@ -110,7 +110,7 @@ func TestPostgresKeepsCommittedRowsThroughKill9(t *testing.T) {
 // A new Tidegate may be faster than the end of the killed one's Postgres.
 func TestPostgresStartsRightAfterKill9(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	program := startProgram(t, "write-rows", dir)
 	program.line(t)
 	committed := number(t, program.line(t))
@@ -160,7 +160,7 @@ func TestPostgresComesBackWhenItDiesByItself(t *testing.T) {
 		if err := syscall.Kill(died, sig); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "another server answers", func() bool {
+		testenv.Eventually(t, "another server answers", func() bool {
 			if pg.PID() == died || pg.PID() == 0 {
 				return false
 			}
@@ -204,7 +204,7 @@ func TestPostgresKilledStaysDownUntilRestart(t *testing.T) {
 
 func TestPostgresStopCutsSessionsAndEndsAll(t *testing.T) {
 	t.Parallel()
-	pg := startPostgres(t, t.TempDir())
+	pg := startPostgres(t, testenv.Cluster(t))
 	conn := connect(t, pg.URL())
 	pid, begin := pg.PID(), time.Now()
 	if err := pg.Stop(t.Context()); err != nil {
@@ -226,7 +226,7 @@ func TestPostgresStopCutsSessionsAndEndsAll(t *testing.T) {
 
 func TestPostgresStopIsHardWhenTimeIsUp(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := testenv.Cluster(t)
 	pg := startPostgres(t, dir)
 	pid := pg.PID()
 	if _, err := connect(t, pg.URL()).Exec(t.Context(), "CREATE TABLE letters AS SELECT 1 AS n"); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // gate answers base.* as the real one does: through NATS micro.
@@ -172,7 +173,7 @@ func TestClient_DisconnectedAnswersAtOnce(t *testing.T) {
 	nc := b.connect()
 	client := newClient(t, nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: time.Minute})
 	b.stop()
-	eventually(t, 20*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
+	testenv.Eventually(t, "the loss is noticed", func() bool { return !nc.IsConnected() })
 	began := time.Now()
 	v, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
 	if v.Allowed || !errors.Is(err, events.ErrUnavailable) || time.Since(began) > 10*time.Second {
@@ -180,7 +181,7 @@ func TestClient_DisconnectedAnswersAtOnce(t *testing.T) {
 	}
 	b.start()
 	gate(t, b.connect(), events.SubjectCheck, func(r micro.Request) { r.Respond([]byte(`{"allowed":true}`)) })
-	eventually(t, 20*time.Second, "it is allowed again", func() bool {
+	testenv.Eventually(t, "it is allowed again", func() bool {
 		v, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
 		return err == nil && v.Allowed
 	})

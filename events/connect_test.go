@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func TestConnect_WaitsForTheServer(t *testing.T) {
@@ -19,7 +20,7 @@ func TestConnect_WaitsForTheServer(t *testing.T) {
 		t.Fatal("connected to a stopped server")
 	}
 	b.start()
-	eventually(t, 20*time.Second, "it connects by itself", nc.IsConnected)
+	testenv.Eventually(t, "it connects by itself", nc.IsConnected)
 	if nc.Opts.MaxReconnect != -1 {
 		t.Errorf("MaxReconnect is %d: it would give up", nc.Opts.MaxReconnect)
 	}
@@ -39,7 +40,7 @@ func TestConnect_WrongCredentialsAreTriedAgain(t *testing.T) {
 	if err := b.srv.ReloadOptions(&opts); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "it connects once the server agrees", nc.IsConnected)
+	testenv.Eventually(t, "it connects once the server agrees", nc.IsConnected)
 }
 
 func TestConnect_ToolsCanFailAtOnce(t *testing.T) {

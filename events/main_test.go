@@ -174,13 +174,3 @@ func call(port string, i int) events.Usage {
 		RequestID: fmt.Sprintf("req_%06d", i), InputTokens: 1500 + int64(i), OutputTokens: 33,
 	}
 }
-
-// eventually waits until holds says yes.
-func eventually(t testing.TB, d time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(d); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("after %s still not: %s", d, what)
-		}
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // A program that opens, records and closes has reported everything, and holds nothing
@@ -54,7 +55,7 @@ func TestOpen_NeedsAPolicy(t *testing.T) {
 	if _, err := events.Open("nats://a b", events.FailOpen); err == nil {
 		t.Error("an address that is none was accepted")
 	}
-	eventually(t, 10*time.Second, "nobody is connected", func() bool { return b.srv.NumClients() == 0 })
+	testenv.Eventually(t, "nobody is connected", func() bool { return b.srv.NumClients() == 0 })
 }
 
 // dropped makes a publisher, has it used, and keeps nothing of it.
@@ -75,12 +76,12 @@ func TestPublisher_SaysThatItWasDropped(t *testing.T) {
 			p.Record(call("p1", i))
 		}
 	})
-	eventually(t, 20*time.Second, "the log says that the publisher was dropped", func() bool {
+	testenv.Eventually(t, "the log says that the publisher was dropped", func() bool {
 		runtime.GC()
 		return strings.Contains(log.all(), "dropped without Close") && strings.Contains(log.all(), "waiting=3")
 	})
 	usageStream(t, nc)
-	eventually(t, 20*time.Second, "its events are in the stream", func() bool { return len(stored(t, nc)) == 3 })
+	testenv.Eventually(t, "its events are in the stream", func() bool { return len(stored(t, nc)) == 3 })
 	if strings.Contains(log.all(), "lost=") {
 		t.Error(log.all())
 	}
@@ -117,7 +118,7 @@ func TestPublisher_DroppedInSilence(t *testing.T) {
 	}
 	reservation, _ := client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", Feature: "ocr"}) // no gate: the policy allows
 	reservation.Settle(events.Usage{Provider: "anthropic", Model: "claude-sonnet"})
-	eventually(t, 20*time.Second, "the settled call is in the stream", func() bool { return len(stored(t, nc)) == 3 })
+	testenv.Eventually(t, "the settled call is in the stream", func() bool { return len(stored(t, nc)) == 3 })
 	if log.all() != "" {
 		t.Error(log.all())
 	}
@@ -131,7 +132,7 @@ func TestPublisher_SaysThatItsConnectionWasClosed(t *testing.T) {
 	p.Record(call("p1", 1))
 	p.Record(call("p1", 2))
 	nc.Close()
-	eventually(t, 20*time.Second, "the log says what is lost", func() bool { return strings.Contains(log.all(), "lost=2 nats=CLOSED") })
+	testenv.Eventually(t, "the log says what is lost", func() bool { return strings.Contains(log.all(), "lost=2 nats=CLOSED") })
 	if diff := cmp.Diff(events.Stats{Recorded: 2, Dropped: 2}, p.Stats(), ignoreRetries); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
@@ -147,7 +148,7 @@ func TestPublisher_SaysWhatComesTooLate(t *testing.T) {
 	for i := range 100 {
 		p.Record(call("p1", i))
 	}
-	eventually(t, 20*time.Second, "the log says so", func() bool { return strings.Contains(log.all(), "after its publisher") })
+	testenv.Eventually(t, "the log says so", func() bool { return strings.Contains(log.all(), "after its publisher") })
 	if n := strings.Count(log.all(), "\n"); n != 1 {
 		t.Errorf("it says so %d times:\n%s", n, log.all())
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func TestPublisher_RidesThroughServerRestarts(t *testing.T) {
@@ -181,7 +182,7 @@ func TestPublisher_WaitsForTheStream(t *testing.T) {
 	log := &logBook{}
 	p := newPublisher(t, nc, events.PublisherConfig{Logger: log.logger()})
 	p.Record(call("p1", 0))
-	eventually(t, 20*time.Second, "it tries again", func() bool { return p.Stats().Retries > 0 })
+	testenv.Eventually(t, "it tries again", func() bool { return p.Stats().Retries > 0 })
 	p.Record(call("p1", 1))
 	if s := p.Stats(); s.Published != 0 {
 		t.Fatalf("acknowledged by nobody: %+v", s)
@@ -203,9 +204,9 @@ func TestPublisher_KeepsOutOfTheReconnectBuffer(t *testing.T) {
 	usageStream(t, nc)
 	p := newPublisher(t, nc, events.PublisherConfig{})
 	b.stop()
-	eventually(t, 20*time.Second, "the loss is noticed", func() bool { return !nc.IsConnected() })
+	testenv.Eventually(t, "the loss is noticed", func() bool { return !nc.IsConnected() })
 	p.Record(call("p1", 0))
-	eventually(t, 10*time.Second, "it tries again", func() bool { return p.Stats().Retries > 2 })
+	testenv.Eventually(t, "it tries again", func() bool { return p.Stats().Retries > 2 })
 	b.start()
 	if err := p.Flush(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
@@ -227,7 +228,7 @@ func TestPublisher_WaitsWhileTheStreamIsFull(t *testing.T) {
 		p.Record(call("p1", i))
 		recorded = append(recorded, "p1/"+call("p1", i).RequestID)
 	}
-	eventually(t, 20*time.Second, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
+	testenv.Eventually(t, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
 	cfg := stream.CachedInfo().Config
 	cfg.MaxMsgs = -1
 	js, _ := jetstream.New(nc)
@@ -316,7 +317,7 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 			recorded = append(recorded, port+"/"+call(port, i).RequestID)
 		}
 	}
-	eventually(t, 20*time.Second, "p1's events are stored", func() bool { return p.Stats().Published == 60 })
+	testenv.Eventually(t, "p1's events are stored", func() bool { return p.Stats().Published == 60 })
 	if s := p.Stats(); s.Pending != 60 || s.Dropped != 0 {
 		t.Errorf("stats: %+v", s)
 	}
@@ -356,9 +357,9 @@ func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {
 			p.Record(call("p2", i))
 		}
 		p.Record(call("p1", round))
-		eventually(t, 20*time.Second, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
+		testenv.Eventually(t, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
 	}
-	eventually(t, 20*time.Second, "the oldest are dropped", func() bool {
+	testenv.Eventually(t, "the oldest are dropped", func() bool {
 		s := p.Stats()
 		return s.Pending == 20 && s.Dropped == 30
 	})

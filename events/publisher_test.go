@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func TestPublisher_StoresWhatIsRecorded(t *testing.T) {
@@ -199,14 +200,14 @@ func TestPublisher_BufferOverflowIsCounted(t *testing.T) {
 	for i := range 100 {
 		p.Record(call("p1", i))
 	}
-	eventually(t, 20*time.Second, "some are in the loop's hands", func() bool { return p.Stats().Retries > 0 })
+	testenv.Eventually(t, "some are in the loop's hands", func() bool { return p.Stats().Retries > 0 })
 	for i := range 50 {
 		p.Record(call("p1", i))
 	}
 	if diff := cmp.Diff(events.Stats{Recorded: 150, Dropped: 50, Pending: 100}, p.Stats(), ignoreRetries); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
-	eventually(t, 20*time.Second, "the log says what was dropped", func() bool { return strings.Contains(log.all(), "dropped=50") })
+	testenv.Eventually(t, "the log says what was dropped", func() bool { return strings.Contains(log.all(), "dropped=50") })
 }
 
 // Close ends what waits for an answer, however long the AckTimeout.
@@ -224,7 +225,7 @@ func TestPublisher_CloseCutsAWaitShort(t *testing.T) {
 			p.Record(usages[i])
 		}
 		go func() { stuck <- p.Publish(context.Background(), usages) }()
-		eventually(t, 20*time.Second, "both wait", func() bool { return p.Stats().Pending == uint64(2*n) })
+		testenv.Eventually(t, "both wait", func() bool { return p.Stats().Pending == uint64(2*n) })
 		began := time.Now()
 		if err := p.Close(within(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Close: %v", err)
@@ -324,7 +325,7 @@ func TestPublisher_PublishEndsWithItsContext(t *testing.T) {
 	}
 	stuck := make(chan error, 1)
 	go func() { stuck <- p.Publish(context.Background(), []events.Usage{call("p1", 1)}) }()
-	eventually(t, 20*time.Second, "the call runs", func() bool { return p.Stats().Pending == 1 })
+	testenv.Eventually(t, "the call runs", func() bool { return p.Stats().Pending == 1 })
 	_ = p.Close(within(t, 50*time.Millisecond))
 	if err := <-stuck; !errors.Is(err, events.ErrPublisherClosed) {
 		t.Errorf("Publish during Close: %v", err)
@@ -352,7 +353,7 @@ func TestPublisher_BatchSizeAndLingerShapeTheBatches(t *testing.T) {
 			p.Record(call("p1", i))
 		}
 		full := uint64(2 * c.size)
-		eventually(t, 20*time.Second, "two full batches are out", func() bool { return p.Stats().Published == full })
+		testenv.Eventually(t, "two full batches are out", func() bool { return p.Stats().Published == full })
 		time.Sleep(50 * time.Millisecond)
 		if n := p.Stats().Published; n != full {
 			t.Fatalf("%d published; the rest should linger", n)

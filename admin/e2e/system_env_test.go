@@ -133,13 +133,3 @@ func (s *system) check(port string, estimate int64) events.Verdict {
 	s.must(err)
 	return v
 }
-
-// until waits for something outside the page.
-func (s *system) until(what string, ok func() bool) {
-	s.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			s.Fatalf("waited 20s until %s", what)
-		}
-	}
-}

@@ -9,6 +9,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/browser"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // TestSystem is a day of an operator, on the real thing: every number on the page was
@@ -55,15 +56,15 @@ func TestSystem(t *testing.T) {
 	// The soft cap, then the hard one: on the page and through NATS.
 	s.call("marina-7", time.Now(), 500)
 	p.See("7,000 tokens this month", "Soft cap reached.")
-	s.until("the gate warns", func() bool { v := s.check("marina-7", 100); return v.Allowed && v.SoftCapWarning })
+	testenv.Eventually(s, "the gate warns", func() bool { v := s.check("marina-7", 100); return v.Allowed && v.SoftCapWarning })
 	s.call("marina-7", time.Now(), 1_500)
 	p.See("8,500 tokens this month", "Hard cap reached. New calls are refused")
-	s.until("the gate refuses", func() bool { v := s.check("marina-7", 1); return !v.Allowed && v.Reason == events.ReasonHardCapReached })
+	testenv.Eventually(s, "the gate refuses", func() bool { v := s.check("marina-7", 1); return !v.Allowed && v.Reason == events.ReasonHardCapReached })
 	looks(p, "real-hard-cap")
 	p.Role("textbox", "Hard cap").Fill("9k")
 	p.Role("button", "Save").Click()
 	p.See("Saved", "Soft cap reached.")
-	s.until("the gate allows again", func() bool { return s.check("marina-7", 1).Allowed })
+	testenv.Eventually(s, "the gate allows again", func() bool { return s.check("marina-7", 1).Allowed })
 	if v := s.check("marina-7", 501); v.Allowed || v.Reason != events.ReasonEstimateExceedsHardCap {
 		t.Errorf("an estimate above what is left: %+v", v)
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func tokens(n int64) *int64 { return &n }
@@ -132,11 +133,7 @@ func (f *fake) count(part string) (n int) {
 // waitFor waits for a request with this in its address.
 func (f *fake) waitFor(t testing.TB, part string) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); f.count(part) == 0; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nobody asked for %s", part)
-		}
-	}
+	testenv.Eventually(t, "somebody asks for "+part, func() bool { return f.count(part) > 0 })
 }
 
 // hold keeps a request waiting until go is closed, or the client gives up.

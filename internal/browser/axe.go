@@ -53,7 +53,7 @@ func (p *Page) Axe() {
 		p.t.Errorf("axe: %s: %s\n\t%s", v.ID, v.Help, strings.Join(v.Nodes, "\n\t"))
 	}
 	if len(result.Violations) > 0 {
-		p.Screenshot("axe-violation")
+		p.evidence("axe-violation")
 	}
 }
 

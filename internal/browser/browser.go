@@ -8,9 +8,12 @@ package browser
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,17 +27,72 @@ const patience = 15 * time.Second
 
 // Browser is a running Chromium.
 type Browser struct {
-	ctx context.Context
+	ctx  context.Context
+	stop func() error
 }
 
-// Start starts Chromium. It is gone after the test.
+// shared is the Chromium of this test binary's tests.
+var shared struct {
+	mu      sync.Mutex
+	allowed bool // somebody will end it
+	browser *Browser
+}
+
+// Tests are all tests of a package, and the end of the Chromium that they share. A package
+// that uses one has
+//
+//	func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
+type Tests struct{ M *testing.M }
+
+// Run runs the tests.
+func (r Tests) Run() (code int) {
+	shared.mu.Lock()
+	shared.allowed = true
+	shared.mu.Unlock()
+	code = r.M.Run()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.browser != nil {
+		if err := shared.browser.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = max(code, 1)
+		}
+	}
+	return code
+}
+
+// Start returns the package's Chromium, which the first test starts. What one page keeps
+// no other sees.
 func Start(t testing.TB) *Browser {
 	t.Helper()
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if !shared.allowed {
+		t.Fatal("browser: the package needs a TestMain that runs browser.Tests")
+	}
+	if shared.browser == nil {
+		b, err := start()
+		if err != nil {
+			t.Fatalf("browser: %v", err)
+		}
+		shared.browser = b
+	}
+	return shared.browser
+}
+
+func start() (*Browser, error) {
 	path, err := exec.LookPath("chromium")
 	if err != nil {
-		t.Fatalf("browser: %v\nThe browser tests need Chromium. On Debian: apt-get install -y chromium", err)
+		return nil, fmt.Errorf("%w\nThe browser tests need Chromium. On Debian: apt-get install -y chromium", err)
 	}
-	takeTurn(t)
+	turn, err := takeTurn()
+	if err != nil {
+		return nil, fmt.Errorf("wait for the other browser tests: %w", err)
+	}
+	data, err := os.MkdirTemp("", "tidegate-chromium-")
+	if err != nil {
+		return nil, errors.Join(err, turn.Close())
+	}
 	options := append([]chromedp.ExecAllocatorOption{
 		chromedp.ExecPath(path),
 		chromedp.Flag("disable-gpu", true),
@@ -42,34 +100,32 @@ func Start(t testing.TB) *Browser {
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("lang", "en-US"),
-		chromedp.UserDataDir(t.TempDir()),
+		chromedp.UserDataDir(data),
 	}, chromedp.DefaultExecAllocatorOptions[:]...)
 	alloc, free := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(alloc)
-	t.Cleanup(func() {
-		closing, stop := context.WithTimeout(ctx, 10*time.Second)
-		defer stop()
-		if err := chromedp.Cancel(closing); err != nil {
-			t.Errorf("browser: closing Chromium: %v", err)
-		}
+	b := &Browser{ctx: ctx, stop: func() error {
+		closing, done := context.WithTimeout(ctx, 10*time.Second)
+		defer done()
+		err := chromedp.Cancel(closing)
 		cancel()
 		free()
-	})
+		return errors.Join(err, os.RemoveAll(data), turn.Close())
+	}}
 	if err := chromedp.Do(ctx); err != nil {
-		t.Fatalf("browser: start %s: %v", path, err)
+		return nil, errors.Join(fmt.Errorf("start %s: %w", path, err), b.stop())
 	}
-	return &Browser{ctx: ctx}
+	return b, nil
 }
 
 // takeTurn waits until no other test binary runs a browser.
-func takeTurn(t testing.TB) {
-	t.Helper()
+func takeTurn() (*os.File, error) {
 	lock, err := os.OpenFile(filepath.Join(os.TempDir(), "tidegate-browser.lock"), os.O_CREATE|os.O_RDWR, 0o666)
 	if err != nil {
-		t.Fatalf("browser: %v", err)
+		return nil, err
 	}
-	t.Cleanup(func() { lock.Close() })
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatalf("browser: waiting for the other browser tests: %v", err)
+		return nil, errors.Join(err, lock.Close())
 	}
+	return lock, nil
 }

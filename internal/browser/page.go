@@ -203,7 +203,7 @@ func (p *Page) eventually(what string, ok func() (bool, string)) {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.Screenshot("failed")
+			p.evidence("failed")
 			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
 		}
 		time.Sleep(40 * time.Millisecond)

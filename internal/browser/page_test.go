@@ -6,8 +6,12 @@ import (
 	"net/http/httptest"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/tidegate/tidegate/internal/browser"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
 
 // Who reads while the page goes elsewhere reads what is there then.
 func TestEvalOutlivesANavigation(t *testing.T) {

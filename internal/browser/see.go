@@ -81,8 +81,17 @@ func Artifacts() string {
 }
 
 // Screenshot writes the whole page, beyond the fold too, to
-// artifacts/screenshots/<test>/<name>.png.
+// $TIDEGATE_ARTIFACTS/screenshots/<test>/<name>.png, if there is that variable: pictures
+// are for people to look at, and take their time.
 func (p *Page) Screenshot(name string) {
+	p.t.Helper()
+	if os.Getenv("TIDEGATE_ARTIFACTS") != "" {
+		p.evidence(name)
+	}
+}
+
+// evidence is a screenshot that is always taken, of what went wrong.
+func (p *Page) evidence(name string) {
 	p.t.Helper()
 	p.Capture(filepath.Join(Artifacts(), "screenshots", filepath.FromSlash(p.t.Name()), name+".png"), "", 1)
 }

@@ -71,11 +71,11 @@ func TestRun_ShowsEveryAnswer(t *testing.T) {
 	}
 	stop := start(t, nc)
 
-	eventually(t, 60*time.Second, demo.Capped+" is at its hard cap", func() bool {
+	testenv.Eventually(t, demo.Capped+" is at its hard cap", func() bool {
 		v := check(t, c, demo.Capped)
 		return !v.Allowed && v.Reason == events.ReasonHardCapReached
 	})
-	eventually(t, 20*time.Second, demo.Warned+" is allowed with a warning", func() bool {
+	testenv.Eventually(t, demo.Warned+" is allowed with a warning", func() bool {
 		v := check(t, c, demo.Warned)
 		return v.Allowed && v.SoftCapWarning
 	})
@@ -92,7 +92,7 @@ func TestRun_ShowsEveryAnswer(t *testing.T) {
 	advance := func(tokens int64) {
 		t.Helper()
 		from := check(t, c, demo.Roomy).UsedTokens
-		eventually(t, 20*time.Second, demo.Roomy+" goes on", func() bool { return check(t, c, demo.Roomy).UsedTokens > from+tokens })
+		testenv.Eventually(t, demo.Roomy+" goes on", func() bool { return check(t, c, demo.Roomy).UsedTokens > from+tokens })
 	}
 	advance(300_000)
 	spent := check(t, c, demo.Capped).UsedTokens
@@ -110,7 +110,7 @@ func TestRun_ShowsEveryAnswer(t *testing.T) {
 	for _, u := range messages {
 		tokens[u.PortID] += u.TotalTokens()
 	}
-	eventually(t, 10*time.Second, "what the demo reported is booked", func() bool {
+	testenv.Eventually(t, "what the demo reported is booked", func() bool {
 		for port, r := range used(t, c, events.ByFeature) {
 			if r.UsedTokens != tokens[port] {
 				return false
@@ -172,7 +172,7 @@ func TestRun_LeavesStoredBudgetsAlone(t *testing.T) {
 	}
 	for run := range 2 {
 		stop := start(t, nc)
-		eventually(t, 20*time.Second, "calls are counted", func() bool { return check(t, c, demo.Warned).UsedTokens > int64(run)*5000 })
+		testenv.Eventually(t, "calls are counted", func() bool { return check(t, c, demo.Warned).UsedTokens > int64(run)*5000 })
 		stop()
 		budget, err := c.Get(t.Context(), demo.Warned)
 		if err != nil || budget.Version != mine.Version || budget.UpdatedBy != "me" {
@@ -195,7 +195,7 @@ func TestRun_StoresEachBudgetOnce(t *testing.T) {
 		defer start(t, connect(t, server.ClientURL()))()
 	}
 	for _, port := range []string{demo.Roomy, demo.Warned, demo.Capped} {
-		eventually(t, 20*time.Second, port+" is called", func() bool { return check(t, c, port).UsedTokens > 5000 })
+		testenv.Eventually(t, port+" is called", func() bool { return check(t, c, port).UsedTokens > 5000 })
 		if b, err := c.Get(t.Context(), port); err != nil || b.Version != 1 {
 			t.Errorf("%s: budget %+v, error %v: want version 1", port, b, err)
 		}
@@ -212,13 +212,13 @@ func TestRun_WaitsForWhatIsAway(t *testing.T) {
 	server.start()
 	tidegate(t, "nats://"+server.addr)
 	c := client(t, nc)
-	eventually(t, 30*time.Second, "calls are counted", func() bool { return check(t, c, demo.Roomy).UsedTokens > 10_000 })
+	testenv.Eventually(t, "calls are counted", func() bool { return check(t, c, demo.Roomy).UsedTokens > 10_000 })
 
 	server.stop()
 	time.Sleep(50 * time.Millisecond)
 	server.start()
 	before := check(t, c, demo.Roomy).UsedTokens
-	eventually(t, 30*time.Second, "calls are counted again", func() bool { return check(t, c, demo.Roomy).UsedTokens > before+10_000 })
+	testenv.Eventually(t, "calls are counted again", func() bool { return check(t, c, demo.Roomy).UsedTokens > before+10_000 })
 	stop()
 }
 

@@ -148,12 +148,3 @@ func check(t *testing.T, c *events.Client, port string) events.Verdict {
 		}
 	}
 }
-
-func eventually(t *testing.T, d time.Duration, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(d); !holds(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("after %s still not: %s", d, what)
-		}
-	}
-}

@@ -1,11 +1,11 @@
 package testenv
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -17,42 +17,94 @@ const (
 	natsCLIVer = "v0.5.1"
 )
 
-// builds remembers what was built, by package and tags.
+// builds remembers what was built.
 type builds struct {
 	mu   sync.Mutex
 	done map[string]build
 }
 
 type build struct {
-	path   string
-	output string
-	err    error
+	path string
+	err  error
 }
 
 // Binary builds a program of this module, with the race detector, and returns its
-// path. Pkg is relative to the module, like "cmd/tidegate". It is built once for
-// each test binary and set of tags.
-func Binary(t testing.TB, pkg string, tags ...string) string {
+// path. Pkg is relative to the module, like "cmd/tidegate". It lies in bin/test of the
+// repository, for the test binaries of all packages and for later runs: the go command
+// links it again only when something in it has changed.
+func Binary(t testing.TB, pkg string) string {
 	t.Helper()
-	key := strings.Join(append([]string{path.Base(pkg)}, tags...), "-")
-	out := filepath.Join(sharedDir(t, "bin"), key)
+	return binary(t, path.Base(pkg), pkg, "-race")
+}
+
+// Killable builds cmd/tidegate with the lines in it that kill it, for tests that start and
+// kill it again and again. It has no race detector: that makes a start take five times as
+// long, and what runs here runs under the detector in the tests of its packages.
+func Killable(t testing.TB) string {
+	t.Helper()
+	return binary(t, "killable", "cmd/tidegate", "-tags=killpoint")
+}
+
+func binary(t testing.TB, key, pkg string, args ...string) string {
+	t.Helper()
 	b := &env.build
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	got, ok := b.done[pkg+" "+key]
+	got, ok := b.done[key]
 	if !ok {
-		cmd := exec.Command("go", "build", "-race", "-tags", strings.Join(tags, ","), "-o", out, module+"/"+pkg)
-		output, err := cmd.CombinedOutput()
-		got = build{path: out, output: string(output), err: err}
+		got.path, got.err = buildOnce(key, append(args, module+"/"+pkg)...)
 		if b.done == nil {
 			b.done = map[string]build{}
 		}
-		b.done[pkg+" "+key] = got
+		b.done[key] = got
 	}
 	if got.err != nil {
-		t.Fatalf("testenv: build %s: %v\n%s", pkg, got.err, got.output)
+		t.Fatalf("testenv: build %s: %v", pkg, got.err)
 	}
 	return got.path
+}
+
+// buildOnce waits for other test binaries that build the same.
+func buildOnce(name string, args ...string) (string, error) {
+	root, err := moduleDir()
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(root, "bin", "test")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	lock, err := lockFile(filepath.Join(dir, name+".lock"))
+	if err != nil {
+		return "", err
+	}
+	defer lock.Close()
+	out := filepath.Join(dir, name)
+	// Without what debuggers need it is linked in half the time.
+	args = append([]string{"build", "-ldflags=-s -w", "-o", out}, args...)
+	if output, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, output)
+	}
+	return out, nil
+}
+
+// moduleDir is the top of the repository.
+func moduleDir() (string, error) {
+	gomod, err := exec.Command("go", "env", "GOMOD").Output()
+	return filepath.Dir(string(gomod)), err
+}
+
+// lockFile waits until nobody else has the file locked: test binaries run side by side.
+func lockFile(path string) (*os.File, error) {
+	lock, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
 }
 
 // NATSCLI returns the path of the `nats` command line client. It is built from
@@ -67,14 +119,11 @@ func NATSCLI(t testing.TB) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
-	lock, err := os.Create(filepath.Join(dir, "lock")) // test binaries run side by side
+	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
 	}
 	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		t.Fatalf("testenv: %v", err)
-	}
 	nats := filepath.Join(dir, "nats")
 	if _, err := os.Stat(nats); err == nil {
 		return nats

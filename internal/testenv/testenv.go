@@ -35,7 +35,7 @@ var env struct {
 
 // Main runs the tests and exits. By then every server it started has ended, and
 // the goroutines too: one left behind fails the run.
-func Main(m *testing.M) {
+func Main(m goleak.TestingM) {
 	code, err := run(m)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -44,7 +44,7 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-func run(m *testing.M) (code int, err error) {
+func run(m goleak.TestingM) (code int, err error) {
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // a test that wants the log passes a logger
 	sweep()
 	env.dir, err = os.MkdirTemp(os.TempDir(), dirPrefix)
@@ -84,6 +84,27 @@ func AbandonedBatches() []goleak.Option {
 		goleak.IgnoreAnyFunction(server + ".(*fileStore).flushStreamStateLoop"),
 		goleak.IgnoreAnyFunction(server + "/ats.Register.func1"),
 	}
+}
+
+// patience is how long a test waits for what happens in its own time: the machine may be busy.
+const patience = time.Minute
+
+// Eventually fails the test unless ok becomes true within a minute.
+func Eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("did not happen within %s: %s", patience, what)
+		}
+	}
+}
+
+// Must returns v, and panics at an error.
+func Must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // sharedDir is a directory under what Main made.

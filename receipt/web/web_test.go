@@ -16,7 +16,7 @@ import (
 	"github.com/tidegate/tidegate/receipt/web"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
 
 func TestFilesAreServed(t *testing.T) {
 	handler := web.Handler()

@@ -25,7 +25,7 @@ type alerts struct {
 func (s *system) watchAlerts() *alerts {
 	s.t.Helper()
 	var a alerts
-	sub := must(s.nc.Subscribe("ai.alert.>", func(msg *nats.Msg) {
+	sub := testenv.Must(s.nc.Subscribe("ai.alert.>", func(msg *nats.Msg) {
 		var alert events.Alert
 		if err := json.Unmarshal(msg.Data, &alert); err != nil || msg.Subject != "ai.alert."+alert.PortID {
 			s.t.Errorf("on %s: %s", msg.Subject, msg.Data)
@@ -59,7 +59,7 @@ func (s *system) cross(a *alerts, port string) {
 	s.t.Helper()
 	s.setBudget(port, -1, 10, events.PeriodMonth)
 	s.spend(port, 10, time.Time{})
-	s.eventually("the alert of "+port, func() bool { return len(a.of(port)) > 0 })
+	testenv.Eventually(s.t, "the alert of "+port, func() bool { return len(a.of(port)) > 0 })
 }
 
 func TestAlertsAreSentOncePerCapAndPeriod(t *testing.T) {
@@ -69,11 +69,11 @@ func TestAlertsAreSentOncePerCapAndPeriod(t *testing.T) {
 	s.setBudget("p1", 800, 1000, events.PeriodMonth)
 	s.spend("p1", 700, time.Time{})
 	s.spend("p1", 150, time.Time{})
-	s.eventually("the soft cap's alert", func() bool { return len(a.of("p1")) == 1 })
+	testenv.Eventually(s.t, "the soft cap's alert", func() bool { return len(a.of("p1")) == 1 })
 	for range 5 {
 		s.spend("p1", 50, time.Time{})
 	}
-	s.eventually("the hard cap's alert", func() bool { return len(a.of("p1")) == 2 })
+	testenv.Eventually(s.t, "the hard cap's alert", func() bool { return len(a.of("p1")) == 2 })
 	s.cross(a, "p2")
 	if got, want := a.of("p1"), []string{"soft 800", "hard 1000"}; !slices.Equal(got, want) {
 		t.Errorf("alerts %v, want %v", got, want)
@@ -95,7 +95,7 @@ func TestAlertsFollowACapThatChanges(t *testing.T) {
 	a := s.watchAlerts()
 	want := func(port string, list ...string) {
 		t.Helper()
-		s.eventually(fmt.Sprint(port, " has the alerts ", list), func() bool { return slices.Equal(a.of(port), list) })
+		testenv.Eventually(s.t, fmt.Sprint(port, " has the alerts ", list), func() bool { return slices.Equal(a.of(port), list) })
 	}
 	s.setBudget("raised", -1, 1000, events.PeriodMonth)
 	s.spend("raised", 1000, time.Time{})
@@ -137,7 +137,7 @@ func TestAnAlertThatNobodyPublishedIsTakenOver(t *testing.T) {
 	if _, err := s.db.Exec(t.Context(), "update ai_alerts set claimed_until = now() where port_id = 'p1'"); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the alert", func() bool { return len(a.of("p1")) > 0 })
+	testenv.Eventually(s.t, "the alert", func() bool { return len(a.of("p1")) > 0 })
 	s.cross(a, "p3")
 	if got := a.of("p1"); !slices.Equal(got, []string{"hard 1000"}) {
 		t.Errorf("alerts %v, want it once", got)
@@ -149,7 +149,7 @@ func TestAnAlertThatNobodyPublishedIsTakenOver(t *testing.T) {
 // and noting that, once more.
 func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	s := start(t, options{gates: -1})
 	a := s.watchAlerts()
 	points := []struct {
@@ -165,11 +165,11 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 	hard := int64(1000)
 	for _, p := range points {
 		b := events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: &hard}
-		must(s.ledger.StoreBudget(t.Context(), p.name, b, nil, tellNobody))
+		testenv.Must(s.ledger.StoreBudget(t.Context(), p.name, b, nil, tellNobody))
 		if err := s.publisher.Publish(t.Context(), []events.Usage{usage(p.name, hard)}); err != nil {
 			t.Fatal(err)
 		}
-		s.eventually("it is booked", func() bool { return s.booked(p.name) == hard })
+		testenv.Eventually(s.t, "it is booked", func() bool { return s.booked(p.name) == hard })
 		killed := spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + p.name + ":1"}, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "gate")
 		if !killed.wait(60 * time.Second) {
 			t.Fatalf("not killed at %s:\n%s", p.name, killed.out)
@@ -178,7 +178,7 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 			t.Fatalf("to be killed at %s, but: %v\n%s", p.name, killed.cmd.ProcessState, killed.out)
 		}
 		if p.before > 0 {
-			s.eventually("its alert before the kill", func() bool { return len(a.of(p.name)) == p.before })
+			testenv.Eventually(s.t, "its alert before the kill", func() bool { return len(a.of(p.name)) == p.before })
 		}
 		if n := len(a.of(p.name)); p.before == 0 && n > 0 {
 			t.Errorf("killed at %s, and %d alerts came", p.name, n)
@@ -189,7 +189,7 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 		}
 	}
 	for range 2 {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 		s.background(g.Run)
 		<-g.Ready()
 	}
@@ -198,7 +198,7 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range points {
-		s.eventually(fmt.Sprintf("the alert of the gate killed at %s", p.name), func() bool { return len(a.of(p.name)) >= p.least })
+		testenv.Eventually(s.t, fmt.Sprintf("the alert of the gate killed at %s", p.name), func() bool { return len(a.of(p.name)) >= p.least })
 	}
 	s.cross(a, "last")
 	for _, p := range points {

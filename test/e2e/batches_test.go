@@ -32,7 +32,7 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 	metrics := prometheus.NewRegistry()
 	s := start(t, options{consumer: func(c *consumer.Config) { c.Registerer, c.AckWait = metrics, time.Minute }})
 	count := func(histogram string) uint64 {
-		for _, family := range must(metrics.Gather()) {
+		for _, family := range testenv.Must(metrics.Gather()) {
 			if family.GetName() == histogram {
 				return family.GetMetric()[0].GetHistogram().GetSampleCount()
 			}
@@ -40,14 +40,14 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 		t.Fatalf("there is no %s", histogram)
 		return 0
 	}
-	durable := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
-	fetched := func() *jetstream.ConsumerInfo { return must(durable.Info(t.Context())) }
+	durable := testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
+	fetched := func() *jetstream.ConsumerInfo { return testenv.Must(durable.Info(t.Context())) }
 
-	busy := must(s.db.Begin(t.Context()))
-	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
+	busy := testenv.Must(s.db.Begin(t.Context()))
+	testenv.Must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
 	s.publishHundred()
 	first := 0
-	s.eventually("the first events are fetched, and no more", func() bool {
+	testenv.Eventually(s.t, "the first events are fetched, and no more", func() bool {
 		before := first
 		time.Sleep(300 * time.Millisecond)
 		first = fetched().NumAckPending
@@ -61,12 +61,12 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 	if err := busy.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("all are booked", func() bool { return s.rows() == 200 })
-	s.eventually("all are acknowledged", func() bool { info := fetched(); return info.NumAckPending == 0 && info.NumPending == 0 })
+	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() == 200 })
+	testenv.Eventually(s.t, "all are acknowledged", func() bool { info := fetched(); return info.NumAckPending == 0 && info.NumPending == 0 })
 	if batches, bookings := count("tidegate_batch_events"), count("tidegate_book_seconds"); bookings != batches {
 		t.Errorf("%d transactions for %d batches", bookings, batches)
 	}
-	s.eventually("verify finds no difference", s.verified)
+	testenv.Eventually(s.t, "verify finds no difference", s.verified)
 }
 
 // What a consumer has fetched and cannot book before its drain deadline goes back to the
@@ -75,22 +75,22 @@ func TestWhatCannotBeBookedInTimeIsHandedBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
 	run := func(ctx context.Context) error {
-		return must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 300 * time.Millisecond})).Run(ctx)
+		return testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 300 * time.Millisecond})).Run(ctx)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx) }()
 	var durable jetstream.Consumer
-	s.eventually("the consumer is there", func() (ok bool) {
+	testenv.Eventually(s.t, "the consumer is there", func() (ok bool) {
 		var err error
 		durable, err = s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
 	})
 
-	busy := must(s.db.Begin(t.Context()))
-	must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
+	busy := testenv.Must(s.db.Begin(t.Context()))
+	testenv.Must(busy.Exec(t.Context(), "lock table ai_usage_port_days in exclusive mode"))
 	s.publishHundred()
-	s.eventually("all events are fetched", func() bool { return must(durable.Info(t.Context())).NumAckPending == 100 })
+	testenv.Eventually(s.t, "all events are fetched", func() bool { return testenv.Must(durable.Info(t.Context())).NumAckPending == 100 })
 	stop()
 	select {
 	case err := <-ended:
@@ -107,6 +107,6 @@ func TestWhatCannotBeBookedInTimeIsHandedBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.background(run)
-	s.eventually("the next consumer has booked them", func() bool { return s.rows() == 100 })
+	testenv.Eventually(s.t, "the next consumer has booked them", func() bool { return s.rows() == 100 })
 	s.compare("after the hand-over")
 }

@@ -30,7 +30,7 @@ func (s *system) snapshot() *snapshot {
 	cfg := s.db.Config().ConnConfig.Copy()
 	snap := &snapshot{database: cfg.Database}
 	cfg.Database = "postgres"
-	snap.admin = must(pgx.ConnectConfig(s.t.Context(), cfg))
+	snap.admin = testenv.Must(pgx.ConnectConfig(s.t.Context(), cfg))
 	s.t.Cleanup(func() {
 		_, _ = snap.admin.Exec(context.Background(), fmt.Sprintf("drop database if exists %q with (force)", snap.copy()))
 		_ = snap.admin.Close(context.Background())
@@ -45,7 +45,7 @@ func (s *system) reconnected() {
 	s.t.Helper()
 	s.db.Reset()
 	for range 3 { // each pool has a few
-		s.eventually("operators are answered again", func() bool {
+		testenv.Eventually(s.t, "operators are answered again", func() bool {
 			_, err := s.ledger.Verify(s.t.Context(), time.Now())
 			return err == nil
 		})
@@ -87,7 +87,7 @@ func (n *snapshot) restore(t testing.TB, pause time.Duration) {
 	t.Helper()
 	cfg := n.admin.Config().Copy()
 	cfg.Database = n.copy()
-	conn := must(pgx.ConnectConfig(t.Context(), cfg))
+	conn := testenv.Must(pgx.ConnectConfig(t.Context(), cfg))
 	if _, err := conn.Exec(t.Context(), "update ai_usage_streams set rebooking_by = gen_random_uuid(), rebooking_until = now() + $1::interval", pause.String()); err != nil {
 		t.Fatal(err)
 	}
@@ -101,52 +101,52 @@ func TestALedgerPutBackToAnOlderCopyIsNoticed(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{consumer: func(c *consumer.Config) { c.BatchSize = 200 }})
 	// A window that is over, as it is when a copy of some time ago is put back.
-	window := must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
+	window := testenv.Must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
 	window.Duplicates = 100 * time.Millisecond
-	must(s.js.UpdateStream(t.Context(), window))
+	testenv.Must(s.js.UpdateStream(t.Context(), window))
 	s.setBudget("p1", -1, 1_000, events.PeriodMonth)
 	s.spend("p1", 100, time.Now())
 	s.publishRaw("ai.usage.p1", `{"feature":"bad"}`)
-	s.eventually("it is quarantined", func() bool { return len(s.quarantined()) == 1 })
+	testenv.Eventually(s.t, "it is quarantined", func() bool { return len(s.quarantined()) == 1 })
 	copied := s.snapshot()
 	s.spend("p1", 1_500, time.Now())
 	for i := range 1_000 {
 		s.publisher.Record(usage(fmt.Sprintf("q%d", i%7), 3))
 	}
 	s.publishRaw("ai.usage.p1", `{"feature":"worse"}`)
-	s.eventually("all are booked", func() bool { return s.rows() == 1_002 && len(s.quarantined()) == 2 })
-	s.eventually("all are acknowledged", func() bool { return s.waiting() == 0 })
+	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() == 1_002 && len(s.quarantined()) == 2 })
+	testenv.Eventually(s.t, "all are acknowledged", func() bool { return s.waiting() == 0 })
 	if v := s.check("p1", 1); v.Allowed {
 		t.Fatalf("%+v, want a refusal: 1,600 of 1,000 are used", v)
 	}
 
 	copied.restore(t, 4*time.Second)
 	s.reconnected()
-	s.eventually("the consumer says that the ledger is behind", func() bool {
+	testenv.Eventually(s.t, "the consumer says that the ledger is behind", func() bool {
 		behind := (*stream.BehindError)(nil)
 		return errors.As(s.consumer.Health(), &behind) && behind.Missing() > 0
 	})
-	s.eventually("answers do not call themselves fresh: as_of stands still", func() bool {
+	testenv.Eventually(s.t, "answers do not call themselves fresh: as_of stands still", func() bool {
 		before := s.check("p1", 1).AsOf
 		time.Sleep(600 * time.Millisecond) // while all is well it moves every 250 ms
 		return s.check("p1", 1).AsOf.Equal(before)
 	})
-	s.eventually("nothing is held of a port with a hard cap: what it has used is not known", func() bool {
+	testenv.Eventually(s.t, "nothing is held of a port with a hard cap: what it has used is not known", func() bool {
 		r, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", EstimatedTokens: 1})
 		_ = r.Release(t.Context()) // the gate did not know yet
 		return errors.Is(err, events.ErrUnavailable) && strings.Contains(err.Error(), "behind")
 	})
-	s.eventually("verify says that the ledger is behind", func() bool {
+	testenv.Eventually(s.t, "verify says that the ledger is behind", func() bool {
 		v, err := s.ops.Verify(t.Context())
 		return err == nil && !v.OK && v.Behind > 0
 	})
 	s.publisher.Record(usage("p2", 9)) // meanwhile
 
-	s.eventually("everything is booked again", func() bool { return s.rows() == 1_003 && s.consumer.Health() == nil })
+	testenv.Eventually(s.t, "everything is booked again", func() bool { return s.rows() == 1_003 && s.consumer.Health() == nil })
 	if got := s.booked("p1"); got != 1_600 {
 		t.Errorf("p1 has %d tokens, want 1,600", got)
 	}
-	s.eventually("everything agrees, and answers are fresh", func() bool {
+	testenv.Eventually(s.t, "everything agrees, and answers are fresh", func() bool {
 		return s.verified() && time.Since(s.check("p1", 1).AsOf) < 2*time.Second
 	})
 	if v := s.check("p1", 1); v.Allowed || v.UsedTokens != 1_600 {
@@ -163,7 +163,7 @@ func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
 	behind := atomic.Pointer[stream.BehindError]{}
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, Behind: func() error {
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, Behind: func() error {
 		if err := behind.Load(); err != nil {
 			return err
 		}
@@ -175,7 +175,7 @@ func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
 	s.setBudget("warned", 1_000, -1, events.PeriodMonth)
 	s.heat("capped", 1)
 	s.heat("warned", 1)
-	stale := must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "capped", EstimatedTokens: 1}))
+	stale := testenv.Must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "capped", EstimatedTokens: 1}))
 	leased, sliced := sliceOf(stale.ReservationID)
 	if !sliced {
 		t.Fatalf("%+v, want a hold of a slice", stale.Verdict)
@@ -226,20 +226,20 @@ func TestALedgerPutBackBeforeTheStart(t *testing.T) {
 	copied := s.snapshot()
 	p.awaitReady()
 	for range 4 { // its pools have a few connections that were ended
-		s.eventually("operators are answered again", func() bool {
+		testenv.Eventually(s.t, "operators are answered again", func() bool {
 			_, err := s.ops.Verify(s.t.Context())
 			return err == nil
 		})
 	}
 	s.spend("p1", 1_500, time.Now())
-	s.eventually("all is acknowledged", func() bool { return s.waiting() == 0 })
+	testenv.Eventually(s.t, "all is acknowledged", func() bool { return s.waiting() == 0 })
 	p.signal(9)
 	p.wait(10 * time.Second)
 	copied.restore(t, 2*time.Second)
 	s.reconnected()
 
 	again := spawn(t, binary, nil, args...)
-	s.eventually("it is not ready and says why", func() bool { return strings.Contains(again.readiness(), "the ledger is behind its stream") })
+	testenv.Eventually(s.t, "it is not ready and says why", func() bool { return strings.Contains(again.readiness(), "the ledger is behind its stream") })
 	if _, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1", EstimatedTokens: 1}); err == nil {
 		t.Error("a gate answers while the ledger is behind")
 	}
@@ -262,16 +262,16 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	s := start(t, options{noRoles: true})
 	owner := s.runConsumer(s.ledger)
 	s.publisher.Record(usage("p1", 100))
-	s.eventually("the owner books", func() bool { return s.rows() == 1 })
+	testenv.Eventually(s.t, "the owner books", func() bool { return s.rows() == 1 })
 	other := testenv.Database(t)
-	l := must(ledger.Open(t.Context(), ledger.Config{URL: other}))
+	l := testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: other}))
 	t.Cleanup(l.Close)
-	conn := must(pgx.Connect(t.Context(), other))
+	conn := testenv.Must(pgx.Connect(t.Context(), other))
 	defer conn.Close(t.Context())
 	if _, err := conn.Exec(t.Context(), "update ai_ledger set id = gen_random_uuid()"); err != nil { // tests' databases are copies of one
 		t.Fatal(err)
 	}
-	ours, theirs := must(s.ledger.ID(t.Context())).String(), must(l.ID(t.Context())).String()
+	ours, theirs := testenv.Must(s.ledger.ID(t.Context())).String(), testenv.Must(l.ID(t.Context())).String()
 	binary := testenv.Binary(t, "cmd/tidegate")
 	for _, role := range []string{"consumer", "gate", "admin"} {
 		p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--roles", role)
@@ -283,7 +283,7 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 		}
 	}
 	s.publisher.Record(usage("p1", 100))
-	s.eventually("the owner is undisturbed", func() bool { return s.rows() == 2 })
+	testenv.Eventually(s.t, "the owner is undisturbed", func() bool { return s.rows() == 2 })
 
 	// The owner is gone for good, it is said: another ledger takes the stream over, with all
 	// that it holds. Should the owner run all the same, it stops.
@@ -293,7 +293,7 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	if err := <-owner; !errors.As(err, &foreign) || foreign.Owner != theirs {
 		t.Errorf("the former owner ends with %v, want that the stream is of %s", err, theirs)
 	}
-	s.eventually("all of the stream is booked", func() bool {
+	testenv.Eventually(s.t, "all of the stream is booked", func() bool {
 		spend, err := l.Spend(t.Context(), "p1", time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
 		return err == nil && spend.UsedTokens == 200
 	})
@@ -301,7 +301,7 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 
 // runConsumer runs a consumer until the test ends, or it does.
 func (s *system) runConsumer(l *ledger.Ledger) (ended <-chan error) {
-	c := must(consumer.New(consumer.Config{Conn: testenv.Connect(s.t, s.nats), Ledger: l, AckWait: time.Second}))
+	c := testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(s.t, s.nats), Ledger: l, AckWait: time.Second}))
 	ctx, cancel := context.WithCancel(context.Background())
 	result, done := make(chan error, 1), make(chan struct{})
 	go func() {
@@ -318,6 +318,6 @@ func (s *system) runConsumer(l *ledger.Ledger) (ended <-chan error) {
 // waiting is how many messages are not settled.
 func (s *system) waiting() int {
 	s.t.Helper()
-	info := must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
+	info := testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
 	return int(info.NumPending) + info.NumAckPending
 }

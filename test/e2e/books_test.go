@@ -80,24 +80,26 @@ func newBooks(t *testing.T, seed int) *books {
 	b.up()
 	t.Cleanup(func() { b.server.Shutdown() })
 	b.nc = b.connect()
-	b.js = must(jetstream.New(b.nc))
-	b.client = must(events.NewClient(b.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 500 * time.Millisecond}))
+	b.js = testenv.Must(jetstream.New(b.nc))
+	b.client = testenv.Must(events.NewClient(b.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 500 * time.Millisecond}))
 	b.ops = ops.NewClient(b.nc, 30*time.Second)
-	b.background(must(ops.New(ops.Config{Conn: b.connect(), Ledger: b.ledger, Tokens: identity.NewTokens(b.tokens, nil)})).Run)
+	b.background(testenv.Must(ops.New(ops.Config{Conn: b.connect(), Ledger: b.ledger, Tokens: identity.NewTokens(b.tokens, nil)})).Run)
 	b.heard = b.watchAlerts()
 	for p := range booksPorts {
 		hard := booksCap(p)
 		soft := hard / 2
 		budget := events.Budget{Enabled: true, Period: events.PeriodMonth, SoftCapTokens: &soft, HardCapTokens: &hard}
-		must(b.ledger.StoreBudget(t.Context(), chaosPort(p), budget, nil, tellNobody)) // there is no gate yet
+		testenv.Must(b.ledger.StoreBudget(t.Context(), chaosPort(p), budget, nil, tellNobody)) // there is no gate yet
 	}
 	return b
 }
 
-func (b *books) up() { b.server = must(dev.StartNATS(dev.NATSConfig{Dir: b.dir, Addr: b.addr})) }
+func (b *books) up() {
+	b.server = testenv.Must(dev.StartNATS(dev.NATSConfig{Dir: b.dir, Addr: b.addr}))
+}
 
 func (b *books) connect() *nats.Conn {
-	nc := must(events.Connect("nats://"+b.addr, nats.ReconnectWait(20*time.Millisecond)))
+	nc := testenv.Must(events.Connect("nats://"+b.addr, nats.ReconnectWait(20*time.Millisecond)))
 	b.t.Cleanup(nc.Close)
 	return nc
 }
@@ -270,7 +272,7 @@ func pause(ctx context.Context, d time.Duration) {
 // compareBooks waits until nothing waits, and wants all that was acknowledged in the ledger
 // or in the quarantine, once.
 func (b *books) compareBooks() {
-	b.eventually("nothing waits, and verify agrees", func() bool {
+	testenv.Eventually(b.t, "nothing waits, and verify agrees", func() bool {
 		v, err := b.ops.Verify(b.t.Context())
 		return err == nil && v.OK && v.Messages == 0 && b.waiting() == 0
 	})
@@ -315,7 +317,7 @@ func (b *books) compareAlerts(again int) {
 			}
 		}
 	}
-	b.eventually("every alert is noted as published", func() bool {
+	testenv.Eventually(b.t, "every alert is noted as published", func() bool {
 		var noted int
 		err := b.db.QueryRow(b.t.Context(), "select count(*) from ai_alerts where published_at is not null").Scan(&noted)
 		return err == nil && noted == len(want)

@@ -18,7 +18,7 @@ func tellNobody(events.Budget) error { return nil }
 func (s *system) storeUnheard(port string, soft, hard int64) {
 	s.t.Helper()
 	b := events.Budget{Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard, Period: events.PeriodWeek, UpdatedBy: "ada"}
-	must(s.ledger.StoreBudget(s.t.Context(), port, b, nil, tellNobody))
+	testenv.Must(s.ledger.StoreBudget(s.t.Context(), port, b, nil, tellNobody))
 }
 
 // A budget that the gate does not know yet is changed like any other: what the command
@@ -30,7 +30,7 @@ func TestBudgetSetKeepsWhatTheGateDoesNotKnow(t *testing.T) {
 	if v := s.check("p1", 2000); !v.Allowed {
 		t.Fatalf("the gate has heard of the budget, so this tests nothing: %+v", v)
 	}
-	if b := must(s.client.Get(t.Context(), "p1")); b.Version != 1 || b.UpdatedBy != "ada" {
+	if b := testenv.Must(s.client.Get(t.Context(), "p1")); b.Version != 1 || b.UpdatedBy != "ada" {
 		t.Errorf("get answers what the gate remembers, not what is stored: %+v", b)
 	}
 	out, err := exec.Command(testenv.Binary(t, "cmd/tidegate"), "budget", "set", "p1", "--soft", "500", "--json", "--nats-url", s.nats.ClientURL()).CombinedOutput()
@@ -74,7 +74,7 @@ func TestChangeBeginsAgain(t *testing.T) {
 		s.storeUnheard("busy", 1, 2)
 		b.SoftCapTokens = nil
 	})
-	if b := must(s.ledger.Budget(t.Context(), "busy")); !errors.Is(err, events.ErrConflict) || b.Version != int64(tries) || *b.SoftCapTokens != 1 {
+	if b := testenv.Must(s.ledger.Budget(t.Context(), "busy")); !errors.Is(err, events.ErrConflict) || b.Version != int64(tries) || *b.SoftCapTokens != 1 {
 		t.Errorf("overtaken each of %d times: %v, and stored is %+v", tries, err, b)
 	}
 }

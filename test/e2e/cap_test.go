@@ -26,8 +26,8 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 		estimate = 97
 	)
 	s := start(t, options{gates: -1, noRoles: true})
-	binary := testenv.Binary(t, "cmd/tidegate")
-	s.background(must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run)
+	binary := testenv.Killable(t)
+	s.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run)
 	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "gate,admin", "--log-level", "error"}
 	gates := make([]*process, 3)
 	for i := range gates {
@@ -45,7 +45,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 	for caller := range callers {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(caller), 7))
-			client := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 3 * time.Second}))
+			client := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 3 * time.Second}))
 			for i, refused := 0, 0; ctx.Err() == nil && refused < 3; {
 				q := events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: estimate}
 				if caller%2 == 0 {
@@ -108,7 +108,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 	if err := s.publisher.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("all calls are booked", func() bool { return int64(s.rows()) == admitted.Load() })
+	testenv.Eventually(s.t, "all calls are booked", func() bool { return int64(s.rows()) == admitted.Load() })
 	for _, g := range gates {
 		g.awaitReady()
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -55,10 +56,11 @@ func TestChaos(t *testing.T) {
 func TestChaosFindsPlantedBugs(t *testing.T) {
 	for bug := range plants {
 		t.Run(bug, func(t *testing.T) {
+			t.Parallel()             // its history is as long as it takes
 			for attempt := range 5 { // a race needs its chance
 				c := newChaos(t, 1000+attempt, bug)
 				c.run()
-				if illegal, _ := c.check(); len(illegal) > 0 {
+				if illegal, _ := c.check(1); len(illegal) > 0 {
 					t.Logf("caught: %v", illegal)
 					return
 				}
@@ -189,9 +191,9 @@ func (c *chaos) birth(i int) *mortal {
 		wrong = time.Duration(i-1) * 3 * time.Second
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &mortal{conn: must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
-	m.ledger = must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
-	g := must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, LeaseFrom: 1,
+	m := &mortal{conn: testenv.Must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
+	m.ledger = testenv.Must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
+	g := testenv.Must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, LeaseFrom: 1,
 		MaxStale: -1, Now: func() time.Time { return c.now().Add(wrong) }}))
 	go func() {
 		defer close(m.done)
@@ -255,7 +257,7 @@ func (c *chaos) run() {
 }
 
 func (c *chaos) awaitGate() {
-	c.eventually("a gate answers", func() bool { // a check is what it answers last, when it starts
+	testenv.Eventually(c.t, "a gate answers", func() bool { // a check is what it answers last, when it starts
 		_, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: "p"})
 		return err == nil
 	})
@@ -291,7 +293,7 @@ func (s *system) exec(sql string) {
 // caller makes calls until ctx ends, like a service with many users.
 func (c *chaos) caller(ctx context.Context, n int) {
 	random := rand.New(rand.NewPCG(uint64(c.seed), uint64(n)+100))
-	client := must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: c.publisher, Timeout: 300 * time.Millisecond}))
+	client := testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: c.publisher, Timeout: 300 * time.Millisecond}))
 	for i := 0; ctx.Err() == nil; i++ {
 		port := chaosPort(n % chaosPorts) // four callers each: what more do at once, the checker cannot order in time
 		q := events.ReserveRequest{PortID: port, Feature: "ocr", Service: fmt.Sprintf("caller %d-%d", n, i),

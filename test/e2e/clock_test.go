@@ -23,7 +23,7 @@ func TestGatesWithWrongClocksAgreeAtMidnight(t *testing.T) {
 	const before, after = 700 * time.Millisecond, 500 * time.Millisecond
 	s := start(t, options{gates: -1, at: midnight.Add(-before)})
 	for _, wrong := range []time.Duration{-3 * time.Second, 3 * time.Second} {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, LeaseFrom: 1,
+		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, LeaseFrom: 1,
 			Now: func() time.Time { return s.now().Add(wrong) }}))
 		s.background(g.Run)
 		<-g.Ready()
@@ -90,11 +90,11 @@ func TestGatesWithWrongClocksAgreeAtMidnight(t *testing.T) {
 		}
 	}
 	// What was answered is where the hold counts, to the microsecond.
-	rows := must(s.db.Query(t.Context(), `select id, date_trunc('day', created_at, 'UTC') from ai_budget_holds
+	rows := testenv.Must(s.db.Query(t.Context(), `select id, date_trunc('day', created_at, 'UTC') from ai_budget_holds
 		union all select id, date_trunc('day', created_at, 'UTC') from ai_budget_slices`))
 	var id uuid.UUID
 	var day time.Time
-	must(pgx.ForEachRow(rows, []any{&id, &day}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&id, &day}, func() error {
 		for _, told := range holds[id] {
 			if !told.Equal(day) {
 				t.Errorf("a hold of %s was answered to be of %s", day, told)

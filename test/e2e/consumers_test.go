@@ -21,7 +21,7 @@ import (
 // within 3 s, and until a gate counts it, as_of does not claim so.
 func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	for _, point := range []string{"after-fetch", "after-commit"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -45,7 +45,7 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 			for _, port := range ports {
 				committed[port] = s.booked(port)
 			}
-			durable := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
+			durable := testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
 			var settled time.Duration
 			for counted := false; !counted || settled == 0; time.Sleep(20 * time.Millisecond) {
 				counted = true
@@ -56,7 +56,7 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 					}
 					counted = counted && v.AsOf.After(died) && v.UsedTokens == 1
 				}
-				if info := must(durable.Info(t.Context())); settled == 0 && nothingWaits(info) && s.rows() == len(ports) {
+				if info := testenv.Must(durable.Info(t.Context())); settled == 0 && nothingWaits(info) && s.rows() == len(ports) {
 					settled = time.Since(died)
 				}
 				if time.Since(died) > 20*time.Second {
@@ -95,15 +95,15 @@ func TestAConsumerWithAWrongClockClaimsNothingTooEarly(t *testing.T) {
 	}})
 	t.Cleanup(release)
 	ready := time.Now()
-	s.eventually("the gate goes by what consumers tell: nobody else has been heard for 3 s", func() bool {
+	testenv.Eventually(s.t, "the gate goes by what consumers tell: nobody else has been heard for 3 s", func() bool {
 		return s.check("p1", 0).AsOf.After(ready.Add(3 * time.Second))
 	})
-	beats := must(s.nc.SubscribeSync(events.SubjectTotals))
+	beats := testenv.Must(s.nc.SubscribeSync(events.SubjectTotals))
 	s.publisher.Record(usage("p1", 100))
-	s.eventually("it is committed", func() bool { return s.booked("p1") == 100 })
+	testenv.Eventually(s.t, "it is committed", func() bool { return s.booked("p1") == 100 })
 	committed := time.Now()
 	for heard := 0; heard < 2; { // of which the first may be from before
-		n := must(events.DecodeTotalsNotice(must(beats.NextMsg(10 * time.Second)).Data))
+		n := testenv.Must(events.DecodeTotalsNotice(testenv.Must(beats.NextMsg(10 * time.Second)).Data))
 		if n.At.After(time.Now().Add(100 * time.Millisecond)) { // clocks are reckoned as well as a round trip allows
 			t.Errorf("a notice is of %s, %s from now", n.At, time.Until(n.At))
 		}
@@ -111,7 +111,7 @@ func TestAConsumerWithAWrongClockClaimsNothingTooEarly(t *testing.T) {
 			heard++
 		}
 	}
-	s.eventually("the gate has read what is held since", func() bool {
+	testenv.Eventually(s.t, "the gate has read what is held since", func() bool {
 		v := s.check("p1", 0)
 		if v.AsOf.After(committed) && v.UsedTokens != 100 {
 			t.Fatalf("as_of is %s after the commit, which is not counted", v.AsOf.Sub(committed))
@@ -119,7 +119,7 @@ func TestAConsumerWithAWrongClockClaimsNothingTooEarly(t *testing.T) {
 		return time.Since(committed) > time.Second
 	})
 	release()
-	s.eventually("it is told", func() bool {
+	testenv.Eventually(s.t, "it is told", func() bool {
 		v := s.check("p1", 0)
 		return v.UsedTokens == 100 && v.AsOf.After(committed)
 	})
@@ -130,26 +130,26 @@ func TestAnswersSayWhatWaits(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	s.spend("p1", 10, time.Time{})
-	s.eventually("checks say that nothing waits, within a heartbeat", func() bool {
+	testenv.Eventually(s.t, "checks say that nothing waits, within a heartbeat", func() bool {
 		v := s.check("p1", 0)
 		return v.Messages == 0 && v.OldestAt.IsZero()
 	})
-	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	testenv.Must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	// Whoever had asked for a message before gets one more.
 	before := time.Now()
 	for s.backlog() < 3 {
 		s.publishRaw("ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`)
 	}
-	s.eventually("a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
+	testenv.Eventually(s.t, "a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
 	v := s.check("p1", 0)
 	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
 		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
 	}
-	if found := must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
+	if found := testenv.Must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
 		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
 	}
-	must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
-	s.eventually("nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
+	testenv.Must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
+	testenv.Eventually(s.t, "nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
 }
 
 // What nobody in Tidegate would say is ignored, and what is said later counts.
@@ -167,16 +167,16 @@ func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
 		events.SubjectBudgets:  events.BudgetNotice{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
 		events.SubjectGateUsed: events.GateUsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
 	} {
-		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), must(json.Marshal(body))); err != nil {
+		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), testenv.Must(json.Marshal(body))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 500})
-	s.eventually("true holds are counted", func() bool { return s.check("p1", 0).HeldTokens == 500 })
+	testenv.Eventually(s.t, "true holds are counted", func() bool { return s.check("p1", 0).HeldTokens == 500 })
 	if err := r.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("and no others", func() bool {
+	testenv.Eventually(s.t, "and no others", func() bool {
 		v := s.check("p1", 0)
 		return v.HeldTokens == 0 && v.UsedTokens == 10 && v.HardCapTokens != nil
 	})
@@ -192,7 +192,7 @@ func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
 
 func (s *system) backlog() int {
 	s.t.Helper()
-	info := must(must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
+	info := testenv.Must(testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
 	return int(info.NumPending) + info.NumAckPending
 }
 

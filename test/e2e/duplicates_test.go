@@ -13,21 +13,22 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // storeAs publishes with a message id until JetStream stores it: that long the id may be
 // of a message before.
 func (s *system) storeAs(id, subject, body string) {
 	s.t.Helper()
-	s.eventually("JetStream stores "+body, func() bool {
-		return !must(s.js.PublishMsg(s.t.Context(), &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{jetstream.MsgIDHeader: {id}}})).Duplicate
+	testenv.Eventually(s.t, "JetStream stores "+body, func() bool {
+		return !testenv.Must(s.js.PublishMsg(s.t.Context(), &nats.Msg{Subject: subject, Data: []byte(body), Header: nats.Header{jetstream.MsgIDHeader: {id}}})).Duplicate
 	})
 }
 
 // inQuarantine are the payloads in the quarantine, sorted, with the reasons.
 func (s *system) inQuarantine() (all []string) {
 	s.t.Helper()
-	for _, e := range must(quarantine.Open(s.js).List(s.t.Context(), 0, 100)) {
+	for _, e := range testenv.Must(quarantine.Open(s.js).List(s.t.Context(), 0, 100)) {
 		all = append(all, string(e.Reason)+" "+string(e.Payload))
 	}
 	slices.Sort(all)
@@ -47,15 +48,15 @@ func (s *system) eventuallyHeld(want ...string) {
 
 func (s *system) eventuallySettled() {
 	s.t.Helper()
-	s.eventually("nothing waits in the stream", func() bool {
-		info := must(must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
+	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
+		info := testenv.Must(testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
 		return info.NumPending == 0 && info.NumAckPending == 0
 	})
 }
 
 func (s *system) wantRows(n int) {
 	s.t.Helper()
-	if v := must(s.ledger.Verify(s.t.Context(), time.Now())); s.rows() != n || len(v.Differences) > 0 {
+	if v := testenv.Must(s.ledger.Verify(s.t.Context(), time.Now())); s.rows() != n || len(v.Differences) > 0 {
 		s.t.Errorf("%d rows, want %d, and no differences: %+v", s.rows(), n, v.Differences)
 	}
 }
@@ -98,7 +99,7 @@ func TestLedgerDecidesWhatIsADuplicate(t *testing.T) {
 func TestEventsPublishedAgainAreBookedOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
-	shared := must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
+	shared := testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
 	defer shared.Close(context.Background())
 	all := make([]events.Usage, 400)
 	for i := range all {
@@ -116,7 +117,7 @@ func TestEventsPublishedAgainAreBookedOnce(t *testing.T) {
 	if err := s.publisher.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("all are booked", func() bool { return s.rows() >= len(all) })
+	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() >= len(all) })
 	s.eventuallySettled()
 	s.wantRows(len(all))
 	s.eventuallyHeld()
@@ -149,15 +150,15 @@ func TestOlderStreamForgetsMessageIDs(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
 	ensureStreams(t, s.js)
-	cfg := must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
+	cfg := testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
 	cfg.Duplicates, cfg.MaxAge, cfg.Description = 10*time.Minute, 90*24*time.Hour, "ours"
-	must(s.js.UpdateStream(t.Context(), cfg))
+	testenv.Must(s.js.UpdateStream(t.Context(), cfg))
 	s.storeAs("x", "ai.usage.p1", `{"id":"1","occurred_at":"`+time.Now().UTC().Format(time.RFC3339)+`",`+plain+`}`)
 	s.options.gates = -1
 	s.run()
 	s.storeAs("x", "ai.usage.p1", `{"id":"2","occurred_at":"`+time.Now().UTC().Format(time.RFC3339)+`",`+plain+`}`)
-	s.eventually("both are booked", func() bool { return s.rows() == 2 })
-	now := must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
+	testenv.Eventually(s.t, "both are booked", func() bool { return s.rows() == 2 })
+	now := testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
 	cfg.Duplicates, cfg.Metadata, now.Metadata = 100*time.Millisecond, nil, nil
 	if now.Duplicates != cfg.Duplicates || now.MaxAge != cfg.MaxAge || now.Description != cfg.Description || !now.DenyPurge || !slices.Equal(now.Subjects, cfg.Subjects) {
 		t.Errorf("the stream is now %+v, want only its window changed: %+v", now, cfg)
@@ -178,7 +179,7 @@ func TestQuarantineKnowsOneStreamFromTheNext(t *testing.T) {
 	if err := s.js.DeleteStream(t.Context(), events.UsageStream); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the stream is there again", func() bool {
+	testenv.Eventually(s.t, "the stream is there again", func() bool {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
 	})
@@ -196,19 +197,19 @@ func TestQuarantineProvesWhatIsCalledADuplicate(t *testing.T) {
 	for _, body := range []string{"taken", "gone", "copied"} {
 		s.publishRaw("ai.usage.p1", body)
 	}
-	reader := must(s.js.OrderedConsumer(t.Context(), events.UsageStream, jetstream.OrderedConsumerConfig{}))
+	reader := testenv.Must(s.js.OrderedConsumer(t.Context(), events.UsageStream, jetstream.OrderedConsumerConfig{}))
 	copies := map[string]*nats.Msg{} // as a consumer sends them that dies before it says so
 	for range 3 {
-		msg := must(reader.Next())
-		copies[string(msg.Data())] = must(quarantine.Copy(msg, msg.Data(), 0, &events.FieldError{Reason: events.ReasonMalformed}))
+		msg := testenv.Must(reader.Next())
+		copies[string(msg.Data())] = testenv.Must(quarantine.Copy(msg, msg.Data(), 0, &events.FieldError{Reason: events.ReasonMalformed}))
 	}
 	foreign := &nats.Msg{Subject: "ai.quarantine.x", Data: []byte("foreign"), Header: maps.Clone(copies["taken"].Header)}
-	must(s.js.PublishMsg(t.Context(), foreign))
-	gone := must(s.js.PublishMsg(t.Context(), copies["gone"]))
-	if err := must(s.js.Stream(t.Context(), events.QuarantineStream)).DeleteMsg(t.Context(), gone.Sequence); err != nil { // it was replayed
+	testenv.Must(s.js.PublishMsg(t.Context(), foreign))
+	gone := testenv.Must(s.js.PublishMsg(t.Context(), copies["gone"]))
+	if err := testenv.Must(s.js.Stream(t.Context(), events.QuarantineStream)).DeleteMsg(t.Context(), gone.Sequence); err != nil { // it was replayed
 		t.Fatal(err)
 	}
-	must(s.js.PublishMsg(t.Context(), copies["copied"]))
+	testenv.Must(s.js.PublishMsg(t.Context(), copies["copied"]))
 	s.run()
 	s.eventuallySettled()
 	s.eventuallyHeld("malformed foreign", "malformed taken", "malformed gone", "malformed copied")
@@ -220,21 +221,21 @@ func TestReplayIsProven(t *testing.T) {
 	s := start(t, options{gates: -1, ledger: ledgerOfKnownPorts})
 	s.publishRaw("ai.usage.p1", `{`+plain+`}`)
 	s.eventuallyHeld("unknown_port {" + plain + "}")
-	must(s.db.Exec(t.Context(), "insert into ports (id, name) values ('p1', 'p1')"))
+	testenv.Must(s.db.Exec(t.Context(), "insert into ports (id, name) values ('p1', 'p1')"))
 	s.storeAs("r:1", "ai.usage.p1", `{`+plain+`,"model":"twice named"}`) // whatever id a replay may have
-	s.eventually("that one is held too", func() bool { return len(s.inQuarantine()) == 2 })
+	testenv.Eventually(s.t, "that one is held too", func() bool { return len(s.inQuarantine()) == 2 })
 	if err := s.ops.QuarantineReplay(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("what was sent back is booked", func() bool { return s.rows() == 1 })
-	sent := must(must(s.js.Stream(t.Context(), events.UsageStream)).GetMsg(t.Context(), 3))
+	testenv.Eventually(s.t, "what was sent back is booked", func() bool { return s.rows() == 1 })
+	sent := testenv.Must(testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).GetMsg(t.Context(), 3))
 	if id := sent.Header.Get(jetstream.MsgIDHeader); id != "" {
 		t.Errorf("it was sent back with message id %q", id)
 	}
 
 	// Another stream takes what was published elsewhere, for all it says.
-	must(s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ELSEWHERE", Subjects: []string{"elsewhere"}}))
-	astray := must(s.js.PublishMsg(t.Context(), &nats.Msg{Subject: "ai.quarantine.x", Data: []byte("astray"),
+	testenv.Must(s.js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "ELSEWHERE", Subjects: []string{"elsewhere"}}))
+	astray := testenv.Must(s.js.PublishMsg(t.Context(), &nats.Msg{Subject: "ai.quarantine.x", Data: []byte("astray"),
 		Header: nats.Header{"Tidegate-Subject": {"elsewhere"}, "Tidegate-Time": {time.Now().UTC().Format(time.RFC3339Nano)}}}))
 	if err := s.ops.QuarantineReplay(t.Context(), astray.Sequence); err == nil || !strings.Contains(err.Error(), "it stays") {
 		t.Errorf("an event that no usage stream takes was sent back: %v", err)

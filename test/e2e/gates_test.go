@@ -24,11 +24,11 @@ import (
 func TestReplicasAgree(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: 3})
-	s.background(must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run) // a second one
+	s.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run) // a second one
 	for i := range 2_000 {
 		s.publisher.Record(usage(fmt.Sprintf("p%d", i%40), 3))
 	}
-	s.eventually("all are booked, once", func() bool { return s.rows() == 2_000 })
+	testenv.Eventually(s.t, "all are booked, once", func() bool { return s.rows() == 2_000 })
 	v, err := s.ops.Verify(t.Context())
 	if err != nil || !v.OK || v.Gates != 3 || v.Ports != 40 {
 		t.Errorf("verify: %+v, %v; want agreement of 3 gates over 40 ports", v, err)
@@ -59,11 +59,11 @@ func TestGateHealsFromMissedNotices(t *testing.T) {
 		t.Fatalf("%d used, want 10: nobody told the gate", v.UsedTokens)
 	}
 	// A consumer whose first notices the gate missed.
-	body := must(events.TotalsNotice{From: "another", Seq: 5, At: time.Now()}.Encode())
+	body := testenv.Must(events.TotalsNotice{From: "another", Seq: 5, At: time.Now()}.Encode())
 	if err := s.nc.Publish(events.SubjectTotals, body); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the gate reads the totals again", func() bool { return s.check("p1", 0).UsedTokens == 999 })
+	testenv.Eventually(s.t, "the gate reads the totals again", func() bool { return s.check("p1", 0).UsedTokens == 999 })
 }
 
 // One slow reading of the holds does not make checks count old ones for long.
@@ -72,8 +72,8 @@ func TestChecksSeeHoldsEndSoonAfterASlowReading(t *testing.T) {
 	s := start(t, options{})
 	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
 	r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10})
-	s.eventually("a check counts the hold", func() bool { return s.check("p1", 0).HeldTokens == 10 })
-	slow := must(s.db.Begin(t.Context()))
+	testenv.Eventually(s.t, "a check counts the hold", func() bool { return s.check("p1", 0).HeldTokens == 10 })
+	slow := testenv.Must(s.db.Begin(t.Context()))
 	if _, err := slow.Exec(t.Context(), "lock table ai_budget_holds in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,7 @@ func TestChecksSeeHoldsEndSoonAfterASlowReading(t *testing.T) {
 		t.Fatal(err)
 	}
 	released := time.Now()
-	s.eventually("a check counts it no more", func() bool { return s.check("p1", 0).HeldTokens == 0 })
+	testenv.Eventually(s.t, "a check counts it no more", func() bool { return s.check("p1", 0).HeldTokens == 0 })
 	if took := time.Since(released); took > 10*time.Second {
 		t.Errorf("checks counted the hold for %s after its release", took)
 	}
@@ -94,11 +94,11 @@ func TestChecksSeeHoldsEndSoonAfterASlowReading(t *testing.T) {
 func TestColdGateDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	hold := must(s.db.Begin(t.Context()))
+	hold := testenv.Must(s.db.Begin(t.Context()))
 	if _, err := hold.Exec(t.Context(), "lock table system_settings in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	s.background(g.Run)
 	time.Sleep(300 * time.Millisecond)
 	if _, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1"}); !errors.Is(err, events.ErrUnavailable) {
@@ -107,7 +107,7 @@ func TestColdGateDoesNotAnswer(t *testing.T) {
 	if err := hold.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("it answers once it has", func() bool {
+	testenv.Eventually(s.t, "it answers once it has", func() bool {
 		_, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
 		return err == nil
 	})
@@ -117,11 +117,11 @@ func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
 	cable := lay(t, s.url)
-	behind := must(ledger.Open(t.Context(), ledger.Config{URL: cable.url}))
+	behind := testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: cable.url}))
 	t.Cleanup(behind.Close)
 	var later atomic.Int64
 	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: behind, MaxStale: time.Minute, Now: now}))
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: behind, MaxStale: time.Minute, Now: now}))
 	s.background(g.Run)
 	<-g.Ready()
 	s.setBudget("capped", -1, 1000, events.PeriodMonth)
@@ -146,7 +146,7 @@ func TestGateAnswersIntoInboxesOnly(t *testing.T) {
 	s := start(t, options{})
 	for _, base := range []string{events.SubjectCheck, events.SubjectReserve, events.SubjectRelease, events.SubjectBudgetGet, events.SubjectBudgetSet, events.SubjectReport, "ai.admin.verify"} {
 		target := "victim." + strings.ReplaceAll(base, ".", "-")
-		sub := must(s.nc.SubscribeSync(target))
+		sub := testenv.Must(s.nc.SubscribeSync(target))
 		if err := s.nc.PublishRequest(base, target, []byte(`{"port_id":"p1","reservation_id":"x"}`)); err != nil {
 			t.Fatal(err)
 		}
@@ -230,7 +230,7 @@ func TestLossyStreamIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := must(consumer.New(consumer.Config{Conn: s.nc, Ledger: s.ledger}))
+	c := testenv.Must(consumer.New(consumer.Config{Conn: s.nc, Ledger: s.ledger}))
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	err = c.Run(ctx)

@@ -26,7 +26,7 @@ import (
 // and compares after every run what JetStream acknowledged with what is booked
 // or quarantined.
 func TestKillNine(t *testing.T) {
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	for _, point := range []string{"after-fetch", "during-insert", "after-commit", "during-ack"} {
 		t.Run(point, func(t *testing.T) {
 			t.Parallel()
@@ -92,7 +92,7 @@ func (s *system) publishTogether(random *rand.Rand, batch []events.Usage) {
 func (s *system) drainWith(binary string, args []string) {
 	s.t.Helper()
 	p := spawn(s.t, binary, nil, args...)
-	s.eventually("the backlog is empty", func() bool {
+	testenv.Eventually(s.t, "the backlog is empty", func() bool {
 		durable, err := s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)
 		if err != nil {
 			return false
@@ -115,7 +115,7 @@ func (s *system) compare(when string) {
 	if !slices.Equal(slices.Compact(want), booked) {
 		s.t.Fatalf("%s: %d events were acknowledged, %d are booked", when, len(slices.Compact(want)), len(booked))
 	}
-	if held := must(must(s.js.Stream(s.t.Context(), events.QuarantineStream)).Info(s.t.Context())).State.Msgs; held != uint64(bad) {
+	if held := testenv.Must(testenv.Must(s.js.Stream(s.t.Context(), events.QuarantineStream)).Info(s.t.Context())).State.Msgs; held != uint64(bad) {
 		s.t.Fatalf("%s: %d bad events were acknowledged, %d are quarantined", when, bad, held)
 	}
 	v, err := s.ledger.Verify(s.t.Context(), time.Now())
@@ -131,13 +131,13 @@ func (s *system) compare(when string) {
 // and how many are bad.
 func (s *system) acknowledged() (good []string, bad int) {
 	s.t.Helper()
-	stream := must(s.js.Stream(s.t.Context(), events.UsageStream))
-	reader := must(stream.CreateConsumer(s.t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute}))
+	stream := testenv.Must(s.js.Stream(s.t.Context(), events.UsageStream))
+	reader := testenv.Must(stream.CreateConsumer(s.t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute}))
 	for left := int(stream.CachedInfo().State.Msgs); left > 0; {
-		batch := must(reader.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second)))
+		batch := testenv.Must(reader.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second)))
 		for msg := range batch.Messages() {
 			left--
-			for _, payload := range must(events.SplitUsage(msg.Data())) {
+			for _, payload := range testenv.Must(events.SplitUsage(msg.Data())) {
 				if u, err := events.DecodeUsage(msg.Subject(), payload); err != nil {
 					bad++
 				} else {
@@ -167,14 +167,14 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	}
 	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
-	s.js = must(jetstream.New(s.nc))
-	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))
-	s.ledger = must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
+	s.js = testenv.Must(jetstream.New(s.nc))
+	s.publisher = testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{}))
+	s.ledger = testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
 	t.Cleanup(s.ledger.Close)
-	s.db = must(pgxpool.New(t.Context(), s.url))
+	s.db = testenv.Must(pgxpool.New(t.Context(), s.url))
 	t.Cleanup(s.db.Close)
-	s.background(must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: 2 * time.Second, BatchSize: 500})).Run)
-	s.eventually("the streams exist", func() bool {
+	s.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: 2 * time.Second, BatchSize: 500})).Run)
+	testenv.Eventually(s.t, "the streams exist", func() bool {
 		_, err := s.js.Stream(t.Context(), events.QuarantineStream)
 		return err == nil
 	})
@@ -207,7 +207,7 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := int(s.publisher.Stats().Published)
-	s.eventually("everything acknowledged is booked", func() bool {
+	testenv.Eventually(s.t, "everything acknowledged is booked", func() bool {
 		var n int
 		return s.db.QueryRow(t.Context(), "select count(*) from ai_usage_ledger").Scan(&n) == nil && n == want
 	})
@@ -226,9 +226,9 @@ func TestNATSRestartsUnderLoad(t *testing.T) {
 	servers := spawnNATS(t, dir, addr)
 	p := spawn(t, binary, nil, "--nats-url", "nats://"+addr, "--database-url", s.url, "--ack-wait", "1s")
 	p.awaitReady()
-	nc := must(events.Connect("nats://" + addr))
+	nc := testenv.Must(events.Connect("nats://" + addr))
 	defer nc.Close()
-	publisher := must(events.NewPublisher(nc, events.PublisherConfig{AckTimeout: time.Second}))
+	publisher := testenv.Must(events.NewPublisher(nc, events.PublisherConfig{AckTimeout: time.Second}))
 	for range 3 {
 		for j := range 2_000 {
 			u := usage(fmt.Sprintf("p%d", j%20), 5)
@@ -245,8 +245,8 @@ func TestNATSRestartsUnderLoad(t *testing.T) {
 	if err := publisher.Close(ctx); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("all 6,000 are booked, once", func() bool { return s.rows() == 6_000 })
-	v := must(s.ledger.Verify(t.Context(), time.Now()))
+	testenv.Eventually(s.t, "all 6,000 are booked, once", func() bool { return s.rows() == 6_000 })
+	v := testenv.Must(s.ledger.Verify(t.Context(), time.Now()))
 	if len(v.Differences) > 0 || v.InputTokens+v.OutputTokens != 30_000 {
 		t.Errorf("verify: %+v, want 30,000 tokens and no difference", v)
 	}

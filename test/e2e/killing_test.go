@@ -36,7 +36,7 @@ type line struct {
 // startKilling begins with the first line, and returns when that process is ready.
 func startKilling(t testing.TB, random *rand.Rand, lines []line, args ...string) *killing {
 	t.Helper()
-	k := &killing{t: t, binary: testenv.Binary(t, "cmd/tidegate", "killpoint"), args: args, random: random, lines: lines, done: make(chan struct{}), killed: map[string]int{}}
+	k := &killing{t: t, binary: testenv.Killable(t), args: args, random: random, lines: lines, done: make(chan struct{}), killed: map[string]int{}}
 	ctx, cancel := context.WithCancel(t.Context()) // which ends before whatever else the test cleans up
 	k.cancel = cancel
 	first := k.spawn(lines[0])

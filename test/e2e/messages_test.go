@@ -33,8 +33,8 @@ func TestMessageOfManyEvents(t *testing.T) {
 	]`)
 	s.publishRaw("ai.usage.p5", `[{`+plain+`},{"port_id":"p6",`+plain+`}]`)
 	s.publishRaw("ai.usage.p7", `[{`+plain+`},`)
-	s.eventually("the good ones are booked", func() bool { return s.rows() == 4 })
-	s.eventually("the bad ones are quarantined", func() bool { return len(s.quarantined()) == 7 })
+	testenv.Eventually(s.t, "the good ones are booked", func() bool { return s.rows() == 4 })
+	testenv.Eventually(s.t, "the bad ones are quarantined", func() bool { return len(s.quarantined()) == 7 })
 
 	got := map[string]string{}
 	for _, e := range s.quarantined() {
@@ -61,8 +61,8 @@ func TestMessageOfManyEvents(t *testing.T) {
 			t.Errorf("%s has %d tokens, want %d", port, n, tokens)
 		}
 	}
-	s.eventually("nothing waits in the stream", func() bool {
-		info := must(must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
+	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
+		info := testenv.Must(testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
 		return info.NumPending == 0 && info.NumAckPending == 0
 	})
 	if !s.verified() {
@@ -77,19 +77,19 @@ func TestEventsOfAMessageAreReplayedOnce(t *testing.T) {
 	s := start(t, options{ledger: ledgerOfKnownPorts})
 	one := `{` + plain + `}`
 	s.publishRaw("ai.usage.newcomer", `[`+one+`,`+one+`,`+one+`]`)
-	s.eventually("all are quarantined", func() bool { return len(s.quarantined()) == 3 })
+	testenv.Eventually(s.t, "all are quarantined", func() bool { return len(s.quarantined()) == 3 })
 	s.setBudget("newcomer", -1, 1000, events.PeriodMonth) // registers the port
 	for _, e := range s.quarantined() {
 		if err := s.ops.QuarantineReplay(t.Context(), e.Sequence); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.eventually("they are booked, each by itself", func() bool { return s.rows() == 3 })
-	stream := must(s.js.Stream(t.Context(), events.UsageStream))
+	testenv.Eventually(s.t, "they are booked, each by itself", func() bool { return s.rows() == 3 })
+	stream := testenv.Must(s.js.Stream(t.Context(), events.UsageStream))
 	for sequence := uint64(2); sequence <= 4; sequence++ {
-		raw := must(stream.GetMsg(t.Context(), sequence))
+		raw := testenv.Must(stream.GetMsg(t.Context(), sequence))
 		again := &nats.Msg{Subject: raw.Subject, Data: raw.Data, Header: maps.Clone(raw.Header)}
-		must(s.js.PublishMsg(t.Context(), again))
+		testenv.Must(s.js.PublishMsg(t.Context(), again))
 	}
 	s.spend("newcomer", 100, time.Time{}) // comes after them
 	if n := s.rows(); n != 4 {
@@ -104,12 +104,12 @@ func TestNestedEventsAreNotTheirNeighbours(t *testing.T) {
 	s := start(t, options{})
 	one := `{` + plain + `}`
 	s.publishRaw("ai.usage.p1", `[[`+one+`,`+one+`],`+one+`,`+one+`]`)
-	s.eventually("the others are booked", func() bool { return s.rows() == 2 })
-	s.eventually("it is quarantined", func() bool { return len(s.quarantined()) == 1 })
+	testenv.Eventually(s.t, "the others are booked", func() bool { return s.rows() == 2 })
+	testenv.Eventually(s.t, "it is quarantined", func() bool { return len(s.quarantined()) == 1 })
 	if err := s.ops.QuarantineReplay(t.Context(), s.quarantined()[0].Sequence); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("its events are booked beside them", func() bool { return s.rows() == 4 })
+	testenv.Eventually(s.t, "its events are booked beside them", func() bool { return s.rows() == 4 })
 }
 
 // A message whose events are booked by two writers, of which one does not come to it
@@ -125,27 +125,27 @@ func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 	}
 	first := usage("port-0", 10) // makes the row that is locked below
 	first.ID = events.NewUUIDv7(time.Now()).String()
-	identity := must(events.Identify(first, events.Arrival{Time: time.Now()}, time.Time{}))
-	must(s.ledger.Book(t.Context(), []ledger.Entry{{Identity: identity, Usage: first}}))
-	shared := must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
+	identity := testenv.Must(events.Identify(first, events.Arrival{Time: time.Now()}, time.Time{}))
+	testenv.Must(s.ledger.Book(t.Context(), []ledger.Entry{{Identity: identity, Usage: first}}))
+	shared := testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
 	defer shared.Close(context.Background())
 	if err := shared.Publish(t.Context(), all); err != nil {
 		t.Fatal(err)
 	}
-	stream := must(s.js.Stream(t.Context(), events.UsageStream))
-	if n := must(stream.Info(t.Context())).State.Msgs; n > ports*each/10 {
+	stream := testenv.Must(s.js.Stream(t.Context(), events.UsageStream))
+	if n := testenv.Must(stream.Info(t.Context())).State.Msgs; n > ports*each/10 {
 		t.Fatalf("%d events came in %d messages: the test proves nothing", len(all), n)
 	}
-	busy := must(s.db.Begin(t.Context()))
-	must(busy.Exec(t.Context(), "select from ai_usage_port_days where port_id = 'port-0' for update"))
+	busy := testenv.Must(s.db.Begin(t.Context()))
+	testenv.Must(busy.Exec(t.Context(), "select from ai_usage_port_days where port_id = 'port-0' for update"))
 
 	run := func(ctx context.Context) error {
-		return must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 500 * time.Millisecond})).Run(ctx)
+		return testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Minute, DrainTimeout: 500 * time.Millisecond})).Run(ctx)
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- run(ctx) }()
-	s.eventually("one writer has booked", func() bool { return s.rows() > 1 })
+	testenv.Eventually(s.t, "one writer has booked", func() bool { return s.rows() > 1 })
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("the consumer ended with %v", err)
@@ -157,12 +157,12 @@ func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.background(run)
-	s.eventually("the next consumer has booked the rest", func() bool { return s.rows() == ports*each+1 })
-	s.eventually("nothing waits in the stream", func() bool {
-		info := must(must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
+	testenv.Eventually(s.t, "the next consumer has booked the rest", func() bool { return s.rows() == ports*each+1 })
+	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
+		info := testenv.Must(testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
 		return info.NumPending == 0 && info.NumAckPending == 0
 	})
-	if v := must(s.ledger.Verify(t.Context(), time.Now())); len(v.Differences) > 0 {
+	if v := testenv.Must(s.ledger.Verify(t.Context(), time.Now())); len(v.Differences) > 0 {
 		t.Errorf("verify finds %+v", v.Differences)
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/meter"
 )
 
@@ -99,7 +100,7 @@ var sdks = []sdk{{
 	stream: sse(`{"candidates":[{"content":{"parts":[{"text":"A"}],"role":"model"}}],"usageMetadata":{"promptTokenCount":30,"cachedContentTokenCount":20,"thoughtsTokenCount":11,"totalTokenCount":41},"modelVersion":"gemini-2.5-flash-001","responseId":"r1"}`) + "✂" + sse(
 		`{"candidates":[{"content":{"parts":[{"text":" harbour."}],"role":"model"},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":30,"cachedContentTokenCount":20,"toolUsePromptTokenCount":7,"candidatesTokenCount":5,"thoughtsTokenCount":11,"totalTokenCount":53},"modelVersion":"gemini-2.5-flash-001","responseId":"r1"}`),
 	call: func(ctx context.Context, client *http.Client, url string, streaming bool) (text string, err error) {
-		ai := must(genai.NewClient(ctx, &genai.ClientConfig{APIKey: "k", Backend: genai.BackendGeminiAPI, HTTPClient: client,
+		ai := testenv.Must(genai.NewClient(ctx, &genai.ClientConfig{APIKey: "k", Backend: genai.BackendGeminiAPI, HTTPClient: client,
 			HTTPOptions: genai.HTTPOptions{BaseURL: url, RetryOptions: &genai.HTTPRetryOptions{InitialDelay: new(0.001), MaxDelay: new(0.002)}}}))
 		limit := &genai.GenerateContentConfig{MaxOutputTokens: maxTokens}
 		if streaming {
@@ -264,7 +265,7 @@ func TestEverySDKCallIsOneLedgerRow(t *testing.T) {
 	s.mustHoldExactly(calls)
 	for _, c := range calls { // with its port at the hard cap, nothing leaves
 		used, before := s.booked(c.port), c.requests.Load()
-		s.eventually("the gate knows what the call cost", func() bool { v := s.check(c.port, 0); return v.UsedTokens == used && v.HeldTokens == 0 })
+		testenv.Eventually(s.t, "the gate knows what the call cost", func() bool { v := s.check(c.port, 0); return v.UsedTokens == used && v.HeldTokens == 0 })
 		s.setBudget(c.port, -1, used, events.PeriodMonth)
 		for _, cfg := range []meter.Config{{Gate: s.client, CheckOnly: true}, {Gate: s.client}} {
 			text, err := c.do(s, t, cfg)
@@ -284,9 +285,9 @@ func TestEverySDKCallIsOneLedgerRow(t *testing.T) {
 // mustHoldExactly waits until all that was recorded is booked, and compares.
 func (s *system) mustHoldExactly(calls []*aiCall) {
 	s.t.Helper()
-	s.eventually("all is published and drained", func() bool {
+	testenv.Eventually(s.t, "all is published and drained", func() bool {
 		published := s.publisher.Stats().Pending == 0 // first: what is published later could not be pending yet
-		info := must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
+		info := testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
 		return published && info.NumPending == 0 && info.NumAckPending == 0
 	})
 	var want []string
@@ -295,7 +296,7 @@ func (s *system) mustHoldExactly(calls []*aiCall) {
 	}
 	rows, _ := s.db.Query(s.t.Context(), `select concat_ws(' ', port_id, user_id, feature, provider, model, response_id, coalesce(request_id, '-'), input_tokens, output_tokens,
 		cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens, measured_by, status) from ai_usage_ledger`)
-	got := must(pgx.CollectRows(rows, pgx.RowTo[string]))
+	got := testenv.Must(pgx.CollectRows(rows, pgx.RowTo[string]))
 	if diff := gocmp.Diff(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got))); diff != "" {
 		s.t.Errorf("the ledger: want (-), got (+):\n%s", diff)
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime"
 	"github.com/aws/aws-sdk-go-v2/service/bedrockruntime/types"
 	ollama "github.com/ollama/ollama/api"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 const claudeOnBedrock = "eu.anthropic.claude-x-v1:0"
@@ -89,7 +91,7 @@ var moreSDKs = []sdk{{
 	json:   `{"model":"llama3.2","message":{"role":"assistant","content":"A harbour."},✂"done":true,"done_reason":"stop","prompt_eval_count":26,"eval_count":4}` + "\n",
 	stream: `{"model":"llama3.2","message":{"role":"assistant","content":"A harbour."},"done":false}` + "\n✂" + `{"model":"llama3.2","message":{"role":"assistant","content":""},"done":true,"done_reason":"stop","prompt_eval_count":26,"eval_count":4}` + "\n",
 	call: func(ctx context.Context, client *http.Client, at string, streaming bool) (text string, err error) {
-		ai := ollama.NewClient(must(url.Parse(at)), client)
+		ai := ollama.NewClient(testenv.Must(url.Parse(at)), client)
 		for range 2 { // it does not try again by itself
 			err = ai.Chat(ctx, &ollama.ChatRequest{Model: "llama3.2", Messages: []ollama.Message{{Role: "user", Content: question}}, Stream: &streaming, Options: map[string]any{"num_predict": maxTokens}},
 				func(r ollama.ChatResponse) error { text += r.Message.Content; return nil })

@@ -140,7 +140,7 @@ func TestOriginal_09_PortsNeverSeeEachOther(t *testing.T) {
 	s.publisher.Record(u)
 	u.PortID = "p2"
 	s.publisher.Record(u)
-	s.eventually("both are booked", func() bool { return s.booked("p1") == 1010 && s.booked("p2") == 10 })
+	testenv.Eventually(s.t, "both are booked", func() bool { return s.booked("p1") == 1010 && s.booked("p2") == 10 })
 	report, err := s.client.Usage(t.Context(), events.ReportRequest{PortID: "p2"})
 	if err != nil || report.UsedTokens != 10 {
 		t.Errorf("usage of p2: %+v, %v, want 10", report, err)

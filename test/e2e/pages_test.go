@@ -26,14 +26,14 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := events.ReportRequest{PortID: "p1", By: events.ByUser}
-	first := must(s.client.Usage(t.Context(), r))
+	first := testenv.Must(s.client.Usage(t.Context(), r))
 	if len(first.By) != events.DefaultReportLimit || !first.More || first.Requests != users+1 {
 		t.Errorf("a report without a limit has %d of %d users, more %v", len(first.By), first.Requests, first.More)
 	}
 	seen := map[string]bool{}
 	last := first.By[0]
 	for r.Limit = events.MaxReportLimit; ; {
-		page := must(s.client.Usage(t.Context(), r))
+		page := testenv.Must(s.client.Usage(t.Context(), r))
 		for _, share := range page.By {
 			if seen[share.Key] || share.TotalTokens > last.TotalTokens {
 				t.Fatalf("%+v comes twice or after %+v", share, last)
@@ -55,7 +55,7 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 	if _, err := s.client.Usage(t.Context(), events.ReportRequest{PortID: "p1", Limit: events.MaxReportLimit + 1}); !errors.As(err, &field) || field.Field != "limit" {
 		t.Errorf("a limit that is too large: %v", err)
 	}
-	msg := must(s.nc.Request("ai.budget.usage.p1", []byte(`{"by":"user","after":"nonsense"}`), 5*time.Second))
+	msg := testenv.Must(s.nc.Request("ai.budget.usage.p1", []byte(`{"by":"user","after":"nonsense"}`), 5*time.Second))
 	if code := msg.Header.Get("Nats-Service-Error-Code"); code != "400" {
 		t.Errorf("after nonsense: %q %s, want 400", code, msg.Data)
 	}
@@ -66,7 +66,7 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 		args []string
 	}{{users + 1, nil}, {1500, []string{"--limit", "1500"}}, {3, []string{"--limit", "3"}}} {
 		cmd := exec.CommandContext(t.Context(), tidegate, append([]string{"usage", "p1", "--by", "user", "--json", "--nats-url", s.nats.ClientURL()}, c.args...)...)
-		out := must(cmd.Output())
+		out := testenv.Must(cmd.Output())
 		var report events.Report
 		if err := json.Unmarshal(out, &report); err != nil || len(report.By) != c.want || report.More != (c.want <= users) {
 			t.Errorf("tidegate usage %v: %d lines, more %v, %v; want %d", c.args, len(report.By), report.More, err, c.want)
@@ -88,7 +88,7 @@ func TestOperatorsListsComeInPages(t *testing.T) {
 		select 'p1', (now() at time zone 'UTC')::date - n % 3, 'service', 'feature-' || n, 1, n from generate_series(1, $1) n`, many); err != nil {
 		t.Fatal(err)
 	}
-	r := must(s.ops.Holds(t.Context(), "p1"))
+	r := testenv.Must(s.ops.Holds(t.Context(), "p1"))
 	if len(r.Live) != many || len(r.Unsettled) != many {
 		t.Fatalf("%d live and %d unsettled groups, want %d each", len(r.Live), len(r.Unsettled), many)
 	}
@@ -108,7 +108,7 @@ func TestOperatorsListsComeInPages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	list := must(s.ops.Tokens(t.Context()))
+	list := testenv.Must(s.ops.Tokens(t.Context()))
 	if len(list) != tokens || !slices.IsSortedFunc(list, func(a, b identity.Token) int { return b.CreatedAt.Compare(a.CreatedAt) }) {
 		t.Errorf("%d tokens, want %d, newest first", len(list), tokens)
 	}

@@ -14,7 +14,7 @@ import (
 // that does nothing. What it had fetched is booked by the next one.
 func TestAPanicEndsTheProcess(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	s := start(t, options{noRoles: true})
 	args := []string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--ack-wait", "1s"}
 	published := 0
@@ -41,7 +41,7 @@ func TestAPanicEndsTheProcess(t *testing.T) {
 		}
 	}
 	p := spawn(t, binary, nil, args...)
-	s.eventually("everything is booked once", func() bool { return s.booked("p1") == int64(3*published) })
+	testenv.Eventually(s.t, "everything is booked once", func() bool { return s.booked("p1") == int64(3*published) })
 	p.signal(syscall.SIGTERM)
 	if !p.wait(10 * time.Second) {
 		t.Error("the next process does not stop")

@@ -66,6 +66,9 @@ func spawn(t testing.TB, binary string, env []string, args ...string) *process {
 	t.Cleanup(func() {
 		p.signal(syscall.SIGKILL)
 		<-p.done
+		if strings.Contains(p.out.String(), "WARNING: DATA RACE") {
+			t.Errorf("a data race in %v", p.cmd.Args)
+		}
 		if t.Failed() {
 			t.Logf("the output of %v:\n%s", p.cmd.Args, p.out)
 		}
@@ -204,11 +207,11 @@ func TestFreshStart(t *testing.T) {
 	}
 
 	// Whoever pauses the durable is told what comes of it.
-	js := must(jetstream.New(must(events.Connect(url))))
+	js := testenv.Must(jetstream.New(testenv.Must(events.Connect(url))))
 	defer js.Conn().Close()
-	must(js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	testenv.Must(js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	for range 3 { // the first may still be taken
-		must(js.Publish(t.Context(), "ai.usage.p1", []byte(`{"feature":"ocr","provider":"openai","model":"gpt-5-mini"}`)))
+		testenv.Must(js.Publish(t.Context(), "ai.usage.p1", []byte(`{"feature":"ocr","provider":"openai","model":"gpt-5-mini"}`)))
 	}
 	var readyz struct {
 		Ready    bool              `json:"ready"`
@@ -217,7 +220,7 @@ func TestFreshStart(t *testing.T) {
 		OldestAt time.Time         `json:"backlog_oldest_at"`
 	}
 	for end := time.Now().Add(10 * time.Second); !strings.Contains(readyz.Checks["backlog"], "paused") || readyz.Messages < 2; time.Sleep(50 * time.Millisecond) {
-		resp := must(http.Get("http://" + p.http + "/readyz"))
+		resp := testenv.Must(http.Get("http://" + p.http + "/readyz"))
 		err := json.NewDecoder(resp.Body).Decode(&readyz)
 		resp.Body.Close()
 		if err != nil || time.Now().After(end) {
@@ -230,7 +233,7 @@ func TestFreshStart(t *testing.T) {
 	if out := cli(0, "verify"); !strings.Contains(out, "wait to be booked, the oldest for") || strings.Contains(out, "gates agree\n") && !strings.Contains(out, "of what is booked") {
 		t.Errorf("verify with a paused durable: %s", out)
 	}
-	must(js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
+	testenv.Must(js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 
 	// SIGTERM: a clean stop, and everything is there after the next start.
 	p.signal(syscall.SIGTERM)
@@ -284,7 +287,7 @@ func TestSIGTERMUnderLoadDrains(t *testing.T) {
 			}
 		}
 	})
-	s.eventually("events are being booked", func() bool { return s.rows() > 2_000 })
+	testenv.Eventually(s.t, "events are being booked", func() bool { return s.rows() > 2_000 })
 	p.signal(syscall.SIGTERM)
 	ended := p.wait(10 * time.Second)
 	cancel()
@@ -300,7 +303,7 @@ func TestSIGTERMUnderLoadDrains(t *testing.T) {
 	next := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--ack-wait", "1m")
 	next.awaitReady()
 	want := int(s.publisher.Stats().Published)
-	s.eventually("everything acknowledged is booked", func() bool { return s.rows() == want })
+	testenv.Eventually(s.t, "everything acknowledged is booked", func() bool { return s.rows() == want })
 	if !s.verified() {
 		t.Error("verify finds differences")
 	}

@@ -71,8 +71,8 @@ func TestBatchWithBadEvents(t *testing.T) {
 	}
 	s.run()
 
-	s.eventually("4,993 rows are booked", func() bool { return s.rows() == 4_993 })
-	s.eventually("7 events are quarantined", func() bool { return len(s.quarantined()) == len(bad) })
+	testenv.Eventually(s.t, "4,993 rows are booked", func() bool { return s.rows() == 4_993 })
+	testenv.Eventually(s.t, "7 events are quarantined", func() bool { return len(s.quarantined()) == len(bad) })
 	found := map[string]quarantine.Event{}
 	for _, e := range s.quarantined() {
 		whole, err := s.ops.QuarantineShow(t.Context(), e.Sequence)
@@ -111,7 +111,7 @@ func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
 	s.publishRaw("ai.usage.newcomer", `{`+plain+`}`)
 	s.publishRaw("ai.usage.newcomer", `{"occurred_at":"`+ahead.UTC().Format(time.RFC3339)+`",`+plain+`}`)
 	s.publishRaw("ai.usage.newcomer", `nonsense`)
-	s.eventually("all three are quarantined", func() bool { return len(s.quarantined()) == 3 })
+	testenv.Eventually(s.t, "all three are quarantined", func() bool { return len(s.quarantined()) == 3 })
 
 	s.setBudget("newcomer", -1, 1000, events.PeriodMonth) // registers the port
 	for _, e := range s.quarantined() {
@@ -119,8 +119,8 @@ func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s.eventually("the one whose port is known now is booked", func() bool { return s.rows() == 1 })
-	s.eventually("the others are back", func() bool { return len(s.quarantined()) == 2 })
+	testenv.Eventually(s.t, "the one whose port is known now is booked", func() bool { return s.rows() == 1 })
+	testenv.Eventually(s.t, "the others are back", func() bool { return len(s.quarantined()) == 2 })
 
 	// Sent back twice, an event without an id is still one event: its id comes from its first arrival.
 	var id string
@@ -129,7 +129,7 @@ func TestQuarantineReplayBooksWhatBecameValid(t *testing.T) {
 	}
 	replayed := nats.NewMsg("ai.usage.newcomer")
 	replayed.Data = []byte(`{` + plain + `}`)
-	raw, err := must(s.js.Stream(t.Context(), events.UsageStream)).GetMsg(t.Context(), 4)
+	raw, err := testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).GetMsg(t.Context(), 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestAcknowledgementOnAnotherPortsSubjectIsQuarantined(t *testing.T) {
 	if err := s.nc.PublishRequest("ai.usage.p1", "ai.usage.victim", []byte(`{`+plain+`}`)); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the acknowledgement is quarantined", func() bool {
+	testenv.Eventually(s.t, "the acknowledgement is quarantined", func() bool {
 		list := s.quarantined()
 		return len(list) == 1 && list[0].Subject == "ai.usage.victim"
 	})
@@ -178,7 +178,7 @@ func TestAcknowledgementOnAnotherPortsSubjectIsQuarantined(t *testing.T) {
 // So it is with an event that only the ledger refuses.
 func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate", "killpoint")
+	binary := testenv.Killable(t)
 	const id = `"id":"a","occurred_at":"2026-11-01T00:00:00Z","feature":"ocr","provider":"p","model":"m","input_tokens":`
 	for name, message := range map[string]string{
 		"refused before it is booked": `[{"port_id":"p1",` + plain + `},{"port_id":"p1","feature":"bad"}]`,
@@ -189,13 +189,13 @@ func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
 			killed := spawn(t, binary, []string{"TIDEGATE_KILLPOINT=after-commit:2"}, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer")
 			killed.awaitReady()
 			s.publishRaw("ai.usage.p1", "{"+plain+"}")
-			s.eventually("it is booked", func() bool { return s.rows() == 1 })
+			testenv.Eventually(s.t, "it is booked", func() bool { return s.rows() == 1 })
 			s.publishRaw("ai.usage", message)
 			if !killed.wait(time.Minute) {
 				t.Fatalf("not killed:\n%s", killed.out)
 			}
 			// As another consumer does: a new durable begins after what is booked by then.
-			at := must(stream.Compare(t.Context(), s.js, s.ledger))
+			at := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger))
 			if err := s.ledger.FoldBooked(t.Context(), at.Stream, at.Last); err != nil {
 				t.Fatal(err)
 			}
@@ -203,8 +203,8 @@ func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
 				t.Fatal(err)
 			}
 			s.run()
-			s.eventually("the refused event is quarantined", func() bool { return len(s.quarantined()) == 1 })
-			s.eventually("the other is booked, and nothing is behind", func() bool { return s.rows() == 2 && s.consumer.Health() == nil && s.verified() })
+			testenv.Eventually(s.t, "the refused event is quarantined", func() bool { return len(s.quarantined()) == 1 })
+			testenv.Eventually(s.t, "the other is booked, and nothing is behind", func() bool { return s.rows() == 2 && s.consumer.Health() == nil && s.verified() })
 		})
 	}
 }

@@ -32,7 +32,7 @@ func TestRebook(t *testing.T) {
 		if err != nil || at.Behind() != messages {
 			t.Fatalf("rebook: %+v, %v, want %d messages behind", at, err, messages)
 		}
-		s.eventually("it is booked again", func() bool {
+		testenv.Eventually(s.t, "it is booked again", func() bool {
 			at, err := s.ops.Position(t.Context())
 			return err == nil && at.Behind() == 0
 		})
@@ -45,30 +45,30 @@ func TestRebook(t *testing.T) {
 	if p1, p2 := s.booked("p1"), s.booked("p2"); p1 != 300 || p2 != 300 {
 		t.Errorf("p1 has %d and p2 %d tokens, want 300 each", p1, p2)
 	}
-	s.eventually("everything agrees", s.verified)
+	testenv.Eventually(s.t, "everything agrees", s.verified)
 
 	// A copy of the database that is older than the stream does not know of it.
 	s.forget("ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days", "ai_usage_streams", "ai_booked_shares")
-	s.eventually("all of the stream is booked again", func() bool { return s.booked("p1") == 300 && s.booked("p2") == 300 })
-	s.eventually("everything agrees again", s.verified)
+	testenv.Eventually(s.t, "all of the stream is booked again", func() bool { return s.booked("p1") == 300 && s.booked("p2") == 300 })
+	testenv.Eventually(s.t, "everything agrees again", s.verified)
 	if strings.Contains(log.String(), "had left the stream") {
 		t.Error("the log says that messages had left the stream, which has all of them")
 	}
 
 	// By now the stream has dropped the first three by their age.
-	usageStream := must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
+	usageStream := testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
 	for _, age := range []time.Duration{100 * time.Millisecond, usageStream.MaxAge} {
 		usageStream.MaxAge = age
-		must(s.js.UpdateStream(t.Context(), usageStream))
-		s.eventually("they have left the stream", func() bool {
-			return must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().State.Msgs == 0
+		testenv.Must(s.js.UpdateStream(t.Context(), usageStream))
+		testenv.Eventually(s.t, "they have left the stream", func() bool {
+			return testenv.Must(s.js.Stream(t.Context(), events.UsageStream)).CachedInfo().State.Msgs == 0
 		})
 	}
 	s.spend("p3", 400, time.Now())
 	rebook(time.Time{}, 1) // they may all be booked: only the stream cannot tell
 	s.forget("ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days", "ai_usage_streams", "ai_booked_shares")
-	s.eventually("what the stream has left is booked again", func() bool { return s.booked("p3") == 400 })
-	s.eventually("everything agrees", s.verified)
+	testenv.Eventually(s.t, "what the stream has left is booked again", func() bool { return s.booked("p3") == 400 })
+	testenv.Eventually(s.t, "everything agrees", s.verified)
 	if said := log.String(); strings.Count(said, "had left the stream") != 1 || !strings.Contains(said, "messages=3") {
 		t.Error("the log does not say, once, that 3 messages had left the stream")
 	}
@@ -114,19 +114,19 @@ func TestBookingAgainIsDisturbed(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
 	b := &bookings{Ledger: s.ledger}
-	c := must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: b, BatchSize: 2}))
+	c := testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: b, BatchSize: 2}))
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	ended := make(chan error, 1)
 	go func() { ended <- c.Run(ctx) }()
 	settled := func() bool { return c.Health() == nil && s.waiting() == 0 }
-	s.eventually("it runs", func() bool { return c.Health() == nil })
+	testenv.Eventually(s.t, "it runs", func() bool { return c.Health() == nil })
 	for i := range 6 {
 		s.publisher.Record(usage("p1", int64(i)))
 	}
-	s.eventually("all are booked", func() bool { return s.rows() == 6 && settled() })
+	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() == 6 && settled() })
 
-	tracked := must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
 	again := func(from uint64, meanwhile func()) {
 		b.next(meanwhile)
 		if err := s.ledger.Unbook(t.Context(), tracked, from); err != nil {
@@ -134,14 +134,16 @@ func TestBookingAgainIsDisturbed(t *testing.T) {
 		}
 	}
 	s.forget("ai_usage_ledger", "ai_usage_totals", "ai_usage_port_days")
-	again(1, func() { must(must(s.js.Consumer(t.Context(), events.UsageStream, "ai-usage-rebook")).Next()) })
-	s.eventually("all are booked again, also the one that somebody else got", func() bool { return s.rows() == 6 })
+	again(1, func() {
+		testenv.Must(testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, "ai-usage-rebook")).Next())
+	})
+	testenv.Eventually(s.t, "all are booked again, also the one that somebody else got", func() bool { return s.rows() == 6 })
 
 	s.publishRaw("ai.usage.p1", "nonsense")
 	s.eventuallyHeld("malformed nonsense")
-	s.eventually("it is settled", settled)
-	held := must(quarantine.Open(s.js).List(t.Context(), 1, 1))
-	if err := must(s.js.Stream(t.Context(), events.QuarantineStream)).DeleteMsg(t.Context(), held[0].Sequence); err != nil {
+	testenv.Eventually(s.t, "it is settled", settled)
+	held := testenv.Must(quarantine.Open(s.js).List(t.Context(), 1, 1))
+	if err := testenv.Must(s.js.Stream(t.Context(), events.QuarantineStream)).DeleteMsg(t.Context(), held[0].Sequence); err != nil {
 		t.Fatal(err)
 	}
 	again(7, end)

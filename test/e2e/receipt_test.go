@@ -75,16 +75,16 @@ func (s *system) scanner(policy events.Policy, provider func(url string) receipt
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	tokens := identity.NewTokens(s.tokens, nil)
-	sessions := must(identity.NewSessions(identity.SessionConfig{Key: must(identity.LoadKey(filepath.Join(t.TempDir(), "session.key")))}))
+	sessions := testenv.Must(identity.NewSessions(identity.SessionConfig{Key: testenv.Must(identity.LoadKey(filepath.Join(t.TempDir(), "session.key")))}))
 	ada := &identity.Caller{Subject: "ada", Permissions: []string{receipt.Permission}}
-	c.login = must(identity.NewLogin(identity.LoginConfig{Sessions: sessions, LinkCaller: ada}))
+	c.login = testenv.Must(identity.NewLogin(identity.LoginConfig{Sessions: sessions, LinkCaller: ada}))
 	shown, _, err := tokens.Create(t.Context(), identity.TokenRequest{Name: "scanner", Permissions: []string{receipt.Permission}, CreatedBy: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c.token = shown
-	handler := must(receipt.New(receipt.Config{
-		Gate:     must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: policy, Publisher: s.publisher, Service: "receipt"})),
+	handler := testenv.Must(receipt.New(receipt.Config{
+		Gate:     testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: policy, Publisher: s.publisher, Service: "receipt"})),
 		Recorder: s.publisher, Auth: &identity.Authenticator{Tokens: tokens, Sessions: sessions}, Login: c.login, Provider: provider(stand.URL), Transport: transport,
 	}))
 	server := httptest.NewServer(handler)
@@ -98,10 +98,10 @@ func (c *scanner) scan(port string, picture []byte) (r scanReply) {
 	c.t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
-	part := must(form.CreateFormFile("image", "receipt.jpg"))
+	part := testenv.Must(form.CreateFormFile("image", "receipt.jpg"))
 	_, _ = part.Write(picture)
 	_ = form.Close()
-	req := must(http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.url+"/api/v1/ports/"+port+"/scan-receipt", &body))
+	req := testenv.Must(http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.url+"/api/v1/ports/"+port+"/scan-receipt", &body))
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	if c.cookie != "" {
 		req.Header.Set("Cookie", c.cookie)
@@ -113,7 +113,7 @@ func (c *scanner) scan(port string, picture []byte) (r scanReply) {
 		c.t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	text := must(io.ReadAll(resp.Body))
+	text := testenv.Must(io.ReadAll(resp.Body))
 	if err := json.Unmarshal(text, &r); err != nil {
 		c.t.Fatalf("%d %s: %v", resp.StatusCode, text, err)
 	}
@@ -171,7 +171,7 @@ func TestScanRecordsWhatTheProviderSays(t *testing.T) {
 			if r.Source != "ai" || r.Receipt.Total != 103.9 || r.SoftCapWarning != nil || r.Usage.TotalTokens != receipttest.TotalTokens {
 				t.Fatalf("%s", r.text)
 			}
-			s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens && s.verified() })
+			testenv.Eventually(s.t, "the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens && s.verified() })
 			var feature, provider, model, request, response, user, measured string
 			var input, output int64
 			if err := s.db.QueryRow(t.Context(), "select feature, provider, model, request_id, response_id, user_id, measured_by::text, input_tokens, output_tokens from ai_usage_ledger").
@@ -182,7 +182,7 @@ func TestScanRecordsWhatTheProviderSays(t *testing.T) {
 				t.Errorf("booked %s %s %s %s %s %s %s %d %d, the answer says %+v", feature, provider, model, request, response, user, measured, input, output, *r.Usage)
 			}
 			// The hold is settled: what is left is the cap less what was really spent.
-			s.eventually("the hold turned into use", func() bool {
+			testenv.Eventually(s.t, "the hold turned into use", func() bool {
 				v := s.check("p1", 0)
 				return v.UsedTokens == receipttest.TotalTokens && v.HeldTokens == 0
 			})
@@ -235,7 +235,7 @@ func TestScanOfNonsenseIsPaidFor(t *testing.T) {
 	if r := c.scan("p1", drawn(t)); r.Source != "manual" || r.Reason != "unreadable-reply" || r.Usage.TotalTokens != receipttest.TotalTokens {
 		t.Errorf("%s", r.text)
 	}
-	s.eventually("it is booked all the same", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+	testenv.Eventually(s.t, "it is booked all the same", func() bool { return s.booked("p1") == receipttest.TotalTokens })
 }
 
 // Drawn here, read by the real tesseract, counted in the real ledger.
@@ -248,7 +248,7 @@ func TestScanWithTesseract(t *testing.T) {
 	if r.Source != "ai" || r.Receipt.Merchant != "HARBOUR SUPPLY SDN BHD" || r.Receipt.Date != "2025-03-14" || r.Receipt.Total != 103.9 || r.Receipt.Currency != "MYR" || r.Usage.TotalTokens != 0 {
 		t.Fatalf("%s\nThe test needs tesseract. On Debian: apt-get install -y tesseract-ocr", r.text)
 	}
-	s.eventually("the reading is booked", func() bool { return s.rows() == 1 })
+	testenv.Eventually(s.t, "the reading is booked", func() bool { return s.rows() == 1 })
 	var provider, model string
 	if err := s.db.QueryRow(t.Context(), "select provider, model from ai_usage_ledger where total_tokens = 0 and feature = 'ocr'").Scan(&provider, &model); err != nil || provider != "tesseract" || model != r.Usage.Model {
 		t.Errorf("booked as %s %s, %v", provider, model, err)
@@ -270,15 +270,15 @@ func TestScanWithoutPostgres(t *testing.T) {
 	}
 	s := &system{t: t, nats: testenv.NATS(t), url: pg.URL(), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
-	s.js = must(jetstream.New(s.nc))
-	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{}))
+	s.js = testenv.Must(jetstream.New(s.nc))
+	s.publisher = testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{}))
 	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
-	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 5 * time.Second}))
-	s.ledger = must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
+	s.client = testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 5 * time.Second}))
+	s.ledger = testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: s.url}))
 	t.Cleanup(s.ledger.Close)
-	s.tokens = must(pgstore.Open(t.Context(), s.url))
+	s.tokens = testenv.Must(pgstore.Open(t.Context(), s.url))
 	t.Cleanup(s.tokens.Close)
-	s.db = must(pgxpool.New(t.Context(), s.url))
+	s.db = testenv.Must(pgxpool.New(t.Context(), s.url))
 	t.Cleanup(s.db.Close)
 	s.run()
 	s.setBudget("p1", 100_000, 200_000, events.PeriodMonth)
@@ -297,7 +297,7 @@ func TestScanWithoutPostgres(t *testing.T) {
 	if err := pg.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the reading is booked", func() bool {
+	testenv.Eventually(s.t, "the reading is booked", func() bool {
 		var tokens int64
 		err := s.db.QueryRow(t.Context(), "select coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = 'p1'").Scan(&tokens)
 		return err == nil && tokens == receipttest.TotalTokens
@@ -316,7 +316,7 @@ func TestScanWithoutAGate(t *testing.T) {
 		t.Errorf("fail open: %s", r.text)
 	}
 	s.run()
-	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+	testenv.Eventually(s.t, "the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
 }
 
 // TestReceiptCommand is the service as a process of its own, which knows nothing but
@@ -355,7 +355,7 @@ func TestReceiptCommand(t *testing.T) {
 	})
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	for _, path := range []string{"/readyz", "/healthz", "/"} {
-		s.eventually(path+" answers 200", func() bool {
+		testenv.Eventually(s.t, path+" answers 200", func() bool {
 			resp, err := http.Get(c.url + path)
 			if err != nil {
 				return false
@@ -369,7 +369,7 @@ func TestReceiptCommand(t *testing.T) {
 	if r := c.scan("p1", drawn(t)); r.Source != "ai" || r.Receipt.Total != 103.9 {
 		t.Fatalf("%s", r.text)
 	}
-	s.eventually("the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
+	testenv.Eventually(s.t, "the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
 
 	second := make(chan scanReply, 1)
 	go func() {
@@ -385,5 +385,5 @@ func TestReceiptCommand(t *testing.T) {
 	if err := <-ended; err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	s.eventually("what the provider had read is booked", func() bool { return r.Usage != nil && s.booked("p2") == r.Usage.TotalTokens })
+	testenv.Eventually(s.t, "what the provider had read is booked", func() bool { return r.Usage != nil && s.booked("p2") == r.Usage.TotalTokens })
 }

@@ -33,7 +33,7 @@ func TestReserveSettleRelease(t *testing.T) {
 	if left := time.Until(a.ExpiresAt); left < 290*time.Second || left > 301*time.Second {
 		t.Errorf("expires in %s, want 300 s", left)
 	}
-	s.eventually("checks of every gate count the hold", func() bool {
+	testenv.Eventually(s.t, "checks of every gate count the hold", func() bool {
 		for range 10 {
 			if s.check("p1", 0).HeldTokens != 600 {
 				return false
@@ -58,7 +58,7 @@ func TestReserveSettleRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.Settle(events.Usage{Provider: "openai", Model: "m", InputTokens: 250})
-	s.eventually("the hold turned into use", func() bool {
+	testenv.Eventually(s.t, "the hold turned into use", func() bool {
 		v := s.check("p1", 0)
 		return v.UsedTokens == 250 && v.HeldTokens == 0
 	})
@@ -126,7 +126,7 @@ func TestHoldsExpireAndAreCountedAsUnsettled(t *testing.T) {
 	if !b.Allowed {
 		t.Errorf("after the expiry: %+v, want allowed", b.Verdict)
 	}
-	s.eventually("the expired hold is counted", func() bool {
+	testenv.Eventually(s.t, "the expired hold is counted", func() bool {
 		r, err := s.ops.Holds(t.Context(), "p1")
 		if err != nil {
 			t.Fatal(err)
@@ -155,7 +155,7 @@ func TestForgedAndForeignReservationsFreeNothing(t *testing.T) {
 	u := usage("p2", 1)
 	u.ReservationID = a.ReservationID
 	s.publisher.Record(u)
-	s.eventually("the events are booked all the same", func() bool { return s.booked("p2") == 4 })
+	testenv.Eventually(s.t, "the events are booked all the same", func() bool { return s.booked("p2") == 4 })
 	if b := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 1}); b.Allowed || b.HeldTokens != 100 {
 		t.Errorf("after all that: %+v, want the 100 still held", b.Verdict)
 	}
@@ -168,11 +168,11 @@ func TestReserveWithoutPostgresFailsAtOnceAndTyped(t *testing.T) {
 	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", n.ClientURL(), "--database-url", pg.URL())
 	p.awaitReady()
 	nc := testenv.Connect(t, n)
-	publisher := must(events.NewPublisher(nc, events.PublisherConfig{}))
+	publisher := testenv.Must(events.NewPublisher(nc, events.PublisherConfig{}))
 	defer func() { _ = publisher.Close(t.Context()) }()
 	for policy, allowed := range map[events.Policy]bool{events.FailOpen: true, events.FailClosed: false} {
 		cold, hot := fmt.Sprintf("cold-%d", policy), fmt.Sprintf("hot-%d", policy)
-		client := must(events.NewClient(nc, events.ClientConfig{WhenUnavailable: policy, Publisher: publisher, Timeout: 10 * time.Second}))
+		client := testenv.Must(events.NewClient(nc, events.ClientConfig{WhenUnavailable: policy, Publisher: publisher, Timeout: 10 * time.Second}))
 		reserved := func(port string) *events.Reservation { // also through connections that the last kill broke
 			for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 				r, err := client.Reserve(t.Context(), events.ReserveRequest{PortID: port, EstimatedTokens: 1, TTLSeconds: 16})
@@ -240,7 +240,7 @@ func TestStoppedGateBlocksNobody(t *testing.T) {
 	var mu sync.Mutex
 	for range 8 {
 		group.Go(func() {
-			client := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 500 * time.Millisecond}))
+			client := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 500 * time.Millisecond}))
 			for {
 				select {
 				case <-stop:

@@ -18,7 +18,7 @@ import (
 // releases them. It returns how many tokens gates have to spare.
 func (s *system) heat(port string, gates int) (slack int64) {
 	s.t.Helper()
-	s.eventually("every gate has a slice of "+port, func() bool {
+	testenv.Eventually(s.t, "every gate has a slice of "+port, func() bool {
 		var held []*events.Reservation
 		for range 10 {
 			r := s.reserve(events.ReserveRequest{PortID: port, Feature: "ocr", EstimatedTokens: 10})
@@ -61,7 +61,7 @@ func TestUnreservedUsageEndsWhatGatesHaveToSpare(t *testing.T) {
 	if err := s.publisher.Publish(t.Context(), []events.Usage{usage("p1", 10_000)}); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("it is booked", func() bool { return s.booked("p1") == 10_000 })
+	testenv.Eventually(s.t, "it is booked", func() bool { return s.booked("p1") == 10_000 })
 	// The gate hears of it soon. No check asks whether it has: a refused one would have it
 	// give the slice back.
 	for granted := int64(0); ; granted += 10 {
@@ -131,7 +131,7 @@ func TestAStoppedGateGivesItsSlicesBack(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
 	ctx, stop := context.WithCancel(t.Context())
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	var group sync.WaitGroup
 	group.Go(func() { _ = g.Run(ctx) })
 	<-g.Ready()
@@ -146,12 +146,12 @@ func TestAStoppedGateGivesItsSlicesBack(t *testing.T) {
 	if held := s.held("p1"); held != 10 {
 		t.Errorf("%d held after the gate has stopped, want 10", held)
 	}
-	r := must(s.ops.Holds(t.Context(), "p1"))
+	r := testenv.Must(s.ops.Holds(t.Context(), "p1"))
 	if len(r.Live) != 1 || r.Live[0].Holds != 1 || r.Live[0].Tokens != 10 || r.Live[0].Service != "test" || r.Live[0].Feature != "ocr" {
 		t.Errorf("holds: %+v, want the one of test for ocr", r.Live)
 	}
 	a.Settle(events.Usage{Provider: "openai", Model: "m", InputTokens: 7})
-	s.eventually("the hold turned into use", func() bool { return s.booked("p1") == 7 && s.held("p1") == 0 })
+	testenv.Eventually(s.t, "the hold turned into use", func() bool { return s.booked("p1") == 7 && s.held("p1") == 0 })
 }
 
 // What a killed gate had leased is held until it expires, and no longer.
@@ -162,7 +162,7 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	p.awaitReady()
 	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
 	var last *events.Reservation
-	s.eventually("a hold is made from a slice", func() bool {
+	testenv.Eventually(s.t, "a hold is made from a slice", func() bool {
 		last = s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10, TTLSeconds: 2})
 		_, sliced := sliceOf(last.ReservationID)
 		return sliced
@@ -179,11 +179,11 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after the expiry", held)
 	}
-	must(s.ledger.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: last.ReservationID}}))
+	testenv.Must(s.ledger.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: last.ReservationID}}))
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after a late release", held)
 	}
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	s.background(g.Run)
 	<-g.Ready()
 	if r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10_000}); !r.Allowed {
@@ -239,7 +239,7 @@ func TestChecksCountHoldsOfSlicesExactly(t *testing.T) {
 	if sliced < 30 {
 		t.Errorf("only %d of 40 holds were made from slices", sliced)
 	}
-	s.eventually("a check counts them, and nothing else", func() bool { return s.check("p1", 0).HeldTokens == 400 })
+	testenv.Eventually(s.t, "a check counts them, and nothing else", func() bool { return s.check("p1", 0).HeldTokens == 400 })
 	if s.held("p1") <= 400 {
 		t.Error("the gate has nothing to spare any more: what a check counts says nothing")
 	}
@@ -256,11 +256,11 @@ func TestChecksCountHoldsOfSlicesExactly(t *testing.T) {
 	for _, r := range held {
 		r.Settle(events.Usage{Provider: "openai", Model: "m", InputTokens: 4})
 	}
-	s.eventually("all are settled", func() bool {
+	testenv.Eventually(s.t, "all are settled", func() bool {
 		v := s.check("p1", 0)
 		return v.UsedTokens == 160 && v.HeldTokens == 0
 	})
-	s.eventually("the slices are gone", func() bool { return s.held("p1") == 0 })
+	testenv.Eventually(s.t, "the slices are gone", func() bool { return s.held("p1") == 0 })
 	if !s.verified() {
 		t.Error("verify finds differences")
 	}

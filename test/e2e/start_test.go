@@ -76,7 +76,7 @@ func TestStartErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	lossy := testenv.NATS(t)
-	if _, err := must(jetstream.New(testenv.Connect(t, lossy))).CreateStream(t.Context(), jetstream.StreamConfig{Name: events.UsageStream,
+	if _, err := testenv.Must(jetstream.New(testenv.Connect(t, lossy))).CreateStream(t.Context(), jetstream.StreamConfig{Name: events.UsageStream,
 		Subjects: []string{"ai.usage", "ai.usage.*"}, Storage: jetstream.MemoryStorage}); err != nil {
 		t.Fatal(err)
 	}
@@ -184,14 +184,14 @@ func TestStartBeforeTheServers(t *testing.T) {
 			return status == http.StatusServiceUnavailable && strings.Contains(checks[part], reason)
 		}
 	}
-	eventually(t, "/readyz says that Postgres cannot be reached", waits("postgres", "cannot be reached: "))
+	testenv.Eventually(t, "/readyz says that Postgres cannot be reached", waits("postgres", "cannot be reached: "))
 	if status, _ := p.get("/"); status != http.StatusServiceUnavailable {
 		t.Errorf("the page answers %d before it has started, want 503", status)
 	}
 	if err := postgres.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "/readyz says that NATS is not connected", waits("nats gate", "not connected"))
+	testenv.Eventually(t, "/readyz says that NATS is not connected", waits("nats gate", "not connected"))
 	if _, checks := p.checks(); checks["postgres"] != "ok" {
 		t.Errorf("Postgres is there, and /readyz says %v", checks)
 	}
@@ -251,9 +251,4 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 	if !p.wait(10*time.Second) || p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(p.out.String(), "gate: NATS has closed the connection for good: nats: A Server Of The Future") {
 		t.Errorf("%v:\n%s\nwant exit 1 and the reason", p.cmd.ProcessState, p.out)
 	}
-}
-
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	(&system{t: t}).eventually(what, ok)
 }

@@ -44,7 +44,7 @@ type answers struct {
 
 // all are those that have come by now.
 func (a *answers) all() map[string]events.Verdict {
-	must(0, a.conn.Flush())
+	testenv.Must(0, a.conn.Flush())
 	time.Sleep(50 * time.Millisecond) // until what came is read
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -57,9 +57,9 @@ func listen(t testing.TB, n *dev.NATS) *answers {
 	nc := testenv.Connect(t, n)
 	a := &answers{conn: nc, told: map[string]events.Verdict{}}
 	for _, subject := range []string{events.SubjectReserve + ".*", "_INBOX.>"} { // one channel: a request comes before its answer
-		must(nc.ChanSubscribe(subject, messages))
+		testenv.Must(nc.ChanSubscribe(subject, messages))
 	}
-	must(0, nc.Flush())
+	testenv.Must(0, nc.Flush())
 	asked := map[string]string{} // who waits for the answer
 	go func() {
 		for {
@@ -102,10 +102,10 @@ func (c *chaos) findUnknown() {
 	for service, v := range c.late.all() {
 		found(service, v.ReservationID, v.PeriodStart, v.ExpiresAt)
 	}
-	rows := must(c.db.Query(context.Background(), "select service, id::text, created_at, expires_at from ai_budget_holds"))
+	rows := testenv.Must(c.db.Query(context.Background(), "select service, id::text, created_at, expires_at from ai_budget_holds"))
 	var service, id string
 	var created, expires time.Time
-	must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&service, &id, &created, &expires}, func() error {
 		found(service, id, created, expires)
 		return nil
 	}))
@@ -126,12 +126,12 @@ func (c *chaos) findStranded() {
 	for _, op := range c.unknown {
 		unanswered[op.port] = true
 	}
-	rows := must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at, holds is null from ai_budget_slices"))
+	rows := testenv.Must(c.db.Query(context.Background(), "select port_id, id, tokens, created_at, expires_at, holds is null from ai_budget_slices"))
 	var op operation
 	var slice uuid.UUID
 	var created, expires time.Time
 	var open bool
-	must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires, &open}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires, &open}, func() error {
 		if op.tokens -= held[slice]; op.tokens > 0 && (open || unanswered[op.port]) {
 			op.period, op.kind, op.id, op.ok = c.periodOf(created), opReserve, slice.String(), true
 			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
@@ -152,12 +152,12 @@ type cable struct {
 }
 
 func lay(t testing.TB, database string) *cable {
-	cfg := must(pgx.ParseConfig(database))
+	cfg := testenv.Must(pgx.ParseConfig(database))
 	network, address := "tcp", net.JoinHostPort(cfg.Host, strconv.Itoa(int(cfg.Port)))
 	if filepath.IsAbs(cfg.Host) {
 		network, address = "unix", filepath.Join(cfg.Host, ".s.PGSQL."+strconv.Itoa(int(cfg.Port)))
 	}
-	c := &cable{listener: must(net.Listen("tcp", "127.0.0.1:0"))}
+	c := &cable{listener: testenv.Must(net.Listen("tcp", "127.0.0.1:0"))}
 	t.Cleanup(c.cut)
 	c.url = (&url.URL{Scheme: "postgres", User: url.UserPassword(cfg.User, cfg.Password), Host: c.listener.Addr().String(), Path: cfg.Database, RawQuery: "sslmode=disable"}).String()
 	go func() {

@@ -36,17 +36,17 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 		t.Helper()
 		n++
 		s.publisher.Record(usage("p1", 10))
-		s.eventually("an event is booked after "+what, func() bool { return s.rows() == n })
-		s.eventually("the consumer is well after "+what, func() bool { return s.consumer.Health() == nil })
-		s.eventually("verify agrees after "+what, s.verified)
+		testenv.Eventually(s.t, "an event is booked after "+what, func() bool { return s.rows() == n })
+		testenv.Eventually(s.t, "the consumer is well after "+what, func() bool { return s.consumer.Health() == nil })
+		testenv.Eventually(s.t, "verify agrees after "+what, s.verified)
 	}
 	again("the start")
 	// A durable that is made again does not begin from the start: the ledger knows what it has.
 	for range 4 {
 		again("some events")
 	}
-	tracked := must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
-	s.eventually("the ledger has noted a message of the stream", func() bool {
+	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	testenv.Eventually(s.t, "the ledger has noted a message of the stream", func() bool {
 		mark, err := s.ledger.Marks(t.Context(), tracked, 1)
 		return err == nil && len(mark) == 1 && mark[0].Sequence == 5
 	})
@@ -54,19 +54,19 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	again("the durable was removed")
-	if info := must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo(); info.Config.OptStartSeq != 6 {
+	if info := testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo(); info.Config.OptStartSeq != 6 {
 		t.Errorf("the new durable begins at %d, want 6, after what is booked", info.Config.OptStartSeq)
 	}
 	durable := func() error { return s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName) }
 	usageStream := func() error { return s.js.DeleteStream(t.Context(), events.UsageStream) }
 	quarantine := func() error { return s.js.DeleteStream(t.Context(), events.QuarantineStream) }
 	refused := func() error { // an event that the quarantine does not take, so that a writer has it in hand
-		small := must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
+		small := testenv.Must(s.js.Stream(t.Context(), events.QuarantineStream)).CachedInfo().Config
 		small.MaxMsgSize = 1
-		must(s.js.UpdateStream(t.Context(), small))
+		testenv.Must(s.js.UpdateStream(t.Context(), small))
 		told := strings.Count(log.String(), "cannot be quarantined")
 		s.publishRaw("ai.usage.p1", "refused")
-		s.eventually("it cannot be quarantined", func() bool { return strings.Count(log.String(), "cannot be quarantined") > told })
+		testenv.Eventually(s.t, "it cannot be quarantined", func() bool { return strings.Count(log.String(), "cannot be quarantined") > told })
 		return nil
 	}
 	for _, c := range []struct {
@@ -85,11 +85,11 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.eventually("there is a usage stream after "+c.what, func() bool {
+		testenv.Eventually(s.t, "there is a usage stream after "+c.what, func() bool {
 			_, err := s.js.Publish(t.Context(), "ai.usage.p1", []byte(c.what))
 			return err == nil
 		})
-		s.eventually("an event is quarantined after "+c.what, func() bool {
+		testenv.Eventually(s.t, "an event is quarantined after "+c.what, func() bool {
 			return slices.ContainsFunc(s.quarantined(), func(e quarantined.Event) bool { return e.Text == c.what })
 		})
 		again(c.what)
@@ -106,20 +106,20 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	var log lockedBuffer
 	addr, dir := testenv.FreeAddr(t), filepath.Join(t.TempDir(), "nats")
 	var server *dev.NATS
-	up := func() { server = must(dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})) }
+	up := func() { server = testenv.Must(dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})) }
 	up()
 	t.Cleanup(func() { server.Shutdown() })
 	connect := func() *nats.Conn {
-		nc := must(events.Connect("nats://"+addr, nats.ReconnectWait(50*time.Millisecond)))
+		nc := testenv.Must(events.Connect("nats://"+addr, nats.ReconnectWait(50*time.Millisecond)))
 		t.Cleanup(nc.Close)
 		return nc
 	}
 	s := start(t, options{noRoles: true})
 	s.nc = connect()
-	s.js = must(jetstream.New(s.nc))
-	publisher := must(events.NewPublisher(s.nc, events.PublisherConfig{AckTimeout: time.Second}))
+	s.js = testenv.Must(jetstream.New(s.nc))
+	publisher := testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{AckTimeout: time.Second}))
 	t.Cleanup(func() { _ = publisher.Close(context.Background()) })
-	s.consumer = must(consumer.New(consumer.Config{Conn: connect(), Ledger: s.ledger, AckWait: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+	s.consumer = testenv.Must(consumer.New(consumer.Config{Conn: connect(), Ledger: s.ledger, AckWait: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 	s.background(s.consumer.Run)
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -133,8 +133,8 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 			publisher.Record(usage("p1", 10))
 		}
 		booked += events
-		s.eventually("all is booked "+when, func() bool { return s.rows() == booked })
-		s.eventually("all is acknowledged "+when, func() bool { return s.consumer.Health() == nil && s.waiting() == 0 })
+		testenv.Eventually(s.t, "all is booked "+when, func() bool { return s.rows() == booked })
+		testenv.Eventually(s.t, "all is acknowledged "+when, func() bool { return s.consumer.Health() == nil && s.waiting() == 0 })
 	}
 	exchange := func(from string) {
 		t.Helper()
@@ -148,7 +148,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 			}
 		}
 		up()
-		s.eventually("the client is back", s.nc.IsConnected)
+		testenv.Eventually(s.t, "the client is back", s.nc.IsConnected)
 	}
 	spend("at first", 20)
 	server.Shutdown()
@@ -164,7 +164,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	if said := log.String(); !strings.Contains(said, "older copy") || !strings.Contains(said, "are lost") {
 		t.Errorf("the log does not say what an older copy costs:\n%s", said)
 	}
-	if p := must(stream.Compare(t.Context(), s.js, s.ledger)); p.Missing() > 0 || p.Through != 45 {
+	if p := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)); p.Missing() > 0 || p.Through != 45 {
 		t.Errorf("position %+v, want 45 booked of a stream that had 20 again", p)
 	}
 
@@ -207,24 +207,24 @@ func TestAnOlderCopyThatGrewAgain(t *testing.T) {
 	for range 20 {
 		s.publisher.Record(usage("p1", 10))
 	}
-	s.eventually("20 are booked", func() bool { return s.rows() == 20 && s.waiting() == 0 })
-	tracked := must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	testenv.Eventually(s.t, "20 are booked", func() bool { return s.rows() == 20 && s.waiting() == 0 })
+	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
 	marked := func(sequence uint64) func() bool {
 		return func() bool {
-			marks := must(s.ledger.Marks(t.Context(), tracked, 1))
+			marks := testenv.Must(s.ledger.Marks(t.Context(), tracked, 1))
 			return len(marks) == 1 && marks[0].Sequence == sequence
 		}
 	}
-	s.eventually("the 20th is marked", marked(20))
-	must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	testenv.Eventually(s.t, "the 20th is marked", marked(20))
+	testenv.Must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	ahead := ledger.Share{Stream: tracked, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: 21, Last: 45}}}
-	must(s.ledger.BookShare(t.Context(), ahead, nil))
+	testenv.Must(s.ledger.BookShare(t.Context(), ahead, nil))
 	for range 15 {
 		s.publisher.Record(usage("p1", 10))
 	}
-	s.eventually("the 35th is marked", marked(35))
+	testenv.Eventually(s.t, "the 35th is marked", marked(35))
 	if err := s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("35 are booked", func() bool { return s.rows() == 35 })
+	testenv.Eventually(s.t, "35 are booked", func() bool { return s.rows() == 35 })
 }

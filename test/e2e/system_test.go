@@ -62,8 +62,8 @@ func start(t testing.TB, o options) *system {
 	t.Helper()
 	s := &system{t: t, nats: testenv.NATS(t), url: testenv.Database(t), now: time.Now}
 	s.nc = testenv.Connect(t, s.nats)
-	s.js = must(jetstream.New(s.nc))
-	s.db = must(pgxpool.New(t.Context(), s.url))
+	s.js = testenv.Must(jetstream.New(s.nc))
+	s.db = testenv.Must(pgxpool.New(t.Context(), s.url))
 	t.Cleanup(s.db.Close)
 	if o.timezone != "" {
 		if _, err := s.db.Exec(t.Context(), fmt.Sprintf("alter database %q set timezone to '%s'", s.db.Config().ConnConfig.Database, o.timezone)); err != nil {
@@ -77,13 +77,13 @@ func start(t testing.TB, o options) *system {
 	}
 	s.db.Reset() // sessions begin with all that
 	o.ledger.URL = s.url
-	s.ledger = must(ledger.Open(t.Context(), o.ledger))
+	s.ledger = testenv.Must(ledger.Open(t.Context(), o.ledger))
 	t.Cleanup(s.ledger.Close)
-	s.tokens = must(pgstore.Open(t.Context(), s.url))
+	s.tokens = testenv.Must(pgstore.Open(t.Context(), s.url))
 	t.Cleanup(s.tokens.Close)
-	s.publisher = must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: o.shared}))
+	s.publisher = testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: o.shared}))
 	t.Cleanup(func() { _ = s.publisher.Close(context.Background()) })
-	s.client = must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
+	s.client = testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
 	s.ops = ops.NewClient(s.nc, 30*time.Second)
 	s.options = o
 	if !o.noRoles {
@@ -110,20 +110,20 @@ func (s *system) run() {
 	if o.consumer != nil {
 		o.consumer(&cc)
 	}
-	s.consumer = must(consumer.New(cc))
+	s.consumer = testenv.Must(consumer.New(cc))
 	s.background(s.consumer.Run)
 	watcher := stream.NewWatcher(s.js, s.ledger, false)
 	s.background(watcher.Run)
-	s.eventually("the consumer has made its streams", func() bool {
+	testenv.Eventually(s.t, "the consumer has made its streams", func() bool {
 		_, err := s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)
 		return err == nil
 	})
-	s.background(must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Tokens: identity.NewTokens(s.tokens, nil), Now: s.now})).Run)
+	s.background(testenv.Must(ops.New(ops.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Tokens: identity.NewTokens(s.tokens, nil), Now: s.now})).Run)
 	if o.gates == 0 {
 		o.gates = 1
 	}
 	for range o.gates {
-		g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
+		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
 		s.background(g.Run)
 		select {
 		case <-g.Ready():
@@ -146,24 +146,6 @@ func (s *system) background(run func(context.Context) error) {
 		cancel()
 		group.Wait()
 	})
-}
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err)
-	}
-	return v
-}
-
-// eventually fails the test unless ok becomes true within a minute: the machine may be busy.
-func (s *system) eventually(what string, ok func() bool) {
-	s.t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
-		if ok() {
-			return
-		}
-	}
-	s.t.Fatalf("did not happen within a minute: %s", what)
 }
 
 func (s *system) setBudget(port string, soft, hard int64, period events.Period) {
@@ -199,7 +181,7 @@ func (s *system) spend(port string, tokens int64, at time.Time) {
 	u := usage(port, tokens)
 	u.OccurredAt = at
 	s.publisher.Record(u)
-	s.eventually("the call is booked and known to the gates", func() bool {
+	testenv.Eventually(s.t, "the call is booked and known to the gates", func() bool {
 		return s.booked(port) == before+tokens && s.verified()
 	})
 }

@@ -58,12 +58,12 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	s.setBudget("p1", -1, 100, events.PeriodMonth)
-	stuck := must(s.db.Begin(t.Context()))
+	stuck := testenv.Must(s.db.Begin(t.Context()))
 	defer func() { _ = stuck.Rollback(t.Context()) }()
 	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
 		t.Fatal(err)
 	}
-	hasty := must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second}))
+	hasty := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second}))
 	begun := time.Now()
 	var reports sync.WaitGroup
 	for range 40 {
@@ -79,13 +79,13 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 		}
 		return n
 	}
-	s.eventually("reports are stuck", func() bool { return waiting() > 0 })
+	testenv.Eventually(s.t, "reports are stuck", func() bool { return waiting() > 0 })
 	s.setBudget("p1", -1, 200, events.PeriodMonth)
 	if waiting() == 0 {
 		t.Error("the budget was stored once the reports had ended, not beside them")
 	}
 	reports.Wait()
-	s.eventually("Postgres is rid of the reports", func() bool { return waiting() == 0 })
+	testenv.Eventually(s.t, "Postgres is rid of the reports", func() bool { return waiting() == 0 })
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("reports whose callers waited for 2 s were worked on for %s", took)
 	}
@@ -95,13 +95,13 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 func TestAStoppingGateSendsWaitersAway(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
-	g := must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
 	<-g.Ready()
-	stuck := must(s.db.Begin(t.Context()))
+	stuck := testenv.Must(s.db.Begin(t.Context()))
 	defer func() { _ = stuck.Rollback(t.Context()) }()
 	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
 		t.Fatal(err)
@@ -121,17 +121,17 @@ func TestAStoppingGateSendsWaitersAway(t *testing.T) {
 			}
 		}()
 	}
-	s.eventually("as many work as may", func() bool {
+	testenv.Eventually(s.t, "as many work as may", func() bool {
 		var n int
 		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
 		return err == nil && n == atOnce
 	})
 	stop()
-	s.eventually("those who wait are sent away", func() bool { return len(away) == callers-atOnce })
+	testenv.Eventually(s.t, "those who wait are sent away", func() bool { return len(away) == callers-atOnce })
 	if err := stuck.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	s.eventually("the others are answered", func() bool { return len(answered) == atOnce })
+	testenv.Eventually(s.t, "the others are answered", func() bool { return len(answered) == atOnce })
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
