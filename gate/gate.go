@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -64,7 +65,7 @@ type Gate struct {
 	log       *slog.Logger
 	memory    *memory
 	clock     ledger.Clock
-	hearing   hearing
+	hearing   *bus.Hearing
 	alerts    chan ledger.Alert
 	leases    *leases       // what reservations are made from in memory
 	holds     sync.Mutex    // while what is held is read or slices are given back: a reading has seen all of that or nothing
@@ -120,11 +121,11 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), leases: newLeases(cfg.SliceFrom),
+		hearing: bus.NewHearing(),
 		alerts:  make(chan ledger.Alert, 1024),
 		ready:   make(chan struct{}),
 		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
-	g.hearing.wake = make(chan struct{}, 1)
 	g.metrics = newMetrics(cfg.Registerer, g)
 	return g, nil
 }
@@ -224,7 +225,7 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	v := events.NewVerdict(budget.Decide(r, used, held, estimate, now))
 	v.AsOf = asOf
 	if g.cfg.Backlog != nil {
-		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+		if b := g.cfg.Backlog(); b.Age(now) > bus.HeartbeatEvery {
 			v.Backlog = b
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -84,7 +85,7 @@ func (g *Gate) recallPorts(ports ...string) {
 	for _, port := range ports {
 		g.leases.recall(port, time.Now(), barFor)
 	}
-	g.publishHolds(events.HoldsNotice{Recall: ports})
+	g.publishHolds(bus.Holds{Recall: ports})
 }
 
 // endSlices gives back what is left of slices, until ctx ends.

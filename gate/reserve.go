@@ -2,13 +2,13 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
@@ -104,7 +104,7 @@ func (g *Gate) answer(t reserveTask, v *events.Verdict, buf []byte) []byte {
 
 // tellHolds lets this gate and all others count the holds in their checks.
 func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
-	n := events.HoldsNotice{}
+	n := bus.Holds{}
 	ports := make(map[string]bool, len(standings))
 	for _, s := range standings {
 		ports[s.PortID] = true
@@ -118,23 +118,13 @@ func (g *Gate) tellHolds(standings []ledger.Standing, read time.Time) {
 	g.publishHolds(n)
 }
 
-func (g *Gate) publishHolds(n events.HoldsNotice) {
-	if body, err := json.Marshal(n); err == nil {
-		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading, or the next recall
-	}
+func (g *Gate) publishHolds(n bus.Holds) {
+	_ = bus.Tell(g.cfg.Conn, n) // a lost one heals by the next reading, or the next recall
 }
 
-// newsAhead is how far news of holds may be ahead of the database's clock as this gate
-// reckons it. What claimed to be much later would outlast all true news, and every reading.
-const newsAhead = time.Second
-
 func (g *Gate) hearHolds(msg *nats.Msg) {
-	var n events.HoldsNotice
-	err := json.Unmarshal(msg.Data, &n)
-	if err == nil {
-		err = n.Validate(g.now().Add(newsAhead))
-	}
-	if g.ignores(msg, err) {
+	n, _, ok := decoded[bus.Holds](g, msg)
+	if !ok {
 		return
 	}
 	for i, port := range n.Ports {
