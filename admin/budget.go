@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 )
 
 // budgetReply is a port's budget and what it has spent of it.
@@ -52,7 +52,7 @@ func (a *api) putBudget(c *call) error {
 	}
 	b.UpdatedBy = c.caller.Actor()
 	b, err = a.cfg.Ledger.StoreBudget(c.Context(), c.port, b, &version, func(b budget.Budget) error {
-		return events.AnnounceBudget(a.cfg.Conn, c.port, b)
+		return bus.Tell(a.cfg.Conn, bus.Budget{PortID: c.port, Budget: b})
 	})
 	if err != nil {
 		return err

@@ -13,6 +13,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/reservation"
 )
 
@@ -64,7 +65,7 @@ func TestBudgetOfAPortThatHasNone(t *testing.T) {
 func TestPutStoresAnnouncesAndAudits(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	heard, err := w.nats.SubscribeSync(events.SubjectBudgets)
+	heard, err := w.nats.SubscribeSync(bus.SubjectBudgets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,8 +102,7 @@ func TestPutStoresAnnouncesAndAudits(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the gates were not told: %v", err)
 	}
-	var notice events.BudgetNotice
-	if err := json.Unmarshal(msg.Data, &notice); err != nil || notice.PortID != "p1" || notice.Budget.Version != 1 || *notice.Budget.HardCapTokens != 300 {
+	if notice, err := bus.Decode[bus.Budget](msg.Data, time.Now()); err != nil || notice.PortID != "p1" || notice.Budget.Version != 1 || *notice.Budget.HardCapTokens != 300 {
 		t.Errorf("the gates heard %s", msg.Data)
 	}
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -119,7 +120,7 @@ func (a *api) deletePort(c *call) error {
 	if err != nil {
 		return err
 	}
-	if err := events.AnnounceDeleted(a.cfg.Conn, c.port); err != nil {
+	if err := bus.Tell(a.cfg.Conn, bus.Totals{Deleted: []string{c.port}}); err != nil {
 		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a deleted port before they read it themselves",
 			slog.String("port_id", c.port), slog.Any("error", err))
 	}

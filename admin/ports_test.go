@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 )
 
 type portList struct {
@@ -100,7 +101,7 @@ func TestAuditInPages(t *testing.T) {
 func TestDeleteAPort(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	heard, err := w.nats.SubscribeSync(events.SubjectTotals)
+	heard, err := w.nats.SubscribeSync(bus.SubjectTotals)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func TestDeleteAPort(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the gates were not told: %v", err)
 	}
-	if notice, err := events.DecodeTotalsNotice(msg.Data); err != nil || len(notice.Deleted) != 1 || notice.Deleted[0] != "p1" {
+	if notice, err := bus.Decode[bus.Totals](msg.Data, time.Now()); err != nil || len(notice.Deleted) != 1 || notice.Deleted[0] != "p1" {
 		t.Errorf("the gates heard %s", msg.Data)
 	}
 	if list := get[portList](w, "/api/v1/ports"); len(list.Ports) != 1 || list.Ports[0].PortID != "p2" {

@@ -15,11 +15,10 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/consumer/stream"
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -77,7 +76,7 @@ type Consumer struct {
 	log      *slog.Logger
 	js       jetstream.JetStream
 	inFlight inFlight
-	notices  notices
+	telling  *bus.Telling
 	clock    ledger.Clock
 	metrics  metrics
 	id       uuid.UUID   // of this consumer, where consumers claim something
@@ -116,7 +115,7 @@ func New(cfg Config) (*Consumer, error) {
 	}
 	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), id: uuid.New(),
 		health: errors.New("streams and partitions are not there yet")}
-	c.notices = notices{conn: cfg.Conn, from: nuid.Next(), now: func() time.Time { return c.clock.At(cfg.Now()) }}
+	c.telling = bus.NewTelling(cfg.Conn, func() time.Time { return c.clock.At(cfg.Now()) })
 	return c, nil
 }
 
@@ -155,7 +154,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	c.notices.publish(events.TotalsNotice{}) // gates hear of this consumer before it books
+	c.telling.Heartbeat() // gates hear of this consumer before it books
 	// Writers outlive ctx: they finish what was fetched.
 	drain, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
@@ -169,7 +168,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	background, stopBackground := context.WithCancel(drain)
 	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
-	housekeeping.Go(func() { c.beat(background) })
+	housekeeping.Go(func() { every(background, bus.HeartbeatEvery, c.telling.Heartbeat) })
 	housekeeping.Go(func() { c.watch(background) })
 	housekeeping.Go(func() { c.maintain(background) })
 	housekeeping.Go(func() { c.sweep(background) })
@@ -181,7 +180,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	group.Wait()
 	stopBackground()
 	housekeeping.Wait()
-	c.notices.goodbye()
+	c.telling.Goodbye()
 	// Acks are publishes: they count only once the server has them.
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
@@ -291,6 +290,19 @@ func (c *Consumer) trust(ctx context.Context, id uuid.UUID) (uint64, error) {
 		}
 	}
 	return min(through, same.Sequence), nil
+}
+
+// followClock reads the database's clock. A query of its own is answered sooner, and so
+// tells the time better, than one that does something else.
+func (c *Consumer) followClock(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, prepareTimeout)
+	defer cancel()
+	asked := c.cfg.Now()
+	at, err := c.cfg.Ledger.Now(ctx)
+	if err == nil {
+		c.clock.Hear(asked, c.cfg.Now(), at)
+	}
+	return err
 }
 
 // maintain creates and drops partitions as months pass.

@@ -22,7 +22,7 @@ func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 // share is noted with them unless something is refused: then it has yet to be noted, once
 // that is in the quarantine.
 func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []ledger.Outcome, noted bool) {
-	c.notices.begin(writer)
+	c.telling.Begin(writer)
 	part, share := p.events, p.share
 	entries := make([]ledger.Entry, 0, len(part))
 	for i := range part {
@@ -38,9 +38,9 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []led
 		return nil, false
 	}
 	killpoint.Here("after-commit")
-	c.notices.send(booking.Days)
+	c.telling.Send(booking.Days)
 	killpoint.Here("notice-sent")
-	c.notices.end(writer)
+	c.telling.End(writer)
 
 	outcomes = make([]ledger.Outcome, len(part))
 	next := 0

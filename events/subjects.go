@@ -25,10 +25,6 @@ const (
 	SubjectReport     = "ai.budget.usage"
 	SubjectAlert      = "ai.alert"
 	SubjectQuarantine = "ai.quarantine"
-	SubjectTotals     = "ai.totals"         // consumers to gates: what a commit changed
-	SubjectHolds      = "ai.holds"          // gates to gates: what reservations left ports at
-	SubjectBudgets    = "ai.budget.changed" // whoever stored a budget to gates
-	SubjectAdmin      = "ai.admin"          // operators' requests: verify, ports, users, quarantine
 )
 
 // Subject returns base.port, the form that NATS permissions can bind.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -155,7 +156,7 @@ func TestWhatAGateFindsAtItsStartIsNoOvershoot(t *testing.T) {
 	g.considerAlert("idle", noon)
 	g.wantOvershoot(25)
 	// One that is gone and comes back begins anew.
-	g.memory.applyTotals(events.TotalsNotice{Deleted: []string{"p"}}, day, time.Time{})
+	g.memory.applyTotals(bus.Totals{Deleted: []string{"p"}}, day, time.Time{})
 	if len(g.memory.over) > 0 {
 		t.Errorf("a port that is gone is remembered: %v", g.memory.over)
 	}

@@ -35,7 +35,7 @@ func (g *Gate) watchLedger(ctx context.Context) {
 		case err == nil:
 			complete = now
 			if behind {
-				g.missedSomething() // read what was booked again
+				g.hearing.Missed() // read what was booked again
 				g.memory.stop(time.Time{})
 				g.log.Info("the ledger has everything again")
 			}

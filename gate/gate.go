@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -65,7 +66,7 @@ type Gate struct {
 	log       *slog.Logger
 	memory    *memory
 	clock     ledger.Clock
-	hearing   hearing
+	hearing   *bus.Hearing
 	alerts    chan ledger.Alert
 	warned    atomic.Int64  // when a message that was ignored was last logged
 	overshoot int64         // the largest seen, guarded by memory.mu
@@ -118,12 +119,11 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Behind = func() error { return nil }
 	}
 	g := &Gate{
-		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(),
+		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
 		alerts:  make(chan ledger.Alert, 1024),
 		ready:   make(chan struct{}),
 		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
 	}
-	g.hearing.wake = make(chan struct{}, 1)
 	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)
 	return g, nil
@@ -220,7 +220,7 @@ func (g *Gate) verdict(port string, estimate int64) events.Verdict {
 	v := events.NewVerdict(budget.Decide(r, used, held, estimate, now))
 	v.AsOf = asOf
 	if g.cfg.Backlog != nil {
-		if b := g.cfg.Backlog(); b.Age(now) > events.HeartbeatEvery {
+		if b := g.cfg.Backlog(); b.Age(now) > bus.HeartbeatEvery {
 			v.Backlog = b
 		}
 	}

@@ -2,13 +2,12 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"math/rand/v2"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -22,12 +21,12 @@ const flushTimeout = time.Second
 
 // listen subscribes to everything that changes what the gate remembers.
 func (g *Gate) listen(ctx context.Context) error {
-	g.hearing.begin(time.Now())
+	g.hearing.Begin(time.Now())
 	for subject, handler := range map[string]nats.MsgHandler{
-		events.SubjectTotals:   g.hearTotals,
-		events.SubjectBudgets:  g.hearBudget,
-		events.SubjectHolds:    g.hearHolds,
-		events.SubjectGateUsed: g.tellUsed,
+		bus.SubjectTotals:  g.hearTotals,
+		bus.SubjectBudgets: g.hearBudget,
+		bus.SubjectHolds:   g.hearHolds,
+		bus.SubjectUsed:    g.tellUsed,
 	} {
 		sub, err := g.cfg.Conn.Subscribe(subject, handler)
 		if err != nil {
@@ -40,8 +39,8 @@ func (g *Gate) listen(ctx context.Context) error {
 		if previous != nil {
 			previous(nc)
 		}
-		g.hearing.begin(time.Now())
-		g.missedSomething() // whatever was published meanwhile
+		g.hearing.Begin(time.Now())
+		g.hearing.Missed() // whatever was published meanwhile
 	})
 	return g.flush(ctx)
 }
@@ -62,15 +61,11 @@ func (g *Gate) flush(ctx context.Context) error {
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {
-	now := g.now()
-	n, err := events.DecodeTotalsNotice(msg.Data)
-	if err == nil {
-		err = n.Validate(now)
-	}
-	if g.ignores(msg, err) {
+	n, now, ok := decoded[bus.Totals](g, msg)
+	if !ok {
 		return
 	}
-	told := g.hearing.note(n, time.Now())
+	told := g.hearing.Note(n, time.Now())
 	if told.After(now) {
 		told = now
 	}
@@ -83,46 +78,39 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	}
 }
 
-// ignores takes note of a message that cannot be read or is out of bounds, if err says so.
-// It is as if it had not come: what a consumer tells next shows that one is missing.
-func (g *Gate) ignores(msg *nats.Msg, err error) bool {
+// decoded reads a message that some process of Tidegate sent, and the clock. One that
+// cannot be read, or is out of bounds, is as if it had not come: what a consumer tells
+// next shows that one is missing.
+func decoded[M bus.Message](g *Gate, msg *nats.Msg) (m M, now time.Time, ok bool) {
+	now = g.now()
+	m, err := bus.Decode[M](msg.Data, now)
 	if err == nil {
-		return false
+		return m, now, true
 	}
 	g.metrics.ignored.WithLabelValues(msg.Subject).Inc()
 	if now, last := time.Now().UnixNano(), g.warned.Load(); now-last > int64(time.Minute) && g.warned.CompareAndSwap(last, now) {
 		g.log.Warn("a message to gates is ignored, and maybe others like it; the next reading of the ledger has what is true", "subject", msg.Subject, "error", err)
 	}
-	return true
+	return m, now, false
 }
 
-func (g *Gate) missedSomething() { g.hearing.missedSomething() }
-
 func (g *Gate) hearBudget(msg *nats.Msg) {
-	var n events.BudgetNotice
-	err := json.Unmarshal(msg.Data, &n)
-	if err == nil {
-		err = n.Validate(g.now())
-	}
-	if g.ignores(msg, err) {
+	n, now, ok := decoded[bus.Budget](g, msg)
+	if !ok {
 		return
 	}
 	g.memory.applyBudget(n.PortID, n.Budget)
 	g.reservations.Revoke(n.PortID, 0) // they were granted under the old one
-	g.considerAlert(n.PortID, g.now())
+	g.considerAlert(n.PortID, now)
 }
 
 // tellUsed answers an operator's verification.
 func (g *Gate) tellUsed(msg *nats.Msg) {
-	var req events.GateUsedRequest
-	err := json.Unmarshal(msg.Data, &req)
-	if err == nil {
-		err = req.Validate(g.now())
-	}
-	if g.ignores(msg, err) || !g.loaded() || !inbox.Allowed(msg.Reply) {
+	req, _, ok := decoded[bus.UsedRequest](g, msg)
+	if !ok || !g.loaded() || !inbox.Allowed(msg.Reply) {
 		return
 	}
-	answer := events.GateUsed{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
+	answer := bus.Used{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
 	g.memory.mu.RLock()
 	answer.AsOf = g.memory.age()
 	for i, id := range req.Ports {
@@ -131,7 +119,9 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 		}
 	}
 	g.memory.mu.RUnlock()
-	g.sent(inbox.Send(g.cfg.Conn, msg.Reply, answer))
+	if body, err := bus.Encode(answer); err == nil {
+		g.sent(inbox.Publish(g.cfg.Conn, msg.Reply, body))
+	}
 }
 
 func (g *Gate) loaded() bool {
@@ -170,13 +160,13 @@ func (g *Gate) keepInSync(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-g.hearing.wake:
+		case <-g.hearing.Wake:
 			cause = "gap"
 			// Not all gates at once, and none all the time, however often something is missing.
 			pause(ctx, max(rand.N(200*time.Millisecond), took-time.Since(ended)))
 		case <-tick.C:
 			now := g.cfg.Now()
-			cause = due(now.Sub(lastRead), took, g.hearing.silent(time.Now()))
+			cause = due(now.Sub(lastRead), took, g.hearing.Silent(time.Now()))
 		}
 		if cause == "" || ctx.Err() != nil {
 			continue
@@ -185,7 +175,7 @@ func (g *Gate) keepInSync(ctx context.Context) {
 		var err error
 		if took, err = g.resync(ctx); err != nil && ctx.Err() == nil {
 			g.log.Warn("the gate cannot read the totals, trying again; it answers from memory", "as_of", g.AsOf(), "error", err)
-			g.missedSomething()
+			g.hearing.Missed()
 			pause(ctx, time.Second)
 		}
 		lastRead, ended = begin, time.Now()
@@ -201,7 +191,7 @@ func due(since, took time.Duration, silent bool) (cause string) {
 	switch {
 	case since > max(resyncEvery, 20*took):
 		return "periodic"
-	case silent && since > max(silence, min(20*took, resyncEvery)):
+	case silent && since > max(bus.Silence, min(20*took, resyncEvery)):
 		return "silence"
 	}
 	return ""
@@ -209,7 +199,7 @@ func due(since, took time.Duration, silent bool) (cause string) {
 
 func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
-	reading := g.hearing.beginReading(began)
+	reading := g.hearing.BeginReading(began)
 	g.memory.beginReading()
 	oldest := oldestDay(g.now())
 	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
@@ -220,7 +210,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 		return time.Since(began), err
 	}
 	g.memory.endReading(asOf, oldest)
-	g.hearing.endReading(reading)
+	g.hearing.EndReading(reading)
 	g.considerAllAlerts(g.now())
 	return time.Since(began), nil
 }

@@ -3,6 +3,8 @@ package gate
 import (
 	"testing"
 	"time"
+
+	"github.com/tidegate/tidegate/internal/bus"
 )
 
 func TestReadingsAreDue(t *testing.T) {
@@ -17,8 +19,8 @@ func TestReadingsAreDue(t *testing.T) {
 		{since: minute + 1, took: second, want: "periodic"},
 		{since: 10 * minute, took: minute, want: ""}, // a reading may take a twentieth of the time
 		{since: 20*minute + 1, took: minute, want: "periodic"},
-		{since: silence, silent: true, want: ""},
-		{since: silence + 1, silent: true, want: "silence"},
+		{since: bus.Silence, silent: true, want: ""},
+		{since: bus.Silence + 1, silent: true, want: "silence"},
 		{since: 20 * second, took: second, silent: true, want: ""},
 		{since: 20*second + 1, took: second, silent: true, want: "silence"},
 		{since: minute + 1, took: 10 * second, silent: true, want: "silence"}, // not after 200 s: the gate grows stale

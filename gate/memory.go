@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -157,7 +157,7 @@ func oldestDay(now time.Time) ledger.Day {
 }
 
 // applyTotals takes over what a commit changed. Every commit up to told is told, with this.
-func (m *memory) applyTotals(n events.TotalsNotice, oldest ledger.Day, told time.Time) {
+func (m *memory) applyTotals(n bus.Totals, oldest ledger.Day, told time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, id := range n.Ports {

@@ -9,11 +9,12 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-func notice(port string, day ledger.Day, tokens int64) events.TotalsNotice {
-	return events.TotalsNotice{Ports: []string{port}, Days: []int32{int32(day)}, Tokens: []int64{tokens}}
+func notice(port string, day ledger.Day, tokens int64) bus.Totals {
+	return bus.Totals{Ports: []string{port}, Days: []int32{int32(day)}, Tokens: []int64{tokens}}
 }
 
 // Whatever the order and the repetition of notices, and whatever readings come
@@ -25,7 +26,7 @@ func TestMemoryConverges(t *testing.T) {
 		now := time.Date(2026, 11, 24, 0, 0, 0, 0, time.UTC)
 		today := ledger.DayOf(now)
 		truth := map[string]map[ledger.Day]int64{} // what Postgres has
-		var told []events.TotalsNotice
+		var told []bus.Totals
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			port := rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "port")
 			day := today - ledger.Day(rapid.IntRange(0, 40).Draw(t, "day"))
@@ -103,7 +104,7 @@ func TestMemoryForgetsWhatAReadingDoesNotFind(t *testing.T) {
 	m.applyTotals(notice("smaller", today, 100), today, time.Time{})
 
 	m.beginReading()
-	m.applyTotals(events.TotalsNotice{Deleted: []string{"deleted"}}, today, time.Time{})
+	m.applyTotals(bus.Totals{Deleted: []string{"deleted"}}, today, time.Time{})
 	m.readDays("deleted", []ledger.PortDay{{PortID: "deleted", Day: today, TotalTokens: 100}}) // the snapshot is older
 	m.readDays("smaller", []ledger.PortDay{{PortID: "smaller", Day: today, TotalTokens: 40}})  // deleted and made again
 	m.applyTotals(notice("during", today, 7), today, time.Time{})                              // after the snapshot

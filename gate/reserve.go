@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/internal/reservation"
@@ -98,26 +98,16 @@ func (g *Gate) accept(base string, req micro.Request, into any, validate func() 
 // tellHolds lets all gates count holds in their checks, and return what they have leased
 // of ports.
 func (g *Gate) tellHolds(standings []reservation.Standing, revoke []string) {
-	n := events.HoldsNotice{Recall: revoke}
+	n := bus.Holds{Recall: revoke}
 	for _, s := range standings {
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
 	}
-	if body, err := json.Marshal(n); err == nil {
-		_ = g.cfg.Conn.Publish(events.SubjectHolds, body) // a lost one heals by the next reading, or when it is told again
-	}
+	_ = bus.Tell(g.cfg.Conn, n) // a lost one heals by the next reading, or when it is told again
 }
 
-// newsAhead is how far news of holds may be ahead of the database's clock as this gate
-// reckons it. What claimed to be much later would outlast all true news, and every reading.
-const newsAhead = time.Second
-
 func (g *Gate) hearHolds(msg *nats.Msg) {
-	var n events.HoldsNotice
-	err := json.Unmarshal(msg.Data, &n)
-	if err == nil {
-		err = n.Validate(g.now().Add(newsAhead))
-	}
-	if g.ignores(msg, err) {
+	n, _, ok := decoded[bus.Holds](g, msg)
+	if !ok {
 		return
 	}
 	standings := make([]reservation.Standing, len(n.Ports))

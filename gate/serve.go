@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
@@ -199,7 +200,7 @@ func (g *Gate) set(base string, req micro.Request) (slow, error) {
 	return func(ctx context.Context) (any, error) {
 		return g.cfg.Ledger.StoreBudget(ctx, port, r.Budget(), r.IfVersion, func(b budget.Budget) error {
 			g.memory.applyBudget(port, b)
-			return events.AnnounceBudget(g.cfg.Conn, port, b)
+			return bus.Tell(g.cfg.Conn, bus.Budget{PortID: port, Budget: b})
 		})
 	}, nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -69,7 +70,7 @@ func TestPortsComeAndGoDuringAWalk(t *testing.T) {
 	go func() {
 		defer close(done)
 		for i := range 5_000 {
-			m.applyTotals(events.TotalsNotice{Deleted: []string{fmt.Sprintf("goes-%d", i)}}, 0, time.Time{})
+			m.applyTotals(bus.Totals{Deleted: []string{fmt.Sprintf("goes-%d", i)}}, 0, time.Time{})
 			m.applyBudget(fmt.Sprintf("comes-%d", i), events.Budget{Enabled: true, Version: 1})
 		}
 	}()

@@ -8,16 +8,15 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 )
 
 const (
-	subjectTokenCreate = events.SubjectAdmin + ".tokens.create"
-	subjectTokenList   = events.SubjectAdmin + ".tokens.list"
-	subjectTokenRevoke = events.SubjectAdmin + ".tokens.revoke"
-	subjectLoginLink   = events.SubjectAdmin + ".login.link"
-	subjectSimulate    = events.SubjectAdmin + ".simulate"
+	subjectTokenCreate = subjectAdmin + ".tokens.create"
+	subjectTokenList   = subjectAdmin + ".tokens.list"
+	subjectTokenRevoke = subjectAdmin + ".tokens.revoke"
+	subjectLoginLink   = subjectAdmin + ".login.link"
+	subjectSimulate    = subjectAdmin + ".simulate"
 )
 
 // NewToken asks for an API token.

@@ -13,15 +13,17 @@ import (
 const ServiceName = "tidegate-admin"
 
 const (
-	subjectVerify           = events.SubjectAdmin + ".verify"
-	subjectPorts            = events.SubjectAdmin + ".ports.list"
-	subjectPortDelete       = events.SubjectAdmin + ".ports.delete"
-	subjectHolds            = events.SubjectAdmin + ".holds"
-	subjectUnsettled        = events.SubjectAdmin + ".holds.unsettled"
-	subjectUserErase        = events.SubjectAdmin + ".users.erase"
-	subjectQuarantineList   = events.SubjectAdmin + ".quarantine.list"
-	subjectQuarantineShow   = events.SubjectAdmin + ".quarantine.show"
-	subjectQuarantineReplay = events.SubjectAdmin + ".quarantine.replay"
+	subjectAdmin = "ai.admin"
+
+	subjectVerify           = subjectAdmin + ".verify"
+	subjectPorts            = subjectAdmin + ".ports.list"
+	subjectPortDelete       = subjectAdmin + ".ports.delete"
+	subjectHolds            = subjectAdmin + ".holds"
+	subjectUnsettled        = subjectAdmin + ".holds.unsettled"
+	subjectUserErase        = subjectAdmin + ".users.erase"
+	subjectQuarantineList   = subjectAdmin + ".quarantine.list"
+	subjectQuarantineShow   = subjectAdmin + ".quarantine.show"
+	subjectQuarantineReplay = subjectAdmin + ".quarantine.replay"
 )
 
 // Page bounds of the lists, so that a reply fits into one message as a rule. Where it

@@ -5,12 +5,11 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/consumer/stream"
-	"github.com/tidegate/tidegate/events"
 )
 
 const (
-	subjectRebook   = events.SubjectAdmin + ".rebook"
-	subjectPosition = events.SubjectAdmin + ".position"
+	subjectRebook   = subjectAdmin + ".rebook"
+	subjectPosition = subjectAdmin + ".position"
 )
 
 type rebookRequest struct {

@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/ledger"
@@ -99,7 +100,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectRebook:           handle(s.rebook),
 		subjectPosition:         handle(s.position),
 	} {
-		name := strings.ReplaceAll(strings.TrimPrefix(subject, events.SubjectAdmin+"."), ".", "-")
+		name := strings.ReplaceAll(strings.TrimPrefix(subject, subjectAdmin+"."), ".", "-")
 		line, limit := s.quick, quickly
 		if subject == subjectVerify {
 			line, limit = s.long, verifyLimit
@@ -214,7 +215,7 @@ func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, err
 	if err != nil {
 		return nil, err
 	}
-	_ = events.AnnounceDeleted(s.cfg.Conn, r.PortID) // lost: the gates' next reading finds it
+	_ = bus.Tell(s.cfg.Conn, bus.Totals{Deleted: []string{r.PortID}}) // lost: the gates' next reading finds it
 	s.log.Info("port deleted", "port_id", r.PortID, "rows", rows, "by", r.By)
 	return Deleted{rows}, nil
 }

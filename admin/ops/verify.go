@@ -2,7 +2,6 @@ package ops
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -109,19 +109,18 @@ func (s *Service) compareGates(ctx context.Context, page []ledger.PortTokens, ga
 	}
 }
 
-func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates int, start, end time.Time) ([]events.GateUsed, error) {
-	request := events.GateUsedRequest{Start: int32(ledger.DayOf(start)), End: int32(ledger.DayOf(end))}
+func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates int, start, end time.Time) ([]bus.Used, error) {
+	request := bus.UsedRequest{Start: int32(ledger.DayOf(start)), End: int32(ledger.DayOf(end))}
 	for _, p := range page {
 		request.Ports = append(request.Ports, p.PortID)
 	}
-	body, err := json.Marshal(request)
+	body, err := bus.Encode(request)
 	if err != nil {
 		return nil, err
 	}
-	var answers []events.GateUsed
-	err = s.gather(ctx, events.SubjectGateUsed, body, gates, gatesAnswer, func(msg *nats.Msg) error {
-		var a events.GateUsed
-		if json.Unmarshal(msg.Data, &a) == nil && a.Validate(len(page)) == nil { // otherwise that gate has not answered
+	var answers []bus.Used
+	err = s.gather(ctx, bus.SubjectUsed, body, gates, gatesAnswer, func(msg *nats.Msg) error {
+		if a, err := bus.Decode[bus.Used](msg.Data, s.cfg.Now()); err == nil && len(a.Tokens) == len(page) { // otherwise that gate has not answered
 			answers = append(answers, a)
 		}
 		return nil

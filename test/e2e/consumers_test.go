@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -98,12 +99,12 @@ func TestAConsumerWithAWrongClockClaimsNothingTooEarly(t *testing.T) {
 	testenv.Eventually(s.t, "the gate goes by what consumers tell: nobody else has been heard for 3 s", func() bool {
 		return s.check("p1", 0).AsOf.After(ready.Add(3 * time.Second))
 	})
-	beats := testenv.Must(s.nc.SubscribeSync(events.SubjectTotals))
+	beats := testenv.Must(s.nc.SubscribeSync(bus.SubjectTotals))
 	s.publisher.Record(usage("p1", 100))
 	testenv.Eventually(s.t, "it is committed", func() bool { return s.booked("p1") == 100 })
 	committed := time.Now()
 	for heard := 0; heard < 2; { // of which the first may be from before
-		n := testenv.Must(events.DecodeTotalsNotice(testenv.Must(beats.NextMsg(10 * time.Second)).Data))
+		n := testenv.Must(bus.Decode[bus.Totals](testenv.Must(beats.NextMsg(10*time.Second)).Data, time.Now()))
 		if n.At.After(time.Now().Add(100 * time.Millisecond)) { // clocks are reckoned as well as a round trip allows
 			t.Errorf("a notice is of %s, %s from now", n.At, time.Until(n.At))
 		}
@@ -162,10 +163,10 @@ func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
 	runtime.ReadMemStats(&before)
 	year9000 := time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
 	for subject, body := range map[string]any{
-		events.SubjectTotals:   events.TotalsNotice{From: "x", Seq: 1, At: time.Now(), Ports: []string{"p1"}, Days: []int32{1 << 30}, Tokens: []int64{1}},
-		events.SubjectHolds:    events.HoldsNotice{Ports: []string{"p1"}, Tokens: []int64{900_000}, At: []int64{year9000.UnixMicro()}},
-		events.SubjectBudgets:  events.BudgetNotice{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
-		events.SubjectGateUsed: events.GateUsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
+		bus.SubjectTotals:  bus.Totals{From: "x", Seq: 1, At: time.Now(), Ports: []string{"p1"}, Days: []int32{1 << 30}, Tokens: []int64{1}},
+		bus.SubjectHolds:   bus.Holds{Ports: []string{"p1"}, Tokens: []int64{900_000}, At: []int64{year9000.UnixMicro()}},
+		bus.SubjectBudgets: bus.Budget{PortID: "p1", Budget: events.Budget{Period: events.PeriodMonth, Version: 1<<31 + 7}},
+		bus.SubjectUsed:    bus.UsedRequest{Ports: []string{"p1"}, Start: -1 << 31, End: 1<<31 - 1},
 	} {
 		if err := s.nc.PublishRequest(subject, s.nc.NewInbox(), testenv.Must(json.Marshal(body))); err != nil {
 			t.Fatal(err)

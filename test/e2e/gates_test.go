@@ -17,6 +17,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -59,8 +60,7 @@ func TestGateHealsFromMissedNotices(t *testing.T) {
 		t.Fatalf("%d used, want 10: nobody told the gate", v.UsedTokens)
 	}
 	// A consumer whose first notices the gate missed.
-	body := testenv.Must(events.TotalsNotice{From: "another", Seq: 5, At: time.Now()}.Encode())
-	if err := s.nc.Publish(events.SubjectTotals, body); err != nil {
+	if err := bus.Tell(s.nc, bus.Totals{From: "another", Seq: 5, At: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(s.t, "the gate reads the totals again", func() bool { return s.check("p1", 0).UsedTokens == 999 })

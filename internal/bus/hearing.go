@@ -1,36 +1,37 @@
-package gate
+package bus
 
 import (
 	"sync"
 	"time"
-
-	"github.com/tidegate/tidegate/events"
 )
 
 const (
-	// silence is how long a consumer may not be heard before it counts as vanished, and how
+	// Silence is how long a consumer may not be heard before it counts as vanished, and how
 	// long none at all before the gate looks for itself.
-	silence   = 3 * events.HeartbeatEvery
+	Silence   = 3 * HeartbeatEvery
 	maxVoices = 1000
 )
 
-// hearing knows up to when every commit of every consumer was told, and so how far as_of
+// Hearing is the gate's side of [Totals]: it knows up to when every commit of every consumer was told, and so how far as_of
 // may go between two readings of the totals. The rule: each consumer's notices say up to
 // when its own commits are told; all commits are told up to the least of what the
 // consumers said last. A consumer that ends says so in its last notice and counts no more.
-// One that is not heard for [silence] may have died between a commit and its notice: it
+// One that is not heard for [Silence] may have died between a commit and its notice: it
 // holds as_of back until a reading that began after that is done. So does an unknown one
 // that is assumed wherever somebody may not have been heard: when the gate begins to
 // listen, and after it was cut off. While a notice is missing, nothing is told until a
 // reading that began after that is done.
-type hearing struct {
+type Hearing struct {
+	// Wake gets a value when something was missed, so that the totals are to be read again.
+	Wake <-chan struct{}
+	wake chan<- struct{}
+
 	mu     sync.Mutex
 	voices map[string]voice // by consumer
 	heard  time.Time        // any of them
 
 	missed uint64 // counts the times at which a notice was found to be missing
 	mended uint64 // those of them that readings have mended
-	wake   chan struct{}
 }
 
 type voice struct {
@@ -42,24 +43,27 @@ type voice struct {
 // unknown is the name of the consumer that may be there and was not heard.
 const unknown = ""
 
-// begin assumes that consumers are there of which nothing is known: the gate began to
+// NewHearing returns one that has heard nobody.
+func NewHearing() *Hearing {
+	wake := make(chan struct{}, 1)
+	return &Hearing{Wake: wake, wake: wake, voices: map[string]voice{}}
+}
+
+// Begin assumes that consumers are there of which nothing is known: the gate began to
 // listen, or was cut off for a while.
-func (h *hearing) begin(now time.Time) {
+func (h *Hearing) Begin(now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.assume(now)
 }
 
-func (h *hearing) assume(now time.Time) {
-	if h.voices == nil {
-		h.voices = map[string]voice{}
-	}
+func (h *Hearing) assume(now time.Time) {
 	h.voices[unknown] = voice{heard: now}
 }
 
-// note takes note of a notice and returns up to when every commit was told; zero if that
+// Note takes note of a message and returns up to when every commit was told; zero if that
 // is not known.
-func (h *hearing) note(n events.TotalsNotice, now time.Time) (told time.Time) {
+func (h *Hearing) Note(n Totals, now time.Time) (told time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if n.From == unknown { // an operator's notice, not one of a numbered series
@@ -81,9 +85,6 @@ func (h *hearing) note(n events.TotalsNotice, now time.Time) (told time.Time) {
 	if n.Last {
 		delete(h.voices, n.From)
 	} else {
-		if h.voices == nil {
-			h.voices = map[string]voice{}
-		}
 		h.voices[n.From] = voice{seq: n.Seq, told: n.At, heard: now}
 	}
 	if h.missed != h.mended {
@@ -98,14 +99,14 @@ func (h *hearing) note(n events.TotalsNotice, now time.Time) (told time.Time) {
 	return told
 }
 
-// missedSomething has the totals read again.
-func (h *hearing) missedSomething() {
+// Missed has the totals read again.
+func (h *Hearing) Missed() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.miss()
 }
 
-func (h *hearing) miss() {
+func (h *Hearing) miss() {
 	h.missed++
 	select {
 	case h.wake <- struct{}{}:
@@ -113,21 +114,22 @@ func (h *hearing) miss() {
 	}
 }
 
-// reading is a reading of all totals: when it began, and what was missed before.
-type reading struct {
+// Reading is a reading of all totals: when it began, and what was missed before.
+type Reading struct {
 	began  time.Time
 	missed uint64
 }
 
-func (h *hearing) beginReading(now time.Time) reading {
+// BeginReading says that a reading begins now.
+func (h *Hearing) BeginReading(now time.Time) Reading {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return reading{now, h.missed}
+	return Reading{now, h.missed}
 }
 
-// endReading mends what was missed before the reading began, and forgets who had
+// EndReading mends what was missed before the reading began, and forgets who had
 // vanished by then.
-func (h *hearing) endReading(r reading) {
+func (h *Hearing) EndReading(r Reading) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.mended = r.missed
@@ -138,10 +140,10 @@ func (h *hearing) endReading(r reading) {
 	}
 }
 
-func (v voice) vanished(now time.Time) bool { return now.Sub(v.heard) > silence }
+func (v voice) vanished(now time.Time) bool { return now.Sub(v.heard) > Silence }
 
-// silent: nobody is heard, or somebody not any more.
-func (h *hearing) silent(now time.Time) bool {
+// Silent reports that nobody is heard, or somebody not any more.
+func (h *Hearing) Silent(now time.Time) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, v := range h.voices {
@@ -149,5 +151,5 @@ func (h *hearing) silent(now time.Time) bool {
 			return true
 		}
 	}
-	return now.Sub(h.heard) > silence
+	return now.Sub(h.heard) > Silence
 }

@@ -1,4 +1,4 @@
-package events_test
+package bus_test
 
 import (
 	"math"
@@ -6,8 +6,46 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidegate/tidegate/events"
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/internal/bus"
 )
+
+// sent is what comes of decoding what was encoded: an error, or the same.
+func sent[M bus.Message](t *testing.T, m M, now time.Time) error {
+	t.Helper()
+	body, err := bus.Encode(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := bus.Decode[M](body, now)
+	if diff := cmp.Diff(m, got, cmpopts.EquateEmpty()); diff != "" {
+		t.Errorf("(-told +heard):\n%s", diff)
+	}
+	return err
+}
+
+// A message of another version is ignored as a whole; one that says none is of the first,
+// and a field that is not known yet does no harm.
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	for body, ok := range map[string]bool{
+		`{"v":1,"deleted":["p"]}`: true, `{"deleted":["p"]}`: true, `{"deleted":["p"],"colour":"red"}`: true,
+		`{"v":0,"deleted":["p"]}`: false, `{"v":2,"deleted":["p"]}`: false, `{"v":"1","deleted":["p"]}`: false, `[]`: false, ``: false,
+	} {
+		n, err := bus.Decode[bus.Totals]([]byte(body), now)
+		if (err == nil) != ok || ok && len(n.Deleted) != 1 {
+			t.Errorf("%s: %+v, %v", body, n, err)
+		}
+	}
+	body, err := bus.Encode(bus.Totals{From: "c", Seq: 7, At: now})
+	if want := `{"v":1,"from":"c","seq":7,"at":"2026-11-28T12:00:00Z","last":false}`; string(body) != want {
+		t.Errorf("%s, %v; want %s", body, err, want)
+	}
+}
 
 // What is told within Tidegate is bounded in every field.
 func TestInternalMessagesAreBounded(t *testing.T) {
@@ -15,44 +53,44 @@ func TestInternalMessagesAreBounded(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	today := int32(now.Unix() / 86400)
 	year9000 := time.Date(9000, 1, 1, 0, 0, 0, 0, time.UTC)
-	tooMany := strings.Split(strings.Repeat("p,", events.MaxNoticePorts)+"p", ",")
+	tooMany := strings.Split(strings.Repeat("p,", bus.MaxPorts)+"p", ",")
 	hard, soft := int64(1), int64(2)
 
-	totals := func(change func(*events.TotalsNotice)) error {
-		n := events.TotalsNotice{From: "c", Seq: 1, At: now, Ports: []string{"p"}, Days: []int32{today}, Tokens: []int64{1}, Deleted: []string{"q"}}
+	totals := func(change func(*bus.Totals)) error {
+		n := bus.Totals{From: "c", Seq: 1, At: now, Ports: []string{"p"}, Days: []int32{today}, Tokens: []int64{1}, Deleted: []string{"q"}}
 		change(&n)
-		return n.Validate(now)
+		return sent(t, n, now)
 	}
-	holds := func(change func(*events.HoldsNotice)) error {
-		n := events.HoldsNotice{Ports: []string{"p"}, Tokens: []int64{1}, At: []int64{now.UnixMicro()}, Recall: []string{"q"}}
+	holds := func(change func(*bus.Holds)) error {
+		n := bus.Holds{Ports: []string{"p"}, Tokens: []int64{1}, At: []int64{now.UnixMicro()}, Recall: []string{"q"}}
 		change(&n)
-		return n.Validate(now)
+		return sent(t, n, now)
 	}
-	budget := func(change func(*events.BudgetNotice)) error {
-		n := events.BudgetNotice{PortID: "p", Budget: events.Budget{Period: events.PeriodMonth, Version: 1, UpdatedAt: now}}
+	stored := func(change func(*bus.Budget)) error {
+		n := bus.Budget{PortID: "p", Budget: budget.Budget{Period: budget.Month, Version: 1, UpdatedAt: now}}
 		change(&n)
-		return n.Validate(now)
+		return sent(t, n, now)
 	}
-	request := func(change func(*events.GateUsedRequest)) error {
-		r := events.GateUsedRequest{Ports: []string{"p"}, Start: today - 27, End: today + 3}
+	request := func(change func(*bus.UsedRequest)) error {
+		r := bus.UsedRequest{Ports: []string{"p"}, Start: today - 27, End: today + 3}
 		change(&r)
-		return r.Validate(now)
+		return sent(t, r, now)
 	}
-	used := func(change func(*events.GateUsed)) error {
-		u := events.GateUsed{Gate: "g", Tokens: []int64{1}, AsOf: now}
+	used := func(change func(*bus.Used)) error {
+		u := bus.Used{Gate: "g", Tokens: []int64{1}, AsOf: now}
 		change(&u)
-		return u.Validate(1)
+		return sent(t, u, now)
 	}
-	type T = events.TotalsNotice
-	type H = events.HoldsNotice
-	type B = events.BudgetNotice
-	type R = events.GateUsedRequest
-	type U = events.GateUsed
+	type T = bus.Totals
+	type H = bus.Holds
+	type B = bus.Budget
+	type R = bus.UsedRequest
+	type U = bus.Used
 	for name, err := range map[string]error{
 		"totals": totals(func(*T) {}), "of a day that is just over": totals(func(n *T) { n.Days[0]-- }), "of tomorrow": totals(func(n *T) { n.Days[0]++ }),
 		"a heartbeat": totals(func(n *T) { *n = T{From: "c", Seq: 2, At: now} }), "a deletion": totals(func(n *T) { *n = T{Deleted: []string{"p"}} }),
 		"holds": holds(func(*H) {}), "a recall": holds(func(n *H) { *n = H{Recall: []string{"p"}} }),
-		"a budget": budget(func(*B) {}), "a request": request(func(*R) {}), "an answer": used(func(*U) {}),
+		"a budget": stored(func(*B) {}), "a request": request(func(*R) {}), "an answer": used(func(*U) {}),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -86,12 +124,12 @@ func TestInternalMessagesAreBounded(t *testing.T) {
 		}),
 		"a recall of no port":                  holds(func(n *H) { n.Recall[0] = "*" }),
 		"too many recalls":                     holds(func(n *H) { n.Recall = tooMany }),
-		"a budget of no port":                  budget(func(n *B) { n.PortID = "" }),
-		"a budget of a version that overflows": budget(func(n *B) { n.Budget.Version = math.MaxInt32 + 1 }),
-		"a budget of a negative version":       budget(func(n *B) { n.Budget.Version = -1 }),
-		"a budget of the future":               budget(func(n *B) { n.Budget.UpdatedAt = year9000 }),
-		"a budget of no period":                budget(func(n *B) { n.Budget.Period = "year" }),
-		"a soft cap above the hard one":        budget(func(n *B) { n.Budget.SoftCapTokens, n.Budget.HardCapTokens = &soft, &hard }),
+		"a budget of no port":                  stored(func(n *B) { n.PortID = "" }),
+		"a budget of a version that overflows": stored(func(n *B) { n.Budget.Version = math.MaxInt32 + 1 }),
+		"a budget of a negative version":       stored(func(n *B) { n.Budget.Version = -1 }),
+		"a budget of the future":               stored(func(n *B) { n.Budget.UpdatedAt = year9000 }),
+		"a budget of no period":                stored(func(n *B) { n.Budget.Period = "year" }),
+		"a soft cap above the hard one":        stored(func(n *B) { n.Budget.SoftCapTokens, n.Budget.HardCapTokens = &soft, &hard }),
 		"a request for no port":                request(func(r *R) { r.Ports[0] = ">" }),
 		"a request for too many ports":         request(func(r *R) { r.Ports = tooMany }),
 		"a request that ends before it starts": request(func(r *R) { r.End = r.Start - 1 }),
@@ -99,7 +137,6 @@ func TestInternalMessagesAreBounded(t *testing.T) {
 		"a request up to the end of time":      request(func(r *R) { r.End = math.MaxInt32 }),
 		"an answer of nobody":                  used(func(u *U) { u.Gate = "" }),
 		"an answer of a long name":             used(func(u *U) { u.Gate = strings.Repeat("x", 65) }),
-		"an answer of too few":                 used(func(u *U) { u.Tokens = nil }),
 		"a negative answer":                    used(func(u *U) { u.Tokens[0] = -1 }),
 	} {
 		if err == nil {
