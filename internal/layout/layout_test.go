@@ -55,7 +55,7 @@ var below = map[string][]string{
 	"meter":      {"events"},
 	"dev":        {},
 	"ledger":     {"budget", "events", "internal/killpoint"},
-	"consumer":   {"events", "ledger", "internal/bus", "internal/killpoint"},
+	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint"},
 	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/inbox", "internal/intake"},
 	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/inbox", "internal/intake"},
 	"receipt":    {"events", "meter", "identity"},
