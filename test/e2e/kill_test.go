@@ -15,8 +15,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
-	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/consumer/arrival"
+	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
