@@ -51,9 +51,7 @@ func (a *api) putBudget(c *call) error {
 		return err
 	}
 	b.UpdatedBy = c.caller.Actor()
-	b, err = a.cfg.Ledger.StoreBudget(c.Context(), c.port, b, &version, func(b budget.Budget) error {
-		return bus.Tell(a.cfg.Conn, bus.Budget{PortID: c.port, Budget: b})
-	})
+	b, err = bus.StoreBudget(c.Context(), a.cfg.Ledger, a.cfg.Conn, c.port, b, &version)
 	if err != nil {
 		return err
 	}

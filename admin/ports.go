@@ -115,16 +115,10 @@ type deletedReply struct {
 }
 
 func (a *api) deletePort(c *call) error {
-	by := c.caller.Actor()
-	rows, err := a.cfg.Ledger.DeletePort(c.Context(), c.port, by)
+	rows, err := bus.DeletePort(c.Context(), a.cfg.Ledger, a.cfg.Conn, a.log, c.port, c.caller.Actor())
 	if err != nil {
 		return err
 	}
-	if err := bus.Tell(a.cfg.Conn, bus.Totals{Deleted: []string{c.port}}); err != nil {
-		a.log.LogAttrs(c.Context(), slog.LevelWarn, "admin: the gates do not hear of a deleted port before they read it themselves",
-			slog.String("port_id", c.port), slog.Any("error", err))
-	}
-	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: port deleted", slog.String("port_id", c.port), slog.Int64("rows", rows), slog.String("by", by))
 	return c.reply(deletedReply{PortID: c.port, DeletedRows: rows})
 }
 

@@ -121,7 +121,7 @@ func (w *world) usage(port string, at time.Time, change ...func(*events.Usage)) 
 	for _, c := range change {
 		c(&u)
 	}
-	booking, err := w.ledger.Book(w.Context(), []ledger.Entry{{Identity: events.Identity{ID: id, At: events.UUIDv7Time(id)}, Usage: u}})
+	booking, err := w.ledger.Book(w.Context(), []ledger.Entry{{ID: id, At: events.UUIDv7Time(id), Usage: u}})
 	if err != nil || booking.Outcomes[0].Fate != ledger.Booked {
 		w.Fatalf("booking: %+v, %v", booking, err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
@@ -35,24 +36,24 @@ type delivery struct {
 // was settled long ago.
 func unpack(list []delivery, msg jetstream.Msg, oldest time.Time, again bool) []delivery {
 	m := &message{Msg: msg, again: again}
-	arrival, noArrival := m.arrival()
-	payloads, err := events.SplitUsage(msg.Data())
+	arrived, noArrival := m.arrival()
+	payloads, err := arrival.Split(msg.Data())
 	if err != nil {
 		m.open.Store(1)
 		return append(list, delivery{msg: m, payload: msg.Data(), refused: refusal(err)})
 	}
 	m.open.Store(int32(len(payloads)))
-	first := arrival.Place
+	first := arrived.Place
 	for i, payload := range payloads {
 		d := delivery{msg: m, payload: payload}
 		if len(payloads) > 1 {
 			d.place = i + 1
-			arrival.Place = events.PlaceIn(first, d.place)
+			arrived.Place = arrival.PlaceIn(first, d.place)
 		}
 		usage, err := events.DecodeUsage(msg.Subject(), payload)
 		if err = errors.Join(err, noArrival); err == nil {
 			d.entry.Usage = usage
-			d.entry.Identity, err = events.Identify(usage, arrival, oldest)
+			d.entry.ID, d.entry.At, err = arrival.Identify(usage, arrived, oldest)
 		}
 		if err != nil {
 			d.refused = refusal(err)
@@ -63,10 +64,10 @@ func unpack(list []delivery, msg jetstream.Msg, oldest time.Time, again bool) []
 }
 
 // arrival notes the message's sequence and says how it first entered the stream.
-func (m *message) arrival() (events.Arrival, error) {
+func (m *message) arrival() (arrival.Arrival, error) {
 	meta, err := m.Metadata()
 	if err != nil {
-		return events.Arrival{}, err
+		return arrival.Arrival{}, err
 	}
 	m.sequence = meta.Sequence.Stream
 	return quarantine.Arrival(meta, m.Headers()), nil

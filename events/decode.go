@@ -1,7 +1,6 @@
 package events
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"reflect"
@@ -75,55 +74,6 @@ func DecodeUsage(subject string, payload []byte) (Usage, error) {
 		u.Status = StatusOK
 	}
 	return u, nil
-}
-
-// SplitUsage returns the payloads of the events in a message: its own payload, or the
-// elements of the JSON array that it is. It does not look into them. Its error is a
-// [*FieldError] and concerns the message as a whole.
-func SplitUsage(payload []byte) ([][]byte, error) {
-	if begin := bytes.TrimLeft(payload, " \t\r\n"); len(begin) == 0 || begin[0] != '[' {
-		return [][]byte{payload}, nil
-	}
-	if len(payload) > MaxPayloadBytes {
-		return nil, tooLargePayload(payload)
-	}
-	list, err := elements(payload)
-	switch {
-	case err != nil:
-		rule := "is not one JSON array of events: " + err.Error()
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			rule = "is not one JSON array of events: it ends too early"
-		}
-		return nil, refuse(ReasonMalformed, "payload", preview(payload), rule)
-	case len(list) == 0:
-		return nil, refuse(ReasonMalformed, "payload", preview(payload), "must hold at least one event")
-	case len(list) > MaxEventsPerMessage:
-		return nil, refuse(ReasonTooLarge, "events", int64(len(list)), "one message must hold at most 256")
-	}
-	return list, nil
-}
-
-// elements leaves to the decoding of each what concerns it alone: duplicate names, UTF-8.
-func elements(array []byte) (list [][]byte, err error) {
-	in := jsontext.NewDecoder(bytes.NewBuffer(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if _, err := in.ReadToken(); err != nil {
-		return nil, err
-	}
-	for in.PeekKind() != ']' {
-		element, err := in.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		end := in.InputOffset()
-		list = append(list, array[end-int64(len(element)):end])
-	}
-	if _, err := in.ReadToken(); err != nil {
-		return nil, err
-	}
-	if len(bytes.TrimSpace(array[in.InputOffset():])) > 0 {
-		return nil, errors.New("something follows it")
-	}
-	return list, nil
 }
 
 func tooLargePayload(payload []byte) *FieldError {

@@ -165,46 +165,6 @@ func TestDecodeUsage_Refuses(t *testing.T) {
 	}
 }
 
-func TestSplitUsage(t *testing.T) {
-	for payload, want := range map[string][]string{
-		`{"a":1}`:                           {`{"a":1}`},
-		"":                                  {""},
-		"nonsense":                          {"nonsense"},
-		` [{"a":1}]`:                        {`{"a":1}`},
-		"[{\"a\":1} ,\n {\"a\":1,\"a\":2}]": {`{"a":1}`, `{"a":1,"a":2}`},
-		"[{\"a\":\"\xff\"},7,[],null]\n":    {"{\"a\":\"\xff\"}", "7", "[]", "null"},
-	} {
-		parts, err := events.SplitUsage([]byte(payload))
-		if err != nil {
-			t.Errorf("%q: %v", payload, err)
-		}
-		var got []string
-		for _, p := range parts {
-			got = append(got, string(p))
-		}
-		if diff := cmp.Diff(want, got); diff != "" {
-			t.Errorf("%q (-want +got):\n%s", payload, diff)
-		}
-	}
-	for _, c := range []struct {
-		payload      string
-		reason       events.Reason
-		field, value string
-		rule         string
-	}{
-		{"[", events.ReasonMalformed, "payload", `"["`, "ends too early"},
-		{`[{"a":1},`, events.ReasonMalformed, "payload", `"[{\"a\":1},"`, "ends too early"},
-		{`[{"a":1}] [`, events.ReasonMalformed, "payload", `"[{\"a\":1}] ["`, "something follows"},
-		{`[{"a":1} {"b":1}]`, events.ReasonMalformed, "payload", `"[{\"a\":1} {\"b\":1}]"`, "not one JSON array"},
-		{"[]", events.ReasonMalformed, "payload", `"[]"`, "at least one"},
-		{"[" + strings.Repeat("1,", 256) + "1]", events.ReasonTooLarge, "events", "257", "at most 256"},
-		{"[" + strings.Repeat(" ", events.MaxPayloadBytes) + "1]", events.ReasonTooLarge, "payload bytes", "16387", "at most 16384"},
-	} {
-		_, err := events.SplitUsage([]byte(c.payload))
-		wantRefusal(t, err, c.reason, c.field, c.value, c.rule)
-	}
-}
-
 func wantRefusal(t *testing.T, err error, reason events.Reason, field, value, rule string) {
 	t.Helper()
 	var e *events.FieldError

@@ -1,12 +1,9 @@
 package events_test
 
 import (
-	"bytes"
 	"errors"
 	"testing"
 
-	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
@@ -46,41 +43,6 @@ func FuzzDecodeUsage(f *testing.F) {
 		u.OccurredAt = u.OccurredAt.Truncate(1e6) // the wire carries milliseconds
 		if diff := cmp.Diff(u, again); diff != "" {
 			t.Fatalf("%s\n(-first +second):\n%s", payload, diff)
-		}
-		_, _ = events.Identify(u, events.Arrival{Sequence: 1}, u.OccurredAt)
-	})
-}
-
-// The parts of an array are its elements, in order, byte for byte.
-func FuzzSplitUsage(f *testing.F) {
-	for _, s := range seeds {
-		f.Add([]byte(s))
-		f.Add([]byte(" [" + s + ", " + s + "]\n"))
-		f.Add([]byte("[" + s + "] " + s))
-	}
-	f.Fuzz(func(t *testing.T, payload []byte) {
-		parts, err := events.SplitUsage(payload)
-		if err != nil {
-			var field *events.FieldError
-			if !errors.As(err, &field) || field.Reason == "" || field.Rule == "" {
-				t.Fatalf("refused without a reason and a rule: %#v", err)
-			}
-			return
-		}
-		if len(parts) == 1 && bytes.Equal(parts[0], payload) {
-			return
-		}
-		var want []jsontext.Value
-		if err := json.Unmarshal(payload, &want, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
-			t.Fatalf("%q was split, but: %v", payload, err)
-		}
-		if len(parts) != len(want) {
-			t.Fatalf("%q: %d parts, want %d", payload, len(parts), len(want))
-		}
-		for i := range parts {
-			if !bytes.Equal(parts[i], want[i]) {
-				t.Fatalf("part %d of %q is %q, want %q", i, payload, parts[i], want[i])
-			}
 		}
 	})
 }

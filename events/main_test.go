@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -128,7 +129,7 @@ func storedUsages(t testing.TB, nc *nats.Conn) []events.Usage {
 	t.Helper()
 	var all []events.Usage
 	for _, msg := range stored(t, nc) {
-		parts, err := events.SplitUsage(msg.Data)
+		parts, err := arrival.Split(msg.Data)
 		if err != nil {
 			t.Fatalf("message %d: %v", msg.Sequence, err)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/events"
@@ -129,21 +130,22 @@ func fields(t *rapid.T, object []byte) map[string]bool {
 	return names
 }
 
-// NewUUIDv7 and derived ids carry the time they were made for, to the millisecond.
-func TestIdentify_IDsCarryTheirTime(t *testing.T) {
+// An id carries the time that it was made for, to the millisecond.
+func TestNewUUIDv7_CarriesItsTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		at := time.UnixMilli(rapid.Int64Range(0, 1<<48-1).Draw(t, "ms")).UTC()
 		if id := events.NewUUIDv7(at); id.Version() != 7 || !events.UUIDv7Time(id).Equal(at) {
 			t.Fatalf("NewUUIDv7(%s) = %s of %s", at, id, events.UUIDv7Time(id))
 		}
-		u := events.Usage{PortID: "p1", ID: printable(0, 30).Draw(t, "id"), OccurredAt: at}
-		got, err := events.Identify(u, events.Arrival{Sequence: 7, Time: at}, time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		parsed, ok := events.ParseUUIDv7(got.ID.String())
-		if !ok || parsed != got.ID || !got.At.Equal(at) || !events.UUIDv7Time(got.ID).Equal(got.At) {
-			t.Fatalf("identity %s at %s for an event of %s", got.ID, got.At, at)
-		}
 	})
+}
+
+func TestNewUUIDv7_IsRandom(t *testing.T) {
+	seen := map[uuid.UUID]bool{}
+	for range 10_000 {
+		seen[events.NewUUIDv7(time.Now())] = true
+	}
+	if len(seen) != 10_000 {
+		t.Errorf("%d ids of 10,000 for one millisecond", len(seen))
+	}
 }

@@ -116,7 +116,7 @@ func (u Usage) Validate() error {
 		}
 	}
 	if _, ok := ParseUUIDv7(u.ID); u.ID != "" && u.OccurredAt.IsZero() && !ok {
-		return needsTime()
+		return invalid("occurred_at", "", "is required beside an id that is not a UUIDv7: the time of the call, the same whenever the event is sent again")
 	}
 	if year := u.OccurredAt.UTC().Year(); !u.OccurredAt.IsZero() && (year < 1970 || year > 9999) {
 		return invalid("occurred_at", u.OccurredAt.UTC().Format(time.RFC3339), "must lie between 1970 and 9999, in UTC")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -30,7 +31,7 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 		switch base {
 		case events.SubjectUsage:
 			var parts [][]byte
-			parts, err = events.SplitUsage(payload)
+			parts, err = arrival.Split(payload)
 			several = several || len(parts) > 1
 			for _, part := range parts {
 				if _, err = events.DecodeUsage(subject, part); err != nil {

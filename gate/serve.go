@@ -10,7 +10,6 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
-	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/inbox"
@@ -198,10 +197,11 @@ func (g *Gate) set(base string, req micro.Request) (slow, error) {
 		return nil, err
 	}
 	return func(ctx context.Context) (any, error) {
-		return g.cfg.Ledger.StoreBudget(ctx, port, r.Budget(), r.IfVersion, func(b budget.Budget) error {
-			g.memory.applyBudget(port, b)
-			return bus.Tell(g.cfg.Conn, bus.Budget{PortID: port, Budget: b})
-		})
+		b, err := bus.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, port, r.Budget(), r.IfVersion)
+		if err == nil {
+			g.memory.applyBudget(port, b) // the caller's next check must not come before the notice
+		}
+		return b, err
 	}, nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -16,7 +18,8 @@ import (
 
 // Entry is one event ready to be booked: decoded, validated, identified.
 type Entry struct {
-	events.Identity
+	ID    uuid.UUID
+	At    time.Time // the id's own timestamp: UTC, whole milliseconds
 	Usage events.Usage
 }
 

@@ -71,7 +71,7 @@ func call(port string, at time.Time, change ...func(*events.Usage)) ledger.Entry
 	for _, c := range change {
 		c(&u)
 	}
-	return ledger.Entry{Identity: events.Identity{ID: id, At: events.UUIDv7Time(id)}, Usage: u}
+	return ledger.Entry{ID: id, At: events.UUIDv7Time(id), Usage: u}
 }
 
 // altered is the same event, told differently.

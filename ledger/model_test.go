@@ -191,7 +191,7 @@ func drawBatch(rt *rapid.T, run int) []ledger.Entry {
 		if rapid.IntRange(0, 9).Draw(rt, "has a user") < 9 {
 			u.UserID = drawUser(rt, run)
 		}
-		return ledger.Entry{Identity: events.Identity{ID: id, At: events.UUIDv7Time(id)}, Usage: u}
+		return ledger.Entry{ID: id, At: events.UUIDv7Time(id), Usage: u}
 	}), 1, 15).Draw(rt, "batch")
 }
 

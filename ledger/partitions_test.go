@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
@@ -179,7 +180,7 @@ func TestRetention(t *testing.T) {
 		entry ledger.Entry
 		want  events.Reason
 	}{{atEdge, ""}, {tooOld, events.ReasonTimeTooOld}} {
-		_, err := events.Identify(e.entry.Usage, events.Arrival{Sequence: 1, Time: noon}, s.Oldest(noon))
+		_, _, err := arrival.Identify(e.entry.Usage, arrival.Arrival{Sequence: 1, Time: noon}, s.Oldest(noon))
 		var refused *events.FieldError
 		if errors.As(err, &refused) != (e.want != "") || refused != nil && refused.Reason != e.want {
 			t.Errorf("an event of %s: %v, want %q", e.entry.At, err, e.want)

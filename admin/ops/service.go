@@ -211,13 +211,8 @@ func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
 }
 
 func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, error) {
-	rows, err := s.cfg.Ledger.DeletePort(ctx, r.PortID, r.By)
-	if err != nil {
-		return nil, err
-	}
-	_ = bus.Tell(s.cfg.Conn, bus.Totals{Deleted: []string{r.PortID}}) // lost: the gates' next reading finds it
-	s.log.Info("port deleted", "port_id", r.PortID, "rows", rows, "by", r.By)
-	return Deleted{rows}, nil
+	rows, err := bus.DeletePort(ctx, s.cfg.Ledger, s.cfg.Conn, s.log, r.PortID, r.By)
+	return Deleted{rows}, err
 }
 
 func (s *Service) holds(ctx context.Context, r holdsRequest) (any, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -63,7 +64,7 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 	if first, ok := replayedArrival(msg.Headers()); ok {
 		out.Header.Set(headerSequence, strconv.FormatUint(first.Sequence, 10))
 		out.Header.Set(headerTime, first.Time.UTC().Format(time.RFC3339Nano))
-		if place = events.PlaceIn(first.Place, place); place > 0 {
+		if place = arrival.PlaceIn(first.Place, place); place > 0 {
 			out.Header.Set(headerPlace, strconv.Itoa(place))
 		}
 	}
@@ -78,7 +79,7 @@ func arrivedAs(msg jetstream.Msg, place int) (arrived, error) {
 	}
 	event := arrived{Origin{Stream: meta.Stream, Sequence: meta.Sequence.Stream, Place: place}, meta.Timestamp.UnixNano()}
 	if first, ok := replayedArrival(msg.Headers()); ok {
-		event = arrived{Origin{meta.Stream, first.Sequence, events.PlaceIn(first.Place, place)}, first.Time.UnixNano()}
+		event = arrived{Origin{meta.Stream, first.Sequence, arrival.PlaceIn(first.Place, place)}, first.Time.UnixNano()}
 	}
 	return event, nil
 }
@@ -151,27 +152,27 @@ const (
 )
 
 // Arrival is when a message with that metadata and those headers first entered the stream.
-func Arrival(meta *jetstream.MsgMetadata, headers nats.Header) events.Arrival {
-	arrival := events.Arrival{Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
+func Arrival(meta *jetstream.MsgMetadata, headers nats.Header) arrival.Arrival {
+	arrived := arrival.Arrival{Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
 	// Anybody can write these headers. All they can move is the derived id of an
 	// event in the port that they may publish for, and only into the past.
-	if first, ok := replayedArrival(headers); ok && !first.Time.After(arrival.Time) {
-		first.Replayed = arrival.Time
+	if first, ok := replayedArrival(headers); ok && !first.Time.After(arrived.Time) {
+		first.Replayed = arrived.Time
 		return first
 	}
-	return arrival
+	return arrived
 }
 
-func replayedArrival(h nats.Header) (events.Arrival, bool) {
+func replayedArrival(h nats.Header) (arrival.Arrival, bool) {
 	values := h[headerReplaySequence]
 	if len(values) == 0 { // as good as always
-		return events.Arrival{}, false
+		return arrival.Arrival{}, false
 	}
 	sequence, err := strconv.ParseUint(values[0], 10, 64)
 	if err != nil {
-		return events.Arrival{}, false
+		return arrival.Arrival{}, false
 	}
 	place, _ := strconv.Atoi(h.Get(headerReplayPlace)) // 0 unless it was one of several
 	at, err := time.Parse(time.RFC3339Nano, h.Get(headerReplayTime))
-	return events.Arrival{Sequence: sequence, Place: place, Time: at}, err == nil
+	return arrival.Arrival{Sequence: sequence, Place: place, Time: at}, err == nil
 }

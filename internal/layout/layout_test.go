@@ -55,7 +55,7 @@ var below = map[string][]string{
 	"meter":      {"events"},
 	"dev":        {},
 	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
-	"consumer":   {"events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
+	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
 	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/inbox", "internal/intake", "internal/reservation"},
 	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/inbox", "internal/intake"},
 	"receipt":    {"events", "meter", "identity"},

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/replay"
 )
@@ -74,8 +75,8 @@ func TestRun_IsDeterministic(t *testing.T) {
 			if err := u.Validate(); err != nil {
 				t.Fatalf("row %d: %v", i, err)
 			}
-			if who, err := events.Identify(u, events.Arrival{Time: at}, at); err != nil || who.ID.String() != u.ID || !who.At.Equal(at) {
-				t.Fatalf("row %d: the ledger makes %v of %+v, error %v", i, who, u, err)
+			if id, when, err := arrival.Identify(u, arrival.Arrival{Time: at}, at); err != nil || id.String() != u.ID || !when.Equal(at) {
+				t.Fatalf("row %d: the ledger makes %s at %s of %+v, error %v", i, id, when, u, err)
 			}
 			in, out = in+u.InputTokens, out+u.OutputTokens
 		}

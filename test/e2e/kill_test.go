@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -137,7 +138,7 @@ func (s *system) acknowledged() (good []string, bad int) {
 		batch := testenv.Must(reader.Fetch(min(left, 1000), jetstream.FetchMaxWait(5*time.Second)))
 		for msg := range batch.Messages() {
 			left--
-			for _, payload := range testenv.Must(events.SplitUsage(msg.Data())) {
+			for _, payload := range testenv.Must(arrival.Split(msg.Data())) {
 				if u, err := events.DecodeUsage(msg.Subject(), payload); err != nil {
 					bad++
 				} else {

@@ -124,9 +124,9 @@ func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 		all = append(all, usage(fmt.Sprintf("port-%d", i%ports), 10))
 	}
 	first := usage("port-0", 10) // makes the row that is locked below
-	first.ID = events.NewUUIDv7(time.Now()).String()
-	identity := testenv.Must(events.Identify(first, events.Arrival{Time: time.Now()}, time.Time{}))
-	testenv.Must(s.ledger.Book(t.Context(), []ledger.Entry{{Identity: identity, Usage: first}}))
+	id := events.NewUUIDv7(time.Now())
+	first.ID = id.String()
+	testenv.Must(s.ledger.Book(t.Context(), []ledger.Entry{{ID: id, At: events.UUIDv7Time(id), Usage: first}}))
 	shared := testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{SharedSubject: true}))
 	defer shared.Close(context.Background())
 	if err := shared.Publish(t.Context(), all); err != nil {

@@ -1,4 +1,4 @@
-package events_test
+package arrival_test
 
 import (
 	"strings"
@@ -6,25 +6,33 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 )
 
 var (
 	noon    = time.Date(2026, 11, 23, 12, 0, 0, 123e6, time.UTC)
-	arrived = events.Arrival{Sequence: 42, Time: noon.Add(time.Second)}
+	arrived = arrival.Arrival{Sequence: 42, Time: noon.Add(time.Second)}
 	oldest  = noon.AddDate(-1, 0, 0)
 )
 
-func identify(t *testing.T, u events.Usage, a events.Arrival) events.Identity {
+type identity struct {
+	ID uuid.UUID
+	At time.Time
+}
+
+func identify(t *testing.T, u events.Usage, a arrival.Arrival) identity {
 	t.Helper()
 	if u.PortID == "" {
 		u.PortID = "p1"
 	}
-	got, err := events.Identify(u, a, oldest)
+	id, at, err := arrival.Identify(u, a, oldest)
 	if err != nil {
 		t.Fatal(err)
 	}
+	got := identity{id, at}
 	if v := got.ID.Version(); v != 7 || got.ID.Variant() != uuid.RFC4122 || !events.UUIDv7Time(got.ID).Equal(got.At) {
 		t.Fatalf("%s of version %d does not carry its time %s", got.ID, v, got.At)
 	}
@@ -48,7 +56,7 @@ func TestIdentify_AnyOtherID(t *testing.T) {
 	if !first.At.Equal(noon) {
 		t.Errorf("at %s, want occurred_at to the millisecond", first.At)
 	}
-	if again := identify(t, u, events.Arrival{Sequence: 99, Time: noon.Add(time.Minute)}); again != first {
+	if again := identify(t, u, arrival.Arrival{Sequence: 99, Time: noon.Add(time.Minute)}); again != first {
 		t.Errorf("sent again it became %s, was %s", again.ID, first.ID)
 	}
 	for what, change := range map[string]func(*events.Usage){
@@ -87,11 +95,11 @@ func TestIdentify_NoID(t *testing.T) {
 	if timed := identify(t, events.Usage{OccurredAt: noon}, arrived); !timed.At.Equal(noon) || timed.ID == first.ID {
 		t.Errorf("with occurred_at: %s at %s", timed.ID, timed.At)
 	}
-	for what, other := range map[string]events.Identity{
-		"another sequence": identify(t, events.Usage{}, events.Arrival{Sequence: 43, Time: arrived.Time}),
-		"another stream":   identify(t, events.Usage{}, events.Arrival{Sequence: 42, Time: arrived.Time.Add(1)}),
+	for what, other := range map[string]identity{
+		"another sequence": identify(t, events.Usage{}, arrival.Arrival{Sequence: 43, Time: arrived.Time}),
+		"another stream":   identify(t, events.Usage{}, arrival.Arrival{Sequence: 42, Time: arrived.Time.Add(1)}),
 		"another port":     identify(t, events.Usage{PortID: "p2"}, arrived),
-		"another place":    identify(t, events.Usage{}, events.Arrival{Sequence: 42, Place: 1, Time: arrived.Time}),
+		"another place":    identify(t, events.Usage{}, arrival.Arrival{Sequence: 42, Place: 1, Time: arrived.Time}),
 	} {
 		if other.ID == first.ID {
 			t.Errorf("%s: the same identity", what)
@@ -108,7 +116,6 @@ func TestIdentify_Refuses(t *testing.T) {
 	}{
 		"times over an hour apart":   {events.Usage{ID: events.NewUUIDv7(noon).String(), OccurredAt: noon.Add(time.Hour + 1)}, events.ReasonTimeMismatch, "over an hour"},
 		"times apart, the other way": {events.Usage{ID: events.NewUUIDv7(noon).String(), OccurredAt: noon.Add(-time.Hour - 1)}, events.ReasonTimeMismatch, "over an hour"},
-		"an id without a time":       {events.Usage{ID: "row-17"}, events.ReasonInvalidField, "required beside an id that is not a UUIDv7"},
 		"an id ahead":                {events.Usage{ID: events.NewUUIDv7(limit.Add(time.Millisecond)).String()}, events.ReasonTimeInFuture, "more than 5 minutes"},
 		"a time ahead":               {events.Usage{OccurredAt: limit.Add(time.Millisecond)}, events.ReasonTimeInFuture, "more than 5 minutes"},
 		"too old":                    {events.Usage{OccurredAt: oldest.Add(-time.Millisecond)}, events.ReasonTimeTooOld, "keeps events from 2025-11-23"},
@@ -118,7 +125,7 @@ func TestIdentify_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.u.PortID = "p1"
-			_, err := events.Identify(c.u, arrived, oldest)
+			_, _, err := arrival.Identify(c.u, arrived, oldest)
 			wantRefusal(t, err, c.reason, "occurred_at", "", c.rule)
 		})
 	}
@@ -126,12 +133,18 @@ func TestIdentify_Refuses(t *testing.T) {
 	identify(t, events.Usage{OccurredAt: oldest}, arrived)
 }
 
-func TestNewUUIDv7_IsRandom(t *testing.T) {
-	seen := map[uuid.UUID]bool{}
-	for range 10_000 {
-		seen[events.NewUUIDv7(noon)] = true
-	}
-	if len(seen) != 10_000 {
-		t.Errorf("%d ids of 10,000 for one millisecond", len(seen))
-	}
+// Derived ids carry the time they were made for, to the millisecond.
+func TestIdentify_IDsCarryTheirTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		at := time.UnixMilli(rapid.Int64Range(0, 1<<48-1).Draw(t, "ms")).UTC()
+		u := events.Usage{PortID: "p1", ID: rapid.StringN(0, 30, -1).Draw(t, "id"), OccurredAt: at}
+		id, when, err := arrival.Identify(u, arrival.Arrival{Sequence: 7, Time: at}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		parsed, ok := events.ParseUUIDv7(id.String())
+		if !ok || parsed != id || !when.Equal(at) || !events.UUIDv7Time(id).Equal(when) {
+			t.Fatalf("identity %s at %s for an event of %s", id, when, at)
+		}
+	})
 }
