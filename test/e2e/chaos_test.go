@@ -56,7 +56,6 @@ func TestChaos(t *testing.T) {
 func TestChaosFindsPlantedBugs(t *testing.T) {
 	for bug := range plants {
 		t.Run(bug, func(t *testing.T) {
-			t.Parallel()             // its history is as long as it takes
 			for attempt := range 5 { // a race needs its chance
 				c := newChaos(t, 1000+attempt, bug)
 				c.run()

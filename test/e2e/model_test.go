@@ -114,8 +114,8 @@ var model = porcupine.Model{
 }
 
 // check returns the budgets whose history the model does not allow, each with why, and
-// those for which it found no answer in time. It stops once it has
-// found so many; -1 means never.
+// those for which it found no answer in time. It stops once it has found so many illegal
+// ones; -1 means never.
 func (c *chaos) check(most int) (illegal map[string]string, undecided []string) {
 	illegal = map[string]string{}
 	byPort := map[string][]porcupine.Operation{}
