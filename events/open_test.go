@@ -80,7 +80,7 @@ func TestPublisher_SaysThatItWasDropped(t *testing.T) {
 		return strings.Contains(log.all(), "dropped without Close") && strings.Contains(log.all(), "waiting=3")
 	})
 	usageStream(t, nc)
-	eventually(t, 20*time.Second, "its events are in the stream", func() bool { return len(stored(t, nc)) == 3 })
+	eventually(t, 20*time.Second, "its events are in the stream", func() bool { return len(storedUsages(t, nc)) == 3 })
 	if strings.Contains(log.all(), "lost=") {
 		t.Error(log.all())
 	}
