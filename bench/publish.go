@@ -36,6 +36,7 @@ type offered struct {
 	stored     float64 // events a second
 	perMessage float64
 	p50, p99   float64 // ms from Record until JetStream delivers it
+	dropped    float64 // %, since the buffer was full
 }
 
 // Run measures one publisher with its defaults against a server that syncs every message.
@@ -61,15 +62,16 @@ func (c *publishCmd) Run(ctx context.Context, r *report) error {
 	}
 	number := func(format string, f func(publishRun) float64) string { return fmt.Sprintf(format, pick(f)) }
 	rows := [][]string{{"at most", thousands(pick(func(x publishRun) float64 { return x.most })),
-		number("%.1f", func(x publishRun) float64 { return x.perMessage }), "", "",
+		number("%.1f", func(x publishRun) float64 { return x.perMessage }), "", "", "",
 		thousands(pick(func(x publishRun) float64 { return x.single })), times(pick(func(x publishRun) float64 { return x.most / x.single })),
 		thousands(pick(func(x publishRun) float64 { return x.sync }))}}
 	for i, rate := range c.Rates {
 		rows = append(rows, []string{digits(rate) + "/s", thousands(pick(func(x publishRun) float64 { return x.rates[i].stored })),
 			number("%.1f", func(x publishRun) float64 { return x.rates[i].perMessage }),
-			number("%.1f ms", func(x publishRun) float64 { return x.rates[i].p50 }), number("%.1f ms", func(x publishRun) float64 { return x.rates[i].p99 }), "", "", ""})
+			number("%.1f ms", func(x publishRun) float64 { return x.rates[i].p50 }), number("%.1f ms", func(x publishRun) float64 { return x.rates[i].p99 }),
+			number("%.0f %%", func(x publishRun) float64 { return x.rates[i].dropped }), "", "", ""})
 	}
-	r.table([]string{"offered", "events/s", "events a message", "delay p50", "p99", "an event a message/s", "ratio", "fsyncs/s"}, rows)
+	r.table([]string{"offered", "events/s", "events a message", "delay p50", "p99", "dropped", "an event a message/s", "ratio", "fsyncs/s"}, rows)
 	return nil
 }
 
@@ -182,7 +184,8 @@ func (c *publishCmd) most(ctx context.Context, nc *nats.Conn, js jetstream.JetSt
 	}
 	took := time.Since(start).Seconds()
 	after, err := messages(ctx, js)
-	return float64(p.Stats().Published) / took, float64(n) / (after - before), err
+	published := float64(p.Stats().Published)
+	return published / took, published / (after - before), err
 }
 
 // offer records at a steady rate, and beside it an event every 10 ms whose way is timed.
@@ -248,14 +251,16 @@ func (c *publishCmd) offer(ctx context.Context, nc *nats.Conn, js jetstream.JetS
 	}
 	published := float64(p.Stats().Published)
 	o.stored, o.perMessage = published/took, published/(after-before)
+	o.dropped = float64(p.Stats().Dropped) / float64(p.Stats().Recorded) * 100
 	var seen []time.Duration
-	for range probed {
+	for len(seen) < probed && ctx.Err() == nil {
 		select {
 		case d := <-delays:
 			seen = append(seen, d)
-		case <-time.After(5 * time.Second):
-			return o, fmt.Errorf("%d of %d probes came", len(seen), probed)
+			continue
+		case <-time.After(time.Second): // some were dropped
 		}
+		break
 	}
 	slices.Sort(seen)
 	ms := func(q float64) float64 { return float64(quantile(seen, q)) / 1e6 }

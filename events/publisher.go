@@ -140,7 +140,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		s.Interval = logEvery
 	}
 	p.hearViolations()
-	go (&loop{outlet: p.outlet, refused: map[string]time.Time{}}).run()
+	go (&loop{outlet: p.outlet, refused: map[string]*refusal{}}).run()
 	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
 }

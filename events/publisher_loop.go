@@ -24,9 +24,16 @@ const (
 // so on. Only its own goroutine touches it.
 type loop struct {
 	*outlet
-	events    []*event             // in hand and not acknowledged, in order
-	refused   map[string]time.Time // subjects, and since when
-	toldDrops uint64               // drops already logged
+	events    []*event            // to be published next, in order
+	refused   map[string]*refusal // by subject
+	held      int                 // events of refused subjects
+	toldDrops uint64              // drops already logged
+}
+
+// refusal is a subject that NATS has refused, and the events that wait for it.
+type refusal struct {
+	since  time.Time
+	events []*event
 }
 
 // run ends when the publisher is closed and everything is acknowledged or dropped, when
@@ -40,7 +47,7 @@ func (l *loop) run() {
 		if batch == nil {
 			return
 		}
-		left, err := l.send(l.life, batch, try)
+		left, err := l.send(l.life, batch)
 		l.keep(left)
 		if len(left) < len(batch) {
 			try = 0
@@ -66,10 +73,11 @@ func (l *loop) next() []*event {
 		} else if waiting > 0 {
 			wakeAt = earlier(wakeAt, lingerEnd)
 		}
-		if batch := l.permitted(); len(batch) > 0 {
+		switch batch := l.events; {
+		case len(batch) > 0:
+			l.events = nil
 			return batch
-		}
-		if closed && len(l.events) == 0 {
+		case closed && l.held == 0:
 			return nil
 		}
 		l.sleep(now, wakeAt)
@@ -82,16 +90,15 @@ func (l *loop) next() []*event {
 func (l *loop) look() (hurry, closed bool, waiting int, since time.Time) {
 	l.mu.Lock()
 	waiting, since = len(l.recorded), l.since
-	oldest := l.accepted - uint64(waiting) + 1
-	for _, e := range l.events {
-		oldest = min(oldest, e.place)
+	if len(l.waits) > 0 {
+		oldest := l.oldest()
+		l.waits = slices.DeleteFunc(l.waits, func(w *wait) bool {
+			if w.upTo < oldest {
+				close(w.done)
+			}
+			return w.upTo < oldest
+		})
 	}
-	l.waits = slices.DeleteFunc(l.waits, func(w *wait) bool {
-		if w.upTo < oldest {
-			close(w.done)
-		}
-		return w.upTo < oldest
-	})
 	closed, hurry = l.closed, l.closed || len(l.waits) > 0
 	drops := l.stats.Dropped
 	l.mu.Unlock()
@@ -99,6 +106,20 @@ func (l *loop) look() (hurry, closed bool, waiting int, since time.Time) {
 		l.logDrops.Do(func() { l.tellDrops(drops) })
 	}
 	return hurry, closed, waiting, since
+}
+
+// oldest is the place of the first event that is neither acknowledged nor dropped. Lock held.
+func (l *loop) oldest() uint64 {
+	oldest := l.accepted - uint64(len(l.recorded)) + 1
+	for _, e := range l.events {
+		oldest = min(oldest, e.place)
+	}
+	for _, r := range l.refused {
+		for _, e := range r.events {
+			oldest = min(oldest, e.place)
+		}
+	}
+	return oldest
 }
 
 // take brings in what was recorded.
@@ -115,34 +136,27 @@ func (l *loop) take() {
 		if err != nil {
 			l.countInvalid(*u, err)
 		}
-		if e != nil {
-			l.events = append(l.events, e)
-		} else {
+		switch {
+		case e == nil:
 			l.drop(1)
+		case l.refused[e.subject] != nil:
+			l.hold(e)
+		default:
+			l.events = append(l.events, e)
 		}
 	}
 }
 
-// permitted takes the events out whose subjects are not refused. The others may fill half
-// the buffer, then the oldest go: the other ports need room too.
-func (l *loop) permitted() []*event {
-	if len(l.refused) == 0 {
-		batch := l.events
-		l.events = nil
-		return batch
+// hold sets an event of a refused subject aside. Such events may fill half the buffer,
+// then the subject's oldest goes: the other ports need room too.
+func (l *loop) hold(e *event) {
+	r := l.refused[e.subject]
+	r.events = append(r.events, e)
+	if l.held++; l.held > max(1, l.cfg.Buffer/2) {
+		r.events = r.events[1:]
+		l.held--
+		l.drop(1)
 	}
-	var batch, held []*event
-	for _, e := range l.events {
-		if _, refused := l.refused[e.subject]; refused {
-			held = append(held, e)
-		} else {
-			batch = append(batch, e)
-		}
-	}
-	over := max(0, len(held)-max(1, l.cfg.Buffer/2))
-	l.drop(over)
-	l.events = held[over:]
-	return batch
 }
 
 // release gives the subjects that were refused long enough ago another try, and
@@ -152,32 +166,33 @@ func (l *loop) release(now time.Time, hurry bool) (next time.Time) {
 	if hurry {
 		wait = holdBriefly
 	}
-	for subject, since := range l.refused {
-		if due := since.Add(wait); now.Before(due) {
+	for subject, r := range l.refused {
+		if due := r.since.Add(wait); now.Before(due) {
 			next = earlier(next, due)
-		} else {
-			delete(l.refused, subject)
+			continue
 		}
+		l.events = append(l.events, r.events...)
+		l.held -= len(r.events)
+		delete(l.refused, subject)
 	}
 	return next
 }
 
 // keep takes back what a send left.
 func (l *loop) keep(left []*event) {
-	var again []*event
-	hopeless := 0
 	for _, e := range left {
 		switch {
 		case e.hopeless:
-			hopeless++
-			continue
+			l.drop(1)
 		case e.refused:
-			l.refused[e.subject] = time.Now()
+			if l.refused[e.subject] == nil {
+				l.refused[e.subject] = &refusal{since: time.Now()}
+			}
+			l.hold(e)
+		default:
+			l.events = append(l.events, e)
 		}
-		again = append(again, e)
 	}
-	l.events = append(again, l.events...)
-	l.drop(hopeless)
 }
 
 // drop gives up n events in hand.

@@ -61,7 +61,7 @@ func (p *outlet) enter(events int) bool {
 // publish sends until everything is acknowledged, one event cannot be, or ctx ends.
 func (p *outlet) publish(ctx context.Context, events []*event) ([]*event, error) {
 	for try := 0; len(events) > 0; try++ {
-		left, err := p.send(ctx, events, try)
+		left, err := p.send(ctx, events)
 		for _, e := range left {
 			if e.refused {
 				return left, fmt.Errorf("%w: subject %s", ErrNotPermitted, e.subject)
@@ -93,6 +93,8 @@ type event struct {
 	subject string
 	payload []byte
 
+	sent bool // at least once
+
 	// What the last try found out, if anything.
 	refused  bool // NATS forbids its subject
 	hopeless bool // it is larger than the server or the stream takes
@@ -118,10 +120,15 @@ func (p *outlet) newEvent(u Usage, place uint64) (*event, error) {
 
 // send tries once to get every event acknowledged. It returns those that were
 // not, each subject's in order, and a reason.
-func (p *outlet) send(ctx context.Context, events []*event, try int) (left []*event, err error) {
-	if try > 0 {
-		p.count(func(s *Stats) { s.Retries += uint64(len(events)) })
+func (p *outlet) send(ctx context.Context, events []*event) (left []*event, err error) {
+	again := uint64(0)
+	for _, e := range events {
+		if e.sent {
+			again++
+		}
+		e.sent = true
 	}
+	p.count(func(s *Stats) { s.Retries += again })
 	messages := p.gather(events)
 	err = p.exchange(ctx, p.pack(messages))
 	for _, m := range messages {
