@@ -24,7 +24,7 @@ const (
 
 	// Up to fewMessages are published one by one: a batch costs the server a store of its
 	// own and several fsyncs.
-	fewMessages = 16
+	fewMessages = 4
 
 	// JetStream's codes for a message over the stream's own limit, and for a stream that
 	// takes no batches.
