@@ -108,7 +108,7 @@ func (c *gateCmd) load(ctx context.Context, s *system, db *pgxpool.Pool) error {
 		}
 	}
 	fill := &ingestCmd{Events: 1000 * c.Ports, Ports: c.Ports}
-	if err := fill.fill(ctx, s, true); err != nil {
+	if err := fill.fill(ctx, nc, true); err != nil {
 		return err
 	}
 	_, err = fill.await(ctx, db, time.Now())

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
@@ -33,16 +34,20 @@ type ingestRun struct {
 
 func (c *ingestCmd) Run(ctx context.Context, r *report) error {
 	r.section("Ingest", fmt.Sprintf("%s events of ~380 bytes over %s equally busy ports wait in the stream; time from the consumer's start to the last committed total. NATS, consumer and Postgres in a process of their own each. "+
-		"The events came on the shared subject, some 40 in a message, and in other runs each in a message of its own. "+
+		"The events came from a publisher for each port with default settings, in other runs from one on the shared subject, some 40 in a message either way, and in others each in a message of its own. "+
 		"Yardsticks in the same run and cluster: COPY of as many rows in batches of 5,000 on two connections into a table like the ledger (same partition, key and index, no totals), and one autocommitted INSERT per event on 8 connections. CPU in µs an event.", digits(c.Events), digits(c.Ports)))
 	var rows [][]string
 	for _, form := range []struct {
-		name   string
-		shared bool
-	}{{"40 events a message", true}, {"an event a message", false}} {
+		name string
+		fill func(context.Context, *nats.Conn) error
+	}{
+		{"one port per publisher, default settings", c.fillByPort},
+		{"shared subject, 40 events a message", func(ctx context.Context, nc *nats.Conn) error { return c.fill(ctx, nc, true) }},
+		{"an event a message", func(ctx context.Context, nc *nats.Conn) error { return c.fill(ctx, nc, false) }},
+	} {
 		var runs []ingestRun
 		for range r.runs {
-			run, err := c.once(ctx, form.shared)
+			run, err := c.once(ctx, form.fill)
 			if err != nil {
 				return err
 			}
@@ -68,7 +73,7 @@ func (c *ingestCmd) Run(ctx context.Context, r *report) error {
 	return nil
 }
 
-func (c *ingestCmd) once(ctx context.Context, shared bool) (run ingestRun, err error) {
+func (c *ingestCmd) once(ctx context.Context, fill func(context.Context, *nats.Conn) error) (run ingestRun, err error) {
 	s, err := newSystem()
 	if err != nil {
 		return run, err
@@ -83,7 +88,7 @@ func (c *ingestCmd) once(ctx context.Context, shared bool) (run ingestRun, err e
 		return run, err
 	}
 	s.stopLast()
-	if err := c.fill(ctx, s, shared); err != nil {
+	if err := s.filled(ctx, fill); err != nil {
 		return run, err
 	}
 	cpuNATS := cpuSeconds(natsPID)
@@ -148,13 +153,17 @@ func (s *system) stopLast() {
 	end.stop()
 }
 
-// fill publishes the events. Each port uses several features and models.
-func (c *ingestCmd) fill(ctx context.Context, s *system, shared bool) error {
+func (s *system) filled(ctx context.Context, fill func(context.Context, *nats.Conn) error) error {
 	nc, err := s.connect()
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	return fill(ctx, nc)
+}
+
+// fill publishes the events from one publisher. Each port uses several features and models.
+func (c *ingestCmd) fill(ctx context.Context, nc *nats.Conn, shared bool) error {
 	p, err := events.NewPublisher(nc, events.PublisherConfig{SharedSubject: shared})
 	if err != nil {
 		return err
@@ -168,6 +177,38 @@ func (c *ingestCmd) fill(ctx context.Context, s *system, shared bool) error {
 				return err
 			}
 			batch = batch[:0]
+		}
+	}
+	return nil
+}
+
+// fillByPort publishes them from a publisher for each port. In turn each records 40 events
+// in a row, so that the ports' messages are mixed in the stream.
+func (c *ingestCmd) fillByPort(ctx context.Context, nc *nats.Conn) error {
+	const together, each = 40, 40
+	publishers := make([]*events.Publisher, c.Ports)
+	for i := range publishers {
+		p, err := events.NewPublisher(nc, events.PublisherConfig{})
+		if err != nil {
+			return err
+		}
+		defer p.Close(context.WithoutCancel(ctx))
+		publishers[i] = p
+	}
+	for done := 0; done*c.Ports < c.Events; done += each {
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(together)
+		for port, p := range publishers {
+			group.Go(func() error {
+				all := (c.Events + c.Ports - 1 - port) / c.Ports // the first ports have one more
+				for range min(each, all-done) {
+					p.Record(sampleUsage(port))
+				}
+				return p.Flush(ctx)
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -27,6 +27,7 @@ type cli struct {
 	Gate    gateCmd    `cmd:"" help:"check against a bare NATS echo and against SELECT sum."`
 	Reserve reserveCmd `cmd:"" help:"reserve and settle against a bare NATS echo, a conditional UPDATE and Redis."`
 	Fresh   freshCmd   `cmd:"" help:"From publish to visible in check."`
+	Publish publishCmd `cmd:"" help:"One publisher: how much it gets stored, and how soon."`
 	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
 	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
 

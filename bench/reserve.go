@@ -318,7 +318,9 @@ func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
 	for range r.runs {
 		fill := &ingestCmd{Events: 500_000, Ports: b.cmd.Ports}
 		filled := make(chan error, 1)
-		go func() { filled <- fill.fill(ctx, b.s, true) }()
+		go func() {
+			filled <- b.s.filled(ctx, func(ctx context.Context, nc *nats.Conn) error { return fill.fill(ctx, nc, true) })
+		}()
 		time.Sleep(time.Second)
 		b.settled.Add(500_000)
 		got, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })

@@ -34,7 +34,7 @@ func BenchmarkAppendUsage(b *testing.B) {
 func BenchmarkPublish(b *testing.B) {
 	nc := startBus(b).connect()
 	usageStream(b, nc)
-	p := newPublisher(b, nc, events.PublisherConfig{BatchSize: 1000, Buffer: 1 << 17})
+	p := newPublisher(b, nc, events.PublisherConfig{Buffer: 1 << 17})
 	u := call("p1", 1)
 	b.ResetTimer()
 	for range b.N {

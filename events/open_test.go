@@ -81,7 +81,7 @@ func TestPublisher_SaysThatItWasDropped(t *testing.T) {
 		return strings.Contains(log.all(), "dropped without Close") && strings.Contains(log.all(), "waiting=3")
 	})
 	usageStream(t, nc)
-	testenv.Eventually(t, "its events are in the stream", func() bool { return len(stored(t, nc)) == 3 })
+	testenv.Eventually(t, "its events are in the stream", func() bool { return len(storedUsages(t, nc)) == 3 })
 	if strings.Contains(log.all(), "lost=") {
 		t.Error(log.all())
 	}

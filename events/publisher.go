@@ -7,17 +7,14 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/time/rate"
 )
-
-// maxBatch is what one JetStream atomic batch may hold on a server with its defaults.
-const maxBatch = 1000
 
 // logEvery is how often the publisher repeats a complaint.
 const logEvery = 10 * time.Second
@@ -34,16 +31,12 @@ type PublisherConfig struct {
 	// Buffer is how many recorded events may wait for their acknowledgement,
 	// default 65,536. Full, Record drops and counts. An event takes about 0.5 KiB.
 	Buffer int
-	// BatchSize is the most events published together, default and limit 1,000: set it
-	// lower where the server's own limit is. A batch costs the server several fsyncs,
-	// however many events are in it.
-	BatchSize int
-	// SharedSubject publishes on [SubjectUsage], which may name any port, and puts as many
-	// events into one message as fit into [MaxPayloadBytes]: storing and booking them takes
-	// some 40 % less CPU. For a service that reports for many ports; NATS must
-	// permit it that subject. Default: each event is a message on its port's own subject.
+	// SharedSubject publishes on [SubjectUsage], which may name any port: then events of
+	// all ports share messages. For a service that reports for many ports; NATS must
+	// permit it that subject. Default: events of one port share messages, on the port's
+	// own subject.
 	SharedSubject bool
-	// Linger is how long a batch that is not full waits for more, default 5 ms.
+	// Linger is how long an event waits for others to share a message with, default 5 ms.
 	Linger time.Duration
 	// AckTimeout is how long JetStream may take to acknowledge, default 5 s. Then
 	// the same events are published again, with the same ids: should JetStream have
@@ -54,37 +47,28 @@ type PublisherConfig struct {
 }
 
 func (c PublisherConfig) withDefaults() (PublisherConfig, error) {
-	if c.Buffer < 0 || c.BatchSize < 0 || c.BatchSize > maxBatch || c.Linger < 0 || c.AckTimeout < 0 {
-		return c, fmt.Errorf("events: PublisherConfig: Buffer, Linger and AckTimeout must not be negative, BatchSize must be 0 to %d: got %d, %s, %s, %d",
-			maxBatch, c.Buffer, c.Linger, c.AckTimeout, c.BatchSize)
+	if c.Buffer < 0 || c.Linger < 0 || c.AckTimeout < 0 {
+		return c, fmt.Errorf("events: PublisherConfig: Buffer, Linger and AckTimeout must not be negative: got %d, %s, %s", c.Buffer, c.Linger, c.AckTimeout)
 	}
-	if c.Buffer == 0 {
-		c.Buffer = 65_536
-	}
-	if c.BatchSize == 0 {
-		c.BatchSize = maxBatch
-	}
-	if c.Linger == 0 {
-		c.Linger = 5 * time.Millisecond
-	}
-	if c.AckTimeout == 0 {
-		c.AckTimeout = 5 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.Buffer = cmp.Or(c.Buffer, 65_536)
+	c.Linger = cmp.Or(c.Linger, 5*time.Millisecond)
+	c.AckTimeout = cmp.Or(c.AckTimeout, 5*time.Second)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return c, nil
 }
 
 // Publisher reports usage events to Tidegate. Its methods may be called from any
 // goroutine.
 //
+// Events of one port that are recorded shortly after each other share a message, of at
+// most 256 events and 16 KiB.
+//
 // An event counts once it was recorded and this process lived until JetStream
 // acknowledged it, usually some milliseconds later. Until then it is in memory
 // only: call [Publisher.Close] before the process ends.
 //
-// Order: events that one goroutine records reach the stream in that order as long
-// as nothing has to be published again. Across an interruption they may change
+// Order: events of one port that one goroutine records reach the stream in that order
+// as long as nothing has to be published again. Across an interruption they may change
 // places. Nothing in Tidegate depends on it: an event's id says when it happened.
 //
 // A publisher that nobody holds any more goes on until all its events are
@@ -97,25 +81,26 @@ type Publisher struct{ *outlet }
 type outlet struct {
 	cfg PublisherConfig
 	nc  *nats.Conn
-	js  jetstream.JetStream
 
 	mu        sync.Mutex
-	queue     ring          // recorded, not yet taken by the loop
-	inHand    int           // taken by the loop, not yet settled
-	accepted  uint64        // events that ever entered the queue; the last one's place
-	oldest    uint64        // everything before this place is settled; exact while somebody waits for it
-	closed    bool          // Record and Publish take nothing more
-	hurried   int           // callers of Flush and Close that wait
-	progress  chan struct{} // closed and replaced whenever the loop settles events
+	recorded  []*Usage               // not yet taken by the loop
+	since     time.Time              // when the first of those was recorded
+	inHand    int                    // taken by the loop, neither acknowledged nor dropped
+	accepted  uint64                 // events that Record ever took; the last one's place
+	closed    bool                   // Record and Publish take nothing more
+	waits     []*wait                // of Flush and Close
+	listeners map[*listener]struct{} // who wants to know what NATS forbids
+	limit     int                    // bytes of a message of several events
+	lost      int                    // what the loop had left when it ended
 	stats     Stats
-	lost      int            // what the loop had left when it ended
 	publishes sync.WaitGroup // running calls of Publish
 
-	wake       chan struct{}   // cap 1: the loop has something to look at
-	life       context.Context // ends when nothing may be published any more
-	stop       context.CancelFunc
-	done       chan struct{} // closed when the loop has ended
-	singlesTil atomic.Int64  // Unix ns until which the stream is taken to refuse atomic batches
+	noBatches atomic.Bool // the stream does not take any
+
+	wake chan struct{}   // cap 1: the loop has something to look at
+	life context.Context // ends when nothing may be published any more
+	stop context.CancelFunc
+	done chan struct{} // closed when the loop has ended
 
 	logDrops, logLate, logInvalid, logRetry, logRefused rate.Sometimes
 }
@@ -133,6 +118,7 @@ type Stats struct {
 
 // NewPublisher starts a publisher on nc, which stays the caller's to close, after
 // [Publisher.Close]. Make nc with [Connect]: nats.go's own defaults give up reconnecting.
+// The publisher puts itself before nc's error handler, where it hears what is forbidden.
 func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if nc == nil {
 		return nil, errors.New("events: NewPublisher needs a NATS connection; events.Connect makes one")
@@ -141,27 +127,37 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return nil, fmt.Errorf("events: NewPublisher: %w", err)
-	}
 	life, stop := context.WithCancel(context.Background())
 	p := &Publisher{&outlet{
-		cfg: cfg, nc: nc, js: js,
-		queue:    newRing(cfg.Buffer),
-		oldest:   1,
-		progress: make(chan struct{}),
-		wake:     make(chan struct{}, 1),
-		life:     life,
-		stop:     stop,
-		done:     make(chan struct{}),
+		cfg: cfg, nc: nc, limit: MaxPayloadBytes,
+		listeners: map[*listener]struct{}{},
+		wake:      make(chan struct{}, 1),
+		life:      life,
+		stop:      stop,
+		done:      make(chan struct{}),
 	}}
 	for _, s := range []*rate.Sometimes{&p.logDrops, &p.logLate, &p.logInvalid, &p.logRetry, &p.logRefused} {
 		s.Interval = logEvery
 	}
-	go (&Publisher{p.outlet}).run()
+	p.hearViolations()
+	go (&loop{outlet: p.outlet, refused: map[string]*refusal{}}).run()
 	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
+}
+
+// abandoned ends a publisher that nobody holds any more, once all is acknowledged or
+// the connection is closed.
+func abandoned(o *outlet) {
+	o.mu.Lock()
+	closed, waiting := o.closed, o.waiting()
+	o.mu.Unlock()
+	if closed {
+		return
+	}
+	if waiting > 0 {
+		o.cfg.Logger.Warn("a publisher was dropped without Close; its usage events are lost if the process ends before they are acknowledged", "waiting", waiting)
+	}
+	go func() { _ = o.close(context.Background()) }() // what gets lost, the loop logs
 }
 
 // Record hands over one usage event and returns at once: no I/O, nothing to
@@ -178,7 +174,7 @@ func (p *Publisher) Record(u Usage) {
 	fillTime(&u)
 	p.mu.Lock()
 	p.stats.Recorded++
-	if p.closed || p.queue.len()+p.inHand >= p.cfg.Buffer {
+	if p.closed || p.waiting() >= p.cfg.Buffer {
 		p.stats.Dropped++
 		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
@@ -187,11 +183,14 @@ func (p *Publisher) Record(u Usage) {
 		}
 		return
 	}
-	p.queue.push(&u)
+	p.recorded = append(p.recorded, &u)
 	p.accepted++
-	waiting := p.queue.len()
+	n := len(p.recorded)
+	if n == 1 {
+		p.since = time.Now()
+	}
 	p.mu.Unlock()
-	if waiting == 1 || waiting == p.cfg.BatchSize {
+	if n == 1 || n == manyEvents {
 		p.nudge()
 	}
 }
@@ -204,15 +203,17 @@ func fillTime(u *Usage) {
 	}
 }
 
+// tellLate says what a caller of Record would not notice.
+func (p *Publisher) tellLate(dropped uint64) {
+	p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
+}
+
 // Flush returns when every event recorded before the call is acknowledged by
 // JetStream, or counted as dropped. Otherwise its error says how many wait; they
 // stay in the buffer and go on being published.
 func (p *Publisher) Flush(ctx context.Context) error {
 	defer runtime.KeepAlive(p)
-	p.mu.Lock()
-	upTo := p.accepted
-	p.mu.Unlock()
-	return p.await(ctx, upTo)
+	return p.await(ctx)
 }
 
 // Close takes no more events, waits until the recorded ones are acknowledged and
@@ -220,12 +221,15 @@ func (p *Publisher) Flush(ctx context.Context) error {
 // first, or the connection is closed, what is left is dropped and the error says
 // how many that were. It is safe to call twice.
 func (p *Publisher) Close(ctx context.Context) error {
+	defer runtime.KeepAlive(p)
+	return p.close(ctx)
+}
+
+func (p *outlet) close(ctx context.Context) error {
 	p.mu.Lock()
 	p.closed = true
-	upTo := p.accepted
 	p.mu.Unlock()
-
-	err := p.await(ctx, upTo)
+	err := p.await(ctx)
 	if err == nil {
 		unhook := context.AfterFunc(ctx, p.stop)
 		p.publishes.Wait()
@@ -237,42 +241,47 @@ func (p *Publisher) Close(ctx context.Context) error {
 	if p.lost == 0 {
 		return nil
 	}
-	return fmt.Errorf("events: closed with %d events not acknowledged, they are lost: %w", p.lost, cmp.Or(err, ErrPublisherClosed))
+	return fmt.Errorf("events: closed with %d events not acknowledged, they are lost: %w", p.lost, cmp.Or(err, p.whyEnded()))
 }
 
-// await waits until the first upTo accepted events are settled.
-func (p *Publisher) await(ctx context.Context, upTo uint64) error {
+// wait is a running call of Flush or Close.
+type wait struct {
+	upTo uint64        // the place of the last event that it waits for
+	done chan struct{} // closed when all up to there are acknowledged or dropped
+}
+
+// await waits until all events recorded so far are acknowledged or dropped.
+func (p *outlet) await(ctx context.Context) (err error) {
+	w := &wait{done: make(chan struct{})}
 	p.mu.Lock()
-	p.hurried++
+	w.upTo = p.accepted
+	p.waits = append(p.waits, w)
 	p.mu.Unlock()
 	p.nudge()
-	defer func() {
-		p.mu.Lock()
-		p.hurried--
-		p.mu.Unlock()
-	}()
-	for {
-		p.mu.Lock()
-		settled, waiting, progress := p.oldest > upTo, p.waiting(), p.progress
-		p.mu.Unlock()
-		if settled {
-			return nil
-		}
-		if p.nc.IsClosed() {
-			return fmt.Errorf("events: %d events not acknowledged: %w", waiting, nats.ErrConnectionClosed)
-		}
-		select {
-		case <-progress:
-		case <-p.done:
-			return fmt.Errorf("events: %d events not acknowledged: %w", waiting, ErrPublisherClosed)
-		case <-ctx.Done():
-			return fmt.Errorf("events: %d events not acknowledged: %w", waiting, ctx.Err())
-		}
+	select {
+	case <-w.done:
+		return nil
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-p.done:
+		err = p.whyEnded()
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waits = slices.DeleteFunc(p.waits, func(other *wait) bool { return other == w })
+	return fmt.Errorf("events: %d events not acknowledged: %w", p.waiting(), err)
 }
 
-// waiting is how many recorded events are not settled. Lock held.
-func (p *Publisher) waiting() int { return p.queue.len() + p.inHand }
+// waiting is how many recorded events are neither acknowledged nor dropped. Lock held.
+func (p *outlet) waiting() int { return len(p.recorded) + p.inHand }
+
+// whyEnded says why a loop that has ended did so.
+func (p *outlet) whyEnded() error {
+	if p.nc.IsClosed() {
+		return nats.ErrConnectionClosed
+	}
+	return ErrPublisherClosed
+}
 
 // Stats returns the counts so far.
 func (p *Publisher) Stats() Stats {
@@ -283,7 +292,7 @@ func (p *Publisher) Stats() Stats {
 	return s
 }
 
-func (p *Publisher) nudge() {
+func (p *outlet) nudge() {
 	select {
 	case p.wake <- struct{}{}:
 	default:

@@ -5,103 +5,158 @@ import (
 	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
-// A subject that NATS refused is tried again after holdFor, or after holdBriefly
-// while somebody waits in Flush or Close. Its events wait aside meanwhile, so
-// that they do not hold up other ports' events.
 const (
+	// manyEvents do not linger.
+	manyEvents = 1000
+
+	// A subject that NATS refused is tried again after holdFor, or after holdBriefly
+	// while somebody waits in Flush or Close. Its events wait meanwhile, and do not
+	// hold up those of other ports.
 	holdFor     = 30 * time.Second
 	holdBriefly = time.Second
 )
 
-// loop publishes what was recorded. Only its own goroutine touches it.
+// loop publishes what was recorded: all that waits, then what was recorded meanwhile, and
+// so on. Only its own goroutine touches it.
 type loop struct {
-	*Publisher
-	again     []*message           // to be published again, in order
-	held      []*message           // their subjects are refused
-	refused   map[string]time.Time // those subjects, and since when
-	toldDrops uint64               // drops already logged
+	*outlet
+	events    []*event            // to be published next, in order
+	refused   map[string]*refusal // by subject
+	held      int                 // events of refused subjects
+	toldDrops uint64              // drops already logged
 }
 
-// run ends when the publisher is closed and everything is settled, when its
-// connection is closed under it, or when its life ends.
-func (p *Publisher) run() {
-	defer close(p.done)
-	l := &loop{Publisher: p, refused: map[string]time.Time{}}
+// refusal is a subject that NATS has refused, and the events that wait for it.
+type refusal struct {
+	since  time.Time
+	events []*event
+}
+
+// run ends when the publisher is closed and everything is acknowledged or dropped, when
+// its connection is closed under it, or when its life ends.
+func (l *loop) run() {
+	defer close(l.done)
 	defer l.end()
 	try := 0
 	for {
-		batch := l.next(p.life)
+		batch := l.next()
 		if batch == nil {
 			return
 		}
-		left, err := p.send(p.life, batch, try)
-		l.keep(len(batch), left)
+		left, err := l.send(l.life, batch)
+		l.keep(left)
 		if len(left) < len(batch) {
 			try = 0
 		}
-		if p.nc.IsClosed() { // for good
+		if l.nc.IsClosed() { // for good
 			return
 		}
-		if len(l.again) > 0 {
+		if err != nil {
 			try++
-			p.pause(p.life, try, err)
+			l.pause(l.life, try, err)
 		}
 	}
 }
 
 // next waits for something to publish; nil means that there will be nothing more.
-func (l *loop) next(ctx context.Context) []*message {
-	var lingerEnd time.Time
-	for ctx.Err() == nil {
+func (l *loop) next() []*event {
+	for l.life.Err() == nil {
 		now := time.Now()
-		hurry, closed, waiting := l.look()
-		nextRelease := l.release(now, hurry)
-		full := waiting >= l.cfg.BatchSize
-		switch {
-		case len(l.again) > 0, full, waiting > 0 && (hurry || !lingerEnd.IsZero() && !now.Before(lingerEnd)):
-			if batch := l.take(); len(batch) > 0 {
-				return batch
-			}
-			continue // everything taken was set aside
-		case closed && waiting == 0 && len(l.held) == 0:
-			return nil
-		case waiting > 0 && lingerEnd.IsZero():
-			lingerEnd = now.Add(l.cfg.Linger)
+		hurry, closed, waiting, since := l.look()
+		wakeAt := l.release(now, hurry)
+		if lingerEnd := since.Add(l.cfg.Linger); waiting > 0 && (hurry || waiting >= manyEvents || !now.Before(lingerEnd)) {
+			l.take()
+		} else if waiting > 0 {
+			wakeAt = earlier(wakeAt, lingerEnd)
 		}
-		l.sleep(ctx, now, earlier(lingerEnd, nextRelease))
+		switch batch := l.events; {
+		case len(batch) > 0:
+			l.events = nil
+			return batch
+		case closed && l.held == 0:
+			return nil
+		}
+		l.sleep(now, wakeAt)
 	}
 	return nil
 }
 
-// look takes stock: it tells whoever waits in Flush or Close how far things are.
-func (l *loop) look() (hurry, closed bool, waiting int) {
+// look takes stock, and tells calls of Flush and Close whose events are all acknowledged
+// or dropped.
+func (l *loop) look() (hurry, closed bool, waiting int, since time.Time) {
 	l.mu.Lock()
-	hurry, closed, waiting = l.hurried > 0 || l.closed, l.closed, l.queue.len()
-	if hurry {
-		l.oldest = l.accepted - uint64(waiting) + 1
-		for _, m := range l.again {
-			l.oldest = min(l.oldest, m.place)
-		}
-		for _, m := range l.held {
-			l.oldest = min(l.oldest, m.place)
-		}
-		close(l.progress)
-		l.progress = make(chan struct{})
+	waiting, since = len(l.recorded), l.since
+	if len(l.waits) > 0 {
+		oldest := l.oldest()
+		l.waits = slices.DeleteFunc(l.waits, func(w *wait) bool {
+			if w.upTo < oldest {
+				close(w.done)
+			}
+			return w.upTo < oldest
+		})
 	}
+	closed, hurry = l.closed, l.closed || len(l.waits) > 0
 	drops := l.stats.Dropped
 	l.mu.Unlock()
 	if drops != l.toldDrops {
 		l.logDrops.Do(func() { l.tellDrops(drops) })
 	}
-	return hurry, closed, waiting
+	return hurry, closed, waiting, since
 }
 
-func (l *loop) tellDrops(drops uint64) {
-	l.cfg.Logger.Error("usage events dropped, their tokens will not be counted: the buffer was full, or NATS cannot carry them",
-		"dropped", drops-l.toldDrops, "dropped_in_all", drops, "buffer", l.cfg.Buffer)
-	l.toldDrops = drops
+// oldest is the place of the first event that is neither acknowledged nor dropped. Lock held.
+func (l *loop) oldest() uint64 {
+	oldest := l.accepted - uint64(len(l.recorded)) + 1
+	for _, e := range l.events {
+		oldest = min(oldest, e.place)
+	}
+	for _, r := range l.refused {
+		for _, e := range r.events {
+			oldest = min(oldest, e.place)
+		}
+	}
+	return oldest
+}
+
+// take brings in what was recorded.
+func (l *loop) take() {
+	l.mu.Lock()
+	recorded := l.recorded
+	l.recorded = nil
+	l.inHand += len(recorded)
+	place := l.accepted - uint64(len(recorded))
+	l.mu.Unlock()
+	for _, u := range recorded {
+		place++
+		e, err := l.newEvent(*u, place)
+		if err != nil {
+			l.countInvalid(*u, err)
+		}
+		switch {
+		case e == nil:
+			l.drop(1)
+		case l.refused[e.subject] != nil:
+			l.hold(e)
+		default:
+			l.events = append(l.events, e)
+		}
+	}
+}
+
+// hold sets an event of a refused subject aside. Such events may fill half the buffer,
+// then the subject's oldest goes: the other ports need room too.
+func (l *loop) hold(e *event) {
+	r := l.refused[e.subject]
+	r.events = append(r.events, e)
+	if l.held++; l.held > max(1, l.cfg.Buffer/2) {
+		r.events = r.events[1:]
+		l.held--
+		l.drop(1)
+	}
 }
 
 // release gives the subjects that were refused long enough ago another try, and
@@ -111,94 +166,36 @@ func (l *loop) release(now time.Time, hurry bool) (next time.Time) {
 	if hurry {
 		wait = holdBriefly
 	}
-	released := false
-	for subject, since := range l.refused {
-		if due := since.Add(wait); now.Before(due) {
+	for subject, r := range l.refused {
+		if due := r.since.Add(wait); now.Before(due) {
 			next = earlier(next, due)
 			continue
 		}
+		l.events = append(l.events, r.events...)
+		l.held -= len(r.events)
 		delete(l.refused, subject)
-		released = true
 	}
-	if !released {
-		return next
-	}
-	l.held = slices.DeleteFunc(l.held, func(m *message) bool {
-		if _, refused := l.refused[m.subject]; refused {
-			return false
-		}
-		l.again = append(l.again, m)
-		return true
-	})
 	return next
 }
 
-// take puts together what is published next: first what was tried before.
-func (l *loop) take() []*message {
-	n := min(len(l.again), l.cfg.BatchSize)
-	batch := slices.Clone(l.again[:n])
-	l.again = slices.Delete(l.again, 0, n)
-
-	l.mu.Lock()
-	taken := l.queue.pop(l.cfg.BatchSize - n)
-	place := l.accepted - uint64(l.queue.len()+len(taken))
-	l.inHand += len(taken)
-	l.mu.Unlock()
-	for _, u := range taken {
-		place++
-		m, err := l.newMessage(*u, place)
-		if err != nil {
-			l.countInvalid(*u, err)
-		}
-		switch {
-		case m == nil:
-			l.drop(1)
-		case l.isRefused(m):
-			l.hold(m)
-		default:
-			batch = append(batch, m)
-		}
-	}
-	return batch
-}
-
-func (l *loop) isRefused(m *message) bool {
-	_, refused := l.refused[m.subject]
-	return refused
-}
-
 // keep takes back what a send left.
-func (l *loop) keep(sent int, left []*message) {
-	l.mu.Lock()
-	l.inHand -= sent - len(left)
-	l.mu.Unlock()
-	var again []*message
-	for _, m := range left {
+func (l *loop) keep(left []*event) {
+	for _, e := range left {
 		switch {
-		case m.hopeless:
+		case e.hopeless:
 			l.drop(1)
-		case m.refused:
-			m.refused = false
-			l.refused[m.subject] = time.Now()
-			l.hold(m)
+		case e.refused:
+			if l.refused[e.subject] == nil {
+				l.refused[e.subject] = &refusal{since: time.Now()}
+			}
+			l.hold(e)
 		default:
-			again = append(again, m)
+			l.events = append(l.events, e)
 		}
 	}
-	l.again = append(again, l.again...)
 }
 
-// hold sets an event of a refused subject aside. Such events may fill half the
-// buffer, then the oldest go: the other ports need room too.
-func (l *loop) hold(m *message) {
-	l.held = append(l.held, m)
-	if over := len(l.held) - max(1, l.cfg.Buffer/2); over > 0 {
-		l.held = slices.Delete(l.held, 0, over)
-		l.drop(over)
-	}
-}
-
-// drop gives up n events that the loop holds.
+// drop gives up n events in hand.
 func (l *loop) drop(n int) {
 	l.mu.Lock()
 	l.stats.Dropped += uint64(n)
@@ -217,6 +214,12 @@ func (l *loop) countInvalid(u Usage, err error) {
 	})
 }
 
+func (l *loop) tellDrops(drops uint64) {
+	l.cfg.Logger.Error("usage events dropped, their tokens will not be counted: the buffer was full, or NATS cannot carry them",
+		"dropped", drops-l.toldDrops, "dropped_in_all", drops, "buffer", l.cfg.Buffer)
+	l.toldDrops = drops
+}
+
 // end gives up what is left.
 func (l *loop) end() {
 	l.look()
@@ -224,7 +227,7 @@ func (l *loop) end() {
 	l.closed = true
 	l.lost = l.waiting()
 	l.stats.Dropped += uint64(l.lost)
-	l.queue, l.inHand = newRing(0), 0
+	l.recorded, l.inHand = nil, 0
 	l.mu.Unlock()
 	if l.lost > 0 {
 		l.cfg.Logger.Error("the publisher ends with usage events not acknowledged, their tokens will not be counted", "lost", l.lost, "nats", l.nc.Status().String())
@@ -232,17 +235,15 @@ func (l *loop) end() {
 }
 
 // sleep waits until something happens, or until the given time unless it is zero.
-func (l *loop) sleep(ctx context.Context, now, until time.Time) {
+func (l *loop) sleep(now, until time.Time) {
 	var alarm <-chan time.Time
 	if !until.IsZero() {
-		timer := time.NewTimer(until.Sub(now))
-		defer timer.Stop()
-		alarm = timer.C
+		alarm = time.After(until.Sub(now))
 	}
 	select {
 	case <-alarm:
 	case <-l.wake:
-	case <-ctx.Done():
+	case <-l.life.Done():
 	}
 }
 
@@ -256,8 +257,8 @@ func earlier(a, b time.Time) time.Time {
 
 // pause waits between two tries: 25 to 50 ms at first, up to 1 to 2 s. Without a
 // connection it ends as soon as there is one again.
-func (p *Publisher) pause(ctx context.Context, try int, cause error) {
-	if ctx.Err() != nil {
+func (p *outlet) pause(ctx context.Context, try int, cause error) {
+	if ctx.Err() != nil || tooLarge(cause) { // then fewer events a message are tried at once
 		return
 	}
 	p.logRetry.Do(func() {
@@ -267,22 +268,12 @@ func (p *Publisher) pause(ctx context.Context, try int, cause error) {
 		p.cfg.Logger.Warn("usage events are not acknowledged yet; they are published again with the same ids",
 			"error", cause, "waiting", waiting, "nats", p.nc.Status().String())
 	})
+	connection := p.nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer p.nc.RemoveStatusListener(connection)
 	longest := min(50*time.Millisecond<<min(try-1, 10), 2*time.Second)
-	end := time.NewTimer(longest/2 + rand.N(longest/2))
-	defer end.Stop()
-	connected := p.nc.IsConnected()
-	look := time.NewTicker(lookEvery)
-	defer look.Stop()
-	for {
-		select {
-		case <-end.C:
-			return
-		case <-ctx.Done():
-			return
-		case <-look.C:
-			if !connected && p.nc.IsConnected() || p.nc.IsClosed() {
-				return
-			}
-		}
+	select {
+	case <-time.After(longest/2 + rand.N(longest/2)):
+	case <-connection:
+	case <-ctx.Done():
 	}
 }

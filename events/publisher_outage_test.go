@@ -19,6 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -27,7 +28,7 @@ func TestPublisher_RidesThroughServerRestarts(t *testing.T) {
 	b := startBus(t)
 	nc := b.connect()
 	usageStream(t, nc)
-	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 50, AckTimeout: time.Second})
+	p := newPublisher(t, nc, events.PublisherConfig{AckTimeout: time.Second})
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var callers sync.WaitGroup
@@ -95,14 +96,14 @@ func wantStored(t *testing.T, nc *nats.Conn, recorded []string) {
 	}
 }
 
-// The commit is stored, the answer is lost with the connection: the whole batch is
-// sent again, and stored again, with the same ids and times. The ledger knows it by them.
+// The message is stored, the answer is lost with the connection: its events are sent
+// again, and stored again, with the same ids and times. The ledger knows them by these.
 func TestPublisher_LostAcknowledgementIsSentAgainUnchanged(t *testing.T) {
 	b := startBus(t)
 	nc := b.connect()
 	usageStream(t, nc)
-	cut := &cutter{to: fmt.Sprintf("127.0.0.1:%d", b.opts.Port), when: []byte(`"count":`)}
-	p := newPublisher(t, connect(t, cut.listen(t)), events.PublisherConfig{BatchSize: 40})
+	cut := &cutter{to: fmt.Sprintf("127.0.0.1:%d", b.opts.Port), when: []byte(`"stream":`)}
+	p := newPublisher(t, connect(t, cut.listen(t)), events.PublisherConfig{Linger: time.Hour})
 	for i := range 40 {
 		p.Record(call("p1", i))
 	}
@@ -118,7 +119,13 @@ func TestPublisher_LostAcknowledgementIsSentAgainUnchanged(t *testing.T) {
 	}
 	copies := map[string]int{}
 	for _, msg := range stored(t, nc) {
-		copies[msg.Subject+string(msg.Data)]++
+		parts, err := arrival.Split(msg.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, event := range parts {
+			copies[msg.Subject+string(event)]++
+		}
 	}
 	for event, n := range copies {
 		if n != 2 {
@@ -222,12 +229,20 @@ func TestPublisher_KeepsOutOfTheReconnectBuffer(t *testing.T) {
 func TestPublisher_WaitsWhileTheStreamIsFull(t *testing.T) {
 	nc := startBus(t).connect()
 	stream := usageStream(t, nc, func(c *jetstream.StreamConfig) { c.MaxMsgs = 10 })
-	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 5})
+	p := newPublisher(t, nc, events.PublisherConfig{})
 	var recorded []string
-	for i := range 25 {
-		p.Record(call("p1", i))
-		recorded = append(recorded, "p1/"+call("p1", i).RequestID)
+	record := func(from, to int) { // as many messages
+		for i := from; i < to; i++ {
+			port := fmt.Sprint("p", i)
+			p.Record(call(port, i))
+			recorded = append(recorded, port+"/"+call(port, i).RequestID)
+		}
 	}
+	record(0, 10)
+	if err := p.Flush(within(t, 20*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	record(10, 40)
 	testenv.Eventually(t, "the stream is full", func() bool { return p.Stats().Published == 10 && p.Stats().Retries > 5 })
 	cfg := stream.CachedInfo().Config
 	cfg.MaxMsgs = -1
@@ -263,35 +278,6 @@ func TestPublisher_EventTooLargeForTheStream(t *testing.T) {
 	}
 }
 
-func TestPublisher_LimitsOfTheServer(t *testing.T) {
-	for name, limits := range map[string]server.JSLimitOpts{
-		"one open batch at a time": {MaxBatchInflightPerStream: 1},
-		"batches of 20":            {MaxBatchSize: 20},
-	} {
-		t.Run(name, func(t *testing.T) {
-			b := startBus(t, func(o *server.Options) { o.JetStreamLimits = limits })
-			nc := b.connect()
-			usageStream(t, nc)
-			var publishers sync.WaitGroup
-			for i := range 6 {
-				p := newPublisher(t, b.connect(), events.PublisherConfig{BatchSize: 100})
-				publishers.Go(func() {
-					for j := range 300 {
-						p.Record(call(fmt.Sprint("p", i), j))
-					}
-					if err := p.Close(within(t, 30*time.Second)); err != nil {
-						t.Error(err)
-					}
-				})
-			}
-			publishers.Wait()
-			if n := len(stored(t, nc)); n != 1800 {
-				t.Errorf("stored %d of 1800", n)
-			}
-		})
-	}
-}
-
 // A user bound to p1 records for p2 too. What NATS forbids waits and is told; it
 // neither stops p1's events nor is it lost, should the permission come.
 func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
@@ -308,8 +294,9 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 	admin := b.connect(nats.UserInfo("admin", "x"))
 	usageStream(t, admin)
 	log := &logBook{}
-	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x"), events.PortInbox("p1")),
-		events.PublisherConfig{Logger: log.logger(), BatchSize: 50})
+	var told atomic.Int32
+	own := nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) { told.Add(1) })
+	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x"), events.PortInbox("p1"), own), events.PublisherConfig{Logger: log.logger()})
 	var recorded []string
 	for i := range 60 {
 		for _, port := range []string{"p1", "p2"} {
@@ -323,6 +310,9 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 	}
 	if got := log.all(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "ai.usage.p2") {
 		t.Errorf("the log does not say what is forbidden:\n%s", got)
+	}
+	if told.Load() == 0 {
+		t.Error("the connection's own error handler was not called")
 	}
 	err := p.Publish(within(t, 10*time.Second), []events.Usage{call("p2", 100)})
 	if !errors.Is(err, events.ErrNotPermitted) || !strings.Contains(err.Error(), "ai.usage.p2") {
@@ -341,6 +331,28 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantStored(t, admin, recorded)
+}
+
+// However many ports are forbidden, those that are not go on at once.
+func TestPublisher_ManyForbiddenPorts(t *testing.T) {
+	b := startBus(t, func(o *server.Options) {
+		o.Users = []*server.User{
+			{Username: "admin", Password: "x"},
+			{Username: "svc", Password: "x", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Allow: []string{"ai.usage.p1"}}}},
+		}
+	})
+	usageStream(t, b.connect(nats.UserInfo("admin", "x")))
+	p := newPublisher(t, b.connect(nats.UserInfo("svc", "x")), events.PublisherConfig{AckTimeout: time.Hour, Logger: (&logBook{}).logger()})
+	for i := range 300 {
+		p.Record(call(fmt.Sprint("other", i), i))
+	}
+	for round := range 3 {
+		p.Record(call("p1", round))
+		testenv.Eventually(t, "p1's event is stored", func() bool { return p.Stats().Published == uint64(round+1) })
+	}
+	if s := p.Stats(); s.Pending != 300 || s.Dropped != 0 {
+		t.Errorf("stats: %+v", s)
+	}
 }
 
 func TestPublisher_HeldEventsLeaveRoom(t *testing.T) {

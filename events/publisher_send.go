@@ -5,66 +5,49 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
 )
 
-// batchRefusedFor is how long a stream that takes no atomic batches gets single
-// publishes before a batch is tried again.
-const batchRefusedFor = time.Minute
-
-var errNotConnected = errors.New("not connected to NATS")
-
-// Publish publishes usages in the order given and returns when JetStream has
-// acknowledged every one of them. It fills missing IDs, and their times, in the slice
-// itself, so that calling it again with the same slice books nothing twice. It
-// publishes again through reconnects and restarts until ctx ends.
+// Publish publishes usages and returns when JetStream has acknowledged every one of
+// them. It fills missing IDs, and their times, in the slice itself, so that calling it
+// again with the same slice books nothing twice. It publishes again through reconnects
+// and restarts until ctx ends.
 //
 // Its errors are a [*FieldError] for the first usage that breaks the contract
 // (nothing was published then), [ErrNotPermitted], [ErrPublisherClosed], the
 // server's when an event is larger than it takes, and ctx's own; all but the
 // first say how many usages were not acknowledged.
 //
-// Within one call the order in the stream is the order given, unless something
-// had to be published again: then up to BatchSize neighbours may change places.
+// Within one call the order of a port's events in the stream is the order given, unless
+// something had to be published again.
 func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 	defer runtime.KeepAlive(p)
-	messages := make([]*message, len(usages))
+	events := make([]*event, len(usages))
 	for i := range usages {
 		fillTime(&usages[i])
-		m, err := p.newMessage(usages[i], 0)
+		e, err := p.newEvent(usages[i], 0)
 		if err != nil {
 			return fmt.Errorf("events: usage %d of %d: %w", i+1, len(usages), err)
 		}
-		messages[i], usages[i].ID = m, m.id
+		events[i], usages[i].ID = e, e.id
 	}
-	if !p.enter(len(messages)) {
+	if !p.enter(len(events)) {
 		return ErrPublisherClosed
 	}
 	defer p.publishes.Done()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(p.life, cancel)()
-
-	for done := 0; done < len(messages); {
-		batch := messages[done:min(done+p.cfg.BatchSize, len(messages))]
-		if left, err := p.publish(ctx, batch); err != nil {
-			missing := len(left) + len(messages) - done - len(batch)
-			p.mu.Lock()
-			p.stats.Dropped += uint64(missing)
-			p.mu.Unlock()
-			return fmt.Errorf("events: %d of %d usages not acknowledged: %w", missing, len(messages), err)
-		}
-		done += len(batch)
+	if left, err := p.publish(ctx, events); err != nil {
+		p.count(func(s *Stats) { s.Dropped += uint64(len(left)) })
+		return fmt.Errorf("events: %d of %d usages not acknowledged: %w", len(left), len(usages), err)
 	}
 	return nil
 }
 
 // enter counts a call of Publish in, unless the publisher is closed.
-func (p *Publisher) enter(events int) bool {
+func (p *outlet) enter(events int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -75,22 +58,21 @@ func (p *Publisher) enter(events int) bool {
 	return true
 }
 
-// publish sends until everything is acknowledged, forbidden, or ctx ends.
-func (p *Publisher) publish(ctx context.Context, batch []*message) ([]*message, error) {
-	for try := 0; ; try++ {
-		left, err := p.send(ctx, batch, try)
-		if len(left) == 0 {
-			return nil, nil
-		}
-		for _, m := range left {
-			if m.refused {
-				return left, fmt.Errorf("%w: subject %s", ErrNotPermitted, m.subject)
+// publish sends until everything is acknowledged, one event cannot be, or ctx ends.
+func (p *outlet) publish(ctx context.Context, events []*event) ([]*event, error) {
+	for try := 0; len(events) > 0; try++ {
+		left, err := p.send(ctx, events)
+		for _, e := range left {
+			if e.refused {
+				return left, fmt.Errorf("%w: subject %s", ErrNotPermitted, e.subject)
 			}
-			if m.hopeless {
-				return left, fmt.Errorf("event %s of %d bytes: %w", m.id, len(m.payload), err)
+			if e.hopeless {
+				return left, fmt.Errorf("event %s of %d bytes: %w", e.id, len(e.payload), err)
 			}
 		}
-		batch = left
+		if events = left; len(left) == 0 {
+			break
+		}
 		p.pause(ctx, try+1, err)
 		switch {
 		case p.life.Err() != nil:
@@ -101,24 +83,27 @@ func (p *Publisher) publish(ctx context.Context, batch []*message) ([]*message, 
 			return left, fmt.Errorf("%w (last: %w)", ctx.Err(), err)
 		}
 	}
+	return nil, nil
 }
 
-// message is an event in its wire form.
-type message struct {
-	place   uint64 // among the recorded events
+// event is a usage in its wire form.
+type event struct {
+	place   uint64 // among the recorded events, from 1; 0: it is Publish's
 	id      string
 	subject string
 	payload []byte
 
+	sent bool // at least once
+
 	// What the last try found out, if anything.
 	refused  bool // NATS forbids its subject
 	hopeless bool // it is larger than the server or the stream takes
-	alone    bool // it travelled with others and they were together larger than that
+	alone    bool // the batch that it was in was not stored
 }
 
-// newMessage encodes u and gives it an id if it has none. A usage that breaks the
-// contract comes with a [*FieldError], and without a message if its port is illegal.
-func (p *Publisher) newMessage(u Usage, place uint64) (*message, error) {
+// newEvent encodes u and gives it an id if it has none. A usage that breaks the
+// contract comes with a [*FieldError], and without an event if its port is illegal.
+func (p *outlet) newEvent(u Usage, place uint64) (*event, error) {
 	if u.ID == "" {
 		u.ID = NewUUIDv7(u.OccurredAt).String()
 	}
@@ -126,138 +111,105 @@ func (p *Publisher) newMessage(u Usage, place uint64) (*message, error) {
 	if !ValidPort(u.PortID) {
 		return nil, err
 	}
-	return &message{
-		place: place, id: u.ID,
-		subject: p.subject(u.PortID),
-		payload: u.AppendJSON(make([]byte, 0, 512)),
-	}, err
+	e := &event{place: place, id: u.ID, subject: SubjectUsage, payload: u.AppendJSON(make([]byte, 0, 512))}
+	if !p.cfg.SharedSubject {
+		e.subject = Subject(SubjectUsage, u.PortID)
+	}
+	return e, err
 }
 
-// send tries once to get every message acknowledged. It returns those that were
-// not, in order, and a reason.
-func (p *Publisher) send(ctx context.Context, messages []*message, try int) (left []*message, err error) {
-	if try > 0 {
-		p.count(func(s *Stats) { s.Retries += uint64(len(messages)) })
-	}
-	if !p.nc.IsConnected() {
-		return messages, errNotConnected
-	}
-	lastError := p.nc.LastError()
-	envelopes := p.seal(messages)
-	if len(envelopes) > p.fewEnvelopes() && time.Now().UnixNano() >= p.singlesTil.Load() {
-		err := p.sendBatch(ctx, envelopes, lastError)
-		if err == nil {
-			p.count(func(s *Stats) { s.Published += uint64(len(messages)) })
-			return nil, nil
+// send tries once to get every event acknowledged. It returns those that were
+// not, each subject's in order, and a reason.
+func (p *outlet) send(ctx context.Context, events []*event) (left []*event, err error) {
+	again := uint64(0)
+	for _, e := range events {
+		if e.sent {
+			again++
 		}
-		if !p.singlesInstead(err, try) && !p.forbidden(envelopes, lastError) {
-			return messages, err
+		e.sent = true
+	}
+	p.count(func(s *Stats) { s.Retries += again })
+	messages := p.gather(events)
+	err = p.exchange(ctx, p.pack(messages))
+	for _, m := range messages {
+		if m.acknowledged {
+			continue
 		}
-	}
-	return p.sendSingles(ctx, envelopes, lastError)
-}
-
-// sendBatch stores all of them or none, and the disk is synced for all together.
-func (p *Publisher) sendBatch(ctx context.Context, envelopes []envelope, lastError error) error {
-	ctx, cancel := context.WithTimeout(ctx, p.cfg.AckTimeout)
-	defer cancel()
-	ctx, done := p.whileAnswerable(ctx, envelopes, lastError)
-	defer done()
-	batch := make([]*nats.Msg, len(envelopes))
-	for i := range envelopes {
-		batch[i] = envelopes[i].wire()
-	}
-	// No acknowledgement before the commit: that wait could not be cancelled.
-	_, err := jetstreamext.PublishMsgBatch(ctx, p.js, batch, jetstreamext.BatchFlowControl{})
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
-// lookEvery is how often a wait for JetStream looks for what comes without an
-// answer: a lost connection, a permission that is missing.
-const lookEvery = 20 * time.Millisecond
-
-// whileAnswerable cancels the context when no answer can come any more. Call done
-// afterwards: it waits for the goroutine that looks.
-func (p *Publisher) whileAnswerable(ctx context.Context, envelopes []envelope, lastError error) (_ context.Context, done func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	reconnects := p.nc.Stats().Reconnects
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		look := time.NewTicker(lookEvery)
-		defer look.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-look.C:
-				switch {
-				case p.wasCut(reconnects):
-					cancel(nats.ErrDisconnected)
-				case p.forbidden(envelopes, lastError):
-					cancel(ErrNotPermitted)
-				}
-			}
+		refused := errors.Is(m.err, ErrNotPermitted)
+		for _, e := range m.events {
+			e.refused, e.alone = refused, errors.Is(m.err, errOneByOne)
+			e.hopeless = tooLarge(m.err) && len(m.events) == 1
 		}
-	}()
-	return ctx, func() { cancel(nil); <-ended }
-}
-
-// wasCut reports whether the connection was lost since it had reconnected so many
-// times: answers to what was published before do not come any more.
-func (p *Publisher) wasCut(reconnects uint64) bool {
-	return !p.nc.IsConnected() || p.nc.Stats().Reconnects != reconnects
-}
-
-// singlesInstead decides whether a failed batch is worth trying one by one: yes
-// when the answer is about the batch or one of its events, no when the stream
-// could not be reached or is busy.
-func (p *Publisher) singlesInstead(err error, try int) bool {
-	var api *jetstream.APIError
-	switch {
-	case errors.Is(err, jetstreamext.ErrInvalidBatchAck): // a server from before atomic batches
-		p.noBatches()
-		return true
-	case errors.Is(err, nats.ErrMaxPayload):
-		return true
-	case !errors.As(err, &api):
-		return false
-	}
-	switch api.ErrorCode {
-	case jetstreamext.JSErrCodeBatchPublishNotEnabled:
-		p.noBatches()
-		return true
-	case jetstreamext.JSErrCodeBatchPublishIncomplete:
-		// The server restarted amid the batch, or has too many open batches just
-		// now, or refused one event: tell them apart by trying again.
-		return try >= 2
-	default:
-		return api.Code < 500 && api.Code != 429
-	}
-}
-
-func (p *Publisher) noBatches() {
-	p.singlesTil.Store(time.Now().Add(batchRefusedFor).UnixNano())
-}
-
-// forbidden reports whether NATS has refused one of the subjects since lastError.
-func (p *Publisher) forbidden(envelopes []envelope, lastError error) bool {
-	for _, e := range envelopes {
-		if violation(p.nc, lastError, e.subject) {
+		if refused {
 			p.logRefused.Do(func() {
 				p.cfg.Logger.Error("NATS does not permit this user to publish usage events of a port, they wait; grant publish on the subject",
-					"subject", e.subject)
+					"subject", m.subject)
 			})
-			return true
 		}
+		if tooLarge(m.err) {
+			err = m.err
+			p.shrink(m)
+		}
+		left = append(left, m.events...)
 	}
-	return false
+	return left, err
 }
 
-func (p *Publisher) count(change func(*Stats)) {
+// message is what travels as one NATS message.
+type message struct {
+	subject      string
+	events       []*event // of that subject
+	size         int      // as an array, at most
+	acknowledged bool
+	err          error // why it is not
+}
+
+// shrink makes messages smaller than one that was too large, unless it held a single event.
+func (p *outlet) shrink(m *message) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(m.events) > 1 {
+		p.limit = min(p.limit, m.size/2)
+	}
+}
+
+// gather puts events into messages, as many of a subject together as one may hold.
+func (p *outlet) gather(events []*event) []*message {
+	p.mu.Lock()
+	limit := p.limit
+	p.mu.Unlock()
+	var messages []*message
+	last := map[string]*message{} // by subject
+	for _, e := range events {
+		size := len(e.payload) + len(",")
+		m := last[e.subject]
+		if m == nil || m.size+size > limit || len(m.events) == MaxEventsPerMessage {
+			m = &message{subject: e.subject, size: len("[")}
+			last[e.subject] = m
+			messages = append(messages, m)
+		}
+		m.events = append(m.events, e)
+		m.size += size
+	}
+	return messages
+}
+
+// payload is the event, or an array of several.
+func (m *message) payload() []byte {
+	if len(m.events) == 1 {
+		return m.events[0].payload
+	}
+	payload := append(make([]byte, 0, m.size), '[')
+	for i, e := range m.events {
+		if i > 0 {
+			payload = append(payload, ',')
+		}
+		payload = append(payload, e.payload...)
+	}
+	return append(payload, ']')
+}
+
+func (p *outlet) count(change func(*Stats)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	change(&p.stats)

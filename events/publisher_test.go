@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -35,37 +36,38 @@ func TestPublisher_StoresWhatIsRecorded(t *testing.T) {
 		t.Error("stats (-want +got):\n", diff)
 	}
 	messages := stored(t, nc)
-	if len(messages) != 1234 {
-		t.Fatalf("stored %d of 1234", len(messages))
+	if n := len(messages); n < 7 || n > 1234/10 {
+		t.Errorf("1,234 events of 7 ports came in %d messages", n)
 	}
-	for i, msg := range messages {
-		u, err := events.DecodeUsage(msg.Subject, msg.Data)
-		if err != nil {
-			t.Fatal(err)
+	for _, msg := range messages {
+		if len(msg.Data) > events.MaxPayloadBytes || msg.Header.Get(jetstream.MsgIDHeader) != "" {
+			t.Errorf("a message of %d bytes with headers %v", len(msg.Data), msg.Header)
 		}
+	}
+	got := storedUsages(t, nc) // decoding them finds events of another port than the subject's
+	if len(got) != 1234 {
+		t.Fatalf("stored %d of 1234", len(got))
+	}
+	next := map[string]int{}
+	for i := range 7 {
+		next[fmt.Sprintf("p%d", i)] = i
+	}
+	for _, u := range got {
 		id, ok := events.ParseUUIDv7(u.ID)
 		if !ok || u.OccurredAt.Before(before) || !events.UUIDv7Time(id).Equal(u.OccurredAt) {
-			t.Fatalf("event %d: id %q, occurred_at %s: want a UUIDv7 of a time since %s", i, u.ID, u.OccurredAt, before)
+			t.Fatalf("id %q, occurred_at %s: want a UUIDv7 of a time since %s", u.ID, u.OccurredAt, before)
 		}
-		if got := msg.Header.Get(jetstream.MsgIDHeader); got != "" {
-			t.Fatalf("event %d: Nats-Msg-Id %q", i, got)
-		}
-		if want := "ai.usage." + u.PortID; msg.Subject != want {
-			t.Fatalf("event %d: subject %q, want %q", i, msg.Subject, want)
-		}
-		want := call(u.PortID, i)
+		want := call(u.PortID, next[u.PortID])
+		next[u.PortID] += 7
 		want.ID, want.OccurredAt = u.ID, u.OccurredAt
 		want.MeasuredBy, want.Status = events.MeasuredByProvider, events.StatusOK
 		if diff := cmp.Diff(want, u); diff != "" {
-			t.Fatalf("event %d, in the order recorded (-want +got):\n%s", i, diff)
+			t.Fatalf("%s, in the order recorded (-want +got):\n%s", u.PortID, diff)
 		}
-	}
-	if messages[0].Header.Get("Nats-Batch-Id") == "" {
-		t.Error("events recorded together did not travel as an atomic batch")
 	}
 }
 
-func TestPublisher_OneEventGoesAsASingle(t *testing.T) {
+func TestPublisher_OneEventIsAPlainObject(t *testing.T) {
 	nc := startBus(t).connect()
 	usageStream(t, nc)
 	p := newPublisher(t, nc, events.PublisherConfig{})
@@ -73,8 +75,9 @@ func TestPublisher_OneEventGoesAsASingle(t *testing.T) {
 	if err := p.Flush(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	if id := stored(t, nc)[0].Header.Get("Nats-Batch-Id"); id != "" {
-		t.Errorf("a batch of one was published as an atomic batch %q", id)
+	msg := stored(t, nc)[0]
+	if _, err := events.DecodeUsage(msg.Subject, msg.Data); err != nil {
+		t.Errorf("%s on %s: %v", msg.Data, msg.Subject, err)
 	}
 }
 
@@ -133,12 +136,18 @@ func TestPublisher_InvalidUsage(t *testing.T) {
 	}
 	var reasons []string
 	for _, msg := range stored(t, nc) {
-		_, err := events.DecodeUsage(msg.Subject, msg.Data)
-		var field *events.FieldError
-		if errors.As(err, &field) {
-			reasons = append(reasons, string(field.Reason)+" "+field.Field)
-		} else {
-			reasons = append(reasons, "ok")
+		parts, err := arrival.Split(msg.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, part := range parts {
+			_, err := events.DecodeUsage(msg.Subject, part)
+			var field *events.FieldError
+			if errors.As(err, &field) {
+				reasons = append(reasons, string(field.Reason)+" "+field.Field)
+			} else {
+				reasons = append(reasons, "ok")
+			}
 		}
 		if msg.Header.Get("Nats-Rollup") != "" {
 			t.Error("an id smuggled in a header")
@@ -196,7 +205,7 @@ func TestPublisher_ManyCallers(t *testing.T) {
 
 func TestPublisher_BufferOverflowIsCounted(t *testing.T) {
 	log := &logBook{}
-	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{Buffer: 100, BatchSize: 30, Logger: log.logger()})
+	p := newPublisher(t, connect(t, deadURL(t)), events.PublisherConfig{Buffer: 100, Logger: log.logger()})
 	for i := range 100 {
 		p.Record(call("p1", i))
 	}
@@ -277,7 +286,7 @@ func TestPublisher_CloseEndsWhenTheConnectionIsClosed(t *testing.T) {
 func TestPublisher_PublishAcknowledgesInOrder(t *testing.T) {
 	nc := startBus(t).connect()
 	usageStream(t, nc)
-	p := newPublisher(t, nc, events.PublisherConfig{BatchSize: 100})
+	p := newPublisher(t, nc, events.PublisherConfig{})
 	usages := make([]events.Usage, 1050)
 	for i := range usages {
 		usages[i] = call("p1", i)
@@ -309,7 +318,7 @@ func TestPublisher_PublishAcknowledgesInOrder(t *testing.T) {
 			t.Errorf("a usage with an invalid %s: %v", what, err)
 		}
 	}
-	if n := len(stored(t, nc)); n != 2*len(usages) {
+	if n := len(storedUsages(t, nc)); n != 2*len(usages) {
 		t.Errorf("refused calls of Publish stored %d events", n-2*len(usages))
 	}
 }
@@ -334,7 +343,7 @@ func TestPublisher_PublishEndsWithItsContext(t *testing.T) {
 
 func TestPublisher_ConfigIsChecked(t *testing.T) {
 	nc := connect(t, deadURL(t))
-	for _, cfg := range []events.PublisherConfig{{Buffer: -1}, {BatchSize: -1}, {BatchSize: 1001}, {Linger: -1}, {AckTimeout: -1}} {
+	for _, cfg := range []events.PublisherConfig{{Buffer: -1}, {Linger: -1}, {AckTimeout: -1}} {
 		if _, err := events.NewPublisher(nc, cfg); err == nil {
 			t.Errorf("%+v was accepted", cfg)
 		}
@@ -344,51 +353,43 @@ func TestPublisher_ConfigIsChecked(t *testing.T) {
 	}
 }
 
-func TestPublisher_BatchSizeAndLingerShapeTheBatches(t *testing.T) {
-	for _, c := range []struct{ configured, size int }{{10, 10}, {0, 1000}} {
-		nc := startBus(t).connect()
-		usageStream(t, nc)
-		p := newPublisher(t, nc, events.PublisherConfig{BatchSize: c.configured, Linger: time.Hour})
-		for i := range 2*c.size + c.size/5 {
-			p.Record(call("p1", i))
-		}
-		full := uint64(2 * c.size)
-		testenv.Eventually(t, "two full batches are out", func() bool { return p.Stats().Published == full })
-		time.Sleep(50 * time.Millisecond)
-		if n := p.Stats().Published; n != full {
-			t.Fatalf("%d published; the rest should linger", n)
-		}
-		if err := p.Flush(within(t, 5*time.Second)); err != nil { // Flush does not wait for the linger
-			t.Fatal(err)
-		}
-		sizes := map[string]int{}
-		for _, msg := range stored(t, nc) {
-			sizes[msg.Header.Get("Nats-Batch-Id")]++
-		}
-		for id, n := range sizes {
-			if n != c.size && n != c.size/5 {
-				t.Errorf("batch %s has %d events", id, n)
-			}
-		}
-	}
-}
-
-func TestPublisher_StreamWithoutAtomicBatches(t *testing.T) {
+func TestPublisher_LingersForOthers(t *testing.T) {
 	nc := startBus(t).connect()
-	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
-	p := newPublisher(t, nc, events.PublisherConfig{})
-	for i := range 1500 {
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{Linger: time.Hour})
+	for i := range 20 {
 		p.Record(call("p1", i))
 	}
-	if err := p.Close(within(t, 20*time.Second)); err != nil {
+	time.Sleep(50 * time.Millisecond)
+	if n := p.Stats().Published; n != 0 {
+		t.Fatalf("%d published; they should linger", n)
+	}
+	if err := p.Flush(within(t, 5*time.Second)); err != nil { // Flush does not wait for the linger
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(events.Stats{Recorded: 1500, Published: 1500}, p.Stats()); diff != "" {
-		t.Error("stats (-want +got):\n", diff)
+	if n := len(stored(t, nc)); n != 1 {
+		t.Errorf("20 events came in %d messages", n)
 	}
-	for i, u := range storedUsages(t, nc) {
-		if u.RequestID != call("p1", i).RequestID {
-			t.Fatalf("place %d holds %s", i, u.RequestID)
-		}
+	for i := range 1000 { // so many do not linger
+		p.Record(call("p1", i))
+	}
+	testenv.Eventually(t, "they are out", func() bool { return p.Stats().Published >= 1000 })
+}
+
+// Two events that are 10 ms apart do not wait for each other: gathering adds no more to
+// the way of an event.
+func TestPublisher_LingersBriefly(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	p := newPublisher(t, nc, events.PublisherConfig{})
+	for i := range 50 {
+		p.Record(call("p1", i))
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err := p.Close(within(t, 10*time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(stored(t, nc)); n < 25 {
+		t.Errorf("50 events, 10 ms apart, came in %d messages", n)
 	}
 }
