@@ -13,9 +13,9 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/tidegate/tidegate/admin/web"
+	"github.com/tidegate/tidegate/admin/page"
 	"github.com/tidegate/tidegate/identity"
-	identityweb "github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -63,12 +63,12 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 	a := &api{cfg: cfg, log: cfg.Logger}
 	mux := http.NewServeMux()
 	a.mount(mux, routes)
-	mux.Handle("/", web.Handler())
+	mux.Handle("/", page.Handler())
 	if cfg.Login != nil {
 		login := cfg.Login.Handler()
 		mux.Handle("/login", login)
 		mux.Handle("/login/", login)
 		mux.Handle("/logout", login)
 	}
-	return identityweb.SecureHeaders(identityweb.SameOrigin(identityweb.LimitBody(maxBodyBytes, mux))), nil
+	return safehttp.SecureHeaders(safehttp.SameOrigin(safehttp.LimitBody(maxBodyBytes, mux))), nil
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/tidegate/tidegate/admin/openapi"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // Document is the API's OpenAPI 3.1 description, made from the routes. It is
@@ -135,7 +135,7 @@ func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 	}
 	for _, status := range append(always, r.fails...) {
 		all[fmt.Sprint(status)] = openapi.Object{"description": means[status],
-			"content": openapi.Object{"application/problem+json": openapi.Object{"schema": schemas.Of(web.Problem{})}}}
+			"content": openapi.Object{"application/problem+json": openapi.Object{"schema": schemas.Of(safehttp.Problem{})}}}
 	}
 	return all
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -19,16 +19,16 @@ import (
 const problemDocs = "https://github.com/tidegate/tidegate/blob/main/docs/admin-api.md#"
 
 // problem is an error that knows its answer.
-type problem struct{ web.Problem }
+type problem struct{ safehttp.Problem }
 
 func (p *problem) Error() string { return p.Title + ": " + p.Detail }
 
 func refusal(status int, name, title, detail string) *problem {
-	return &problem{web.Problem{Type: problemDocs + name, Title: title, Status: status, Detail: detail}}
+	return &problem{safehttp.Problem{Type: problemDocs + name, Title: title, Status: status, Detail: detail}}
 }
 
 // invalidFields names every field that breaks a rule.
-func invalidFields(wrong []web.FieldError) *problem {
+func invalidFields(wrong []safehttp.FieldError) *problem {
 	first := wrong[0]
 	p := refusal(http.StatusUnprocessableEntity, "invalid-field", "A value is not allowed", first.Field+" = "+first.Value+": "+first.Rule)
 	if len(wrong) > 1 {
@@ -39,7 +39,7 @@ func invalidFields(wrong []web.FieldError) *problem {
 }
 
 func invalid(field, value, rule string) *problem {
-	return invalidFields([]web.FieldError{{Field: field, Value: value, Rule: rule}})
+	return invalidFields([]safehttp.FieldError{{Field: field, Value: value, Rule: rule}})
 }
 
 // quoted shows a value as it was received, shortened.
@@ -64,13 +64,13 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "2")
 	}
-	web.WriteProblem(w, p)
+	safehttp.WriteProblem(w, p)
 }
 
-func problemOf(err error) web.Problem {
+func problemOf(err error) safehttp.Problem {
 	var known *problem
 	var field *events.FieldError
-	if tooLarge, ok := web.TooLarge(err); ok {
+	if tooLarge, ok := safehttp.TooLarge(err); ok {
 		return tooLarge
 	}
 	switch {
@@ -103,12 +103,12 @@ func isOutage(err error) bool {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	web.WriteProblem(w, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; admin/openapi.json lists what there is").Problem)
+	safehttp.WriteProblem(w, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; admin/openapi.json lists what there is").Problem)
 }
 
 func methodNotAllowed(allowed string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Allow", allowed)
-		web.WriteProblem(w, refusal(http.StatusMethodNotAllowed, "method", "This is not done with "+r.Method, "this address takes "+allowed).Problem)
+		safehttp.WriteProblem(w, refusal(http.StatusMethodNotAllowed, "method", "This is not done with "+r.Method, "this address takes "+allowed).Problem)
 	})
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // param is a query parameter. Left out or empty it is fallback.
@@ -37,24 +37,24 @@ func parseQuery(params []param, raw string) (values, error) {
 	if err != nil {
 		return nil, refusal(400, "malformed-query", "The query cannot be read", err.Error()+": escape it as a URL asks for")
 	}
-	var wrong []web.FieldError
+	var wrong []safehttp.FieldError
 	v := values{}
 	for _, p := range params {
 		text := p.fallback
 		if got := given[p.name]; len(got) > 1 {
-			wrong = append(wrong, web.FieldError{Field: p.name, Value: quoted(strings.Join(got, ", ")), Rule: "must be given once"})
+			wrong = append(wrong, safehttp.FieldError{Field: p.name, Value: quoted(strings.Join(got, ", ")), Rule: "must be given once"})
 			continue
 		} else if len(got) == 1 && got[0] != "" {
 			text = got[0]
 		}
 		if rule := p.rule(text); rule != "" {
-			wrong = append(wrong, web.FieldError{Field: p.name, Value: quoted(text), Rule: rule})
+			wrong = append(wrong, safehttp.FieldError{Field: p.name, Value: quoted(text), Rule: rule})
 			continue
 		}
 		v[p.name] = text
 	}
 	for _, name := range unknownNames(given, params) {
-		wrong = append(wrong, web.FieldError{Field: name, Value: quoted(strings.Join(given[name], ", ")), Rule: "is no parameter of this address; there are: " + names(params)})
+		wrong = append(wrong, safehttp.FieldError{Field: name, Value: quoted(strings.Join(given[name], ", ")), Rule: "is no parameter of this address; there are: " + names(params)})
 	}
 	if wrong != nil {
 		return nil, invalidFields(wrong)

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // settings is what a PUT stores. Every field must be given: a cap that was left
@@ -34,7 +34,7 @@ func readSettings(r *http.Request) (budget.Budget, error) {
 			"send Content-Type: application/json; it was "+quoted(r.Header.Get("Content-Type")))
 	}
 	body, err := io.ReadAll(r.Body)
-	if tooLarge, ok := web.TooLarge(err); ok {
+	if tooLarge, ok := safehttp.TooLarge(err); ok {
 		return budget.Budget{}, &problem{tooLarge}
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 	})
 	r.read("period", "must be day, week or month", &b.Period, func() bool { return b.Period.Valid() })
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
-		r.wrong = append(r.wrong, web.FieldError{Field: shortened(name), Value: shortened(string(fields[name])),
+		r.wrong = append(r.wrong, safehttp.FieldError{Field: shortened(name), Value: shortened(string(fields[name])),
 			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period"})
 	}
 	if r.wrong != nil {
@@ -82,7 +82,7 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 // reader takes fields one by one and collects what is wrong with them.
 type reader struct {
 	fields map[string]jsontext.Value
-	wrong  []web.FieldError
+	wrong  []safehttp.FieldError
 }
 
 func (r *reader) read(name, rule string, into any, valid func() bool) {
@@ -90,8 +90,8 @@ func (r *reader) read(name, rule string, into any, valid func() bool) {
 	delete(r.fields, name)
 	switch {
 	case !given:
-		r.wrong = append(r.wrong, web.FieldError{Field: name, Rule: "is required: " + rule})
+		r.wrong = append(r.wrong, safehttp.FieldError{Field: name, Rule: "is required: " + rule})
 	case json.Unmarshal(value, into) != nil || !valid():
-		r.wrong = append(r.wrong, web.FieldError{Field: name, Value: shortened(string(value)), Rule: rule})
+		r.wrong = append(r.wrong, safehttp.FieldError{Field: name, Value: shortened(string(value)), Rule: rule})
 	}
 }

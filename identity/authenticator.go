@@ -6,7 +6,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // Authenticator finds out who makes a request. What is nil is not accepted; the
@@ -180,7 +180,7 @@ func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error
 	if refused.Status >= http.StatusInternalServerError {
 		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
 	}
-	navigates := (r.Method == http.MethodGet || r.Method == http.MethodHead) && web.PrefersHTML(r)
+	navigates := (r.Method == http.MethodGet || r.Method == http.MethodHead) && safehttp.PrefersHTML(r)
 	switch {
 	case a.LoginPath == "" || !navigates:
 	case refused.Status == http.StatusUnauthorized:

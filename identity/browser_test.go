@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 const html = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -45,7 +45,7 @@ func newSite(t *testing.T, change func(*identity.SessionConfig, *identity.LoginC
 	mux.Handle("/login", login.Handler())
 	mux.Handle("/login/", login.Handler())
 	mux.Handle("/logout", login.Handler())
-	return site{Handler: web.SecureHeaders(mux), login: login, sessions: sessions}
+	return site{Handler: safehttp.SecureHeaders(mux), login: login, sessions: sessions}
 }
 
 var testKey = []byte("0123456789abcdef0123456789abcdef")
@@ -105,7 +105,7 @@ func (a answer) wantPage(t *testing.T, status int, text string) {
 	if (a.Header.Get("WWW-Authenticate") != "") != (status == http.StatusUnauthorized) || (a.Header.Get("Retry-After") != "") != (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable) {
 		t.Errorf("a page, %d, with the headers %v", status, a.Header)
 	}
-	if a.Header.Get("Content-Security-Policy") != web.ContentSecurityPolicy || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" {
+	if a.Header.Get("Content-Security-Policy") != safehttp.ContentSecurityPolicy || a.Header.Get("Cache-Control") != "no-store" || a.Header.Get("Referrer-Policy") != "no-referrer" {
 		t.Errorf("a page with the headers %v", a.Header)
 	}
 }

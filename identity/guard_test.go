@@ -13,7 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -30,11 +30,11 @@ func guarded(a *identity.Authenticator) http.Handler {
 	hello := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, ok := identity.CallerFrom(r.Context())
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			p, large := web.TooLarge(err)
+			p, large := safehttp.TooLarge(err)
 			if !large {
 				panic(err)
 			}
-			web.WriteProblem(w, p)
+			safehttp.WriteProblem(w, p)
 			return
 		}
 		fmt.Fprintf(w, "hello %s %v", caller.Actor(), ok)
@@ -45,7 +45,7 @@ func guarded(a *identity.Authenticator) http.Handler {
 	mux.Handle("DELETE /api/v1/users/{user}", a.Require(manage, nil, hello))
 	mux.Handle("POST /api/v1/ports/{port}/scan-receipt", a.Require(scan, identity.PathPort("port"), hello))
 	mux.Handle("GET /{$}", a.Require(manage, nil, hello))
-	return web.LimitBody(1<<10, mux)
+	return safehttp.LimitBody(1<<10, mux)
 }
 
 const budget = "/api/v1/ports/p1/ai-budget"
@@ -54,7 +54,7 @@ const budget = "/api/v1/ports/p1/ai-budget"
 type answer struct {
 	*http.Response
 	body    string
-	problem web.Problem
+	problem safehttp.Problem
 }
 
 // ask sends a request to the handler, over a real connection's worth of parsing
@@ -106,7 +106,7 @@ func (a answer) wantHello(t *testing.T, who string) {
 // wantProblem wants a problem document of the kind, whose detail contains the text.
 func (a answer) wantProblem(t *testing.T, status int, kind, detail string) {
 	t.Helper()
-	if a.StatusCode != status || a.problem.Type != web.ProblemDocs+kind || !strings.Contains(a.problem.Detail, detail) {
+	if a.StatusCode != status || a.problem.Type != safehttp.ProblemDocs+kind || !strings.Contains(a.problem.Detail, detail) {
 		t.Errorf("got %d %s\nwant %d, %s, with %q", a.StatusCode, a.body, status, kind, detail)
 	}
 	challenge := a.Header.Get("WWW-Authenticate")

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // LoginConfig configures [NewLogin].
@@ -72,7 +72,7 @@ func (l *Login) NewLink(now time.Time) (path string, expires time.Time) {
 
 // Handler serves the login pages, with their security headers.
 func (l *Login) Handler() http.Handler {
-	return web.SecureHeaders(web.SameOrigin(web.LimitBody(4<<10, l.mux)))
+	return safehttp.SecureHeaders(safehttp.SameOrigin(safehttp.LimitBody(4<<10, l.mux)))
 }
 
 // begin shows the login page, or exchanges the code of a login link for a session.
@@ -145,7 +145,7 @@ func (l *Login) logout(w http.ResponseWriter, r *http.Request) {
 		l.refuse(w, r, err, "/")
 		return
 	}
-	if web.PrefersHTML(r) {
+	if safehttp.PrefersHTML(r) {
 		redirect(w, r, "/login")
 		return
 	}
@@ -173,7 +173,7 @@ func (l *Login) refuse(w http.ResponseWriter, r *http.Request, err error, next s
 		level = slog.LevelWarn
 	}
 	l.cfg.Log.LogAttrs(context.WithoutCancel(r.Context()), level, "identity: a login failed", slog.String("address", clientAddress(r)), slog.Any("error", refused))
-	if !web.PrefersHTML(r) {
+	if !safehttp.PrefersHTML(r) {
 		refused.write(w)
 		return
 	}

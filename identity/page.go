@@ -5,7 +5,7 @@ import (
 	"html/template"
 	"net/http"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 //go:embed login.html
@@ -19,7 +19,7 @@ var loginPage = template.Must(template.New("login").Parse(loginHTML))
 // view is what the page shows.
 type view struct {
 	Next     string // where to go afterwards
-	Problem  *web.Problem
+	Problem  *safehttp.Problem
 	Links    bool
 	Provider string // its name; "": there is none
 	SignedIn string // who is, and may not do this; "": nobody

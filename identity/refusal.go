@@ -9,13 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // Refusal is why a request is not let through: an error that knows its answer.
 // Every error of [Authenticator.Authenticate] and [Authenticator.Authorize] is one.
 type Refusal struct {
-	web.Problem
+	safehttp.Problem
 	RetryAfter time.Duration // how long to wait before trying again; 0: trying again is of no use
 	challenge  string        // WWW-Authenticate
 	cause      error
@@ -35,7 +35,7 @@ func (r *Refusal) Unwrap() error { return r.cause }
 const challenge = `Bearer realm="tidegate"`
 
 func refusal(status int, name, title, detail string) *Refusal {
-	r := &Refusal{Problem: web.Problem{Type: web.ProblemDocs + name, Title: title, Status: status, Detail: detail}}
+	r := &Refusal{Problem: safehttp.Problem{Type: safehttp.ProblemDocs + name, Title: title, Status: status, Detail: detail}}
 	if status == http.StatusUnauthorized {
 		r.challenge = challenge // RFC 9110 wants one with every 401
 	}
@@ -72,7 +72,7 @@ func portNotAllowed(port string) *Refusal {
 }
 
 func crossOrigin(cause error) *Refusal {
-	return &Refusal{Problem: web.CrossOrigin(), cause: cause}
+	return &Refusal{Problem: safehttp.CrossOrigin(), cause: cause}
 }
 
 func tooManyAttempts(wait time.Duration) *Refusal {
@@ -101,7 +101,7 @@ func asRefusal(err error) *Refusal {
 // write answers with the refusal as a problem document.
 func (r *Refusal) write(w http.ResponseWriter) {
 	r.setHeaders(w)
-	web.WriteProblem(w, r.Problem)
+	safehttp.WriteProblem(w, r.Problem)
 }
 
 func (r *Refusal) setHeaders(w http.ResponseWriter) {

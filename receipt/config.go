@@ -16,9 +16,9 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/meter"
-	page "github.com/tidegate/tidegate/receipt/web"
+	"github.com/tidegate/tidegate/receipt/page"
 )
 
 // Permission is what a caller must hold for the port that a receipt is scanned for.
@@ -99,7 +99,7 @@ type service struct {
 const multipartOverhead = 64 << 10
 
 // New returns the handler of everything below /: the API, the page and the login.
-// Serve it with [web.Serve], so that scans in flight end in time when the process stops.
+// Serve it with [safehttp.Serve], so that scans in flight end in time when the process stops.
 func New(cfg Config) (http.Handler, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
@@ -118,7 +118,7 @@ func New(cfg Config) (http.Handler, error) {
 		mux.Handle("/login/", login)
 		mux.Handle("/logout", login)
 	}
-	return web.SecureHeaders(web.SameOrigin(web.LimitBody(cfg.MaxBytes+multipartOverhead, mux))), nil
+	return safehttp.SecureHeaders(safehttp.SameOrigin(safehttp.LimitBody(cfg.MaxBytes+multipartOverhead, mux))), nil
 }
 
 // acquire takes a place in c unless ctx ends first.

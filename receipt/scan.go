@@ -11,7 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/meter"
 	"github.com/tidegate/tidegate/receipt/picture"
 )
@@ -20,7 +20,7 @@ const (
 	uploadTimeout = 60 * time.Second // a photo over a slow phone connection
 	answerTimeout = 10 * time.Second // for what comes after the reading
 	// stopGrace is what a reading may still take when the process stops, before it is
-	// cancelled and its sender told to type: less than web.Serve waits.
+	// cancelled and its sender told to type: less than safehttp.Serve waits.
 	stopGrace = 6 * time.Second
 )
 
@@ -31,7 +31,7 @@ var errStopping = errors.New("the service is stopping")
 func (s *service) scan(w http.ResponseWriter, r *http.Request) {
 	port := r.PathValue("port")
 	if !events.ValidPort(port) {
-		web.WriteProblem(w, *problem(http.StatusBadRequest, "invalid-port", "This is no port", "a port is 1 to 64 of A-Z a-z 0-9 _ -"))
+		safehttp.WriteProblem(w, *problem(http.StatusBadRequest, "invalid-port", "This is no port", "a port is 1 to 64 of A-Z a-z 0-9 _ -"))
 		return
 	}
 	select {
@@ -47,12 +47,12 @@ func (s *service) scan(w http.ResponseWriter, r *http.Request) {
 
 	data, refused := s.upload(r)
 	if refused != nil {
-		web.WriteProblem(w, *refused)
+		safehttp.WriteProblem(w, *refused)
 		return
 	}
 	file, err := picture.Open(data, s.MaxPixels)
 	if err != nil {
-		web.WriteProblem(w, *pictureProblem(err))
+		safehttp.WriteProblem(w, *pictureProblem(err))
 		return
 	}
 	caller, _ := identity.CallerFrom(r.Context())
@@ -65,7 +65,7 @@ func (s *service) scan(w http.ResponseWriter, r *http.Request) {
 	}
 	img, err := s.decode(ctx, file)
 	if err != nil {
-		web.WriteProblem(w, *pictureProblem(err))
+		safehttp.WriteProblem(w, *pictureProblem(err))
 		return
 	}
 	read, err := j.runOCR(ctx, img)
@@ -83,7 +83,7 @@ func (s *service) bound(r *http.Request) (ctx context.Context, done func()) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-web.Stopping(r):
+		case <-safehttp.Stopping(r):
 		}
 		select {
 		case <-ctx.Done():

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/receipt"
 )
 
@@ -171,7 +171,7 @@ func TestStoppingAnswersScansInFlight(t *testing.T) {
 	}
 	ctx, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
-	go func() { served <- web.Serve(ctx, listener, handler) }()
+	go func() { served <- safehttp.Serve(ctx, listener, handler) }()
 	w.url = "http://" + listener.Addr().String()
 	answered := make(chan reply, 1)
 	go func() {

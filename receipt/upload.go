@@ -6,12 +6,12 @@ import (
 	"io"
 	"net/http"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/receipt/picture"
 )
 
 // upload reads the picture out of a multipart form: its part image, or file.
-func (s *service) upload(r *http.Request) ([]byte, *web.Problem) {
+func (s *service) upload(r *http.Request) ([]byte, *safehttp.Problem) {
 	form, err := r.MultipartReader()
 	if err != nil {
 		return nil, problem(http.StatusUnsupportedMediaType, "not-multipart", "No form was sent", "send multipart/form-data with the picture in its part image: "+err.Error())
@@ -40,7 +40,7 @@ func (s *service) upload(r *http.Request) ([]byte, *web.Problem) {
 	}
 }
 
-func (s *service) unreadable(err error) *web.Problem {
+func (s *service) unreadable(err error) *safehttp.Problem {
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
 		return s.tooManyBytes()
@@ -48,12 +48,12 @@ func (s *service) unreadable(err error) *web.Problem {
 	return problem(http.StatusBadRequest, "malformed-form", "The form cannot be read", "it is not whole, or took too long: "+err.Error())
 }
 
-func (s *service) tooManyBytes() *web.Problem {
+func (s *service) tooManyBytes() *safehttp.Problem {
 	return problem(http.StatusRequestEntityTooLarge, "too-many-bytes", "The picture is too large", fmt.Sprintf("at most %d bytes (%.0f MiB) are taken: take the photo with a lower resolution", s.MaxBytes, float64(s.MaxBytes)/(1<<20)))
 }
 
 // pictureProblem is the answer to an upload that is no picture, or too large a one.
-func pictureProblem(err error) *web.Problem {
+func pictureProblem(err error) *safehttp.Problem {
 	switch {
 	case errors.Is(err, picture.ErrTooLarge):
 		return problem(http.StatusRequestEntityTooLarge, "too-many-pixels", "The picture is too large", err.Error()+": take the photo with a lower resolution")

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidegate/tidegate/admin/web"
+	"github.com/tidegate/tidegate/admin/page"
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -61,7 +61,7 @@ var fakeNow = time.Date(2026, 11, 23, 15, 30, 6, 0, time.UTC)
 func newFake(t testing.TB) *fake {
 	f := &fake{now: fakeNow, ports: map[string]*fakePort{}, session: "Ada Lovelace"}
 	mux := http.NewServeMux()
-	mux.Handle("/", web.Handler())
+	mux.Handle("/", page.Handler())
 	mux.HandleFunc("GET /api/v1/session", f.getSession)
 	mux.HandleFunc("GET /api/v1/ports", f.listPorts)
 	mux.HandleFunc("GET /api/v1/ports/{port}/ai-budget", f.getBudget)

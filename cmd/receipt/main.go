@@ -19,7 +19,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/receipt"
 )
@@ -106,7 +106,7 @@ func (c *cli) run(ctx context.Context) error {
 		return err
 	}
 	access.screen(os.Stdout, listener.Addr().String(), c.Provider)
-	err = web.Serve(ctx, listener, routes(scan, nc))
+	err = safehttp.Serve(ctx, listener, routes(scan, nc))
 	flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 	defer cancel()
 	return errors.Join(err, publisher.Close(flush))

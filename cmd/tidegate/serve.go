@@ -8,7 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/health"
 )
 
@@ -16,7 +16,7 @@ import (
 type server struct {
 	http.Handler
 	listener net.Listener
-	pages    *web.Later
+	pages    *safehttp.Later
 	ended    chan struct{} // closed once every request is answered
 }
 
@@ -25,13 +25,13 @@ func listen(addr, what, flag string) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s cannot be served at %s: %w (choose another address with %s)", what, addr, err, flag)
 	}
-	pages := new(web.Later)
+	pages := new(safehttp.Later)
 	return &server{Handler: pages, listener: listener, pages: pages, ended: make(chan struct{})}, nil
 }
 
 func (s *server) serve(ctx context.Context) error {
 	defer close(s.ended)
-	return web.Serve(ctx, s.listener, s)
+	return safehttp.Serve(ctx, s.listener, s)
 }
 
 // url is where it is reached from this machine.

@@ -34,7 +34,7 @@ var (
 )
 
 // parseTokens reads a number of tokens as people type it; nil is none. The admin page
-// has the same rules (format.js), and admin/web/testdata/tokens.json is the table of both.
+// has the same rules (format.js), and admin/page/testdata/tokens.json is the table of both.
 func parseTokens(text string) (*int64, error) {
 	number := unit.ReplaceAllString(strings.TrimSpace(text), "")
 	match := quantity.FindStringSubmatch(number)

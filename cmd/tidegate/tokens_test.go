@@ -15,7 +15,7 @@ func TestParseTokens(t *testing.T) {
 			Rule  string `json:"rule"`
 		} `json:"cases"`
 	}
-	file, err := os.ReadFile("../../admin/web/testdata/tokens.json")
+	file, err := os.ReadFile("../../admin/page/testdata/tokens.json")
 	if err == nil {
 		err = json.Unmarshal(file, &table)
 	}

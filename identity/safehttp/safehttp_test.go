@@ -1,4 +1,4 @@
-package web_test
+package safehttp_test
 
 import (
 	"bufio"
@@ -17,13 +17,13 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestServerHasEveryTimeout(t *testing.T) {
-	s := web.Server("127.0.0.1:0", http.NotFoundHandler())
+	s := safehttp.Server("127.0.0.1:0", http.NotFoundHandler())
 	for name, d := range map[string]time.Duration{"read header": s.ReadHeaderTimeout, "read": s.ReadTimeout, "write": s.WriteTimeout, "idle": s.IdleTimeout} {
 		if d <= 0 || d > 5*time.Minute {
 			t.Errorf("the %s timeout is %s", name, d)
@@ -43,7 +43,7 @@ func serve(t *testing.T, handler http.Handler) (address string, stop func() erro
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	result := make(chan error, 1)
-	go func() { result <- web.Serve(ctx, listener, handler) }()
+	go func() { result <- safehttp.Serve(ctx, listener, handler) }()
 	t.Cleanup(cancel)
 	return listener.Addr().String(), func() error {
 		cancel()
@@ -60,7 +60,7 @@ func TestServeAnswersWhatIsInFlight(t *testing.T) {
 	started := make(chan struct{})
 	address, stop := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(started)
-		<-web.Stopping(r)
+		<-safehttp.Stopping(r)
 		time.Sleep(50 * time.Millisecond)
 		if r.Context().Err() != nil {
 			t.Error("the request in flight was cancelled")
@@ -97,16 +97,16 @@ func TestServeReportsAListenerThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener.Close()
-	if err := web.Serve(t.Context(), listener, http.NotFoundHandler()); err == nil {
+	if err := safehttp.Serve(t.Context(), listener, http.NotFoundHandler()); err == nil {
 		t.Error("no error")
 	}
 }
 
 func reader(limit int64) http.Handler {
-	return web.LimitBody(limit, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return safehttp.LimitBody(limit, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
-		if p, large := web.TooLarge(err); large {
-			web.WriteProblem(w, p)
+		if p, large := safehttp.TooLarge(err); large {
+			safehttp.WriteProblem(w, p)
 			return
 		}
 		fmt.Fprintf(w, "read %d", len(body))
@@ -140,8 +140,8 @@ func TestOversizedBodies(t *testing.T) {
 			if c.status != 413 {
 				return
 			}
-			var p web.Problem
-			if err := json.Unmarshal(body, &p); err != nil || p.Status != 413 || p.Type != web.ProblemDocs+"body-too-large" || !strings.Contains(p.Detail, "100 bytes") ||
+			var p safehttp.Problem
+			if err := json.Unmarshal(body, &p); err != nil || p.Status != 413 || p.Type != safehttp.ProblemDocs+"body-too-large" || !strings.Contains(p.Detail, "100 bytes") ||
 				resp.Header.Get("Content-Type") != "application/problem+json" {
 				t.Errorf("%s %v", body, resp.Header)
 			}
@@ -179,7 +179,7 @@ func TestAnAnnouncedBodyIsNotWaitedFor(t *testing.T) {
 }
 
 func TestSecurityHeaders(t *testing.T) {
-	h := web.SecureHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	h := safehttp.SecureHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/card.js" {
 			w.Header().Set("Cross-Origin-Resource-Policy", "cross-origin")
 		}
@@ -205,7 +205,7 @@ func TestSecurityHeaders(t *testing.T) {
 }
 
 func TestSameOrigin(t *testing.T) {
-	h := web.SameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
+	h := safehttp.SameOrigin(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	for name, c := range map[string]struct {
 		method string
 		header http.Header
@@ -226,8 +226,8 @@ func TestSameOrigin(t *testing.T) {
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)
-		var p web.Problem
-		if w.Code != c.status || c.status == 403 && (json.Unmarshal(w.Body.Bytes(), &p) != nil || p.Type != web.ProblemDocs+"cross-origin") {
+		var p safehttp.Problem
+		if w.Code != c.status || c.status == 403 && (json.Unmarshal(w.Body.Bytes(), &p) != nil || p.Type != safehttp.ProblemDocs+"cross-origin") {
 			t.Errorf("%s: %d %s, want %d", name, w.Code, w.Body, c.status)
 		}
 	}
@@ -254,7 +254,7 @@ func TestPrefersHTML(t *testing.T) {
 	} {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept", accept)
-		if got := web.PrefersHTML(r); got != want {
+		if got := safehttp.PrefersHTML(r); got != want {
 			t.Errorf("%q: %v, want %v", accept, got, want)
 		}
 	}
@@ -265,7 +265,7 @@ func FuzzPrefersHTML(f *testing.F) {
 	f.Fuzz(func(t *testing.T, accept string) {
 		r := httptest.NewRequest("GET", "/", nil)
 		r.Header.Set("Accept", accept)
-		if web.PrefersHTML(r) && !strings.Contains(strings.ToLower(accept), "text/") {
+		if safehttp.PrefersHTML(r) && !strings.Contains(strings.ToLower(accept), "text/") {
 			t.Errorf("%q", accept)
 		}
 	})

@@ -1,7 +1,7 @@
-// Package web is the page of the receipt scan: choose a photo, see what was read,
+// Package page is the page of the receipt scan: choose a photo, see what was read,
 // correct it. Its files are in the binary as they are in static/; nothing builds
 // them.
-package web
+package page
 
 import (
 	"bytes"

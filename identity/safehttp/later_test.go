@@ -1,4 +1,4 @@
-package web_test
+package safehttp_test
 
 import (
 	"bytes"
@@ -9,11 +9,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 func TestLater(t *testing.T) {
-	var l web.Later
+	var l safehttp.Later
 	w := httptest.NewRecorder()
 	l.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if w.Code != 503 || w.Header().Get("Retry-After") == "" || !strings.Contains(w.Body.String(), "is starting") {

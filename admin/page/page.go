@@ -1,7 +1,7 @@
-// Package web is the front end: our page, and the element <ai-budget-card> that any
+// Package page is the front end: our page, and the element <ai-budget-card> that any
 // page of the same site can embed. Its files are in the binary as they are in
 // static/; nothing builds them.
-package web
+package page
 
 import (
 	"bytes"
@@ -14,7 +14,7 @@ import (
 	"path"
 	"time"
 
-	identityweb "github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 //go:embed static
@@ -43,7 +43,7 @@ func Handler() http.Handler {
 	for pattern, a := range assets() {
 		mux.Handle("GET "+pattern, a)
 	}
-	return identityweb.SecureHeaders(mux)
+	return safehttp.SecureHeaders(mux)
 }
 
 // assets are the files by the pattern they are served at.

@@ -1,4 +1,4 @@
-package web_test
+package page_test
 
 import (
 	"net/http"
@@ -13,13 +13,13 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/internal/browser"
-	"github.com/tidegate/tidegate/receipt/web"
+	"github.com/tidegate/tidegate/receipt/page"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
 
 func TestFilesAreServed(t *testing.T) {
-	handler := web.Handler()
+	handler := page.Handler()
 	get := func(path string, header http.Header) *httptest.ResponseRecorder {
 		r := httptest.NewRequest("GET", path, nil)
 		r.Header = header

@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"net/http"
@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	identityweb "github.com/tidegate/tidegate/identity/web"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/browser"
 )
 
@@ -33,7 +33,7 @@ func TestHandler_ServesEveryFile(t *testing.T) {
 		if first.StatusCode != http.StatusOK || first.Header.Get("Content-Type") != kinds[path.Ext(a.name)] || first.ContentLength != int64(len(a.body)) {
 			t.Errorf("GET %s: %s, %s, %d bytes", address, first.Status, first.Header.Get("Content-Type"), first.ContentLength)
 		}
-		if got := first.Header.Get("Content-Security-Policy"); got != identityweb.ContentSecurityPolicy {
+		if got := first.Header.Get("Content-Security-Policy"); got != safehttp.ContentSecurityPolicy {
 			t.Errorf("GET %s: policy %q", address, got)
 		}
 		if got := first.Header.Get("Cache-Control"); got != "no-cache" {
@@ -44,7 +44,7 @@ func TestHandler_ServesEveryFile(t *testing.T) {
 			t.Errorf("GET %s again: %s", address, again.Status)
 		}
 	}
-	for _, address := range []string{"/static/", "/static/index.html", "/static/../web.go", "/nothing", "/static/nothing.js"} {
+	for _, address := range []string{"/static/", "/static/index.html", "/static/../page.go", "/nothing", "/static/nothing.js"} {
 		if got := get(h, address).StatusCode; got == http.StatusOK {
 			t.Errorf("GET %s: %d", address, got)
 		}

@@ -1,7 +1,7 @@
-// Package web holds what every HTTP server of this project needs and none should
+// Package safehttp holds what every HTTP server of this project needs and none should
 // get wrong: timeouts, body limits, security headers, the cross-origin check and
 // RFC 9457 problem documents. It knows nothing of callers.
-package web
+package safehttp
 
 import (
 	"context"
