@@ -39,7 +39,7 @@ nats: ## build bin/nats, the NATS command line client
 .PHONY: test
 test: ## run every test with the race detector; lint vets (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm
-	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -vet=off -p 4 -parallel 4 -timeout 20m $(ARGS) $(PKG)
+	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -vet=off -parallel 4 -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors

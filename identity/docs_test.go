@@ -17,7 +17,7 @@ func TestEveryProblemIsExplained(t *testing.T) {
 	}
 	made := regexp.MustCompile(`(?:refusal\([a-zA-Z.]+, |ProblemDocs \+ )"([a-z-]+)"`)
 	used := map[string]bool{}
-	for _, pattern := range []string{"*.go", "web/*.go"} {
+	for _, pattern := range []string{"*.go", "safehttp/*.go"} {
 		for _, file := range must(filepath.Glob(pattern)) {
 			if strings.HasSuffix(file, "_test.go") {
 				continue

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/demo"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -150,11 +151,9 @@ func stored(t *testing.T, nc *nats.Conn) []events.Usage {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := events.DecodeUsage(msg.Subject, msg.Data)
-		if err != nil {
-			t.Fatal(err)
+		for _, payload := range testenv.Must(arrival.Split(msg.Data)) {
+			all = append(all, testenv.Must(events.DecodeUsage(msg.Subject, payload)))
 		}
-		all = append(all, u)
 	}
 	return all
 }

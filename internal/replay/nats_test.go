@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/replay"
@@ -61,13 +62,12 @@ func tally(t *testing.T, stream jetstream.Stream) (rows int, in, out int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		u, err := events.DecodeUsage(msg.Subject, msg.Data)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !seen[u.PortID+u.ID] {
-			seen[u.PortID+u.ID] = true
-			rows, in, out = rows+1, in+u.InputTokens, out+u.OutputTokens
+		for _, payload := range testenv.Must(arrival.Split(msg.Data)) {
+			u := testenv.Must(events.DecodeUsage(msg.Subject, payload))
+			if !seen[u.PortID+u.ID] {
+				seen[u.PortID+u.ID] = true
+				rows, in, out = rows+1, in+u.InputTokens, out+u.OutputTokens
+			}
 		}
 	}
 	return rows, in, out
