@@ -175,7 +175,7 @@ func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
 	s.setBudget("warned", 1_000, -1, events.PeriodMonth)
 	s.heat("capped", 1)
 	s.heat("warned", 1)
-	stale := testenv.Must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "capped", EstimatedTokens: 1}))
+	stale := testenv.Must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "capped", Feature: "ocr", EstimatedTokens: 1}))
 	leased, sliced := sliceOf(stale.ReservationID)
 	if !sliced {
 		t.Fatalf("%+v, want a hold of a slice", stale.Verdict)
@@ -202,7 +202,7 @@ func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
 	}
 	behind.Store(nil)
 	for range 20 {
-		r := s.reserve(events.ReserveRequest{PortID: "capped", EstimatedTokens: 1})
+		r := s.reserve(events.ReserveRequest{PortID: "capped", Feature: "ocr", EstimatedTokens: 1})
 		if id, sliced := sliceOf(r.ReservationID); !r.Allowed || sliced && id == leased {
 			t.Fatalf("%+v, want a hold, and none of what was leased before", r.Verdict)
 		}

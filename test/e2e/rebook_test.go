@@ -121,9 +121,7 @@ func TestBookingAgainIsDisturbed(t *testing.T) {
 	go func() { ended <- c.Run(ctx) }()
 	settled := func() bool { return c.Health() == nil && s.waiting() == 0 }
 	testenv.Eventually(s.t, "it runs", func() bool { return c.Health() == nil })
-	for i := range 6 {
-		s.publisher.Record(usage("p1", int64(i)))
-	}
+	s.publishEach(s.publisher, 0, 1, 2, 3, 4, 5)
 	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() == 6 && settled() })
 
 	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream

@@ -129,9 +129,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	booked := 0
 	spend := func(when string, events int) {
 		t.Helper()
-		for range events {
-			publisher.Record(usage("p1", 10))
-		}
+		s.publishEach(publisher, slices.Repeat([]int64{10}, events)...)
 		booked += events
 		testenv.Eventually(s.t, "all is booked "+when, func() bool { return s.rows() == booked })
 		testenv.Eventually(s.t, "all is acknowledged "+when, func() bool { return s.consumer.Health() == nil && s.waiting() == 0 })
@@ -204,9 +202,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 func TestAnOlderCopyThatGrewAgain(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{gates: -1})
-	for range 20 {
-		s.publisher.Record(usage("p1", 10))
-	}
+	s.publishEach(s.publisher, slices.Repeat([]int64{10}, 20)...)
 	testenv.Eventually(s.t, "20 are booked", func() bool { return s.rows() == 20 && s.waiting() == 0 })
 	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
 	marked := func(sequence uint64) func() bool {
@@ -219,9 +215,7 @@ func TestAnOlderCopyThatGrewAgain(t *testing.T) {
 	testenv.Must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	ahead := ledger.Share{Stream: tracked, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: 21, Last: 45}}}
 	testenv.Must(s.ledger.BookShare(t.Context(), ahead, nil))
-	for range 15 {
-		s.publisher.Record(usage("p1", 10))
-	}
+	s.publishEach(s.publisher, slices.Repeat([]int64{10}, 15)...)
 	testenv.Eventually(s.t, "the 35th is marked", marked(35))
 	if err := s.js.DeleteConsumer(t.Context(), events.UsageStream, events.ConsumerName); err != nil {
 		t.Fatal(err)

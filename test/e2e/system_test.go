@@ -206,3 +206,14 @@ func (s *system) verified() bool {
 func usage(port string, tokens int64) events.Usage {
 	return events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: tokens - tokens/3, OutputTokens: tokens / 3}
 }
+
+// publishEach publishes events of p1 one after the other, each in a message of its own, and
+// returns once all are stored.
+func (s *system) publishEach(p *events.Publisher, tokens ...int64) {
+	s.t.Helper()
+	for _, n := range tokens {
+		if err := p.Publish(s.t.Context(), []events.Usage{usage("p1", n)}); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
