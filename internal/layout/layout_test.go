@@ -8,8 +8,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io"
-	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,12 +99,12 @@ func TestImportsPointDown(t *testing.T) {
 // that they import knows neither the messages nor where they go.
 func TestEventsHasNoInternalMessages(t *testing.T) {
 	internal := []string{bus.SubjectTotals, bus.SubjectHolds, bus.SubjectBudgets, bus.SubjectUsed, "ai.admin"}
-	parsed, err := parser.ParseDir(token.NewFileSet(), "../../events", func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
-	if err != nil || parsed["events"] == nil {
-		t.Fatalf("%v, %v", parsed, err)
+	files, err := filepath.Glob("../../events/*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
 	subjects := 0
-	ast.Inspect(parsed["events"], func(n ast.Node) bool {
+	look := func(n ast.Node) bool {
 		literal, ok := n.(*ast.BasicLit)
 		if !ok || literal.Kind != token.STRING {
 			return true
@@ -115,7 +115,17 @@ func TestEventsHasNoInternalMessages(t *testing.T) {
 			subjects++
 		}
 		return true
-	})
+	}
+	for _, file := range files {
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(parsed, look)
+	}
 	if subjects < 8 {
 		t.Errorf("found only %d subjects: are they still written as this test reads them?", subjects)
 	}
