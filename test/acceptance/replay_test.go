@@ -15,7 +15,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // One hour of a code-completion service.
@@ -133,37 +135,27 @@ func TestReplayBooksTheTraceExactly(t *testing.T) {
 
 // settled returns when the consumer has dealt with all the events of the stream, which
 // are so many.
-func settled(t *testing.T, s *system, want uint64) {
+func settled(t *testing.T, s *system, want int) {
 	t.Helper()
 	nc, err := events.Connect("nats://" + s.nats)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
+	js := testenv.Must(jetstream.New(nc))
+	stream := testenv.Must(js.Stream(t.Context(), events.UsageStream))
+	messages := stream.CachedInfo().State.LastSeq
+	reader := testenv.Must(stream.CreateConsumer(t.Context(), jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, InactiveThreshold: time.Minute}))
+	held := 0
+	for msg := range testenv.Must(reader.Fetch(int(messages), jetstream.FetchMaxWait(10*time.Second))).Messages() {
+		held += len(testenv.Must(arrival.Split(msg.Data())))
 	}
-	for end := time.Now().Add(60 * time.Second); ; time.Sleep(100 * time.Millisecond) {
-		stream, err := js.Stream(t.Context(), events.UsageStream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := stream.Consumer(t.Context(), events.ConsumerName)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if last := stream.CachedInfo().State.LastSeq; last != want {
-			t.Fatalf("the stream holds %d events, want %d", last, want)
-		}
-		done := c.CachedInfo().AckFloor.Stream
-		if done == want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the consumer has acknowledged %d of %d events", done, want)
-		}
+	if held != want {
+		t.Fatalf("the stream holds %d events, want %d", held, want)
 	}
+	testenv.Eventually(t, "the consumer has acknowledged all", func() bool {
+		return testenv.Must(stream.Consumer(t.Context(), events.ConsumerName)).CachedInfo().AckFloor.Stream == messages
+	})
 }
 
 // NATS, with the rest of the system, is killed and later stopped while a replay
