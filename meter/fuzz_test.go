@@ -108,6 +108,9 @@ func FuzzScanner(f *testing.F) {
 		if first := bytes.TrimLeft(doc, " \t\r\n"); first[0] != '{' && first[0] != '[' {
 			return
 		}
+		if !jsontext.Value(doc).IsValid(jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)) {
+			return // more than one document: the scanner ends with the first
+		}
 		if !got.scan.done() {
 			t.Fatalf("a valid document is not complete: state %d", got.scan.state)
 		}
