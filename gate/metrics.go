@@ -40,10 +40,10 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")
 	m.reserveRefused, m.released = reservations.WithLabelValues("refused"), reservations.WithLabelValues("released")
 	f.NewCounterFunc(prometheus.CounterOpts{Name: "tidegate_reservations_from_memory_total",
-		Help: "Reservations held from a slice that this gate had leased, without asking Postgres."},
+		Help: "Reservations made from a lease of this gate, without asking Postgres."},
 		func() float64 { return float64(g.reservations.FromLeases.Load()) })
 	f.NewCounterFunc(prometheus.CounterOpts{Name: "tidegate_slices_granted_total",
-		Help: "Slices of ports' headroom that this gate has leased."},
+		Help: "Leases of ports' headroom that this gate was granted."},
 		func() float64 { return float64(g.reservations.Granted.Load()) })
 	m.reserveSeconds = f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_reserve_seconds",
 		Help: "Time of one transaction that decided reservations.", Buckets: prometheus.ExponentialBuckets(0.0005, 2, 12)})

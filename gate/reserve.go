@@ -2,7 +2,6 @@ package gate
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -33,7 +32,7 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 		reply := req.Reply()
 		g.reservations.Hold(r, func(v *events.Verdict, err error) {
 			if err != nil {
-				g.fault(reply, again(err))
+				g.fault(reply, err)
 				return
 			}
 			g.metrics.countReserve(v, r.EstimatedTokens)
@@ -55,7 +54,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 		reply := req.Reply()
 		g.reservations.Release(reservation.ID{PortID: r.PortID, ReservationID: r.ReservationID}, func(released bool, err error) {
 			if err != nil {
-				g.fault(reply, again(err))
+				g.fault(reply, err)
 				return
 			}
 			if released {
@@ -64,17 +63,6 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 			g.sent(inbox.Send(g.cfg.Conn, reply, events.Released{Released: released}))
 		})
 	}
-}
-
-// again is err as this gate's faults know it.
-func again(err error) error {
-	switch {
-	case errors.Is(err, reservation.ErrBusy):
-		return errBusy
-	case errors.Is(err, reservation.ErrStopping):
-		return errStopping
-	}
-	return err
 }
 
 // accept decodes a request that is to be answered. It reports false, having

@@ -97,7 +97,7 @@ func (g *Gate) beside(ctx context.Context, line *intake.Line, base string, prepa
 		answer, err := prepare(base, req)
 		if err == nil {
 			patience := patienceOf(req)
-			err = errBusy
+			err = reservation.ErrBusy
 			open := g.intake.Take(func() {
 				if line.Join() {
 					err = nil
@@ -105,7 +105,7 @@ func (g *Gate) beside(ctx context.Context, line *intake.Line, base string, prepa
 				}
 			})
 			if !open {
-				err = errStopping
+				err = reservation.ErrStopping
 			}
 		}
 		if err != nil {
@@ -139,9 +139,9 @@ func (g *Gate) answerSlowly(ctx context.Context, line *intake.Line, patience tim
 		defer cancel()
 		body, err = answer(ctx)
 	}); out != nil {
-		err = errBusy
+		err = reservation.ErrBusy
 		if ctx.Err() != nil {
-			err = errStopping
+			err = reservation.ErrStopping
 		}
 	}
 	if err != nil {
@@ -219,11 +219,6 @@ func (g *Gate) report(base string, req micro.Request) (slow, error) {
 	}, nil
 }
 
-var (
-	errBusy     = errors.New("too many requests that need Postgres are under way: try again")
-	errStopping = errors.New("this gate is stopping: try again, another one may answer")
-)
-
 // fault answers with an error.
 func (g *Gate) fault(reply string, err error) {
 	g.metrics.faults.Inc()
@@ -235,7 +230,7 @@ func (g *Gate) fault(reply string, err error) {
 		p.Code = http.StatusBadRequest
 	case errors.Is(err, ledger.ErrConflict), errors.As(err, &key):
 		p.Code = http.StatusConflict
-	case errors.Is(err, errBusy), errors.Is(err, errStopping):
+	case errors.Is(err, reservation.ErrBusy), errors.Is(err, reservation.ErrStopping):
 		p.TryAgain = true
 	default:
 		p.What = "the ledger cannot be asked right now: " + p.What

@@ -16,7 +16,8 @@ import (
 	"github.com/tidegate/tidegate/internal/killpoint"
 )
 
-// The errors of a broker, besides those of its store.
+// The errors of a broker, besides those of its store: nothing was done, and the same may
+// be asked again.
 var (
 	ErrBusy     = errors.New("too many requests that need Postgres are under way: try again")
 	ErrStopping = errors.New("this gate is stopping: try again, another one may answer")
@@ -184,7 +185,9 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 	var wants []Want
 	for _, h := range some {
 		if h.answer == nil {
-			wants = append(wants, h.want)
+			if b.cfg.Withheld(h.want.PortID) == nil {
+				wants = append(wants, h.want)
+			}
 		} else if start.Sub(h.at) > b.cfg.Timeout {
 			h.answer(nil, ErrBusy)
 		} else if err := b.cfg.Withheld(h.request.PortID); err != nil {

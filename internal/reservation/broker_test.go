@@ -434,6 +434,38 @@ func TestWhatIsNotHeld(t *testing.T) {
 	}
 }
 
+// Nothing is leased of what is withheld, also where that was asked for before.
+func TestWithheldTokensAreNotLeased(t *testing.T) {
+	t.Parallel()
+	for range 20 { // until this machine is quick enough
+		h := newHouse(t, 100_000)
+		var withheld atomic.Bool
+		b := h.open(func(c *reservation.Config) {
+			c.Withheld = func(string) error {
+				if withheld.Load() {
+					return errors.New("withheld")
+				}
+				return nil
+			}
+		})
+		b.heat(ask(10))
+		begin := time.Now()
+		for range 28 { // the next lease is asked for, in 25 ms
+			b.must(ask(10))
+		}
+		withheld.Store(true)
+		if time.Since(begin) > 20*time.Millisecond {
+			continue
+		}
+		time.Sleep(200 * time.Millisecond)
+		if n := b.Granted.Load(); n != 1 {
+			t.Errorf("%d leases were granted, want the first only", n)
+		}
+		return
+	}
+	t.Error("28 holds took longer than 20 ms, 20 times")
+}
+
 // Around midnight leases are granted until it comes, by the database's clock, and expire
 // a lifetime after it.
 func TestALeaseEndsWithItsDay(t *testing.T) {

@@ -1,48 +1,17 @@
 package reservation
 
 import (
-	"context"
-	"maps"
-	"slices"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
-const (
-	maxLease = 10 * time.Second // for how long holds are made from a lease, at most
-	// A lease is for four times as much as was asked for in demandFor, or for minHolds: a
-	// gate that is killed leaves no more than that behind.
-	demandFor = time.Second
-	minHolds  = 32
-	askAgain  = 250 * time.Millisecond // for a lease, if none was granted
-	idleFor   = 2 * time.Second        // then a lease is returned
-	// returnAfter leaves a lease open for a while when it has given out its last hold:
-	// of calls that are short by then nothing has to be written down.
-	returnAfter  = 500 * time.Millisecond
-	returnEvery  = 250 * time.Millisecond
-	returnAtOnce = 500 // in one transaction
-	// RevokedFor keeps a port whose leases were revoked from being leased again at once:
-	// whoever needed its tokens has to get its turn.
-	RevokedFor = time.Second
-	forever    = 1000 * time.Hour
-	// forgetAfter ends what is known of demand. forgetAtOnce bounds how many ports are
-	// looked at, while nobody can reserve or check.
-	forgetAfter  = 10 * time.Second
-	forgetAtOnce = 1000
-	// severalServices stands for the services that holds of one lease were made for.
-	severalServices = "(several)"
-)
+// severalServices stands for the services that holds of one lease were made for.
+const severalServices = "(several)"
 
-// leaseFor is for how long holds of a lifetime are made from one lease. They all
-// expire with it, so none may live for much longer than was asked.
-func leaseFor(ttl time.Duration) time.Duration { return min(maxLease, ttl/8) }
-
-// leases are what a broker has leased. Nothing comes back to a lease: a hold that ends is
-// between the store and whoever ends it.
+// leases are what a broker has leased. Tokens of a hold that ends do not come back to its
+// lease: the store ends it, and they are the port's again.
 type leases struct {
 	ports   map[string]*portLeases
 	open    map[*demand]struct{} // those with a lease
@@ -54,23 +23,6 @@ type portLeases struct {
 	demands map[kind]*demand
 	revoked time.Time // until then it is not leased
 	unused  int64     // tokens of its leases that are no holds, but count as held in what is known
-}
-
-// kind is what a lease is for.
-type kind struct {
-	feature string
-	ttl     time.Duration
-}
-
-// demand is how much of a kind is asked for, and the lease that serves it.
-type demand struct {
-	since       time.Time
-	now, before struct { // since then, and in the time before
-		holds  int
-		tokens int64
-	}
-	lease     *lease    // nil: none
-	notBefore time.Time // the time to ask for one again
 }
 
 type lease struct {
@@ -158,64 +110,6 @@ func (s *leases) port(id string) *portLeases {
 	return p
 }
 
-func (p *portLeases) demand(k kind, now time.Time) *demand {
-	d := p.demands[k]
-	if d == nil {
-		d = &demand{since: now}
-		p.demands[k] = d
-	}
-	return d
-}
-
-func (d *demand) count(tokens int64, now time.Time) {
-	if gone := now.Sub(d.since); gone >= demandFor {
-		before := d.now
-		*d = demand{since: now, lease: d.lease, notBefore: d.notBefore}
-		if gone < 2*demandFor {
-			d.before = before
-		}
-	}
-	d.now.holds++
-	d.now.tokens = budget.Add(d.now.tokens, tokens)
-}
-
-// want asks for the next lease, now and then, where there is demand and three quarters of
-// the present one are used up, of its tokens, its holds or its time.
-func (b *Broker) want(q *events.ReserveRequest, p *portLeases, d *demand, now time.Time) (w Want) {
-	holds, tokens := max(d.now.holds, d.before.holds), max(d.now.tokens, d.before.tokens)
-	if b.cfg.LeaseFrom < 0 || holds < b.cfg.LeaseFrom || tokens == 0 || now.Sub(d.since) >= 2*demandFor || now.Before(d.notBefore) || b.leases.paused(p, now) {
-		return w
-	}
-	lasts := leaseFor(q.TTL())
-	if l := d.lease; l != nil && l.left() > l.Tokens/4 && l.made.Holds < l.Holds/4*3 && l.until.Sub(now) >= lasts/4 {
-		return w
-	}
-	d.notBefore = now.Add(askAgain)
-	each := tokens/int64(holds) + 1
-	holds = min(max(4*holds, minHolds), MaxLeaseHolds)
-	return Want{PortID: q.PortID, Feature: q.Feature, TTL: q.TTL(), For: lasts, Tokens: each * int64(holds), Least: 4 * each, Holds: holds}
-}
-
-// paused: what was leased of the port was revoked a moment ago.
-func (s *leases) paused(p *portLeases, now time.Time) bool {
-	return now.Before(p.revoked) || now.Before(s.revoked)
-}
-
-// wants are the leases to ask for: the given ones, and those that the requests need.
-func (b *Broker) wants(ahead []Want, requests []events.ReserveRequest, now time.Time) []Want {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	ahead = slices.DeleteFunc(ahead, func(w Want) bool { return b.leases.paused(b.leases.port(w.PortID), now) })
-	for i := range requests {
-		q := &requests[i]
-		p := b.leases.port(q.PortID)
-		if w := b.want(q, p, p.demand(kind{q.Feature, q.TTL()}, now), now); w.Holds > 0 {
-			ahead = append(ahead, w)
-		}
-	}
-	return ahead
-}
-
 // install takes over leases that were asked for at the given time.
 func (b *Broker) install(granted []Lease, asked time.Time) {
 	b.mu.Lock()
@@ -250,155 +144,4 @@ func (b *Broker) doubt(maybe []Lease, now time.Time) {
 		l.made.Doubtful = true
 		b.end(l, now)
 	}
-}
-
-// retire ends the making of holds from a demand's lease, if there is one.
-func (b *Broker) retire(d *demand, returnAt time.Time) {
-	if l := d.lease; l != nil {
-		d.lease = nil
-		delete(b.leases.open, d)
-		b.end(l, returnAt)
-	}
-}
-
-func (b *Broker) end(l *lease, returnAt time.Time) {
-	l.returnAt = returnAt
-	b.leases.ending = append(b.leases.ending, l)
-	b.hurry()
-}
-
-func (b *Broker) hurry() {
-	select {
-	case b.due <- struct{}{}:
-	default:
-	}
-}
-
-// Revoke returns what is leased of a port, and leases nothing of it for a while: none
-// where its budget changed, [RevokedFor] where somebody else needs the tokens.
-func (b *Broker) Revoke(port string, pause time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	p := b.leases.port(port)
-	if until := now.Add(pause); pause > 0 && p.revoked.Before(until) {
-		p.revoked = until
-	}
-	for _, d := range p.demands {
-		b.retire(d, now)
-	}
-	b.returnNow(now, func(l *lease) bool { return l.PortID == port })
-}
-
-// RevokeAll returns all leases, and leases nothing for a moment.
-func (b *Broker) RevokeAll() { b.revokeAll(RevokedFor) }
-
-func (b *Broker) revokeAll(pause time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	now := time.Now()
-	b.leases.revoked = now.Add(pause)
-	for d := range b.leases.open {
-		b.retire(d, now)
-	}
-	b.returnNow(now, func(*lease) bool { return true })
-}
-
-func (b *Broker) returnNow(now time.Time, those func(*lease) bool) {
-	for _, l := range b.leases.ending {
-		if those(l) && now.Before(l.returnAt) {
-			l.returnAt = now
-			b.hurry()
-		}
-	}
-}
-
-// returnLeases returns leases when they are due, until ctx ends.
-func (b *Broker) returnLeases(ctx context.Context) {
-	tick := time.NewTicker(returnEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		case <-b.due:
-		}
-		if b.returnSome(ctx) { // a booking is busy with one
-			time.Sleep(revokePause)
-			b.hurry()
-		}
-	}
-}
-
-// returnSome reports whether a lease is left that is due.
-func (b *Broker) returnSome(ctx context.Context) (left bool) {
-	b.returning.Lock()
-	defer b.returning.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
-	defer cancel()
-	for some := range slices.Chunk(b.toReturn(time.Now()), returnAtOnce) {
-		done, err := b.cfg.Store.Return(ctx, some)
-		left = b.returned(done, time.Now())
-		if err != nil { // maybe just this connection; but Postgres may be away
-			b.cfg.Log.Debug("leases cannot be returned, trying again", "error", err)
-			time.Sleep(10 * revokePause)
-			break
-		}
-	}
-	return left
-}
-
-// toReturn lists the leases that are due. It ends those that are over or that nobody
-// uses, and forgets demand that there is no more: that of some ports, which are others the
-// next time, since a map begins anywhere.
-func (b *Broker) toReturn(now time.Time) (list []Returned) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for d := range b.leases.open {
-		if d.lease.over(now) {
-			b.retire(d, now)
-		} else if now.Sub(d.lease.used) > idleFor {
-			b.retire(d, now.Add(returnAfter))
-		}
-	}
-	looked := 0
-	for id, p := range b.leases.ports {
-		if looked++; looked > forgetAtOnce {
-			break
-		}
-		maps.DeleteFunc(p.demands, func(_ kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
-		if len(p.demands) == 0 && p.unused == 0 && now.After(p.revoked) {
-			delete(b.leases.ports, id)
-		}
-	}
-	for _, l := range b.leases.ending {
-		if !now.Before(l.returnAt) {
-			list = append(list, l.made)
-		}
-	}
-	return list
-}
-
-// returned forgets leases that the store is done with, and those that have expired: what
-// it could not be told of them is of no account any more. It reports whether one is left
-// that is due.
-func (b *Broker) returned(done map[uuid.UUID]time.Time, now time.Time) (left bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.leases.ending = slices.DeleteFunc(b.leases.ending, func(l *lease) bool {
-		at, ok := done[l.ID]
-		if !ok && now.Before(l.until.Add(l.TTL)) {
-			left = left || !now.Before(l.returnAt)
-			return false
-		}
-		if p := b.leases.ports[l.PortID]; p != nil && !l.made.Doubtful {
-			p.unused -= l.left()
-			if st := b.known.of(l.PortID); st.At.Before(at) { // or it may be without that already
-				b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
-			}
-		}
-		return true
-	})
-	return left
 }

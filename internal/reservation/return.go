@@ -1,0 +1,180 @@
+package reservation
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// How leases end: used up, replaced, revoked, idle, over or in doubt, and then returned.
+
+const (
+	idleFor = 2 * time.Second // then a lease is returned
+	// returnAfter leaves a lease open for a while when it has given out its last hold:
+	// of calls that are short by then nothing has to be written down.
+	returnAfter  = 500 * time.Millisecond
+	returnEvery  = 250 * time.Millisecond
+	returnAtOnce = 500 // in one transaction
+	// RevokedFor keeps a port whose leases were revoked from being leased again at once:
+	// whoever needed its tokens has to get its turn.
+	RevokedFor = time.Second
+	forever    = 1000 * time.Hour
+	// forgetAfter ends what is known of demand. forgetAtOnce bounds how many ports are
+	// looked at, while nobody can reserve or check.
+	forgetAfter  = 10 * time.Second
+	forgetAtOnce = 1000
+)
+
+// retire ends the making of holds from a demand's lease, if there is one.
+func (b *Broker) retire(d *demand, returnAt time.Time) {
+	if l := d.lease; l != nil {
+		d.lease = nil
+		delete(b.leases.open, d)
+		b.end(l, returnAt)
+	}
+}
+
+func (b *Broker) end(l *lease, returnAt time.Time) {
+	l.returnAt = returnAt
+	b.leases.ending = append(b.leases.ending, l)
+	b.hurry()
+}
+
+func (b *Broker) hurry() {
+	select {
+	case b.due <- struct{}{}:
+	default:
+	}
+}
+
+// Revoke returns what is leased of a port, and leases nothing of it for a while: none
+// where its budget changed, [RevokedFor] where somebody else needs the tokens.
+func (b *Broker) Revoke(port string, pause time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	p := b.leases.port(port)
+	if until := now.Add(pause); pause > 0 && p.revoked.Before(until) {
+		p.revoked = until
+	}
+	for _, d := range p.demands {
+		b.retire(d, now)
+	}
+	b.returnNow(now, func(l *lease) bool { return l.PortID == port })
+}
+
+// RevokeAll returns all leases, and leases nothing for a moment.
+func (b *Broker) RevokeAll() { b.revokeAll(RevokedFor) }
+
+func (b *Broker) revokeAll(pause time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := time.Now()
+	b.leases.revoked = now.Add(pause)
+	for d := range b.leases.open {
+		b.retire(d, now)
+	}
+	b.returnNow(now, func(*lease) bool { return true })
+}
+
+func (b *Broker) returnNow(now time.Time, those func(*lease) bool) {
+	for _, l := range b.leases.ending {
+		if those(l) && now.Before(l.returnAt) {
+			l.returnAt = now
+			b.hurry()
+		}
+	}
+}
+
+// returnLeases returns leases when they are due, until ctx ends.
+func (b *Broker) returnLeases(ctx context.Context) {
+	tick := time.NewTicker(returnEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-b.due:
+		}
+		if b.returnSome(ctx) { // a booking is busy with one
+			time.Sleep(revokePause)
+			b.hurry()
+		}
+	}
+}
+
+// returnSome reports whether a lease is left that is due.
+func (b *Broker) returnSome(ctx context.Context) (left bool) {
+	b.returning.Lock()
+	defer b.returning.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
+	defer cancel()
+	for some := range slices.Chunk(b.toReturn(time.Now()), returnAtOnce) {
+		done, err := b.cfg.Store.Return(ctx, some)
+		left = b.returned(done, time.Now())
+		if err != nil { // maybe just this connection; but Postgres may be away
+			b.cfg.Log.Debug("leases cannot be returned, trying again", "error", err)
+			time.Sleep(10 * revokePause)
+			break
+		}
+	}
+	return left
+}
+
+// toReturn lists the leases that are due. It ends those that are over or that nobody
+// uses, and forgets demand that there is no more: that of some ports, which are others the
+// next time, since a map begins anywhere.
+func (b *Broker) toReturn(now time.Time) (list []Returned) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for d := range b.leases.open {
+		if d.lease.over(now) {
+			b.retire(d, now)
+		} else if now.Sub(d.lease.used) > idleFor {
+			b.retire(d, now.Add(returnAfter))
+		}
+	}
+	looked := 0
+	for id, p := range b.leases.ports {
+		if looked++; looked > forgetAtOnce {
+			break
+		}
+		maps.DeleteFunc(p.demands, func(_ kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
+		if len(p.demands) == 0 && p.unused == 0 && now.After(p.revoked) {
+			delete(b.leases.ports, id)
+		}
+	}
+	for _, l := range b.leases.ending {
+		if !now.Before(l.returnAt) {
+			list = append(list, l.made)
+		}
+	}
+	return list
+}
+
+// returned forgets leases that the store is done with, and those that have expired: what
+// it could not be told of them is of no account any more. It reports whether one is left
+// that is due.
+func (b *Broker) returned(done map[uuid.UUID]time.Time, now time.Time) (left bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.leases.ending = slices.DeleteFunc(b.leases.ending, func(l *lease) bool {
+		at, ok := done[l.ID]
+		if !ok && now.Before(l.until.Add(l.TTL)) {
+			left = left || !now.Before(l.returnAt)
+			return false
+		}
+		if p := b.leases.ports[l.PortID]; p != nil && !l.made.Doubtful {
+			p.unused -= l.left()
+			if st := b.known.of(l.PortID); st.At.Before(at) { // or it may be without that already
+				b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
+			}
+		}
+		return true
+	})
+	return left
+}
