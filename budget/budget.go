@@ -4,6 +4,7 @@
 package budget
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 )
@@ -27,6 +28,17 @@ type Budget struct {
 
 // None is the budget of a port before anybody stored one: nothing binds it.
 func None() Budget { return Budget{Period: Month} }
+
+// Complete reads the rest of a budget, of which version and time stand beside it, from its
+// stored value; nil: none is stored.
+func (b *Budget) Complete(value []byte) error {
+	if value == nil {
+		*b = None()
+		return nil
+	}
+	b.UpdatedAt = b.UpdatedAt.UTC()
+	return json.Unmarshal(value, b)
+}
 
 // Validate reports the first field that breaks its rule, as a [*FieldError].
 func (b Budget) Validate() error {

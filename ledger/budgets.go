@@ -48,18 +48,8 @@ func scanBudget(row pgx.Row) (budget.Budget, error) {
 	if err := row.Scan(&value, &b.Version, &b.UpdatedAt, &b.UpdatedBy); err != nil {
 		return budget.Budget{}, err
 	}
-	return b, readStored(value, &b)
-}
-
-// readStored completes a budget, of which the columns beside it are read, by its value;
-// null: none is stored.
-func readStored(value []byte, b *budget.Budget) error {
-	if value == nil {
-		*b = budget.None()
-		return nil
-	}
-	b.UpdatedAt = b.UpdatedAt.UTC()
-	return json.Unmarshal(value, b)
+	err := b.Complete(value)
+	return b, err
 }
 
 // storeTimeout bounds [Ledger.StoreBudget].

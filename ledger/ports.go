@@ -56,7 +56,8 @@ func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, 
 			return Port{}, err
 		}
 		p.CreatedAt = p.CreatedAt.UTC()
-		return p, readStored(value, &p.Budget)
+		err = p.Budget.Complete(value)
+		return p, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)

@@ -267,9 +267,7 @@ func (d *deciding) scanStates(rows pgx.Rows) error {
 	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held, &s.leased}, func() error {
 		state := s
 		state.now = s.now.UTC()
-		if value == nil {
-			state.budget = budget.None()
-		} else if err := json.Unmarshal(value, &state.budget); err != nil {
+		if err := state.budget.Complete(value); err != nil {
 			return err
 		}
 		state.rule = state.budget.Rule()
