@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -66,6 +67,7 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&gateCmd{Ports: 1_000}).Run,
 		(&reserveCmd{Ports: 1_000}).Run,
 		(&freshCmd{Rate: 1_000, Samples: 500}).Run,
+		(&publishCmd{Ports: 1_000, Rates: []int{1_000, 10_000, 50_000}, Measure: 5 * time.Second}).Run,
 		(&processCmd{}).Run,
 		(&meterCmd{Calls: 20_000}).Run,
 	} {

@@ -21,7 +21,7 @@ type reserveCmd struct {
 }
 
 // toHeat is how long callers ask before they are measured: the first few requests of
-// a port are decided in Postgres, until it is worth a slice.
+// a port are decided in Postgres, until it is worth a lease.
 const toHeat = 2 * time.Second
 
 var reserveRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
@@ -34,7 +34,7 @@ type reserveBench struct {
 	redis     *redis.Client
 	publisher *events.Publisher // the one that callers record with
 	shared    *events.Publisher // on the shared subject, many events a message
-	alone     *events.Publisher // each event on its port's subject
+	byPort    *events.Publisher // each event on its port's subject
 	settled   atomic.Int64
 }
 
@@ -45,8 +45,8 @@ func (c *reserveCmd) Run(ctx context.Context, r *report) error {
 		return err
 	}
 	defer stop()
-	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold, or the slice it is made from, is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
-		"`booked` counts until the last settlement is committed: the consumer works beside the callers. Their publisher uses the shared subject, some 30 of these events in a message, except in the last line. Measured after two seconds, when gates have leased slices of the ports.", digits(c.Ports)))
+	r.section("Reservations: reserve and settle", fmt.Sprintf("Each caller reserves 2,000 tokens and records the usage event that settles them; a hold, or the lease it is made from, is committed to disk before the answer. %s ports, rounds alternate with the bare echo. "+
+		"`booked` counts until the last settlement is committed: the consumer works beside the callers. Their publisher uses the shared subject, some 30 of these events in a message, except in the last line, where events go to their ports' subjects and seldom share a message. Measured after two seconds, when gates have leases of the ports.", digits(c.Ports)))
 	if err := b.perCallers(ctx, r); err != nil {
 		return err
 	}
@@ -94,10 +94,10 @@ func (b *reserveBench) start(ctx context.Context) (stop func(), err error) {
 		return stop, err
 	}
 	stops = append(stops, func() { _ = b.shared.Close(context.WithoutCancel(ctx)) })
-	if b.alone, err = events.NewPublisher(nc, events.PublisherConfig{}); err != nil {
+	if b.byPort, err = events.NewPublisher(nc, events.PublisherConfig{}); err != nil {
 		return stop, err
 	}
-	stops = append(stops, func() { _ = b.alone.Close(context.WithoutCancel(ctx)) })
+	stops = append(stops, func() { _ = b.byPort.Close(context.WithoutCancel(ctx)) })
 	b.publisher = b.shared
 	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
 	if err != nil {
@@ -223,9 +223,9 @@ func (b *reserveBench) perCallers(ctx context.Context, r *report) error {
 		}
 		rows = append(rows, row)
 	}
-	b.publisher = b.alone
+	b.publisher = b.byPort
 	defer func() { b.publisher = b.shared }()
-	row, err := b.againstEcho(ctx, r.runs, 64, "64, an event a message")
+	row, err := b.againstEcho(ctx, r.runs, 64, "64, each port's subject")
 	if err != nil {
 		return err
 	}

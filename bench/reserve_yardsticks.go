@@ -34,7 +34,7 @@ func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
 	var rows [][]string
 	run := 0
 	for _, w := range []way{
-		{"Tidegate reserve from slices, not settled", func(nc *nats.Conn, caller, i int) error {
+		{"Tidegate reserve from leases, not settled", func(nc *nats.Conn, caller, i int) error {
 			return ask(nc, events.Subject(events.SubjectReserve, b.port(caller, i)), []byte(`{"estimated_tokens":2000,"ttl_seconds":8}`))
 		}},
 		{"Tidegate reserve decided in Postgres, not settled", func(nc *nats.Conn, caller, i int) error {
