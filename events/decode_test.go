@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 const whole = `{"v":1,"id":"0199c0de-0000-7000-8000-000000000001","occurred_at":"2025-10-08T03:20:14.464Z",` +
@@ -160,25 +161,8 @@ func TestDecodeUsage_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := events.DecodeUsage(c.subject, []byte(c.payload))
-			wantRefusal(t, err, c.reason, c.field, c.value, c.rule)
+			testenv.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
 		})
-	}
-}
-
-func wantRefusal(t *testing.T, err error, reason events.Reason, field, value, rule string) {
-	t.Helper()
-	var e *events.FieldError
-	if !errors.As(err, &e) {
-		t.Fatalf("want a FieldError, got %v", err)
-	}
-	if e.Reason != reason || e.Field != field || value != "" && e.Value != value || !strings.Contains(e.Rule, rule) || e.Rule == "" {
-		t.Errorf("got  %s | %s | %s | %s\nwant %s | %s | %s | …%s…", e.Reason, e.Field, e.Value, e.Rule, reason, field, value, rule)
-	}
-	if len(e.Value) > 90 {
-		t.Errorf("the value is %d bytes long in the error", len(e.Value))
-	}
-	if text := e.Error(); !strings.Contains(text, field) || !strings.Contains(text, e.Rule) {
-		t.Errorf("the text leaves out field or rule: %s", text)
 	}
 }
 
@@ -194,7 +178,7 @@ func TestUsage_JSONGoesBothWays(t *testing.T) {
 	if err := u.UnmarshalJSON([]byte(`{}`)); err == nil {
 		t.Error("an invalid event was read")
 	}
-	wantRefusal(t, (&events.Usage{PortID: "p1", Feature: "a", Provider: "b", Model: "c\xff"}).Validate(),
+	testenv.WantRefusal(t, (&events.Usage{PortID: "p1", Feature: "a", Provider: "b", Model: "c\xff"}).Validate(),
 		events.ReasonInvalidField, "model", `"c\xff"`, "UTF-8")
 }
 

@@ -8,8 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -93,5 +96,20 @@ func TestCountGatesEndsWithItsContext(t *testing.T) {
 	}
 	if n, err := s.countGates(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d gates, %v, where there are none", n, err)
+	}
+}
+
+// A gate that answers for fewer ports than it was asked about has not answered.
+func TestAskGatesWantsAnAnswerForEachPort(t *testing.T) {
+	t.Parallel()
+	s, _, _ := serve(t, Config{})
+	for gate, tokens := range map[string][]int64{"whole": {1, 2}, "short": {1}, "long": {1, 2, 3}} {
+		testenv.Must(s.cfg.Conn.Subscribe(bus.SubjectUsed, func(msg *nats.Msg) {
+			_ = msg.Respond(testenv.Must(bus.Encode(bus.Used{Gate: gate, Tokens: tokens})))
+		}))
+	}
+	answers, err := s.askGates(t.Context(), []ledger.PortTokens{{PortID: "p1"}, {PortID: "p2"}}, 3, time.Unix(0, 0), time.Unix(0, 0))
+	if err != nil || len(answers) != 1 || answers[0].Gate != "whole" {
+		t.Errorf("%+v, %v; want the answer of one gate", answers, err)
 	}
 }

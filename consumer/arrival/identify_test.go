@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 var (
@@ -126,7 +127,7 @@ func TestIdentify_Refuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.u.PortID = "p1"
 			_, _, err := arrival.Identify(c.u, arrived, oldest)
-			wantRefusal(t, err, c.reason, "occurred_at", "", c.rule)
+			testenv.WantRefusal(t, err, c.reason, "occurred_at", "", c.rule)
 		})
 	}
 	identify(t, events.Usage{OccurredAt: limit}, arrived)

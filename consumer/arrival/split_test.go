@@ -3,6 +3,7 @@ package arrival_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 func TestSplit(t *testing.T) {
@@ -50,24 +52,28 @@ func TestSplit(t *testing.T) {
 		{"[" + strings.Repeat(" ", events.MaxPayloadBytes) + "1]", events.ReasonTooLarge, "payload bytes", "16387", "at most 16384"},
 	} {
 		_, err := arrival.Split([]byte(c.payload))
-		wantRefusal(t, err, c.reason, c.field, c.value, c.rule)
+		testenv.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
 	}
 }
 
-func wantRefusal(t *testing.T, err error, reason events.Reason, field, value, rule string) {
-	t.Helper()
-	var e *events.FieldError
-	if !errors.As(err, &e) {
-		t.Fatalf("want a FieldError, got %v", err)
+// An array that the quarantine sent back by itself gives none of its events the place of one
+// of its former neighbours, nor of one of an array within another of them.
+func TestPlaceIn(t *testing.T) {
+	taken := map[int]string{}
+	take := func(place int, whose string) {
+		if before, ok := taken[place]; ok {
+			t.Errorf("%s and %s are both at place %d", before, whose, place)
+		}
+		taken[place] = whose
 	}
-	if e.Reason != reason || e.Field != field || value != "" && e.Value != value || !strings.Contains(e.Rule, rule) || e.Rule == "" {
-		t.Errorf("got  %s | %s | %s | %s\nwant %s | %s | %s | …%s…", e.Reason, e.Field, e.Value, e.Rule, reason, field, value, rule)
-	}
-	if len(e.Value) > 90 {
-		t.Errorf("the value is %d bytes long in the error", len(e.Value))
-	}
-	if text := e.Error(); !strings.Contains(text, field) || !strings.Contains(text, e.Rule) {
-		t.Errorf("the text leaves out field or rule: %s", text)
+	for outer := range events.MaxEventsPerMessage + 1 { // 0: it was the message
+		if got := arrival.PlaceIn(outer, 0); got != outer {
+			t.Errorf("what is alone at place %d is at %d", outer, got)
+		}
+		take(outer, fmt.Sprint(outer))
+		for place := 1; place <= events.MaxEventsPerMessage && outer > 0; place++ {
+			take(arrival.PlaceIn(outer, place), fmt.Sprint(outer, " / ", place))
+		}
 	}
 }
 
