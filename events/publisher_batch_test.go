@@ -3,14 +3,17 @@ package events_test
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // recordPorts records an event of each of that many ports, and returns them as wantStored
@@ -58,6 +61,43 @@ func TestPublisher_StreamWithoutAtomicBatches(t *testing.T) {
 	wantStored(t, nc, recorded)
 	if n := len(stored(t, nc)); n != 1500 {
 		t.Errorf("%d messages are stored, want each once", n)
+	}
+}
+
+// A publisher that was told, or has seen, that batches are not taken tries none again: it
+// would send everything twice.
+func TestPublisher_TriesBatchesOnce(t *testing.T) {
+	for name, server := range map[string]func(t *testing.T, nc *nats.Conn){
+		"the stream takes none": func(t *testing.T, nc *nats.Conn) {
+			usageStream(t, nc, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
+		},
+		"the server does not know them": func(t *testing.T, nc *nats.Conn) { // it stores each message as it comes
+			testenv.Must(nc.Subscribe(events.SubjectUsage+".*", func(msg *nats.Msg) {
+				_ = msg.Respond([]byte(`{"stream":"AI_USAGE","seq":1}`))
+			}))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			nc := startBus(t).connect()
+			server(t, nc)
+			var batched atomic.Int64
+			testenv.Must(nc.Subscribe(events.SubjectUsage+".*", func(msg *nats.Msg) {
+				if msg.Header.Get("Nats-Batch-Id") != "" {
+					batched.Add(1)
+				}
+			}))
+			p := newPublisher(t, nc, events.PublisherConfig{})
+			for try, want := range []bool{true, false} {
+				batched.Store(0)
+				recordPorts(p, 20)
+				if err := p.Flush(within(t, 20*time.Second)); err != nil {
+					t.Fatal(err)
+				}
+				if n := batched.Load(); n > 0 != want {
+					t.Errorf("%d of 20 messages were in batches in flush %d", n, try+1)
+				}
+			}
+		})
 	}
 }
 
