@@ -202,6 +202,9 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
+	b.mu.Lock()
+	readings := b.known.done
+	b.mu.Unlock()
 	held, err := b.cfg.Store.Hold(ctx, requests, wants)
 	b.cfg.Took(time.Since(start))
 	if err != nil {
@@ -215,9 +218,8 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 		return
 	}
 	killpoint.Here("reserve-answer")
-	b.Hear(held.Standings)
+	b.install(held, readings, start)
 	b.cfg.Tell(held.Standings, nil)
-	b.install(held.Leases, start)
 	b.answerAll(live, held)
 }
 

@@ -353,6 +353,68 @@ func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 	}
 }
 
+// A reading of Postgres does not see what commits while it is read, but its time may be later.
+func TestAReadingThatMissedAHoldDoesNotHideIt(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name string
+		when func(m *missing, read, hold func())
+	}{
+		{"told while it is read", func(m *missing, read, hold func()) { m.reading = hold; read() }},
+		{"told when it is read", func(m *missing, read, hold func()) { m.holding = read; hold() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := newHouse(t, 1000)
+			m := &missing{Backend: h.ledger.Reservations}
+			b := h.open(func(c *reservation.Config) { c.Store, c.LeaseFrom = m, -1 })
+			b.must(ask(10))
+			read := func() {
+				if _, err := b.Read(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			c.when(m, read, func() { b.must(ask(5)) })
+			for _, what := range []string{"then", "when it is read again"} {
+				if _, _, held, _ := b.Known("p", time.Now()); held != 15 {
+					t.Errorf("%s, %d are told to be held, want 15", what, held)
+				}
+				read()
+			}
+		})
+	}
+}
+
+// missing reads what is held before something happens, and the time after it.
+type missing struct {
+	reservation.Backend
+	reading func() // once: after what is held was read, before the time is
+	holding func() // once: when a hold is committed and nobody heard of it; readings miss it
+	before  []reservation.Standing
+}
+
+func (m *missing) Hold(ctx context.Context, q []events.ReserveRequest, w []reservation.Want) (*reservation.Held, error) {
+	if m.holding == nil {
+		return m.Backend.Hold(ctx, q, w)
+	}
+	m.before, _, _ = m.Backend.Standings(ctx)
+	held, err := m.Backend.Hold(ctx, q, w)
+	m.holding()
+	m.holding, m.before = nil, nil
+	return held, err
+}
+
+func (m *missing) Standings(ctx context.Context) ([]reservation.Standing, time.Time, error) {
+	list, at, err := m.Backend.Standings(ctx)
+	if m.before != nil {
+		list = m.before
+	}
+	if m.reading != nil {
+		m.reading()
+		m.reading, at = nil, time.Now()
+	}
+	return list, at, err
+}
+
 // News of holds come in any order, and readings between them.
 func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 	t.Parallel()

@@ -13,25 +13,35 @@ import (
 // Postgres several times a second, all at once, and corrected in between by what
 // reservations leave behind, in told: a reading replaces the one and looks through the
 // other, which is small.
+//
+// A reading does not see a transaction that commits while it is read, though its time may
+// be the later one. Of such a reading and such news the greater figure counts, until the
+// next reading.
 type known struct {
-	read   map[string]Standing
-	told   map[string]Standing // later than readAt
-	readAt time.Time
+	read        map[string]Standing
+	told        map[string]news
+	readAt      time.Time
+	begun, done int // readings
+}
+
+type news struct {
+	Standing
+	begun int // readings that had begun when it was told
 }
 
 func (k *known) of(port string) Standing {
-	if st, ok := k.told[port]; ok {
-		return st
+	if n, ok := k.told[port]; ok {
+		return n.Standing
 	}
 	return k.read[port]
 }
 
 func (k *known) tell(st Standing) {
 	if k.told == nil {
-		k.told = map[string]Standing{}
+		k.told = map[string]news{}
 	}
 	st.PortID = strings.Clone(st.PortID)
-	k.told[st.PortID] = st
+	k.told[st.PortID] = news{st, k.begun}
 }
 
 // Known is what a port's reservations are decided by in memory. held is without what this
@@ -65,10 +75,22 @@ func (b *Broker) AsOf() time.Time {
 func (b *Broker) Hear(standings []Standing) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.hear(standings, b.known.done)
+}
+
+// hear takes over what a transaction has left behind. done is how many readings were
+// done when it began, and may have missed it.
+func (b *Broker) hear(standings []Standing, done int) {
 	for _, st := range standings {
-		if st.At.After(b.known.of(st.PortID).At) && st.At.After(b.known.readAt) {
+		was := b.known.of(st.PortID)
+		if later := was.At.After(b.known.readAt); st.At.After(was.At) && st.At.After(b.known.readAt) {
 			b.known.tell(st)
+		} else if !later && done < b.known.done && st.Held > was.Held {
+			b.known.tell(Standing{st.PortID, st.Held, b.known.readAt})
+		} else {
+			continue
 		}
+		b.leases.unsure(st.PortID)
 	}
 }
 
@@ -76,6 +98,9 @@ func (b *Broker) Hear(standings []Standing) {
 func (b *Broker) Read(ctx context.Context) (at time.Time, err error) {
 	b.returning.Lock()
 	defer b.returning.Unlock()
+	b.mu.Lock()
+	b.known.begun++
+	b.mu.Unlock()
 	list, at, err := b.cfg.Store.Standings(ctx)
 	if err != nil {
 		return at, err
@@ -86,7 +111,11 @@ func (b *Broker) Read(ctx context.Context) (at time.Time, err error) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	maps.DeleteFunc(b.known.told, func(_ string, st Standing) bool { return !st.At.After(at) })
+	maps.DeleteFunc(b.known.told, func(port string, n news) bool {
+		return !n.At.After(at) && (n.begun < b.known.begun || n.Held <= read[port].Held)
+	})
 	b.known.read, b.known.readAt = read, at
+	b.known.done++
+	b.leases.unsure("")
 	return at, nil
 }

@@ -23,6 +23,7 @@ type portLeases struct {
 	demands map[kind]*demand
 	revoked time.Time // until then it is not leased
 	unused  int64     // tokens of its leases that are no holds, but count as held in what is known
+	sent    int       // leases among them that are sent
 }
 
 type lease struct {
@@ -32,6 +33,12 @@ type lease struct {
 	used     time.Time // when the last hold was made
 	made     Returned  // what it has been made into so far
 	returnAt time.Time
+	// sent: the store was told to return it, and may have done so. What becomes known of its
+	// port from then on may be without it.
+	sent bool
+	// counted: it is not among its port's unused tokens. They count as held, rather too many
+	// than too few.
+	counted bool
 }
 
 func (l *lease) left() int64 { return l.Tokens - l.made.Tokens }
@@ -110,12 +117,25 @@ func (s *leases) port(id string) *portLeases {
 	return p
 }
 
-// install takes over leases that were asked for at the given time.
-func (b *Broker) install(granted []Lease, asked time.Time) {
+// unsure is called when something new is known of a port, or of all ("").
+func (s *leases) unsure(port string) {
+	if p := s.ports[port]; port != "" && (p == nil || p.sent == 0) {
+		return
+	}
+	for _, l := range s.ending {
+		if p := s.ports[l.PortID]; l.sent && !l.counted && (port == "" || port == l.PortID) {
+			p.unused, p.sent, l.counted = p.unused-l.left(), p.sent-1, true
+		}
+	}
+}
+
+// install takes over what was asked for at the given time, when so many readings were done.
+func (b *Broker) install(held *Held, readings int, asked time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := range granted {
-		l := newLease(&granted[i], asked)
+	b.hear(held.Standings, readings)
+	for i := range held.Leases {
+		l := newLease(&held.Leases[i], asked)
 		p := b.leases.port(l.PortID)
 		d := p.demand(kind{l.Feature, l.TTL}, asked)
 		b.retire(d, asked.Add(returnAfter))
@@ -126,7 +146,7 @@ func (b *Broker) install(granted []Lease, asked time.Time) {
 			b.retire(d, asked) // revoked before it came
 		}
 	}
-	b.Granted.Add(int64(len(granted)))
+	b.Granted.Add(int64(len(held.Leases)))
 }
 
 func newLease(g *Lease, asked time.Time) *lease {
@@ -141,7 +161,7 @@ func (b *Broker) doubt(maybe []Lease, now time.Time) {
 	defer b.mu.Unlock()
 	for i := range maybe {
 		l := newLease(&maybe[i], now)
-		l.made.Doubtful = true
+		l.made.Doubtful, l.counted = true, true
 		b.end(l, now)
 	}
 }

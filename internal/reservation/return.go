@@ -113,22 +113,27 @@ func (b *Broker) returnSome(ctx context.Context) (left bool) {
 	defer b.returning.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	for some := range slices.Chunk(b.toReturn(time.Now()), returnAtOnce) {
-		done, err := b.cfg.Store.Return(ctx, some)
-		left = b.returned(done, time.Now())
-		if err != nil { // maybe just this connection; but Postgres may be away
-			b.cfg.Log.Debug("leases cannot be returned, trying again", "error", err)
-			time.Sleep(10 * revokePause)
-			break
-		}
+	some := b.toReturn(time.Now())
+	list := make([]Returned, len(some))
+	for i, l := range some {
+		list[i] = l.made
 	}
-	return left
+	var done map[uuid.UUID]time.Time
+	var err error
+	if len(list) > 0 {
+		done, err = b.cfg.Store.Return(ctx, list)
+	}
+	if err != nil { // maybe just this connection; but Postgres may be away
+		b.cfg.Log.Debug("leases cannot be returned, trying again", "error", err)
+		time.Sleep(10 * revokePause)
+	}
+	return b.returned(some, done, err, time.Now())
 }
 
-// toReturn lists the leases that are due. It ends those that are over or that nobody
-// uses, and forgets demand that there is no more: that of some ports, which are others the
-// next time, since a map begins anywhere.
-func (b *Broker) toReturn(now time.Time) (list []Returned) {
+// toReturn lists leases that are due, and takes them for sent. It ends those that are over
+// or that nobody uses, and forgets demand that there is no more: that of some ports, which
+// are others the next time, since a map begins anywhere.
+func (b *Broker) toReturn(now time.Time) (some []*lease) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for d := range b.leases.open {
@@ -144,37 +149,47 @@ func (b *Broker) toReturn(now time.Time) (list []Returned) {
 			break
 		}
 		maps.DeleteFunc(p.demands, func(_ kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
-		if len(p.demands) == 0 && p.unused == 0 && now.After(p.revoked) {
+		if len(p.demands) == 0 && p.unused == 0 && p.sent == 0 && now.After(p.revoked) {
 			delete(b.leases.ports, id)
 		}
 	}
 	for _, l := range b.leases.ending {
-		if !now.Before(l.returnAt) {
-			list = append(list, l.made)
+		if now.Before(l.returnAt) || len(some) == returnAtOnce {
+			continue
 		}
+		if !l.sent && !l.counted {
+			b.leases.port(l.PortID).sent++
+		}
+		l.sent, some = true, append(some, l)
 	}
-	return list
+	return some
 }
 
-// returned forgets leases that the store is done with, and those that have expired: what
-// it could not be told of them is of no account any more. It reports whether one is left
-// that is due.
-func (b *Broker) returned(done map[uuid.UUID]time.Time, now time.Time) (left bool) {
+// returned forgets those of some leases that the store is done with, and those that have
+// expired: what it could not be told of them is of no account any more. An error leaves
+// open which ones it is done with. It reports whether a lease is left that is due.
+func (b *Broker) returned(some []*lease, done map[uuid.UUID]time.Time, err error, now time.Time) (left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.leases.ending = slices.DeleteFunc(b.leases.ending, func(l *lease) bool {
+	gone := make(map[*lease]bool, len(some))
+	for _, l := range some {
 		at, ok := done[l.ID]
-		if !ok && now.Before(l.until.Add(l.TTL)) {
-			left = left || !now.Before(l.returnAt)
-			return false
+		gone[l] = ok || !now.Before(l.until.Add(l.TTL))
+		if known := gone[l] || err == nil; known && l.sent && !l.counted {
+			b.leases.ports[l.PortID].sent--
+			l.sent = false
 		}
-		if p := b.leases.ports[l.PortID]; p != nil && !l.made.Doubtful {
-			p.unused -= l.left()
-			if st := b.known.of(l.PortID); st.At.Before(at) { // or it may be without that already
-				b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
-			}
+		if gone[l] && !l.counted {
+			b.leases.ports[l.PortID].unused -= l.left()
 		}
-		return true
+		// What is known may be without it already.
+		if st := b.known.of(l.PortID); ok && !l.made.Doubtful && st.At.Before(at) {
+			b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
+		}
+	}
+	b.leases.ending = slices.DeleteFunc(b.leases.ending, func(l *lease) bool {
+		left = left || !gone[l] && !now.Before(l.returnAt)
+		return gone[l]
 	})
 	return left
 }
