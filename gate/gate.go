@@ -11,15 +11,14 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/micro"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -78,22 +77,9 @@ type Gate struct {
 	clockWarned time.Time // when this machine's clock was last said to be wrong
 
 	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
-	service micro.Service        // the same
+	service *service.Service
 	metrics metrics
-
-	// Requests that need Postgres run beside the memory answers, when it is their turn.
-	// Changes do not stand in line behind reports.
-	changes, reports *intake.Line
-	tasks            sync.WaitGroup
-	intake           intake.Intake // of tasks
 }
-
-// How many requests that need Postgres run at once, and how many of each kind may wait.
-const (
-	changesAtOnce = 8
-	reportsAtOnce = 4
-	slowWaiting   = 1024
-)
 
 // New returns a gate. It does not talk to the network.
 func New(cfg Config) (*Gate, error) {
@@ -120,12 +106,12 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
-		alerts:  make(chan ledger.Alert, 1024),
-		ready:   make(chan struct{}),
-		changes: intake.NewLine(changesAtOnce, slowWaiting), reports: intake.NewLine(reportsAtOnce, slowWaiting),
+		alerts: make(chan ledger.Alert, 1024),
+		ready:  make(chan struct{}),
 	}
 	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)
+	g.service = g.newService()
 	return g, nil
 }
 
@@ -183,19 +169,13 @@ func (g *Gate) Run(ctx context.Context) error {
 // serve answers until ctx ends, and then finishes what it has begun.
 func (g *Gate) serve(ctx context.Context) error {
 	stopReserving := g.reservations.Start(context.WithoutCancel(ctx))
-	service, err := g.register(ctx)
-	if err == nil {
-		g.service = service
-		close(g.ready)
-		<-ctx.Done()
-		// No new requests. Those on their way to a handler are still answered: by it, or
-		// with a fault that sends the caller to another gate.
-		err = service.Stop()
+	defer stopReserving()
+	if err := g.service.Start(ctx, g.endpoints(ctx)); err != nil {
+		return err
 	}
-	g.intake.Close()
-	g.tasks.Wait()
-	stopReserving()
-	return err
+	close(g.ready)
+	<-ctx.Done()
+	return g.service.Stop()
 }
 
 // drain sends what is still to be sent and closes the connection.

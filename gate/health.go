@@ -20,7 +20,7 @@ func (g *Gate) Health() error {
 	if !g.loaded() {
 		return errors.New("totals are not loaded yet")
 	}
-	if g.service.Stopped() || g.cfg.Conn.IsClosed() {
+	if !g.service.Answers() {
 		return errors.New("it does not answer any more")
 	}
 	for _, sub := range g.subs {

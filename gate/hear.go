@@ -8,16 +8,14 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // resyncEvery is how often the gate reads all totals again even if it missed
 // nothing; see [due].
 const resyncEvery = time.Minute
-
-const flushTimeout = time.Second
 
 // listen subscribes to everything that changes what the gate remembers.
 func (g *Gate) listen(ctx context.Context) error {
@@ -42,22 +40,7 @@ func (g *Gate) listen(ctx context.Context) error {
 		g.hearing.Begin(time.Now())
 		g.hearing.Missed() // whatever was published meanwhile
 	})
-	return g.flush(ctx)
-}
-
-// flush returns when the server has everything that was sent to it. It may not be there
-// yet: then there is nobody to answer either.
-func (g *Gate) flush(ctx context.Context) error {
-	for {
-		err := g.cfg.Conn.FlushTimeout(flushTimeout)
-		if err == nil || g.cfg.Conn.IsClosed() {
-			return err
-		}
-		pause(ctx, 50*time.Millisecond)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
+	return service.Flush(ctx, g.cfg.Conn)
 }
 
 func (g *Gate) hearTotals(msg *nats.Msg) {
@@ -107,7 +90,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 // tellUsed answers an operator's verification.
 func (g *Gate) tellUsed(msg *nats.Msg) {
 	req, _, ok := decoded[bus.UsedRequest](g, msg)
-	if !ok || !g.loaded() || !inbox.Allowed(msg.Reply) {
+	if !ok || !g.loaded() || !service.MayReply(msg.Reply) {
 		return
 	}
 	answer := bus.Used{Gate: g.id, Tokens: make([]int64, len(req.Ports))}
@@ -120,7 +103,7 @@ func (g *Gate) tellUsed(msg *nats.Msg) {
 	}
 	g.memory.mu.RUnlock()
 	if body, err := bus.Encode(answer); err == nil {
-		g.sent(inbox.Publish(g.cfg.Conn, msg.Reply, body))
+		g.service.Publish(msg.Reply, body)
 	}
 }
 

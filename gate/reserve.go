@@ -9,7 +9,6 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/inbox"
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/internal/reservation"
 )
@@ -25,20 +24,21 @@ func (g *Gate) newBroker(store reservation.Backend) *reservation.Broker {
 // reserve hands a reservation to the broker, which answers it.
 func (g *Gate) reserve(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
+		reply := req.Reply()
 		var r events.ReserveRequest
-		if !g.accept(base, req, &r, func() error { return r.Validate() }) {
+		if _, err := decode(base, req.Subject(), req.Data(), &r); err != nil {
+			g.service.Fault(reply, err)
 			return
 		}
-		reply := req.Reply()
 		g.reservations.Hold(r, func(v *events.Verdict, err error) {
 			if err != nil {
-				g.fault(reply, err)
+				g.service.Fault(reply, err)
 				return
 			}
 			g.metrics.countReserve(v, r.EstimatedTokens)
 			buf := buffers.Get().(*[]byte)
 			*buf = v.AppendJSON((*buf)[:0])
-			g.sent(inbox.Publish(g.cfg.Conn, reply, *buf))
+			g.service.Publish(reply, *buf)
 			buffers.Put(buf)
 		})
 	}
@@ -47,40 +47,23 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 // release hands the end of a hold to the broker, which answers it.
 func (g *Gate) release(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
+		reply := req.Reply()
 		var r events.ReleaseRequest
-		if !g.accept(base, req, &r, func() error { return r.Validate() }) {
+		if _, err := decode(base, req.Subject(), req.Data(), &r); err != nil {
+			g.service.Fault(reply, err)
 			return
 		}
-		reply := req.Reply()
 		g.reservations.Release(reservation.ID{PortID: r.PortID, ReservationID: r.ReservationID}, func(released bool, err error) {
 			if err != nil {
-				g.fault(reply, err)
+				g.service.Fault(reply, err)
 				return
 			}
 			if released {
 				g.metrics.released.Inc()
 			}
-			g.sent(inbox.Send(g.cfg.Conn, reply, events.Released{Released: released}))
+			g.service.Send(reply, events.Released{Released: released})
 		})
 	}
-}
-
-// accept decodes a request that is to be answered. It reports false, having
-// answered with a fault where an answer can go, when there is nothing to do.
-func (g *Gate) accept(base string, req micro.Request, into any, validate func() error) bool {
-	if !inbox.Allowed(req.Reply()) {
-		g.metrics.unrepliable.Inc()
-		return false
-	}
-	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), into)
-	if err == nil {
-		err = validate()
-	}
-	if err != nil {
-		g.fault(req.Reply(), err)
-		return false
-	}
-	return true
 }
 
 // tellHolds lets all gates count holds in their checks, and return what they have leased

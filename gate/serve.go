@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
@@ -12,71 +11,89 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/inbox"
-	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-// version of the service, as `nats micro ls` shows it: that of the wire.
-const version = "1.0.0"
+// How many requests that need Postgres run at once, and how many of each kind may wait for
+// how long. Changes do not stand in line behind reports.
+const (
+	changesAtOnce = 8
+	reportsAtOnce = 4
+	slowWaiting   = 1024
+	slowTimeout   = 10 * time.Second
+)
 
-// slowTimeout is how long what needs Postgres may take, its turn included, unless its
-// caller says that it waits for less.
-const slowTimeout = 10 * time.Second
-
-// register makes the gate known and begins to answer.
-func (g *Gate) register(ctx context.Context) (micro.Service, error) {
-	service, err := micro.AddService(g.cfg.Conn, micro.Config{
-		Name: events.GateService, Version: version,
-		Description: "Tidegate: may this port still spend tokens?",
-		Metadata:    map[string]string{"gate_id": g.id},
+func (g *Gate) newService() *service.Service {
+	return service.New(service.Config{
+		Conn: g.cfg.Conn, Name: events.GateService, Description: "Tidegate: may this port still spend tokens?",
+		Metadata: map[string]string{"gate_id": g.id}, Problem: problem, Log: g.log, Faults: g.metrics.faults, Unrepliable: g.metrics.unrepliable,
 	})
-	if err != nil {
-		return nil, err
+}
+
+// problem says what the caller is told of an error.
+func problem(err error) service.Problem {
+	var key *reservation.KeyConflict
+	if errors.Is(err, ledger.ErrConflict) || errors.As(err, &key) {
+		return service.Problem{Code: http.StatusConflict}
 	}
+	return service.Problem{Code: http.StatusServiceUnavailable, What: "the ledger cannot be asked right now: " + err.Error()}
+}
+
+func (g *Gate) endpoints(ctx context.Context) (list []service.Endpoint) {
+	changes, reports := service.NewLine(changesAtOnce, slowWaiting, slowTimeout), service.NewLine(reportsAtOnce, slowWaiting, slowTimeout)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
-		{"reserve", events.SubjectReserve, func(base string) micro.HandlerFunc { return g.reserve(base) }},
-		{"release", events.SubjectRelease, func(base string) micro.HandlerFunc { return g.release(base) }},
-		{"get", events.SubjectBudgetGet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.get) }},
-		{"set", events.SubjectBudgetSet, func(base string) micro.HandlerFunc { return g.beside(ctx, g.changes, base, g.set) }},
-		{"usage", events.SubjectReport, func(base string) micro.HandlerFunc { return g.beside(ctx, g.reports, base, g.report) }},
+		{"reserve", events.SubjectReserve, g.reserve},
+		{"release", events.SubjectRelease, g.release},
+		{"get", events.SubjectBudgetGet, slow(ctx, g.service, changes, g.get)},
+		{"set", events.SubjectBudgetSet, slow(ctx, g.service, changes, g.set)},
+		{"usage", events.SubjectReport, slow(ctx, g.service, reports, g.report)},
 		// Last: whoever waits for a check to be answered finds all the others there.
-		{"check", events.SubjectCheck, func(base string) micro.HandlerFunc { return g.fast(base, g.check) }},
+		{"check", events.SubjectCheck, g.check},
 	} {
-		handler := e.handle(e.subject)
-		for name, subject := range map[string]string{e.name: e.subject + ".*", e.name + "-any": e.subject} {
-			if err := service.AddEndpoint(name, handler, micro.WithEndpointSubject(subject)); err != nil {
-				return nil, errors.Join(err, service.Stop())
-			}
-		}
+		handle := e.handle(e.subject)
+		list = append(list, service.Endpoint{Name: e.name, Subject: e.subject + ".*", Handle: handle}, service.Endpoint{Name: e.name + "-any", Subject: e.subject, Handle: handle})
 	}
-	if err := g.flush(ctx); err != nil {
-		return nil, errors.Join(err, service.Stop())
+	return list
+}
+
+// decode reads a request and returns the port that it is for.
+func decode(base, subject string, payload []byte, into any) (port string, err error) {
+	port, err = events.DecodeRequest(base, subject, payload, into)
+	if r, ok := into.(interface{ Validate() error }); ok && err == nil {
+		err = r.Validate()
 	}
-	return service, nil
+	return port, err
+}
+
+// slow answers requests from Postgres.
+func slow[T any](ctx context.Context, s *service.Service, line *service.Line, answer func(context.Context, T) (any, error)) func(base string) micro.HandlerFunc {
+	return func(base string) micro.HandlerFunc {
+		return s.Slow(ctx, line, func(req micro.Request) (func(context.Context) (any, error), error) {
+			var r T
+			_, err := decode(base, req.Subject(), req.Data(), &r)
+			return func(ctx context.Context) (any, error) { return answer(ctx, r) }, err
+		})
+	}
 }
 
 // buffers for replies: a check allocates next to nothing.
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b }}
 
-// fast answers from memory, on the connection's own goroutine.
-func (g *Gate) fast(base string, answer func(base string, req micro.Request, to []byte) ([]byte, error)) micro.HandlerFunc {
+// check answers from memory, on the connection's own goroutine.
+func (g *Gate) check(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		if !inbox.Allowed(req.Reply()) {
-			g.metrics.unrepliable.Inc()
-			return
-		}
 		start := time.Now()
 		buf := buffers.Get().(*[]byte)
-		body, err := answer(base, req, (*buf)[:0])
+		body, err := g.answerCheck(base, req.Subject(), req.Data(), (*buf)[:0])
 		if err != nil {
-			g.fault(req.Reply(), err)
+			g.service.Fault(req.Reply(), err)
 		} else {
-			g.sent(inbox.Publish(g.cfg.Conn, req.Reply(), body))
+			g.service.Publish(req.Reply(), body)
 		}
 		*buf = body
 		buffers.Put(buf)
@@ -84,90 +101,9 @@ func (g *Gate) fast(base string, answer func(base string, req micro.Request, to 
 	}
 }
 
-// beside answers from Postgres, on a goroutine of its own: the connection's must
-// never wait. prepare reads the request, so that a bad one is answered at once and no
-// payload is kept waiting, and returns what gets the answer.
-func (g *Gate) beside(ctx context.Context, line *intake.Line, base string, prepare func(base string, req micro.Request) (slow, error)) micro.HandlerFunc {
-	return func(req micro.Request) {
-		reply := req.Reply()
-		if !inbox.Allowed(reply) {
-			g.metrics.unrepliable.Inc()
-			return
-		}
-		answer, err := prepare(base, req)
-		if err == nil {
-			patience := patienceOf(req)
-			err = reservation.ErrBusy
-			open := g.intake.Take(func() {
-				if line.Join() {
-					err = nil
-					g.tasks.Go(func() { g.answerSlowly(ctx, line, patience, reply, answer) })
-				}
-			})
-			if !open {
-				err = reservation.ErrStopping
-			}
-		}
-		if err != nil {
-			g.fault(reply, err)
-		}
-	}
-}
-
-// slow gets an answer from Postgres.
-type slow func(ctx context.Context) (any, error)
-
-// patienceOf is how long the caller waits for an answer.
-func patienceOf(req micro.Request) time.Duration {
-	ms, err := strconv.ParseInt(req.Headers().Get(events.TimeoutHeader), 10, 64)
-	if err != nil || ms <= 0 || ms > slowTimeout.Milliseconds() {
-		return slowTimeout
-	}
-	return time.Duration(ms) * time.Millisecond
-}
-
-// answerSlowly waits for the request's turn, for as long as its caller and, until ctx
-// ends, this gate do.
-func (g *Gate) answerSlowly(ctx context.Context, line *intake.Line, patience time.Duration, reply string, answer slow) {
-	deadline := time.Now().Add(patience)
-	waiting, cancel := context.WithDeadline(ctx, deadline)
-	defer cancel()
-	var body any
-	var err error
-	if out := line.Work(waiting, func() {
-		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), deadline)
-		defer cancel()
-		body, err = answer(ctx)
-	}); out != nil {
-		err = reservation.ErrBusy
-		if ctx.Err() != nil {
-			err = reservation.ErrStopping
-		}
-	}
-	if err != nil {
-		g.fault(reply, err)
-		return
-	}
-	g.sent(inbox.Send(g.cfg.Conn, reply, body))
-}
-
-// sent takes note of what came of sending an answer: its caller waits in vain.
-func (g *Gate) sent(err error) {
-	if err != nil {
-		g.log.Debug("an answer cannot be sent", "error", err)
-	}
-}
-
-func (g *Gate) check(base string, req micro.Request, to []byte) ([]byte, error) {
-	return g.answerCheck(base, req.Subject(), req.Data(), to)
-}
-
 func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, error) {
 	var r events.CheckRequest
-	port, err := events.DecodeRequest(base, subject, payload, &r)
-	if err == nil {
-		err = r.Validate()
-	}
+	port, err := decode(base, subject, payload, &r)
 	if err != nil {
 		return to, err
 	}
@@ -178,62 +114,18 @@ func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, er
 
 // get answers what is stored: whoever changes a budget reads it first, and this gate's
 // memory may not know yet what another one has stored.
-func (g *Gate) get(base string, req micro.Request) (slow, error) {
-	var r events.GetRequest
-	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (any, error) { return g.cfg.Ledger.Budget(ctx, port) }, nil
+func (g *Gate) get(ctx context.Context, r events.GetRequest) (any, error) {
+	return g.cfg.Ledger.Budget(ctx, r.PortID)
 }
 
-func (g *Gate) set(base string, req micro.Request) (slow, error) {
-	var r events.SetRequest
-	port, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
+func (g *Gate) set(ctx context.Context, r events.SetRequest) (any, error) {
+	b, err := bus.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, r.PortID, r.Budget(), r.IfVersion)
 	if err == nil {
-		err = r.Budget().Validate()
+		g.memory.applyBudget(r.PortID, b) // the caller's next check must not come before the notice
 	}
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (any, error) {
-		b, err := bus.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, port, r.Budget(), r.IfVersion)
-		if err == nil {
-			g.memory.applyBudget(port, b) // the caller's next check must not come before the notice
-		}
-		return b, err
-	}, nil
+	return b, err
 }
 
-func (g *Gate) report(base string, req micro.Request) (slow, error) {
-	var r events.ReportRequest
-	_, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
-	if err == nil {
-		err = r.Validate()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func(ctx context.Context) (any, error) {
-		return g.cfg.Ledger.Report(ctx, r, g.now())
-	}, nil
-}
-
-// fault answers with an error.
-func (g *Gate) fault(reply string, err error) {
-	g.metrics.faults.Inc()
-	p := inbox.Problem{Code: http.StatusServiceUnavailable, What: err.Error()}
-	var field *events.FieldError
-	var key *reservation.KeyConflict
-	switch {
-	case errors.As(err, &field):
-		p.Code = http.StatusBadRequest
-	case errors.Is(err, ledger.ErrConflict), errors.As(err, &key):
-		p.Code = http.StatusConflict
-	case errors.Is(err, reservation.ErrBusy), errors.Is(err, reservation.ErrStopping):
-		p.TryAgain = true
-	default:
-		p.What = "the ledger cannot be asked right now: " + p.What
-	}
-	g.sent(inbox.Fault(g.cfg.Conn, reply, p))
+func (g *Gate) report(ctx context.Context, r events.ReportRequest) (any, error) {
+	return g.cfg.Ledger.Report(ctx, r, g.now())
 }

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +17,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/inbox"
-	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -38,14 +37,12 @@ type Config struct {
 
 // Service answers operators. Several may run: they share the requests.
 type Service struct {
-	cfg         Config
-	log         *slog.Logger
-	js          jetstream.JetStream
-	quarantine  quarantine.Store
-	tasks       sync.WaitGroup
-	intake      intake.Intake // of tasks
-	quick, long *intake.Line
-	service     atomic.Pointer[micro.Service] // nil until Run has registered everything
+	cfg        Config
+	log        *slog.Logger
+	js         jetstream.JetStream
+	quarantine quarantine.Store
+	service    *service.Service
+	started    atomic.Bool
 }
 
 const (
@@ -71,18 +68,18 @@ func New(cfg Config) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js),
-		quick: intake.NewLine(quickAtOnce, waiting), long: intake.NewLine(longAtOnce, waiting)}, nil
+	s := &Service{cfg: cfg, log: cfg.Logger, js: js, quarantine: quarantine.Open(js)}
+	s.service = service.New(service.Config{Conn: cfg.Conn, Name: ServiceName, Description: "Tidegate for its operators", Problem: problem, Log: s.log})
+	return s, nil
 }
 
 // Run answers until ctx ends. It returns after the requests under way are
 // answered; a verification is cut short.
 func (s *Service) Run(ctx context.Context) error {
-	service, err := micro.AddService(s.cfg.Conn, micro.Config{Name: ServiceName, Version: "1.0.0", Description: "Tidegate for its operators"})
-	if err != nil {
-		return err
-	}
-	for subject, answer := range map[string]func(context.Context, []byte) (any, error){
+	quick, long := service.NewLine(quickAtOnce, waiting, quickly), service.NewLine(longAtOnce, waiting, verifyLimit)
+	quick.CutShort, long.CutShort = true, true
+	var endpoints []service.Endpoint
+	for subject, decode := range map[string]decoder{
 		subjectVerify:           handle(s.verify),
 		subjectPorts:            handle(s.ports),
 		subjectPortDelete:       handle(s.deletePort),
@@ -101,108 +98,56 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectPosition:         handle(s.position),
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, subjectAdmin+"."), ".", "-")
-		line, limit := s.quick, quickly
+		line := quick
 		if subject == subjectVerify {
-			line, limit = s.long, verifyLimit
+			line = long
 		}
-		if err := service.AddEndpoint(name, s.endpoint(ctx, line, limit, answer), micro.WithEndpointSubject(subject)); err != nil {
-			return errors.Join(err, service.Stop())
-		}
+		endpoints = append(endpoints, service.Endpoint{Name: name, Subject: subject, Handle: s.service.Slow(ctx, line, decode)})
 	}
-	for ctx.Err() == nil && s.cfg.Conn.FlushTimeout(time.Second) != nil { // NATS is not there yet
-		select {
-		case <-ctx.Done():
-		case <-time.After(50 * time.Millisecond):
+	if err := s.service.Start(ctx, endpoints); err != nil {
+		if ctx.Err() != nil {
+			return nil
 		}
+		return err
 	}
-	s.service.Store(&service)
+	s.started.Store(true)
 	<-ctx.Done()
-	err = service.Stop()
-	s.intake.Close()
-	s.tasks.Wait()
-	return err
+	return s.service.Stop()
 }
 
 // Health says why operators are not answered now; nil: they are.
 func (s *Service) Health() error {
-	service := s.service.Load()
 	switch {
-	case service == nil:
+	case !s.started.Load():
 		return errors.New("operators are not answered yet")
-	case (*service).Stopped(), s.cfg.Conn.IsClosed():
+	case !s.service.Answers():
 		return errors.New("operators are not answered any more")
 	}
 	return nil
 }
 
-// endpoint answers each request on a goroutine of its own, when it is its turn.
-func (s *Service) endpoint(ctx context.Context, line *intake.Line, limit time.Duration, answer func(context.Context, []byte) (any, error)) micro.HandlerFunc {
-	return func(req micro.Request) {
-		// Anybody who may ask could otherwise have the answer sent into JetStream's API.
-		if !inbox.Allowed(req.Reply()) {
-			return
-		}
-		err := errBusy
-		open := s.intake.Take(func() {
-			if line.Join() {
-				err = nil
-				s.tasks.Go(func() { s.answer(ctx, line, limit, req, answer) })
-			}
-		})
-		if !open {
-			err = errStopping
-		}
-		if err != nil {
-			s.fault(req, err)
-		}
+var errNoLinks = errors.New("this installation has no login links: people sign in at the OIDC provider")
+
+// decoder reads a request and returns what answers it.
+type decoder = func(micro.Request) (func(context.Context) (any, error), error)
+
+func handle[T any](answer func(context.Context, T) (any, error)) decoder {
+	return func(req micro.Request) (func(context.Context) (any, error), error) {
+		var r T
+		err := events.DecodeStrict(req.Data(), &r)
+		return func(ctx context.Context) (any, error) { return answer(ctx, r) }, err
 	}
 }
 
-func (s *Service) answer(ctx context.Context, line *intake.Line, limit time.Duration, req micro.Request, answer func(context.Context, []byte) (any, error)) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	var reply any
-	err := errBusy
-	if line.Work(ctx, func() { reply, err = answer(ctx, req.Data()) }); err != nil {
-		s.fault(req, err)
-		return
-	}
-	s.sent(req, inbox.Send(s.cfg.Conn, req.Reply(), reply))
-}
-
-func (s *Service) sent(req micro.Request, err error) {
-	if err != nil {
-		s.log.Warn("an operator's answer cannot be sent", "subject", req.Subject(), "error", err)
-	}
-}
-
-var (
-	errBusy     = errors.New("too many operators' requests are under way: try again")
-	errStopping = errors.New("this process is stopping: try again, another one may answer")
-	errNoLinks  = errors.New("this installation has no login links: people sign in at the OIDC provider")
-)
-
-// handle decodes the request for f.
-func handle[T any](f func(context.Context, T) (any, error)) func(context.Context, []byte) (any, error) {
-	return func(ctx context.Context, body []byte) (any, error) {
-		var request T
-		if err := events.DecodeStrict(body, &request); err != nil {
-			return nil, err
-		}
-		return f(ctx, request)
-	}
-}
-
-func (s *Service) fault(req micro.Request, err error) {
-	p := inbox.Problem{Code: 503, What: err.Error(), TryAgain: errors.Is(err, errBusy) || errors.Is(err, errStopping)}
-	var field *events.FieldError
+// problem says what the operator is told of an error.
+func problem(err error) service.Problem {
 	switch {
-	case errors.As(err, &field), errors.Is(err, identity.ErrBadTokenRequest):
-		p.Code = 400
+	case errors.Is(err, identity.ErrBadTokenRequest):
+		return service.Problem{Code: http.StatusBadRequest}
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
-		p.Code = 404
+		return service.Problem{Code: http.StatusNotFound}
 	}
-	s.sent(req, inbox.Fault(s.cfg.Conn, req.Reply(), p))
+	return service.Problem{Code: http.StatusServiceUnavailable}
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {

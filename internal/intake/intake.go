@@ -2,7 +2,16 @@
 // stopped goes on calling its handlers for what it had received.
 package intake
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
+
+// What a caller is told: nothing was done, and the same may be asked again.
+var (
+	ErrBusy     = errors.New("too many requests that need Postgres are under way: try again")
+	ErrStopping = errors.New("this process is stopping: try again, another one may answer")
+)
 
 // Intake is open until it is closed. The zero value is open.
 type Intake struct {
@@ -11,7 +20,7 @@ type Intake struct {
 }
 
 // Take runs take, which must not wait, and reports true, or reports false when the
-// intake is closed. No take is running, and none will, once Close has returned.
+// intake is closed: the caller is told [ErrStopping]. No take is running, and none will, once Close has returned.
 func (i *Intake) Take(take func()) bool {
 	i.mu.RLock()
 	defer i.mu.RUnlock()

@@ -56,8 +56,8 @@ var below = map[string][]string{
 	"dev":        {},
 	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
 	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
-	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/inbox", "internal/intake", "internal/reservation"},
-	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/inbox", "internal/intake"},
+	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/service", "internal/reservation"},
+	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/service"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev", "events"},
 

@@ -2,7 +2,6 @@ package reservation
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -14,13 +13,6 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/killpoint"
-)
-
-// The errors of a broker, besides those of its store: nothing was done, and the same may
-// be asked again.
-var (
-	ErrBusy     = errors.New("too many requests that need Postgres are under way: try again")
-	ErrStopping = errors.New("this gate is stopping: try again, another one may answer")
 )
 
 // Backend is what a broker needs of a [Store].
@@ -159,7 +151,7 @@ func queueOf(port string) uint64 { return uint64(PortLocks(port)[0]) % queues }
 
 // enqueue never waits: who finds no place is told to try again.
 func enqueue[T any](b *Broker, queue chan<- T, task T, refuse func(error)) {
-	err := ErrBusy
+	err := intake.ErrBusy
 	open := b.intake.Take(func() {
 		select {
 		case queue <- task:
@@ -168,7 +160,7 @@ func enqueue[T any](b *Broker, queue chan<- T, task T, refuse func(error)) {
 		}
 	})
 	if !open {
-		err = ErrStopping
+		err = intake.ErrStopping
 	}
 	if err != nil {
 		refuse(err)
@@ -189,7 +181,7 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 				wants = append(wants, h.want)
 			}
 		} else if start.Sub(h.at) > b.cfg.Timeout {
-			h.answer(nil, ErrBusy)
+			h.answer(nil, intake.ErrBusy)
 		} else if err := b.cfg.Withheld(h.request.PortID); err != nil {
 			h.answer(nil, err)
 		} else {

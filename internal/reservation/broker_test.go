@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -146,7 +147,7 @@ func TestAStoppedGateReturnsItsLeases(t *testing.T) {
 	if held, open := h.held(); held != 10 || open != 0 {
 		t.Errorf("%d tokens in %d leases are held, want 10 in none", held, open)
 	}
-	if v, err := b.hold(ask(10)); !errors.Is(err, reservation.ErrStopping) {
+	if v, err := b.hold(ask(10)); !errors.Is(err, intake.ErrStopping) {
 		t.Errorf("after the stop: %+v, %v", v, err)
 	}
 	if !h.open().release(one.ReservationID) {
@@ -491,7 +492,7 @@ func TestWhatIsNotHeld(t *testing.T) {
 		t.Errorf("%+v, %v; want it withheld", v, err)
 	}
 	late := h.open(func(c *reservation.Config) { c.Timeout = time.Nanosecond })
-	if v, err := late.hold(ask(10)); !errors.Is(err, reservation.ErrBusy) {
+	if v, err := late.hold(ask(10)); !errors.Is(err, intake.ErrBusy) {
 		t.Errorf("%+v, %v; want it refused as too late", v, err)
 	}
 }

@@ -1,8 +1,4 @@
-// Package inbox sends the answers of NATS micro services. A [micro.Request] can answer
-// only until its handler returns: micro reads then, without a lock, what the request's
-// Error and a failed Respond have written. These services answer when they can, on any
-// goroutine.
-package inbox
+package service
 
 import (
 	"encoding/json"
@@ -18,10 +14,14 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// Allowed reports whether reply is where answers may go: a client's inbox, or the
+// A [micro.Request] can answer only until its handler returns: micro reads then, without a
+// lock, what the request's Error and a failed Respond have written. These services answer
+// when they can, on any goroutine.
+
+// MayReply reports whether reply is where answers may go: a client's inbox, or the
 // subject by which a server carries an answer into another account. A requester could
 // otherwise name somebody else's subject, such as JetStream's API.
-func Allowed(reply string) bool {
+func MayReply(reply string) bool {
 	return strings.HasPrefix(reply, "_INBOX.") || strings.HasPrefix(reply, "_R_.")
 }
 

@@ -1,17 +1,26 @@
-package intake
+package service
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Line lets so many work at once and so many more wait for their turn, first come,
 // first served. Whoever finds it full is turned away.
 type Line struct {
+	// Limit is how long a request may take, its turn included, unless its caller says that
+	// it waits for less.
+	Limit time.Duration
+	// CutShort ends the work when the service stops. It is finished otherwise.
+	CutShort bool
+
 	places chan struct{} // of those who wait or work
 	turns  chan struct{} // of those who work
 }
 
 // NewLine returns a line of at most atOnce who work and waiting who wait.
-func NewLine(atOnce, waiting int) *Line {
-	return &Line{places: make(chan struct{}, atOnce+waiting), turns: make(chan struct{}, atOnce)}
+func NewLine(atOnce, waiting int, limit time.Duration) *Line {
+	return &Line{Limit: limit, places: make(chan struct{}, atOnce+waiting), turns: make(chan struct{}, atOnce)}
 }
 
 // Join takes a place, without waiting. It reports false when there is none.

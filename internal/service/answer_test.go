@@ -1,4 +1,4 @@
-package inbox_test
+package service_test
 
 import (
 	"errors"
@@ -10,7 +10,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/inbox"
+	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -36,7 +36,7 @@ func TestSend_WhatCannotBeSentIsAFault(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := inbox.Send(nc, reply.Subject, c.answer); (err != nil) != (c.code != "") {
+		if err := service.Send(nc, reply.Subject, c.answer); (err != nil) != (c.code != "") {
 			t.Errorf("%s: %v", c.name, err)
 		}
 		msg, err := reply.NextMsg(5 * time.Second)
@@ -49,7 +49,7 @@ func TestSend_WhatCannotBeSentIsAFault(t *testing.T) {
 		}
 	}
 	nc.Close()
-	if err := inbox.Send(nc, "_INBOX.x", 1); !errors.Is(err, nats.ErrConnectionClosed) {
+	if err := service.Send(nc, "_INBOX.x", 1); !errors.Is(err, nats.ErrConnectionClosed) {
 		t.Errorf("without a connection: %v", err)
 	}
 }
@@ -63,7 +63,7 @@ func TestFault(t *testing.T) {
 	}
 	for _, again := range []bool{false, true} {
 		what := "line\nline" + strings.Repeat("é", 4000)
-		if err := inbox.Fault(nc, reply.Subject, inbox.Problem{Code: 503, What: what, TryAgain: again}); err != nil {
+		if err := service.Fault(nc, reply.Subject, service.Problem{Code: 503, What: what, TryAgain: again}); err != nil {
 			t.Fatal(err)
 		}
 		msg, err := reply.NextMsg(5 * time.Second)

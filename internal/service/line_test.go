@@ -1,4 +1,4 @@
-package intake_test
+package service_test
 
 import (
 	"context"
@@ -8,12 +8,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/intake"
+	"github.com/tidegate/tidegate/internal/service"
 )
 
 func TestLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		line := intake.NewLine(2, 3)
+		line := service.NewLine(2, 3, time.Minute)
 		var working, most, done atomic.Int64
 		for range 5 {
 			if !line.Join() {

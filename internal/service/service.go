@@ -1,0 +1,206 @@
+// Package service is what the NATS micro services of Tidegate have in common. Answers go
+// only where they may. What is slow is answered beside the connection's goroutine, when it
+// is its turn. Every caller hears something: an answer, or a fault.
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/intake"
+)
+
+// version of the services, as `nats micro ls` shows it: that of the wire.
+const version = "1.0.0"
+
+// Config makes a [Service].
+type Config struct {
+	Conn              *nats.Conn // stays the caller's
+	Name, Description string
+	Metadata          map[string]string
+	// Problem says what a caller is told of an error. It is not asked about bad requests
+	// ([*events.FieldError]), nor about those that found no place or came too late.
+	Problem func(error) Problem
+	Log     *slog.Logger
+	// Faults counts faults, Unrepliable the requests that name no subject where answers may
+	// go. nil: nobody wants to know.
+	Faults, Unrepliable prometheus.Counter
+}
+
+// Service answers requests.
+type Service struct {
+	cfg    Config
+	micro  micro.Service // set by Start
+	tasks  sync.WaitGroup
+	intake intake.Intake // of tasks
+}
+
+// Endpoint is a subject and what answers the requests on it.
+type Endpoint struct {
+	Name, Subject string
+	Handle        micro.HandlerFunc
+}
+
+// New returns a service. It does not talk to the network.
+func New(cfg Config) *Service {
+	for _, c := range []*prometheus.Counter{&cfg.Faults, &cfg.Unrepliable} {
+		if *c == nil {
+			*c = prometheus.NewCounter(prometheus.CounterOpts{})
+		}
+	}
+	return &Service{cfg: cfg}
+}
+
+// Start makes the service known, its endpoints in the order given, and begins to answer.
+// It returns when NATS has heard of all of them.
+func (s *Service) Start(ctx context.Context, endpoints []Endpoint) (err error) {
+	s.micro, err = micro.AddService(s.cfg.Conn, micro.Config{Name: s.cfg.Name, Version: version, Description: s.cfg.Description, Metadata: s.cfg.Metadata})
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		handle := micro.HandlerFunc(func(req micro.Request) {
+			if MayReply(req.Reply()) {
+				e.Handle(req)
+			} else {
+				s.cfg.Unrepliable.Inc()
+			}
+		})
+		if err := s.micro.AddEndpoint(e.Name, handle, micro.WithEndpointSubject(e.Subject)); err != nil {
+			return errors.Join(err, s.micro.Stop())
+		}
+	}
+	if err := Flush(ctx, s.cfg.Conn); err != nil {
+		return errors.Join(err, s.micro.Stop())
+	}
+	return nil
+}
+
+// Stop takes no new requests and returns when those that were taken are answered, or have
+// got a fault that sends their callers to another process.
+func (s *Service) Stop() error {
+	err := s.micro.Stop()
+	s.intake.Close()
+	s.tasks.Wait()
+	return err
+}
+
+// Answers reports whether requests are answered. It must not be asked before Start has returned.
+func (s *Service) Answers() bool { return !s.micro.Stopped() && !s.cfg.Conn.IsClosed() }
+
+// Flush returns when the server has everything that was sent to it. It may not be there
+// yet: then there is nobody to answer either.
+func Flush(ctx context.Context, nc *nats.Conn) error {
+	for {
+		err := nc.FlushTimeout(time.Second)
+		if err == nil || nc.IsClosed() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// Slow answers requests one by one, on goroutines of their own: the connection's must never
+// wait. prepare reads a request, so that a bad one is answered at once and no payload is
+// kept waiting, and returns what gets the answer. ctx ends when the service is to stop.
+func (s *Service) Slow(ctx context.Context, line *Line, prepare func(micro.Request) (func(context.Context) (any, error), error)) micro.HandlerFunc {
+	return func(req micro.Request) {
+		reply := req.Reply()
+		answer, err := prepare(req)
+		if err == nil {
+			deadline := time.Now().Add(patience(req, line.Limit))
+			err = intake.ErrBusy
+			open := s.intake.Take(func() {
+				if line.Join() {
+					err = nil
+					s.tasks.Go(func() { s.answer(ctx, line, deadline, reply, answer) })
+				}
+			})
+			if !open {
+				err = intake.ErrStopping
+			}
+		}
+		if err != nil {
+			s.Fault(reply, err)
+		}
+	}
+}
+
+// patience is how long the caller waits for an answer, limit at most.
+func patience(req micro.Request, limit time.Duration) time.Duration {
+	ms, err := strconv.ParseInt(req.Headers().Get(events.TimeoutHeader), 10, 64)
+	if err != nil || ms <= 0 || ms > limit.Milliseconds() {
+		return limit
+	}
+	return time.Duration(ms) * time.Millisecond
+}
+
+// answer waits for the request's turn, for as long as its caller and this service do.
+func (s *Service) answer(ctx context.Context, line *Line, deadline time.Time, reply string, answer func(context.Context) (any, error)) {
+	waiting, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	working := waiting
+	if !line.CutShort {
+		working, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+		defer cancel()
+	}
+	var body any
+	var err error
+	if line.Work(waiting, func() { body, err = answer(working) }) != nil {
+		err = intake.ErrBusy
+		if ctx.Err() != nil {
+			err = intake.ErrStopping
+		}
+	}
+	if err != nil {
+		s.Fault(reply, err)
+		return
+	}
+	s.Send(reply, body)
+}
+
+// Send answers with JSON.
+func (s *Service) Send(reply string, answer any) { s.sent(Send(s.cfg.Conn, reply, answer)) }
+
+// Publish answers with what is JSON already.
+func (s *Service) Publish(reply string, body []byte) { s.sent(Publish(s.cfg.Conn, reply, body)) }
+
+// Fault answers with an error.
+func (s *Service) Fault(reply string, err error) {
+	s.cfg.Faults.Inc()
+	var p Problem
+	var field *events.FieldError
+	switch {
+	case errors.As(err, &field):
+		p.Code = http.StatusBadRequest
+	case errors.Is(err, intake.ErrBusy), errors.Is(err, intake.ErrStopping):
+		p = Problem{Code: http.StatusServiceUnavailable, TryAgain: true}
+	default:
+		p = s.cfg.Problem(err)
+	}
+	if p.What == "" {
+		p.What = err.Error()
+	}
+	s.sent(Fault(s.cfg.Conn, reply, p))
+}
+
+// sent takes note of what came of sending an answer: its caller waits in vain.
+func (s *Service) sent(err error) {
+	if err != nil {
+		s.cfg.Log.Debug("an answer cannot be sent", "service", s.cfg.Name, "error", err)
+	}
+}
