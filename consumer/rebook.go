@@ -198,5 +198,5 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copie
 			outcomes[i] = ledger.Outcome{Fate: ledger.Duplicate}
 		}
 	}
-	return c.settleAll(ctx, p, outcomes, false)
+	return c.settleAll(ctx, rebookWriter, p, outcomes, false)
 }

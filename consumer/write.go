@@ -13,7 +13,7 @@ import (
 func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 	for p := range queue {
 		outcomes, noted := c.book(ctx, writer, p)
-		c.settleAll(ctx, p, outcomes, noted)
+		c.settleAll(ctx, writer, p, outcomes, noted)
 		c.inFlight.settled(p.flight)
 	}
 }
@@ -76,13 +76,13 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 // settleAll gives every event of a part its fate: first what is refused is copied, then
 // the part's share is noted unless it is, then the messages are settled. Whoever dies in
 // between leaves messages that come again, or that are seen not to be booked. It reports
-// whether all is done; if not, ctx has ended, and the part is handed back. outcomes is nil
-// when nothing is known to be committed.
-func (c *Consumer) settleAll(ctx context.Context, p part, outcomes []ledger.Outcome, noted bool) bool {
+// whether all is done; if not, the part is handed back. outcomes is nil when nothing is
+// known to be committed.
+func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes []ledger.Outcome, noted bool) bool {
 	part := p.events
 	done := outcomes != nil && c.quarantineAll(ctx, part, outcomes)
 	if done && !noted {
-		_, done = c.bookUntilDone(ctx, p.share, nil)
+		done = c.note(ctx, writer, p, outcomes)
 	}
 	if !done {
 		for i := range part {
@@ -111,6 +111,19 @@ func (c *Consumer) settleAll(ctx context.Context, p part, outcomes []ledger.Outc
 	c.metrics.booked.Add(float64(booked))
 	c.metrics.duplicates.Add(float64(duplicates))
 	return true
+}
+
+// note notes a part's share, with what was booked of the part: Postgres may have been put
+// back to an older copy since, and what is noted must be there.
+func (c *Consumer) note(ctx context.Context, writer int, p part, outcomes []ledger.Outcome) bool {
+	var booked []delivery
+	for i := range outcomes {
+		if outcomes[i].Fate != ledger.Rejected {
+			booked = append(booked, p.events[i])
+		}
+	}
+	_, noted := c.book(ctx, writer, part{events: booked, share: p.share})
+	return noted
 }
 
 // quarantineAll copies the rejected events to the quarantine stream. It reports false if

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/consumer/stream"
@@ -207,4 +208,33 @@ func TestKilledBeforeWhatIsRefusedIsCopied(t *testing.T) {
 			testenv.Eventually(s.t, "the other is booked, and nothing is behind", func() bool { return s.rows() == 2 && s.consumer.Health() == nil && s.verified() })
 		})
 	}
+}
+
+// While a refused event is copied, Postgres is put back to a copy from before its neighbour
+// was booked.
+func TestPutBackWhileWhatIsRefusedIsCopied(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.publishRaw("ai.usage.p1", "{"+plain+"}")
+	testenv.Eventually(s.t, "it is booked", func() bool { return s.rows() == 1 })
+	older := s.snapshot()
+	if err := s.js.DeleteStream(t.Context(), events.QuarantineStream); err != nil {
+		t.Fatal(err)
+	}
+	full := jetstream.StreamConfig{Name: "FULL", Subjects: []string{events.SubjectQuarantine + ".>"}, MaxBytes: 1, Discard: jetstream.DiscardNew}
+	if _, err := s.js.CreateStream(t.Context(), full); err != nil {
+		t.Fatal(err)
+	}
+	s.publishRaw("ai.usage", `[{"port_id":"p1",`+plain+`},{"port_id":"p1","feature":"bad"}]`)
+	testenv.Eventually(s.t, "the good one is booked", func() bool { return s.rows() == 2 })
+	older.restore(t, 0)
+	s.reconnected()
+	if n := s.rows(); n != 1 {
+		t.Fatalf("%d events in the older copy, want 1", n)
+	}
+	if err := s.js.DeleteStream(t.Context(), full.Name); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(s.t, "the refused event is quarantined", func() bool { return len(s.quarantined()) == 1 })
+	testenv.Eventually(s.t, "the other is booked, and nothing is behind", func() bool { return s.rows() == 2 && s.consumer.Health() == nil && s.verified() })
 }
