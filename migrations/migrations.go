@@ -6,6 +6,9 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
+	"net"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -52,9 +55,18 @@ func Apply(ctx context.Context, url string) error {
 	return nil
 }
 
-// IsConnectError reports whether err says that the database could not be reached,
-// or is still starting: waiting may help.
-func IsConnectError(err error) bool {
+// MayPass reports whether err is the state of the server, or of the way to it, rather than
+// of the database: it cannot be reached, is still starting, or ends sessions as in a
+// failover. Then the same may succeed later.
+func MayPass(err error) bool {
 	var connect *pgconn.ConnectError
-	return errors.As(err, &connect)
+	var network net.Error
+	var answered *pgconn.PgError
+	switch {
+	case errors.As(err, &connect):
+		return true
+	case errors.As(err, &answered): // connection exceptions and operator intervention
+		return strings.HasPrefix(answered.Code, "08") || strings.HasPrefix(answered.Code, "57P")
+	}
+	return errors.As(err, &network) || errors.Is(err, io.ErrUnexpectedEOF)
 }

@@ -179,10 +179,10 @@ func (s *system) openLedger(ctx context.Context) error {
 			s.checks.Add("postgres", s.ledger.Ping)
 			return nil
 		}
-		if s.postgres != nil || !migrations.IsConnectError(err) {
+		if s.postgres != nil || !migrations.MayPass(err) {
 			return err
 		}
-		s.log.Warn("Postgres cannot be reached, trying again", "error", err)
+		s.log.Warn("Postgres cannot be asked, trying again", "error", err)
 		s.checks.Add("postgres", health.Failing("cannot be reached: "+err.Error()))
 		select {
 		case <-ctx.Done():

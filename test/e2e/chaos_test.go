@@ -159,6 +159,7 @@ func newChaos(t *testing.T, seed int, bug string) *chaos {
 	for p := range chaosPorts {
 		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
 	}
+	c.awaitBudgets()
 	if sql := plants[bug]; sql != "" {
 		if _, err := s.db.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
@@ -260,6 +261,19 @@ func (c *chaos) awaitGate() {
 		_, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: "p"})
 		return err == nil
 	})
+}
+
+// awaitBudgets returns when, as far as many checks show, every gate has heard of every
+// budget: a check may be answered before the notice is heard.
+func (c *chaos) awaitBudgets() {
+	for p := range chaosPorts {
+		for known := 0; known < 5*chaosGates; known++ {
+			v, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: chaosPort(p)})
+			if err != nil || v.HardCapTokens == nil {
+				known = -1
+			}
+		}
+	}
 }
 
 func (c *chaos) calamities(ctx context.Context) {
