@@ -41,7 +41,8 @@ func main() {
 	defer stop()
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})))
 	var c cli
-	parsed := kong.Parse(&c, kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)))
+	parsed := kong.Parse(&c, kong.Name("bench"), kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Exit(func(code int) { os.Exit(min(code, 1)) })) // as tidegate does; kong says 80
 	out := io.Writer(os.Stdout)
 	if c.Out != "" {
 		f, err := os.Create(c.Out)

@@ -64,6 +64,7 @@ func main() {
 		kong.Name("receipt"),
 		kong.Description("Reads receipts, inside the AI budget of their port."),
 		kong.Vars{"version": version, "openai_model": openAIModel, "anthropic_model": anthropicModel},
+		kong.Exit(func(code int) { os.Exit(min(code, 1)) }), // as tidegate does; kong says 80
 	)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := c.run(ctx); err != nil {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -160,6 +161,14 @@ func TestAWrongCommandLine(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAWrongCommandLineOfReceipt(t *testing.T) {
+	t.Parallel()
+	out, err := exec.Command(testenv.Binary(t, "cmd/receipt"), "--htp", "127.0.0.1:0").CombinedOutput()
+	if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), "unknown flag --htp") {
+		t.Errorf("%v, want exit code 1 and what is wrong:\n%s", err, out)
 	}
 }
 
