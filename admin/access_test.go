@@ -241,7 +241,7 @@ func TestOddQueries(t *testing.T) {
 		"ports?page=2":                              {"page", `"2"`, "there are: after, limit"},
 		"session?x=1":                               {"x", `"1"`, "there are: none"},
 		"ports/p1/audit?before=-1":                  {"before", `"-1"`, "whole number from 1"},
-		"ports/p1/ai-usage?by=tenant":               {"by", `"tenant"`, "feature, model, user or day"},
+		"ports/p1/ai-usage?by=tenant":               {"by", `"tenant"`, "feature, model, user, run or day"},
 		"ports/p1/ai-usage?period=2026-13":          {"period", `"2026-13"`, "a month like 2026-11"},
 		"ports/p1/ai-usage?period=last":             {"period", `"last"`, "current, previous"},
 		"ports/p1/ai-usage.csv?period=2026-1":       {"period", `"2026-1"`, "a month like"},

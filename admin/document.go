@@ -19,7 +19,7 @@ import (
 func Document() ([]byte, error) {
 	schemas := &openapi.Schemas{Enums: map[reflect.Type][]string{
 		reflect.TypeFor[events.Period]():    {string(events.PeriodDay), string(events.PeriodWeek), string(events.PeriodMonth)},
-		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByDay)},
+		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByRun), string(events.ByDay)},
 	}}
 	paths := openapi.Object{}
 	for _, r := range routes {

@@ -16,7 +16,7 @@ const (
 )
 
 var (
-	by     = param{name: "by", words: []string{"feature", "model", "user", "day"}, fallback: "feature", about: "What to break the usage down by."}
+	by     = param{name: "by", words: []string{"feature", "model", "user", "run", "day"}, fallback: "feature", about: "What to break the usage down by."}
 	period = param{name: "period", fallback: budget.Current, about: "current or previous, of the port's budget, or a month like 2026-11."}
 	limit  = func(most int64, usual string) param {
 		return param{name: "limit", number: true, min: 1, max: most, fallback: usual, about: "How many at most."}

@@ -35,6 +35,7 @@ type CheckRequest struct {
 	PortID          string `json:"port_id,omitempty"` // may be left out where the subject names it
 	Feature         string `json:"feature,omitempty"`
 	UserID          string `json:"user_id,omitempty"`
+	RunID           string `json:"run_id,omitempty"`
 	EstimatedTokens int64  `json:"estimated_tokens"`
 }
 
@@ -47,6 +48,9 @@ func (r CheckRequest) Validate() error {
 		return err
 	}
 	if err := checkText("user_id", r.UserID, maxUserChars, false); err != nil {
+		return err
+	}
+	if err := checkText("run_id", r.RunID, maxRunChars, false); err != nil {
 		return err
 	}
 	return checkTokens("estimated_tokens", r.EstimatedTokens)
@@ -167,12 +171,13 @@ const (
 	ByFeature Dimension = "feature"
 	ByModel   Dimension = "model"
 	ByUser    Dimension = "user"
+	ByRun     Dimension = "run"
 	ByDay     Dimension = "day"
 )
 
-// Valid reports whether d is one of the four.
+// Valid reports whether d is one of the five.
 func (d Dimension) Valid() bool {
-	return d == ByFeature || d == ByModel || d == ByUser || d == ByDay
+	return d == ByFeature || d == ByModel || d == ByUser || d == ByRun || d == ByDay
 }
 
 // How many shares a page of a report has, unless the request says otherwise, and at most.
@@ -195,12 +200,12 @@ func (r ReportRequest) Validate() error {
 		return err
 	}
 	if r.By != "" && !r.By.Valid() {
-		return invalid("by", r.By, "must be feature, model, user or day")
+		return invalid("by", r.By, "must be feature, model, user, run or day")
 	}
 	if r.Limit < 0 || r.Limit > MaxReportLimit {
 		return invalid("limit", int64(r.Limit), fmt.Sprintf("must be a whole number from 1 to %d, or be left out for %d", MaxReportLimit, DefaultReportLimit))
 	}
-	return checkText("after", r.After, maxUserChars+maxNumberChars, false)
+	return checkText("after", r.After, max(maxUserChars, maxRunChars)+maxNumberChars, false)
 }
 
 const maxNumberChars = 21 // a number and the colon behind it
@@ -221,7 +226,7 @@ type Report struct {
 }
 
 // Share is one row of a report. Key is the feature, the model, the user ("" for
-// system-initiated and erased ones) or the day (2026-11-23).
+// system-initiated and erased ones), the run ("" for calls without one) or the day (2026-11-23).
 type Share struct {
 	Key          string `json:"key"`
 	Requests     int64  `json:"requests"`

@@ -18,6 +18,7 @@ type wireUsage struct {
 	OccurredAt    time.Time  `json:"occurred_at"`
 	PortID        string     `json:"port_id"`
 	UserID        string     `json:"user_id"`
+	RunID         string     `json:"run_id"`
 	Feature       string     `json:"feature"`
 	Provider      string     `json:"provider"`
 	Model         string     `json:"model"`
@@ -55,7 +56,7 @@ func DecodeUsage(subject string, payload []byte) (Usage, error) {
 		return Usage{}, refuse(ReasonPortMismatch, "port_id", w.PortID, "the subject names port "+subjectPort)
 	}
 	u := Usage{
-		ID: w.ID, OccurredAt: w.OccurredAt, PortID: w.PortID, UserID: w.UserID,
+		ID: w.ID, OccurredAt: w.OccurredAt, PortID: w.PortID, UserID: w.UserID, RunID: w.RunID,
 		Feature: w.Feature, Provider: w.Provider, Model: w.Model,
 		RequestID: w.RequestID, ResponseID: w.ResponseID, ReservationID: w.ReservationID,
 		InputTokens: w.InputTokens, OutputTokens: w.OutputTokens, Details: w.Details,

@@ -14,7 +14,7 @@ import (
 )
 
 const whole = `{"v":1,"id":"0199c0de-0000-7000-8000-000000000001","occurred_at":"2025-10-08T03:20:14.464Z",` +
-	`"port_id":"p1","user_id":"u1","feature":"ocr","provider":"anthropic","model":"claude-sonnet",` +
+	`"port_id":"p1","user_id":"u1","run_id":"run-1","feature":"ocr","provider":"anthropic","model":"claude-sonnet",` +
 	`"request_id":"req_1","response_id":"msg_1","reservation_id":"r1",` +
 	`"input_tokens":1532,"output_tokens":33,"total_tokens":1565,` +
 	`"details":{"cache_read_input_tokens":1111,"cache_write_input_tokens":418,"reasoning_output_tokens":3},` +
@@ -23,7 +23,7 @@ const whole = `{"v":1,"id":"0199c0de-0000-7000-8000-000000000001","occurred_at":
 func TestDecodeUsage_WholeEvent(t *testing.T) {
 	want := events.Usage{
 		ID: "0199c0de-0000-7000-8000-000000000001", OccurredAt: time.Date(2025, 10, 8, 3, 20, 14, 464e6, time.UTC),
-		PortID: "p1", UserID: "u1", Feature: "ocr", Provider: "anthropic", Model: "claude-sonnet",
+		PortID: "p1", UserID: "u1", RunID: "run-1", Feature: "ocr", Provider: "anthropic", Model: "claude-sonnet",
 		RequestID: "req_1", ResponseID: "msg_1", ReservationID: "r1", InputTokens: 1532, OutputTokens: 33,
 		Details:    events.Details{CacheReadInputTokens: 1111, CacheWriteInputTokens: 418, ReasoningOutputTokens: 3},
 		MeasuredBy: events.MeasuredByPartial, Status: events.StatusError,
@@ -232,6 +232,7 @@ func TestCheckRequest_Validate(t *testing.T) {
 		"port_id":          {PortID: "a b"},
 		"feature":          {PortID: "p1", Feature: strings.Repeat("x", 65)},
 		"user_id":          {PortID: "p1", UserID: "a\nb"},
+		"run_id":           {PortID: "p1", RunID: strings.Repeat("r", 129)},
 		"estimated_tokens": {PortID: "p1", EstimatedTokens: -1},
 	} {
 		var e *events.FieldError

@@ -20,6 +20,7 @@ func (u Usage) AppendJSON(b []byte) []byte {
 	}
 	b = appendText(b, "port_id", u.PortID)
 	b = appendText(b, "user_id", u.UserID)
+	b = appendText(b, "run_id", u.RunID)
 	b = appendText(b, "feature", u.Feature)
 	b = appendText(b, "provider", u.Provider)
 	b = appendText(b, "model", u.Model)

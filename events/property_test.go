@@ -36,6 +36,7 @@ var validUsage = rapid.Custom(func(t *rapid.T) events.Usage {
 		ID:            printable(0, 128).Draw(t, "id"),
 		PortID:        rapid.StringMatching(`[A-Za-z0-9_-]{1,64}`).Draw(t, "port"),
 		UserID:        printable(0, 128).Draw(t, "user"),
+		RunID:         printable(0, 128).Draw(t, "run"),
 		Feature:       printable(1, 64).Draw(t, "feature"),
 		Provider:      printable(1, 64).Draw(t, "provider"),
 		Model:         printable(1, 128).Draw(t, "model"),

@@ -69,6 +69,9 @@ func (r *Reservation) Settle(u Usage) {
 	if u.UserID == "" {
 		u.UserID = r.request.UserID
 	}
+	if u.RunID == "" {
+		u.RunID = r.request.RunID
+	}
 	if r.ended.CompareAndSwap(false, true) {
 		u.ReservationID = r.ReservationID
 	}

@@ -32,13 +32,13 @@ func TestReservation_SettleAndRelease(t *testing.T) {
 		r.Respond([]byte(`{"released":true}`))
 	})
 	client, p := reserving(t, nc, events.FailClosed)
-	request := events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "u1", EstimatedTokens: 2000}
+	request := events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "u1", RunID: "run-1", EstimatedTokens: 2000}
 
 	settled, err := client.Reserve(t.Context(), request)
 	if err != nil || !settled.Allowed || settled.GrantedTokens != 2000 {
 		t.Fatalf("%+v, %v", settled, err)
 	}
-	if a := <-asked; a != `ai.budget.reserve.p1 {"feature":"ocr","user_id":"u1","service":"receipts","estimated_tokens":2000}` {
+	if a := <-asked; a != `ai.budget.reserve.p1 {"feature":"ocr","user_id":"u1","run_id":"run-1","service":"receipts","estimated_tokens":2000}` {
 		t.Errorf("Reserve asked %s", a)
 	}
 	cost := events.Usage{Provider: "anthropic", Model: "claude-sonnet", InputTokens: 1000}
@@ -52,9 +52,9 @@ func TestReservation_SettleAndRelease(t *testing.T) {
 	}
 	var got []string
 	for _, u := range storedUsages(t, nc) {
-		got = append(got, u.PortID+" "+u.Feature+" "+u.UserID+" "+u.ReservationID)
+		got = append(got, u.PortID+" "+u.Feature+" "+u.UserID+" "+u.RunID+" "+u.ReservationID)
 	}
-	if diff := cmp.Diff([]string{"p1 ocr u1 r1", "p1 ocr u1 "}, got); diff != "" {
+	if diff := cmp.Diff([]string{"p1 ocr u1 run-1 r1", "p1 ocr u1 run-1 "}, got); diff != "" {
 		t.Error("settled (-want +got):\n", diff)
 	}
 

@@ -15,6 +15,7 @@ type ReserveRequest struct {
 	PortID          string `json:"port_id,omitempty"`
 	Feature         string `json:"feature,omitempty"`
 	UserID          string `json:"user_id,omitempty"`
+	RunID           string `json:"run_id,omitempty"`
 	Service         string `json:"service,omitempty"` // who asks, to find calls that are never reported
 	EstimatedTokens int64  `json:"estimated_tokens"`
 	// TTLSeconds is how long the hold lives: the longest the call may take until its
@@ -40,7 +41,7 @@ func (r ReserveRequest) TTL() time.Duration {
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	check := CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, EstimatedTokens: r.EstimatedTokens}
+	check := CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, RunID: r.RunID, EstimatedTokens: r.EstimatedTokens}
 	if err := check.Validate(); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func TestDecodeRequest_RefusesUnknownFields(t *testing.T) {
 		"another case":             {events.SubjectReserve, `{"Estimated_Tokens":2000}`, new(events.ReserveRequest), "did you mean estimated_tokens?"},
 		"part of a name":           {events.SubjectCheck, `{"tokens":2000}`, new(events.CheckRequest), "did you mean estimated_tokens?"},
 		"a lifetime":               {events.SubjectReserve, `{"ttl_second":60}`, new(events.ReserveRequest), "did you mean ttl_seconds?"},
-		"what a check has not":     {events.SubjectCheck, `{"ttl_seconds":60}`, new(events.CheckRequest), "; there are: port_id, feature, user_id, estimated_tokens"},
+		"what a check has not":     {events.SubjectCheck, `{"ttl_seconds":60}`, new(events.CheckRequest), "; there are: port_id, feature, user_id, run_id, estimated_tokens"},
 		"a reservation":            {events.SubjectRelease, `{"reservation":"x"}`, new(events.ReleaseRequest), "did you mean reservation_id?"},
 		"a cap":                    {events.SubjectBudgetSet, `{"enabled":true,"hard_cap":5}`, new(events.SetRequest), "did you mean hard_cap_tokens?"},
 		"a budget as get answered": {events.SubjectBudgetSet, `{"enabled":true,"hard_cap_tokens":5,"version":4,"updated_at":"2026-11-23T15:30:06Z"}`, new(events.SetRequest), `version = "4": is no field of this request; did you mean if_version?`},
@@ -48,7 +48,7 @@ func TestDecodeRequest_RefusesUnknownFields(t *testing.T) {
 
 // Absent, null and empty are one in requests too, whatever the field.
 func TestDecodeRequest_NullIsAbsent(t *testing.T) {
-	for _, payload := range []string{"", "{}", "null", `{"port_id":null,"feature":null,"user_id":null,"estimated_tokens":null}`, `{"run_id":null,"feature":null,"model":null}`} {
+	for _, payload := range []string{"", "{}", "null", `{"port_id":null,"feature":null,"user_id":null,"estimated_tokens":null}`, `{"session_id":null,"feature":null,"model":null}`} {
 		r := events.CheckRequest{}
 		port, err := events.DecodeRequest(events.SubjectCheck, "ai.budget.check.p1", []byte(payload), &r)
 		if err != nil || port != "p1" || r != (events.CheckRequest{PortID: "p1"}) {
@@ -56,7 +56,7 @@ func TestDecodeRequest_NullIsAbsent(t *testing.T) {
 		}
 	}
 	r := events.CheckRequest{}
-	if _, err := events.DecodeRequest(events.SubjectCheck, "ai.budget.check.p1", []byte(`{"run_id":null,"estimated_tokens":7}`), &r); err != nil || r.EstimatedTokens != 7 {
+	if _, err := events.DecodeRequest(events.SubjectCheck, "ai.budget.check.p1", []byte(`{"session_id":null,"estimated_tokens":7}`), &r); err != nil || r.EstimatedTokens != 7 {
 		t.Errorf("beside a null: %+v, %v", r, err)
 	}
 }

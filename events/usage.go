@@ -29,6 +29,7 @@ const (
 	maxProviderChars = 64
 	maxModelChars    = 128
 	maxUserChars     = 128
+	maxRunChars      = 128
 	maxRefChars      = 256 // request_id, response_id: the provider's, not ours
 )
 
@@ -66,6 +67,7 @@ type Usage struct {
 
 	PortID   string
 	UserID   string
+	RunID    string // the agent run, conversation or job that the call belongs to
 	Feature  string
 	Provider string
 	Model    string
@@ -107,6 +109,7 @@ func (u Usage) Validate() error {
 		{"model", u.Model, maxModelChars, true},
 		{"id", u.ID, maxIDChars, false},
 		{"user_id", u.UserID, maxUserChars, false},
+		{"run_id", u.RunID, maxRunChars, false},
 		{"request_id", u.RequestID, maxRefChars, false},
 		{"response_id", u.ResponseID, maxRefChars, false},
 		{"reservation_id", u.ReservationID, maxIDChars, false},

@@ -124,6 +124,8 @@ func TestEveryFieldCanConflict(t *testing.T) {
 		"model":       func(u *events.Usage) { u.Model = "gpt" },
 		"user":        func(u *events.Usage) { u.UserID = "u2" },
 		"no user":     func(u *events.Usage) { u.UserID = "" },
+		"run":         func(u *events.Usage) { u.RunID = "run-2" },
+		"no run":      func(u *events.Usage) { u.RunID = "" },
 		"request":     func(u *events.Usage) { u.RequestID = "req_2" },
 		"no request":  func(u *events.Usage) { u.RequestID = "" },
 		"response":    func(u *events.Usage) { u.ResponseID = "msg_2" },

@@ -63,7 +63,7 @@ func open(t testing.TB, url string, change ...func(*ledger.Config)) *ledger.Ledg
 func call(port string, at time.Time, change ...func(*events.Usage)) ledger.Entry {
 	id := events.NewUUIDv7(at)
 	u := events.Usage{
-		ID: id.String(), PortID: port, UserID: "u1", Feature: "ocr", Provider: "anthropic", Model: "claude",
+		ID: id.String(), PortID: port, UserID: "u1", RunID: "run-1", Feature: "ocr", Provider: "anthropic", Model: "claude",
 		RequestID: "req_" + id.String(), ResponseID: "msg_" + id.String(), InputTokens: 100, OutputTokens: 10,
 		Details:    events.Details{CacheReadInputTokens: 40, CacheWriteInputTokens: 20, ReasoningOutputTokens: 5},
 		MeasuredBy: events.MeasuredByProvider, Status: events.StatusOK,

@@ -17,14 +17,13 @@ import (
 //go:embed sql/shares.sql
 var sharesSQL string
 
-// Feature, model and day come from the totals; users are in the ledger only.
+// Feature, model and day come from the totals; users and runs are in the ledger only.
 var reportSQL = map[events.Dimension]string{
 	events.ByFeature: mostFirst(ofTotals("feature")),
 	events.ByModel:   mostFirst(ofTotals("model")),
 	events.ByDay:     fmt.Sprintf(sharesSQL, ofTotals("to_char(day, 'YYYY-MM-DD')"), "key > $5", "key", "key"),
-	events.ByUser: mostFirst(`select coalesce(user_id, '') as key, count(*) as requests, sum(input_tokens)::bigint as input,
-		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
-		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3`),
+	events.ByUser:    mostFirst(ofLedger("user_id")),
+	events.ByRun:     mostFirst(ofLedger("run_id")),
 }
 
 func mostFirst(shares string) string {
@@ -36,6 +35,12 @@ func ofTotals(key string) string {
 		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
 		from ai_usage_totals where port_id = $1 and day >= ($2::timestamptz at time zone 'UTC')::date
 		and day < ($3::timestamptz at time zone 'UTC')::date`
+}
+
+func ofLedger(key string) string {
+	return `select coalesce(` + key + `, '') as key, count(*) as requests, sum(input_tokens)::bigint as input,
+		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
+		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3`
 }
 
 // SharePage is a page of a port's usage.
@@ -52,7 +57,7 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 	page := SharePage{Shares: []events.Share{}}
 	sql, ok := reportSQL[r.By]
 	if !ok {
-		return page, &events.FieldError{Reason: events.ReasonInvalidField, Field: "by", Value: string(r.By), Rule: "must be feature, model, user or day"}
+		return page, &events.FieldError{Reason: events.ReasonInvalidField, Field: "by", Value: string(r.By), Rule: "must be feature, model, user, run or day"}
 	}
 	tokens, key, err := parseNext(r.After)
 	if err != nil {

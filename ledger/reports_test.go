@@ -28,15 +28,15 @@ func (s store) wantUsed(t testing.TB, port string, period events.Period, at time
 func TestShares(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	spend := func(feature, model, user string, in, out int64, days int) ledger.Entry {
+	spend := func(feature, model, user, run string, in, out int64, days int) ledger.Entry {
 		return call("p1", noon.AddDate(0, 0, days), func(u *events.Usage) {
-			u.Feature, u.Model, u.UserID, u.InputTokens, u.OutputTokens, u.Details = feature, model, user, in, out, events.Details{}
+			u.Feature, u.Model, u.UserID, u.RunID, u.InputTokens, u.OutputTokens, u.Details = feature, model, user, run, in, out, events.Details{}
 		})
 	}
 	s.book(t,
-		spend("ocr", "claude", "anna", 100, 10, 0), spend("ocr", "gpt", "anna", 200, 20, -1), spend("summary", "gpt", "", 300, 30, -1),
-		spend("embedding", "ada", "ben", 5, 0, -2), spend("chat", "ada", "ben", 5, 0, 0),
-		spend("ocr", "claude", "anna", 7000, 0, -23), // last month
+		spend("ocr", "claude", "anna", "a-1", 100, 10, 0), spend("ocr", "gpt", "anna", "a-2", 200, 20, -1), spend("summary", "gpt", "", "", 300, 30, -1),
+		spend("embedding", "ada", "ben", "b-1", 5, 0, -2), spend("chat", "ada", "ben", "a-1", 5, 0, 0),
+		spend("ocr", "claude", "anna", "a-1", 7000, 0, -23), // last month
 		call("p2", noon), // somebody else's
 	)
 	start, end := events.PeriodMonth.Bounds(noon)
@@ -44,6 +44,7 @@ func TestShares(t *testing.T) {
 		events.ByFeature: {share("ocr", 2, 300, 30), share("summary", 1, 300, 30), share("chat", 1, 5, 0), share("embedding", 1, 5, 0)},
 		events.ByModel:   {share("gpt", 2, 500, 50), share("claude", 1, 100, 10), share("ada", 2, 10, 0)},
 		events.ByUser:    {share("", 1, 300, 30), share("anna", 2, 300, 30), share("ben", 2, 10, 0)},
+		events.ByRun:     {share("", 1, 300, 30), share("a-2", 1, 200, 20), share("a-1", 2, 105, 10), share("b-1", 1, 5, 0)},
 		events.ByDay:     {share("2026-11-21", 1, 5, 0), share("2026-11-22", 2, 500, 50), share("2026-11-23", 2, 105, 10)},
 	} {
 		got, err := s.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: by}, start, end)

@@ -21,17 +21,17 @@ var compareKnownSQL string
 
 const copyRowsSQL = `copy ai_usage_ledger (created_at, id, input_tokens, output_tokens, total_tokens,
 	cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens,
-	port_id, feature, provider, model, measured_by, status, user_id, request_id, response_id) from stdin binary`
+	port_id, feature, provider, model, measured_by, status, user_id, run_id, request_id, response_id) from stdin binary`
 
 // copyRows writes all pending rows, and fails as a whole if one is known. The
-// binary form is built here because pgx's CopyFrom boxes every value: at 17
+// binary form is built here because pgx's CopyFrom boxes every value: at 18
 // columns that costs more than the rest of the consumer.
 func (l *Ledger) copyRows(ctx context.Context, tx pgx.Tx, b *batch) error {
 	buf := append(make([]byte, 0, 64+320*len(b.pending)), "PGCOPY\n\xff\r\n\x00\x00\x00\x00\x00\x00\x00\x00\x00"...)
 	for _, i := range b.pending {
 		e := &b.entries[i]
 		u := &e.Usage
-		buf = binary.BigEndian.AppendUint16(buf, 17)
+		buf = binary.BigEndian.AppendUint16(buf, 18)
 		buf = copyInt(buf, pgMicros(e.At))
 		buf = append(binary.BigEndian.AppendUint32(buf, 16), e.ID[:]...)
 		buf = copyInt(buf, u.InputTokens)
@@ -43,7 +43,7 @@ func (l *Ledger) copyRows(ctx context.Context, tx pgx.Tx, b *batch) error {
 		for _, s := range [...]string{u.PortID, u.Feature, u.Provider, u.Model, string(u.MeasuredBy), string(u.Status)} {
 			buf = append(binary.BigEndian.AppendUint32(buf, uint32(len(s))), s...)
 		}
-		for _, s := range [...]string{l.userOf(u), u.RequestID, u.ResponseID} {
+		for _, s := range [...]string{l.userOf(u), u.RunID, u.RequestID, u.ResponseID} {
 			if s == "" {
 				buf = binary.BigEndian.AppendUint32(buf, 0xffffffff) // null
 				continue
@@ -138,7 +138,7 @@ func (l *Ledger) columns(b *batch, indexes []int) (args []any, named []string) {
 	for c := range ints {
 		ints[c] = make([]int64, n)
 	}
-	var texts [9][]string
+	var texts [10][]string
 	for c := range texts {
 		texts[c] = make([]string, n)
 	}
@@ -151,7 +151,7 @@ func (l *Ledger) columns(b *batch, indexes []int) (args []any, named []string) {
 		for c, v := range [...]int64{u.InputTokens, u.OutputTokens, u.Details.CacheReadInputTokens, u.Details.CacheWriteInputTokens, u.Details.ReasoningOutputTokens} {
 			ints[c][row] = v
 		}
-		for c, v := range [...]string{u.PortID, u.Feature, u.Provider, u.Model, string(u.MeasuredBy), string(u.Status), l.userOf(u), u.RequestID, u.ResponseID} {
+		for c, v := range [...]string{u.PortID, u.Feature, u.Provider, u.Model, string(u.MeasuredBy), string(u.Status), l.userOf(u), u.RunID, u.RequestID, u.ResponseID} {
 			texts[c][row] = v
 		}
 	}

@@ -25,15 +25,15 @@ type call struct {
 	t   *Transport
 	ctx context.Context
 
-	address             string // the host and path that it goes to
-	ours                bool   // to a host that serves AI, or that Detect names
-	port, user, feature string
-	reservation         string
-	held                int64       // tokens that the reservation holds
-	sent                atomic.Bool // the base transport has read the whole request
-	requestID           string
-	shape               shape // of the body, or of its beginning
-	asked               *edit // what was changed so that the stream tells its usage
+	address                  string // the host and path that it goes to
+	ours                     bool   // to a host that serves AI, or that Detect names
+	port, user, run, feature string
+	reservation              string
+	held                     int64       // tokens that the reservation holds
+	sent                     atomic.Bool // the base transport has read the whole request
+	requestID                string
+	shape                    shape // of the body, or of its beginning
+	asked                    *edit // what was changed so that the stream tells its usage
 
 	mu       sync.Mutex // a request's body may still be read while the reply is
 	scan     *request
@@ -67,7 +67,7 @@ func (c *call) ask() (refused *RefusedError, err error) {
 
 func (c *call) check(gate Gate, tokens int64) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
-		v, err := gate.Check(c.ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens})
+		v, err := gate.Check(c.ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, RunID: c.run, EstimatedTokens: tokens})
 		refused = c.verdict(v, err, tokens)
 	})
 	return refused
@@ -77,7 +77,7 @@ func (c *call) reserve(gate Reserver) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
 		tokens := c.estimate.total()
 		r, err := gate.Reserve(c.ctx, events.ReserveRequest{
-			PortID: c.port, Feature: c.feature, UserID: c.user, EstimatedTokens: tokens,
+			PortID: c.port, Feature: c.feature, UserID: c.user, RunID: c.run, EstimatedTokens: tokens,
 			TTLSeconds: int64(c.t.cfg.HoldTTL / time.Second),
 		})
 		refused = c.verdict(r.Verdict, err, tokens)
@@ -146,7 +146,7 @@ func (c *call) record(read reading) {
 	}
 	estimate := c.estimated()
 	u := events.Usage{
-		PortID: c.port, UserID: c.user, Feature: c.feature,
+		PortID: c.port, UserID: c.user, RunID: c.run, Feature: c.feature,
 		Provider: cmp.Or(c.Provider, read.maker, c.API.maker()), Model: cmp.Or(read.model, estimate.model, unknownModel),
 		RequestID: c.requestID, ResponseID: read.responseID, ReservationID: c.reservation,
 		InputTokens: read.tokens.input, OutputTokens: read.tokens.output, Details: read.tokens.details,

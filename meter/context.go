@@ -7,6 +7,7 @@ type contextKey uint8
 const (
 	portKey contextKey = iota
 	userKey
+	runKey
 	featureKey
 )
 
@@ -19,6 +20,12 @@ func WithPort(ctx context.Context, port string) context.Context {
 // "" is the system itself.
 func WithUser(ctx context.Context, user string) context.Context {
 	return context.WithValue(ctx, userKey, user)
+}
+
+// WithRun makes calls with this context count for an agent run, a conversation or a job.
+// Without it they belong to none.
+func WithRun(ctx context.Context, run string) context.Context {
+	return context.WithValue(ctx, runKey, run)
 }
 
 // WithFeature makes calls with this context count as feature instead of

@@ -147,6 +147,7 @@ func (t *Transport) begin(req *http.Request) (c *call) {
 			ours:    ours || hostOf(req.URL.Hostname()) != nil,
 			port:    fromContext(ctx, portKey, t.cfg.Port),
 			user:    fromContext(ctx, userKey, t.cfg.User),
+			run:     fromContext(ctx, runKey, ""),
 			feature: cmp.Or(fromContext(ctx, featureKey, t.cfg.Feature), unnamedFeature),
 		}
 	})

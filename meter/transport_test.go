@@ -43,12 +43,12 @@ func row(in, out int64, by events.MeasuredBy, status events.Status) events.Usage
 func TestContextSaysForWhom(t *testing.T) {
 	server := newStand(t, says("application/json", chatReply))
 	client, l, _ := metered(t, nil)
-	ctx := meter.WithFeature(meter.WithUser(meter.WithPort(t.Context(), "p9"), ""), "summary")
+	ctx := meter.WithRun(meter.WithFeature(meter.WithUser(meter.WithPort(t.Context(), "p9"), ""), "summary"), "run-1")
 	resp := post(t, ctx, client, server.URL, chatRequest)
 	io.Copy(io.Discard, resp.Body)
 	resp.Body.Close()
 	want := row(10, 5, events.MeasuredByProvider, events.StatusOK)
-	want.PortID, want.Feature = "p9", "summary"
+	want.PortID, want.Feature, want.RunID = "p9", "summary", "run-1"
 	wantRows(t, l, []events.Usage{want})
 }
 

@@ -120,7 +120,7 @@ func left(d time.Duration) string {
 type usageCmd struct {
 	remote
 	Port string `arg:"" help:"The port."`
-	By   string `help:"feature, model, user or day." enum:"feature,model,user,day" default:"feature"`
+	By   string `help:"feature, model, user, run or day." enum:"feature,model,user,run,day" default:"feature"`
 
 	Limit int `help:"How many lines at most. Default: all." placeholder:"N"`
 }
