@@ -63,7 +63,7 @@ func dumpLedger(ctx context.Context, db *pgxpool.Pool, size int) (batches [][]by
 	defer conn.Release()
 	var dump bytes.Buffer
 	_, err = conn.Conn().PgConn().CopyTo(ctx, &dump, fmt.Sprintf(`copy (select created_at, id, input_tokens, output_tokens, total_tokens,
-			cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens, port_id, feature, provider, model, measured_by, status, user_id, request_id, response_id
+			cache_read_input_tokens, cache_write_input_tokens, reasoning_output_tokens, port_id, feature, provider, model, measured_by, status, user_id, request_id, response_id, run_id
 		from (select *, (row_number() over (order by id) - 1) / %d as batch from ai_usage_ledger) l
 		order by batch, port_id, id) to stdout binary`, size))
 	if err != nil {

@@ -153,12 +153,12 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) 
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	days, err := addToTotals(ctx, tx, b, b.pending)
+	days, err := addAndSettle(ctx, tx, b, b.pending)
 	if err != nil {
 		return err
 	}
 	b.booking.Days = days
-	return settle(ctx, tx, b, b.pending)
+	return nil
 }
 
 // bookKnown books a batch of which some ids may be in the ledger already.
@@ -178,21 +178,23 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	if _, err := addToTotals(ctx, tx, b, inserted); err != nil {
-		return err
-	}
-	if err := settle(ctx, tx, b, inserted); err != nil {
+	if _, err := addAndSettle(ctx, tx, b, inserted); err != nil {
 		return err
 	}
 	b.booking.Days, err = readDays(ctx, tx, b)
 	return err
 }
 
-// settle ends the holds that the entries name, all of them rows written by this transaction:
-// a hold's tokens turn into used ones at once.
-func settle(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) error {
-	_, err := reservation.End(ctx, tx, b.settled(indexes))
-	return err
+// addAndSettle adds entries, all of them rows written by this transaction, to the totals
+// and ends the holds that they name: a hold's tokens turn into used ones at once. It
+// returns the new totals of their ports and days.
+func addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]PortDay, error) {
+	var send pgx.Batch
+	days := addToTotals(&send, b, indexes)
+	if _, err := reservation.End(ctx, tx, &send, b.settled(indexes)); err != nil {
+		return nil, fmt.Errorf("ledger: add to totals and settle: %w", err)
+	}
+	return *days, nil
 }
 
 // keepNote takes back the note of a share of which an entry is rejected.

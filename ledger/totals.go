@@ -17,11 +17,12 @@ var addPortDaysSQL string
 //go:embed sql/read_port_days.sql
 var readPortDaysSQL string
 
-// addToTotals adds the entries, all of them rows written by this transaction, to
-// both rollups, in one round trip. It returns the new totals of their ports and days.
-func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]PortDay, error) {
+// addToTotals queues what adds the entries, all of them rows written by this transaction,
+// to both rollups. Once it was sent, days has the new totals of their ports and days.
+func addToTotals(send *pgx.Batch, b *batch, indexes []int) (days *[]PortDay) {
+	days = new([]PortDay)
 	if len(indexes) == 0 {
-		return nil, nil
+		return days
 	}
 	sums := b.rollUp(indexes)
 	n := len(sums)
@@ -33,11 +34,11 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 	for c := range ints {
 		ints[c] = make([]int64, n)
 	}
-	days := make([]int32, n)
+	dayOf := make([]int32, n)
 	var perDay []PortDay
 	for row := range sums {
 		s := &sums[row]
-		days[row] = int32(s.day)
+		dayOf[row] = int32(s.day)
 		for c, v := range [...]string{s.port, s.feature, s.provider, s.model} {
 			texts[c][row] = v
 		}
@@ -51,18 +52,13 @@ func addToTotals(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]Por
 		d.Requests += s.requests
 		d.TotalTokens += s.input + s.output
 	}
-	var send pgx.Batch
-	send.Queue(addTotalsSQL, texts[0], days, texts[1], texts[2], texts[3], ints[0], ints[1], ints[2], ints[3], ints[4], ints[5])
+	send.Queue(addTotalsSQL, texts[0], dayOf, texts[1], texts[2], texts[3], ints[0], ints[1], ints[2], ints[3], ints[4], ints[5])
 	ports, dayNumbers, requests, tokens := splitDays(perDay)
-	perDay = perDay[:0]
 	send.Queue(addPortDaysSQL, ports, dayNumbers, requests, tokens).Query(func(rows pgx.Rows) (err error) {
-		perDay, err = appendDays(perDay, rows)
+		*days, err = appendDays(perDay[:0], rows)
 		return err
 	})
-	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
-		return nil, fmt.Errorf("ledger: add to totals: %w", err)
-	}
-	return perDay, nil
+	return days
 }
 
 // readDays returns the totals of every port and day in the batch, as this

@@ -16,8 +16,9 @@ var (
 )
 
 // End ends holds within a transaction, and returns those that there were: ids that are
-// unknown, of another port, forged, or of holds that have ended, end nothing.
-func End(ctx context.Context, tx pgx.Tx, holds []ID) (ended map[ID]bool, err error) {
+// unknown, of another port, forged, or of holds that have ended, end nothing. What the
+// caller has to say to Postgres before goes with it, in the same round trip.
+func End(ctx context.Context, tx pgx.Tx, send *pgx.Batch, holds []ID) (ended map[ID]bool, err error) {
 	ended = map[ID]bool{}
 	var ports, leasePorts []string
 	var ids, leaseIDs []uuid.UUID
@@ -33,7 +34,6 @@ func End(ctx context.Context, tx pgx.Tx, holds []ID) (ended map[ID]bool, err err
 			}
 		}
 	}
-	var send pgx.Batch
 	if len(ids) > 0 {
 		send.Queue(holdDeleteSQL, ports, ids).Query(func(rows pgx.Rows) error {
 			var port string
@@ -51,8 +51,8 @@ func End(ctx context.Context, tx pgx.Tx, holds []ID) (ended map[ID]bool, err err
 	if send.Len() == 0 {
 		return ended, nil
 	}
-	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
-		return nil, fmt.Errorf("reservation: end holds: %w", err)
+	if err := tx.SendBatch(ctx, send).Close(); err != nil {
+		return nil, fmt.Errorf("reservation: end %d holds: %w", len(holds), err)
 	}
 	for h, id := range leased {
 		if locked[key{h.PortID, id.lease}].end(&id) {
@@ -137,7 +137,7 @@ func (s *Store) Release(ctx context.Context, holds []ID) (released []bool, err e
 	}
 	var ended map[ID]bool
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) (err error) {
-		ended, err = End(ctx, tx, holds)
+		ended, err = End(ctx, tx, new(pgx.Batch), holds)
 		return err
 	})
 	if err != nil {
