@@ -195,7 +195,7 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copie
 	}
 	for i := range outcomes {
 		if outcomes[i].Fate == ledger.Rejected && known.Has(p.events[i].msg, p.events[i].place) {
-			outcomes[i] = ledger.Outcome{Fate: ledger.Duplicate}
+			outcomes[i].Fate = ledger.Duplicate // of its copy; the reason stays: it is not booked
 		}
 	}
 	return c.settleAll(ctx, rebookWriter, p, outcomes, false)

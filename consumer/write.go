@@ -118,7 +118,7 @@ func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes [
 func (c *Consumer) note(ctx context.Context, writer int, p part, outcomes []ledger.Outcome) bool {
 	var booked []delivery
 	for i := range outcomes {
-		if outcomes[i].Fate != ledger.Rejected {
+		if outcomes[i].Reason == nil {
 			booked = append(booked, p.events[i])
 		}
 	}

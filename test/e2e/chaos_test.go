@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/events"
@@ -283,8 +285,8 @@ func (c *chaos) calamities(ctx context.Context) {
 		case 0, 1:
 			c.gates[i].death()
 			if c.bug == "crash forgets holds" {
-				c.exec("delete from ai_budget_holds")
-				c.exec("delete from ai_budget_slices")
+				c.forget("ai_budget_holds")
+				c.forget("ai_budget_slices")
 			}
 			c.gates[i] = c.birth(i)
 		case 2:
@@ -294,6 +296,20 @@ func (c *chaos) calamities(ctx context.Context) {
 			c.exec(`select pg_terminate_backend(pid) from pg_stat_activity
 				where datname = current_database() and application_name = 'tidegate' order by random() limit 2`)
 		}
+	}
+}
+
+// forget deletes all rows, however bookings lock them meanwhile.
+func (c *chaos) forget(table string) {
+	for {
+		_, err := c.db.Exec(context.Background(), "delete from "+table)
+		if deadlock := (*pgconn.PgError)(nil); errors.As(err, &deadlock) && deadlock.Code == "40P01" {
+			continue
+		}
+		if err != nil {
+			c.t.Error(err)
+		}
+		return
 	}
 }
 
