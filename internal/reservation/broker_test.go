@@ -416,6 +416,58 @@ func (m *missing) Standings(ctx context.Context) ([]reservation.Standing, time.T
 	return list, at, err
 }
 
+// The answer to a return is lost, and the port's next hold comes before the return is tried
+// again: what is left of the lease must not be taken off twice.
+func TestALeaseThatMayHaveBeenReturned(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 100_000)
+	m := &mute{Backend: h.ledger.Reservations, asked: make(chan bool), answer: make(chan bool)}
+	b := h.open(func(c *reservation.Config) { c.Store = m })
+	b.heat(ask(10))
+	known := func() int64 {
+		_, _, held, _ := b.Known("p", time.Now())
+		return held
+	}
+	m.lost.Store(1)
+	b.Revoke("p", time.Minute)
+	<-m.asked
+	b.must(ask(10))
+	m.answer <- true
+	for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); {
+		if held := known(); held < 10 {
+			t.Fatalf("%d are told to be held, and there are 10", held)
+		}
+	}
+	if _, err := b.Read(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if held := known(); held != 10 {
+		t.Errorf("%d are told to be held once that is read, want 10", held)
+	}
+	if n := m.returns.Load(); n < 2 {
+		t.Errorf("the return was tried %d times", n)
+	}
+}
+
+// mute returns leases, the next lost ones without saying so.
+type mute struct {
+	reservation.Backend
+	lost, returns atomic.Int64
+	asked, answer chan bool
+}
+
+func (m *mute) Return(ctx context.Context, list []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+	done, err := m.Backend.Return(ctx, list)
+	if m.lost.Load() > 0 {
+		m.lost.Add(-1)
+		m.asked <- true
+		<-m.answer
+		done, err = nil, errors.New("the answer is lost")
+	}
+	m.returns.Add(1)
+	return done, err
+}
+
 // News of holds come in any order, and readings between them.
 func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 	t.Parallel()

@@ -90,7 +90,9 @@ func (b *Broker) hear(standings []Standing, done int) {
 		} else {
 			continue
 		}
-		b.leases.unsure(st.PortID)
+		for _, l := range b.leases.sent[st.PortID] {
+			b.leases.count(l)
+		}
 	}
 }
 
@@ -116,6 +118,5 @@ func (b *Broker) Read(ctx context.Context) (at time.Time, err error) {
 	})
 	b.known.read, b.known.readAt = read, at
 	b.known.done++
-	b.leases.unsure("")
 	return at, nil
 }

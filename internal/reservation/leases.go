@@ -13,17 +13,19 @@ const severalServices = "(several)"
 // leases are what a broker has leased. Tokens of a hold that ends do not come back to its
 // lease: the store ends it, and they are the port's again.
 type leases struct {
-	ports   map[string]*portLeases
-	open    map[*demand]struct{} // those with a lease
-	ending  []*lease             // no holds are made from them any more; not returned yet
-	revoked time.Time            // until then no port is leased
+	ports  map[string]*portLeases
+	open   map[*demand]struct{} // those with a lease
+	ending []*lease             // no holds are made from them any more; not returned yet
+	// sent has those, by port, that the store is being told to return. What becomes known of
+	// their ports meanwhile may be without them.
+	sent    map[string][]*lease
+	revoked time.Time // until then no port is leased
 }
 
 type portLeases struct {
 	demands map[kind]*demand
 	revoked time.Time // until then it is not leased
 	unused  int64     // tokens of its leases that are no holds, but count as held in what is known
-	sent    int       // leases among them that are sent
 }
 
 type lease struct {
@@ -33,12 +35,12 @@ type lease struct {
 	used     time.Time // when the last hold was made
 	made     Returned  // what it has been made into so far
 	returnAt time.Time
-	// sent: the store was told to return it, and may have done so. What becomes known of its
-	// port from then on may be without it.
-	sent bool
-	// counted: it is not among its port's unused tokens. They count as held, rather too many
-	// than too few.
+	// counted: what is left of it is not among its port's unused tokens any more. It counts
+	// as held where it is part of what is known: rather too many than too few.
 	counted bool
+	// unsure: the store may have returned it at any time, or never granted it. What is known
+	// of its port may be with or without it, until that is read again.
+	unsure bool
 }
 
 func (l *lease) left() int64 { return l.Tokens - l.made.Tokens }
@@ -117,16 +119,12 @@ func (s *leases) port(id string) *portLeases {
 	return p
 }
 
-// unsure is called when something new is known of a port, or of all ("").
-func (s *leases) unsure(port string) {
-	if p := s.ports[port]; port != "" && (p == nil || p.sent == 0) {
-		return
+// count takes what is left of a lease from its port's unused tokens.
+func (s *leases) count(l *lease) {
+	if p := s.ports[l.PortID]; p != nil && !l.counted { // nil: nothing was left
+		p.unused -= l.left()
 	}
-	for _, l := range s.ending {
-		if p := s.ports[l.PortID]; l.sent && !l.counted && (port == "" || port == l.PortID) {
-			p.unused, p.sent, l.counted = p.unused-l.left(), p.sent-1, true
-		}
-	}
+	l.counted = true
 }
 
 // install takes over what was asked for at the given time, when so many readings were done.
@@ -161,7 +159,7 @@ func (b *Broker) doubt(maybe []Lease, now time.Time) {
 	defer b.mu.Unlock()
 	for i := range maybe {
 		l := newLease(&maybe[i], now)
-		l.made.Doubtful, l.counted = true, true
+		l.made.Doubtful, l.counted, l.unsure = true, true, true
 		b.end(l, now)
 	}
 }

@@ -100,7 +100,7 @@ func (b *Broker) returnLeases(ctx context.Context) {
 		case <-tick.C:
 		case <-b.due:
 		}
-		if b.returnSome(ctx) { // a booking is busy with one
+		if b.returnSome(ctx) { // a booking is busy with one, or there are more
 			time.Sleep(revokePause)
 			b.hurry()
 		}
@@ -130,7 +130,7 @@ func (b *Broker) returnSome(ctx context.Context) (left bool) {
 	return b.returned(some, done, err, time.Now())
 }
 
-// toReturn lists leases that are due, and takes them for sent. It ends those that are over
+// toReturn lists leases that are due, and counts them as sent. It ends those that are over
 // or that nobody uses, and forgets demand that there is no more: that of some ports, which
 // are others the next time, since a map begins anywhere.
 func (b *Broker) toReturn(now time.Time) (some []*lease) {
@@ -149,41 +149,37 @@ func (b *Broker) toReturn(now time.Time) (some []*lease) {
 			break
 		}
 		maps.DeleteFunc(p.demands, func(_ kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
-		if len(p.demands) == 0 && p.unused == 0 && p.sent == 0 && now.After(p.revoked) {
+		if len(p.demands) == 0 && p.unused == 0 && now.After(p.revoked) {
 			delete(b.leases.ports, id)
 		}
 	}
+	b.leases.sent = map[string][]*lease{}
 	for _, l := range b.leases.ending {
-		if now.Before(l.returnAt) || len(some) == returnAtOnce {
-			continue
+		if !now.Before(l.returnAt) && len(some) < returnAtOnce {
+			some, b.leases.sent[l.PortID] = append(some, l), append(b.leases.sent[l.PortID], l)
 		}
-		if !l.sent && !l.counted {
-			b.leases.port(l.PortID).sent++
-		}
-		l.sent, some = true, append(some, l)
 	}
 	return some
 }
 
 // returned forgets those of some leases that the store is done with, and those that have
 // expired: what it could not be told of them is of no account any more. An error leaves
-// open which ones it is done with. It reports whether a lease is left that is due.
+// open which ones it is done with: until it says so they count as held. It reports whether
+// a lease is left that is due.
 func (b *Broker) returned(some []*lease, done map[uuid.UUID]time.Time, err error, now time.Time) (left bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.leases.sent = nil
 	gone := make(map[*lease]bool, len(some))
 	for _, l := range some {
 		at, ok := done[l.ID]
 		gone[l] = ok || !now.Before(l.until.Add(l.TTL))
-		if known := gone[l] || err == nil; known && l.sent && !l.counted {
-			b.leases.ports[l.PortID].sent--
-			l.sent = false
+		if gone[l] || err != nil {
+			b.leases.count(l)
 		}
-		if gone[l] && !l.counted {
-			b.leases.ports[l.PortID].unused -= l.left()
-		}
+		l.unsure = l.unsure || err != nil
 		// What is known may be without it already.
-		if st := b.known.of(l.PortID); ok && !l.made.Doubtful && st.At.Before(at) {
+		if st := b.known.of(l.PortID); ok && !l.unsure && st.At.Before(at) {
 			b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
 		}
 	}
