@@ -16,7 +16,7 @@ SEED ?= 1
 # What go builds is larger than what tests leave: it stays on the disk. The tests must not
 # see where, because T.TempDir would be there too, with all that their servers sync.
 TESTENV = GOTMPDIR=$${TMPDIR:-/tmp} TMPDIR=$$(scripts/tmpdir.sh)
-# Without what only debuggers read, a test binary is linked in two thirds of the time.
+# Without what only debuggers read, a test binary is linked in three quarters of the time.
 GOTEST = -race -ldflags=-w -exec 'env -u GOTMPDIR'
 
 .PHONY: help

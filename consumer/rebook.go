@@ -189,7 +189,7 @@ func (c *Consumer) readAgain(ctx context.Context, from uint64) (jetstream.Consum
 // reports whether all that is done. Only then is the part's share noted: the messages were
 // acknowledged long ago, so nothing else would bring back what is in hand.
 func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copies) bool {
-	outcomes, _ := c.book(ctx, rebookWriter, part{events: p.events})
+	outcomes, noted := c.book(ctx, rebookWriter, p)
 	if outcomes == nil {
 		return false
 	}
@@ -198,5 +198,5 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copie
 			outcomes[i].Fate = ledger.Duplicate // of its copy; the reason stays: it is not booked
 		}
 	}
-	return c.settleAll(ctx, rebookWriter, p, outcomes, false)
+	return c.settleAll(ctx, rebookWriter, p, outcomes, noted)
 }

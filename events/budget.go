@@ -158,6 +158,14 @@ func (r SetRequest) Budget() Budget {
 	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, UpdatedBy: r.UpdatedBy}
 }
 
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r SetRequest) Validate() error {
+	if err := checkPort(r.PortID); err != nil {
+		return err
+	}
+	return r.Budget().Validate()
+}
+
 // GetRequest asks for a port's budget.
 type GetRequest struct {
 	PortID string `json:"port_id,omitempty"`

@@ -126,10 +126,7 @@ func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 // known to be missing.
 func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
 	var b Budget
-	if err := checkPort(r.PortID); err != nil {
-		return b, err
-	}
-	if err := r.Budget().Validate(); err != nil {
+	if err := r.Validate(); err != nil {
 		return b, err
 	}
 	port := r.PortID

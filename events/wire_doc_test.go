@@ -56,7 +56,7 @@ func TestWireDoc_CommandsAreWithinTheContract(t *testing.T) {
 		case events.SubjectBudgetSet:
 			var r events.SetRequest
 			if _, err = events.DecodeRequest(base, subject, payload, &r); err == nil {
-				err = r.Budget().Validate()
+				err = r.Validate()
 			}
 		case events.SubjectBudgetGet:
 			_, err = events.DecodeRequest(base, subject, payload, new(events.GetRequest))

@@ -67,8 +67,9 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 
 // BookShare is [Ledger.Book] for entries that came from a usage stream: it notes their
 // sequences as booked, also when there are no entries, in the transaction that books the
-// last of them. It does not when an entry is rejected: its caller notes the share, without
-// entries, once it has put that entry where it is safe.
+// last of them. It does not when an entry is rejected: its caller puts that one where it is
+// safe, and then books the others again, with the share: Postgres may have been put back to
+// an older copy in between.
 func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	if len(entries) == 0 {
 		err := l.bookNothing(ctx, share)

@@ -182,8 +182,8 @@ func (s *system) openLedger(ctx context.Context) error {
 		if s.postgres != nil || !migrations.MayPass(err) {
 			return err
 		}
-		s.log.Warn("Postgres cannot be asked, trying again", "error", err)
-		s.checks.Add("postgres", health.Failing("cannot be reached: "+err.Error()))
+		s.log.Warn("Postgres cannot be used yet, trying again", "error", err)
+		s.checks.Add("postgres", health.Failing("cannot be used yet: "+err.Error()))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

@@ -77,11 +77,11 @@ func (s *Service) Start(ctx context.Context, endpoints []Endpoint) (err error) {
 			}
 		})
 		if err := s.micro.AddEndpoint(e.Name, handle, micro.WithEndpointSubject(e.Subject)); err != nil {
-			return errors.Join(err, s.micro.Stop())
+			return errors.Join(err, s.Stop())
 		}
 	}
 	if err := Flush(ctx, s.cfg.Conn); err != nil {
-		return errors.Join(err, s.micro.Stop())
+		return errors.Join(err, s.Stop())
 	}
 	return nil
 }

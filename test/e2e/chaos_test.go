@@ -269,12 +269,15 @@ func (c *chaos) awaitGate() {
 // budget: a check may be answered before the notice is heard.
 func (c *chaos) awaitBudgets() {
 	for p := range chaosPorts {
-		for known := 0; known < 5*chaosGates; known++ {
-			v, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: chaosPort(p)})
-			if err != nil || v.HardCapTokens == nil {
-				known = -1
+		testenv.Eventually(c.t, "gates know the budget of "+chaosPort(p), func() bool {
+			for range 5 * chaosGates {
+				v, err := c.client.Check(c.t.Context(), events.CheckRequest{PortID: chaosPort(p)})
+				if err != nil || v.HardCapTokens == nil {
+					return false
+				}
 			}
-		}
+			return true
+		})
 	}
 }
 

@@ -193,7 +193,7 @@ func TestStartBeforeTheServers(t *testing.T) {
 			return status == http.StatusServiceUnavailable && strings.Contains(checks[part], reason)
 		}
 	}
-	testenv.Eventually(t, "/readyz says that Postgres cannot be reached", waits("postgres", "cannot be reached: "))
+	testenv.Eventually(t, "/readyz says that Postgres cannot be used", waits("postgres", "cannot be used yet: "))
 	if status, _ := p.get("/"); status != http.StatusServiceUnavailable {
 		t.Errorf("the page answers %d before it has started, want 503", status)
 	}
