@@ -162,10 +162,9 @@ func newChaos(t *testing.T, seed int, bug string) *chaos {
 		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
 	}
 	c.awaitBudgets()
+	s.exec(keepEnded)
 	if sql := plants[bug]; sql != "" {
-		if _, err := s.db.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
+		s.exec(sql)
 	}
 	return c
 }
