@@ -1,8 +1,10 @@
 package testenv
 
 import (
+	"math/rand/v2"
 	"net"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -50,13 +52,15 @@ func Connect(t testing.TB, n *dev.NATS, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// FreeAddr returns an address on loopback that nobody listens on.
+// FreeAddr returns an address on loopback that nobody listens on: a random one below those
+// that the system gives to connections, which may take it before whoever asked does.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		addr := "127.0.0.1:" + strconv.Itoa(10_000+rand.IntN(20_000))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			_ = l.Close()
+			return addr
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
