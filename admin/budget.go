@@ -84,7 +84,9 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	if err != nil {
 		return err
 	}
-	d := budget.Decide(b.Rule(), spend.UsedTokens, spend.HeldTokens, 0, c.now) // about a call of no tokens
+	own := b
+	own.Limits = nil
+	d := budget.Decide(own.Rule(), budget.Count{Used: spend.UsedTokens, Held: spend.HeldTokens}, &budget.Call{}, nil, c.now) // about a call of no tokens
 	r := budgetReply{
 		PortID: c.port, settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),

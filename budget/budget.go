@@ -5,7 +5,6 @@ package budget
 
 import (
 	"encoding/json"
-	"fmt"
 	"time"
 )
 
@@ -21,7 +20,8 @@ type Budget struct {
 	SoftCapTokens *int64    `json:"soft_cap_tokens"`
 	HardCapTokens *int64    `json:"hard_cap_tokens"`
 	Period        Period    `json:"period"`
-	Version       int64     `json:"version"` // 0: nothing stored yet; counts every change
+	Limits        []Limit   `json:"limits,omitempty"` // beside these caps, at most [MaxLimits]
+	Version       int64     `json:"version"`          // 0: nothing stored yet; counts every change
 	UpdatedAt     time.Time `json:"updated_at,omitzero"`
 	UpdatedBy     string    `json:"updated_by,omitempty"`
 }
@@ -45,16 +45,11 @@ func (b Budget) Validate() error {
 	if !b.Period.Valid() {
 		return Refuse(ReasonInvalidField, "period", b.Period, "must be day, week or month")
 	}
-	for _, c := range []struct {
-		name  string
-		value *int64
-	}{{"soft_cap_tokens", b.SoftCapTokens}, {"hard_cap_tokens", b.HardCapTokens}} {
-		if c.value != nil && (*c.value < 0 || *c.value > MaxCapTokens) {
-			return Refuse(ReasonInvalidField, c.name, *c.value, fmt.Sprintf("must be a whole number from 0 to %d, or null for no cap", int64(MaxCapTokens)))
-		}
+	if err := validateCaps("soft_cap_tokens", "hard_cap_tokens", b.SoftCapTokens, b.HardCapTokens); err != nil {
+		return err
 	}
-	if b.SoftCapTokens != nil && b.HardCapTokens != nil && *b.SoftCapTokens > *b.HardCapTokens {
-		return Refuse(ReasonInvalidField, "soft_cap_tokens", *b.SoftCapTokens, fmt.Sprintf("must be at most hard_cap_tokens (%d)", *b.HardCapTokens))
+	if err := validateLimits(b.Limits); err != nil {
+		return err
 	}
 	return CheckText("updated_by", b.UpdatedBy, maxUpdatedByChars, false)
 }

@@ -2,6 +2,7 @@ package budget
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -12,6 +13,7 @@ type Rule struct {
 	period     uint8 // index of Periods
 	Version    int32
 	Soft, Hard int64 // NoCap if there is none
+	Limits     []Limit
 }
 
 // NoCap stands for a cap that is not there.
@@ -19,7 +21,7 @@ const NoCap = -1
 
 // Rule is what of b decides.
 func (b Budget) Rule() *Rule {
-	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Version: int32(b.Version)}
+	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Version: int32(b.Version), Limits: b.Limits}
 	for i, p := range Periods {
 		if p == b.Period {
 			r.period = uint8(i)
@@ -37,6 +39,11 @@ func (b Budget) Rule() *Rule {
 // Period is how often the budget starts anew.
 func (r *Rule) Period() Period { return Periods[r.period] }
 
+// Refuses reports whether calls may be refused.
+func (r *Rule) Refuses() bool {
+	return r.Enabled && (r.Hard != NoCap || slices.ContainsFunc(r.Limits, func(l Limit) bool { return l.Hard != nil }))
+}
+
 // RefusalReason is why a call is refused.
 type RefusalReason string
 
@@ -46,15 +53,33 @@ const (
 	ReasonEstimateExceedsHardCap RefusalReason = "estimate_exceeds_hard_cap"
 )
 
-// Decision says whether a call may spend, and what that was decided by.
+// Call is what is asked about.
+type Call struct {
+	Labels
+	Estimate
+}
+
+// Count is what a limit has used in its window, and what is held in it, in its unit; of
+// unit weighted in thousandths.
+type Count struct{ Used, Held int64 }
+
+// Counts tells the count of a limit, for a value of its Per, in the window that began then.
+type Counts func(l *Limit, value string, start time.Time) Count
+
+// Decision says whether a call may spend, and what that was decided by: the limit that
+// refuses, the first if there are several, or else the one with the smallest share left of its
+// hard cap. The figures are in that limit's unit.
 type Decision struct {
 	Allowed         bool
 	Reason          RefusalReason // "" when allowed
-	SoftCapWarning  bool          // used + held + what was asked reach the soft cap, allowed or not
+	SoftCapWarning  bool          // used + held + what was asked reach a soft cap, allowed or not
 	Enabled         bool          // false: no budget binds the port
+	Limit           string        // [PortLimit] for the port's own caps
+	LimitValue      string        // of what the limit counts by itself
+	Unit            Unit
 	Period          Period
 	PeriodStart     time.Time
-	ResetsAt        time.Time
+	ResetsAt        time.Time // zero: never
 	UsedTokens      int64
 	HeldTokens      int64
 	SoftCapTokens   *int64 // nil: there is none
@@ -62,12 +87,77 @@ type Decision struct {
 	RemainingTokens *int64 // hard cap - used - held, never below 0; nil without a hard cap
 }
 
-// Decide says whether a call may spend that many tokens. It is a pure function; used and
-// held are those of the period that contains now.
-func Decide(r *Rule, used, held, estimate int64, now time.Time) Decision {
-	d := Decision{Enabled: r.Enabled, Period: r.Period(), UsedTokens: used, HeldTokens: held}
+// Decide says whether a call may spend what it is expected to. It is a pure function; port
+// is the count of the port's own caps, in the period that contains now.
+func Decide(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
+	d := decideOne(r, port, c.Estimate.Tokens, now)
+	if !r.Enabled || len(r.Limits) == 0 {
+		return d
+	}
+	warned, share := d.SoftCapWarning, d.share()
+	matching(r, c, counts, now, func(l *Limit, value string, n Count) bool {
+		one := l.decide(value, n, l.Asks(c.Estimate), now)
+		warned = warned || one.SoftCapWarning
+		if left := one.share(); d.Allowed && (!one.Allowed || left < share) {
+			d, share = one, left
+		}
+		return true
+	})
+	d.SoftCapWarning = warned
+	return d
+}
+
+// Explain returns what each limit that matches says by itself, the port's own caps first.
+func Explain(r *Rule, port Count, c *Call, counts Counts, now time.Time) []Decision {
+	all := []Decision{decideOne(r, port, c.Estimate.Tokens, now)}
+	if r.Enabled {
+		matching(r, c, counts, now, func(l *Limit, value string, n Count) bool {
+			all = append(all, l.decide(value, n, l.Asks(c.Estimate), now))
+			return true
+		})
+	}
+	return all
+}
+
+// Fit returns the largest estimate, no larger than the call's, that every limit that
+// matches it leaves room for.
+func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate, ok bool) {
+	e, ok = c.Estimate, true
+	if left := r.Hard - Add(port.Used, port.Held); r.Enabled && r.Hard != NoCap && left < e.Tokens {
+		if e, ok = e.shrunk(left); !ok {
+			return e, false
+		}
+	}
+	if r.Enabled {
+		matching(r, c, counts, now, func(l *Limit, _ string, n Count) bool {
+			if l.Hard != nil {
+				e, ok = l.fits(e, *l.Hard*l.scale()-Add(n.Used, n.Held))
+			}
+			return ok
+		})
+	}
+	return e, ok
+}
+
+// matching goes through the limits that a call matches, until f returns false.
+func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, value string, n Count) bool) {
+	for i := range r.Limits {
+		l := &r.Limits[i]
+		if !l.Matches(&c.Labels) {
+			continue
+		}
+		value := c.Of(l.Per)
+		start, _ := l.Window.Bounds(now)
+		if !f(l, value, counts(l, value, start)) {
+			return
+		}
+	}
+}
+
+func decideOne(r *Rule, n Count, estimate int64, now time.Time) Decision {
+	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period(), UsedTokens: n.Used, HeldTokens: n.Held}
 	d.PeriodStart, d.ResetsAt = d.Period.Bounds(now)
-	spent := Add(used, held)
+	spent := Add(n.Used, n.Held)
 	if r.Soft != NoCap {
 		d.SoftCapTokens = &r.Soft
 	}
@@ -80,19 +170,58 @@ func Decide(r *Rule, used, held, estimate int64, now time.Time) Decision {
 	return d
 }
 
+// decide is [decideOne] for a limit.
+func (l *Limit) decide(value string, n Count, asks int64, now time.Time) Decision {
+	scale := l.scale()
+	d := Decision{Enabled: true, Limit: l.Name, LimitValue: value, Unit: l.unit(), Period: l.Window,
+		UsedTokens: up(n.Used, scale), HeldTokens: up(n.Held, scale), SoftCapTokens: l.Soft, HardCapTokens: l.Hard}
+	d.PeriodStart, d.ResetsAt = l.Window.Bounds(now)
+	spent, soft, hard := Add(n.Used, n.Held), int64(NoCap), int64(NoCap)
+	if l.Soft != nil {
+		soft = *l.Soft * scale
+	}
+	if l.Hard != nil {
+		hard = *l.Hard * scale
+		remaining := max(hard-spent, 0) / scale
+		d.RemainingTokens = &remaining
+	}
+	d.Reason, d.SoftCapWarning = judge(soft, hard, spent, asks)
+	d.Allowed = d.Reason == ""
+	return d
+}
+
+// up rounds up: what is used and held is not shown as less than it is.
+func up(n, scale int64) int64 { return n/scale + min(n%scale, 1) }
+
+// share is how much is left of the hard cap.
+func (d *Decision) share() float64 {
+	switch {
+	case d.RemainingTokens == nil:
+		return 2 // more than all of any
+	case *d.HardCapTokens == 0:
+		return 0
+	}
+	return float64(*d.RemainingTokens) / float64(*d.HardCapTokens)
+}
+
+func (r *Rule) judge(spent, estimate int64) (refused RefusalReason, warned bool) {
+	if !r.Enabled {
+		return "", false
+	}
+	return judge(r.Soft, r.Hard, spent, estimate)
+}
+
 // judge is the whole of the budget rules: read top down, the first match decides. The
 // warning does not depend on them: whoever is refused is past the soft cap too.
-func (r *Rule) judge(spent, estimate int64) (refused RefusalReason, warned bool) {
+func judge(soft, hard, spent, estimate int64) (refused RefusalReason, warned bool) {
 	asked := Add(spent, estimate)
 	switch {
-	case !r.Enabled:
-		return "", false
-	case r.Hard != NoCap && spent >= r.Hard:
+	case hard != NoCap && spent >= hard:
 		refused = ReasonHardCapReached
-	case r.Hard != NoCap && asked > r.Hard:
+	case hard != NoCap && asked > hard:
 		refused = ReasonEstimateExceedsHardCap
 	}
-	return refused, r.Soft != NoCap && asked >= r.Soft
+	return refused, soft != NoCap && asked >= soft
 }
 
 // Add adds tokens. A sum that 64 bits cannot hold is the largest that they can.

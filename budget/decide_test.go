@@ -12,6 +12,10 @@ import (
 
 func n(v int64) *int64 { return &v }
 
+func decide(b budget.Budget, used, held, estimate int64, now time.Time) budget.Decision {
+	return budget.Decide(b.Rule(), budget.Count{Used: used, Held: held}, &budget.Call{Estimate: budget.Estimate{Tokens: estimate}}, nil, now)
+}
+
 func TestDecide(t *testing.T) {
 	t.Parallel()
 	enabled := func(soft, hard *int64) budget.Budget {
@@ -43,7 +47,7 @@ func TestDecide(t *testing.T) {
 		{"no caps", enabled(nil, nil), 1000, 0, 1000, true, false, "", nil},
 		{"sums beyond 64 bits", enabled(n(80), n(100)), math.MaxInt64, math.MaxInt64, math.MaxInt64, false, true, budget.ReasonHardCapReached, n(0)},
 	} {
-		v := budget.Decide(c.budget.Rule(), c.used, c.held, c.estimate, time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC))
+		v := budget.Decide(c.budget.Rule(), budget.Count{Used: c.used, Held: c.held}, &budget.Call{Estimate: budget.Estimate{Tokens: c.estimate}}, nil, time.Date(2026, 11, 24, 1, 2, 3, 0, time.UTC))
 		if v.Allowed != c.allowed || v.SoftCapWarning != c.warned || v.Reason != c.reason {
 			t.Errorf("%s: allowed %v, warned %v, reason %q; want %v, %v, %q", c.name, v.Allowed, v.SoftCapWarning, v.Reason, c.allowed, c.warned, c.reason)
 		}
@@ -71,7 +75,7 @@ func TestDecideProperties(t *testing.T) {
 		}
 		used, held, estimate := tokens.Draw(t, "used"), tokens.Draw(t, "held"), tokens.Draw(t, "estimate")
 		now := time.Unix(rapid.Int64Range(0, 4e9).Draw(t, "now"), 0)
-		v := budget.Decide(b.Rule(), used, held, estimate, now)
+		v := decide(b, used, held, estimate, now)
 		if b.HardCapTokens == nil && !v.Allowed {
 			t.Fatal("refused without a hard cap")
 		}
@@ -87,7 +91,7 @@ func TestDecideProperties(t *testing.T) {
 		if passed := b.SoftCapTokens != nil && used+held+estimate >= *b.SoftCapTokens; v.SoftCapWarning != passed {
 			t.Fatalf("%+v: the soft cap is passed: %v", v, passed)
 		}
-		if estimate > 0 && v.Allowed && !budget.Decide(b.Rule(), used, held, estimate-1, now).Allowed {
+		if estimate > 0 && v.Allowed && !decide(b, used, held, estimate-1, now).Allowed {
 			t.Fatal("one token less is refused")
 		}
 		if now.Before(v.PeriodStart) || !now.Before(v.ResetsAt) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Period is how often a budget starts anew: always UTC, half-open [start, end).
-// Nothing is ever reset; the period is a pure function of the time.
+// Period is how often a budget, or the count of one of its limits, starts anew: always UTC,
+// half-open [start, end). Nothing is ever reset; the period is a pure function of the time.
 type Period string
 
 // The periods. A week starts on Monday.
@@ -14,19 +14,31 @@ const (
 	Day   Period = "day"
 	Week  Period = "week"
 	Month Period = "month" // the default
+
+	// These are for limits only. Total never starts anew.
+	Hour  Period = "hour"
+	Total Period = "total"
 )
 
-// Periods are all of them.
+// Periods are those of a budget.
 var Periods = [...]Period{Day, Week, Month}
 
-// Valid reports whether p is one of the three.
+// Valid reports whether a budget can have p.
 func (p Period) Valid() bool { return p == Day || p == Week || p == Month }
 
-// Bounds returns the period that contains t. Where the database's clock decides, the SQL
-// function budget_period does the same.
+// ValidWindow reports whether a limit can have p.
+func (p Period) ValidWindow() bool { return p.Valid() || p == Hour || p == Total }
+
+// Bounds returns the period that contains t; the end of Total is the zero time. Where the
+// database's clock decides, the SQL functions budget_period and limit_window do the same.
 func (p Period) Bounds(t time.Time) (start, end time.Time) {
 	year, month, day := t.UTC().Date()
 	switch p {
+	case Hour:
+		start = t.UTC().Truncate(time.Hour)
+		return start, start.Add(time.Hour)
+	case Total:
+		return time.Unix(0, 0).UTC(), time.Time{}
 	case Day:
 		start = time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
 		return start, start.AddDate(0, 0, 1)

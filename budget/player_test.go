@@ -41,7 +41,7 @@ func TestPlayerIsDecide(t *testing.T) {
 			for i, tokens := range some {
 				sum += tokens
 				want.Calls++
-				switch d := budget.Decide(b.Rule(), want.UsedTokens, 0, tokens, start); {
+				switch d := decide(b, want.UsedTokens, 0, tokens, start); {
 				case !d.Allowed:
 					want.RefusedCalls++
 					want.RefusedTokens += tokens

@@ -38,7 +38,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []led
 		return nil, false
 	}
 	killpoint.Here("after-commit")
-	c.telling.Send(booking.Days)
+	c.telling.Send(booking.Days, booking.Counters)
 	killpoint.Here("notice-sent")
 	c.telling.End(writer)
 

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 // What a port may spend, and how often that starts anew; the rule itself is package budget.
 type (
 	Budget        = budget.Budget
+	Limit         = budget.Limit // of a budget, beside its own caps
 	Period        = budget.Period
 	RefusalReason = budget.RefusalReason // why a [Verdict] says no
 )
@@ -34,9 +36,16 @@ const (
 type CheckRequest struct {
 	PortID          string `json:"port_id,omitempty"` // may be left out where the subject names it
 	Feature         string `json:"feature,omitempty"`
+	Provider        string `json:"provider,omitempty"`
+	Model           string `json:"model,omitempty"`
 	UserID          string `json:"user_id,omitempty"`
 	RunID           string `json:"run_id,omitempty"`
 	EstimatedTokens int64  `json:"estimated_tokens"`
+	// The parts of the estimate, for limits that weigh them: both or none. Then
+	// EstimatedTokens is their sum, or left out.
+	EstimatedInputTokens  int64 `json:"estimated_input_tokens,omitzero"`
+	EstimatedOutputTokens int64 `json:"estimated_output_tokens,omitzero"`
+	Explain               bool  `json:"explain,omitzero"` // asks for [Verdict.Limits]
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
@@ -44,34 +53,64 @@ func (r CheckRequest) Validate() error {
 	if err := checkPort(r.PortID); err != nil {
 		return err
 	}
-	if err := checkText("feature", r.Feature, maxFeatureChars, false); err != nil {
-		return err
+	for _, c := range []struct {
+		field, value string
+		maxChars     int
+	}{
+		{"feature", r.Feature, maxFeatureChars}, {"provider", r.Provider, maxProviderChars}, {"model", r.Model, maxModelChars},
+		{"user_id", r.UserID, maxUserChars}, {"run_id", r.RunID, maxRunChars},
+	} {
+		if err := checkText(c.field, c.value, c.maxChars, false); err != nil {
+			return err
+		}
 	}
-	if err := checkText("user_id", r.UserID, maxUserChars, false); err != nil {
-		return err
+	for _, c := range []struct {
+		field  string
+		tokens int64
+	}{
+		{"estimated_tokens", r.EstimatedTokens}, {"estimated_input_tokens", r.EstimatedInputTokens}, {"estimated_output_tokens", r.EstimatedOutputTokens},
+	} {
+		if err := checkTokens(c.field, c.tokens); err != nil {
+			return err
+		}
 	}
-	if err := checkText("run_id", r.RunID, maxRunChars, false); err != nil {
-		return err
+	if parts := r.EstimatedInputTokens + r.EstimatedOutputTokens; parts > 0 && r.EstimatedTokens != 0 && r.EstimatedTokens != parts {
+		return invalid("estimated_tokens", r.EstimatedTokens, fmt.Sprintf("must be the sum of estimated_input_tokens and estimated_output_tokens (%d), or be left out", parts))
 	}
-	return checkTokens("estimated_tokens", r.EstimatedTokens)
+	return nil
+}
+
+// Call is what the request asks about.
+func (r *CheckRequest) Call() budget.Call {
+	e := budget.Estimate{Tokens: r.EstimatedTokens, Input: r.EstimatedInputTokens, Output: r.EstimatedOutputTokens}
+	if parts := e.Input + e.Output; parts > 0 {
+		e.Tokens = parts
+	}
+	return budget.Call{Labels: budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID}, Estimate: e}
 }
 
 // Verdict answers a check or a reserve. A refusal is a normal answer: it says
 // why, how much is left and when the period rolls over.
 type Verdict struct {
-	Allowed         bool          `json:"allowed"`
-	Reason          RefusalReason `json:"reason"`           // "" when allowed
-	SoftCapWarning  bool          `json:"soft_cap_warning"` // used + held + what was asked reach the soft cap, allowed or not
-	Enabled         bool          `json:"enabled"`          // false: no budget binds this port
-	Period          Period        `json:"period"`
-	PeriodStart     time.Time     `json:"period_start"`
-	ResetsAt        time.Time     `json:"resets_at"`
-	UsedTokens      int64         `json:"used_tokens"`
-	HeldTokens      int64         `json:"held_tokens"`
-	SoftCapTokens   *int64        `json:"soft_cap_tokens"`
-	HardCapTokens   *int64        `json:"hard_cap_tokens"`
-	RemainingTokens *int64        `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
-	AsOf            time.Time     `json:"as_of"`            // every commit up to then is counted
+	Allowed        bool          `json:"allowed"`
+	Reason         RefusalReason `json:"reason"`           // "" when allowed
+	SoftCapWarning bool          `json:"soft_cap_warning"` // used + held + what was asked reach the soft cap, allowed or not
+	Enabled        bool          `json:"enabled"`          // false: no budget binds this port
+	// Limit is the one that refuses, the first if there are several, or else the one with
+	// the smallest share left of its hard cap; "port" for the port's own caps. The figures
+	// are of that limit, for LimitValue if it counts each value of something, in its Unit.
+	Limit           string      `json:"limit"`
+	LimitValue      string      `json:"limit_value,omitempty"`
+	Unit            budget.Unit `json:"unit,omitempty"` // left out: tokens
+	Period          Period      `json:"period"`         // the window of the limit
+	PeriodStart     time.Time   `json:"period_start"`
+	ResetsAt        time.Time   `json:"resets_at"` // null: never
+	UsedTokens      int64       `json:"used_tokens"`
+	HeldTokens      int64       `json:"held_tokens"`
+	SoftCapTokens   *int64      `json:"soft_cap_tokens"`
+	HardCapTokens   *int64      `json:"hard_cap_tokens"`
+	RemainingTokens *int64      `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
+	AsOf            time.Time   `json:"as_of"`            // every commit up to then is counted
 
 	// Backlog answers a check while something has been waiting to be booked for longer
 	// than a second. These tokens are spent, and counted nowhere yet.
@@ -82,13 +121,55 @@ type Verdict struct {
 	ReservationID string    `json:"reservation_id,omitempty"`
 	ExpiresAt     time.Time `json:"expires_at,omitzero"`
 	GrantedTokens int64     `json:"granted_tokens,omitempty"` // what is held; less than asked only with accept_less
+
+	// Limits is what each limit that matches says by itself, the port's own caps first; only
+	// where the request asks to explain.
+	Limits []LimitVerdict `json:"limits,omitempty"`
+}
+
+// LimitVerdict is what one limit says; the fields are those of a [Verdict].
+type LimitVerdict struct {
+	Limit           string        `json:"limit"`
+	LimitValue      string        `json:"limit_value,omitempty"`
+	Allowed         bool          `json:"allowed"`
+	Reason          RefusalReason `json:"reason"`
+	SoftCapWarning  bool          `json:"soft_cap_warning"`
+	Unit            budget.Unit   `json:"unit"`
+	Period          Period        `json:"period"`
+	PeriodStart     time.Time     `json:"period_start"`
+	ResetsAt        *time.Time    `json:"resets_at"`
+	UsedTokens      int64         `json:"used_tokens"`
+	HeldTokens      int64         `json:"held_tokens"`
+	SoftCapTokens   *int64        `json:"soft_cap_tokens"`
+	HardCapTokens   *int64        `json:"hard_cap_tokens"`
+	RemainingTokens *int64        `json:"remaining_tokens"`
+}
+
+// NewLimitVerdicts is what limits say, in the form of an answer.
+func NewLimitVerdicts(all []budget.Decision) []LimitVerdict {
+	list := make([]LimitVerdict, len(all))
+	for i, d := range all {
+		list[i] = LimitVerdict{
+			Limit: d.Limit, LimitValue: d.LimitValue, Allowed: d.Allowed, Reason: d.Reason, SoftCapWarning: d.SoftCapWarning,
+			Unit: d.Unit, Period: d.Period, PeriodStart: d.PeriodStart, UsedTokens: d.UsedTokens, HeldTokens: d.HeldTokens,
+			SoftCapTokens: d.SoftCapTokens, HardCapTokens: d.HardCapTokens, RemainingTokens: d.RemainingTokens,
+		}
+		if !d.ResetsAt.IsZero() {
+			list[i].ResetsAt = &d.ResetsAt
+		}
+	}
+	return list
 }
 
 // NewVerdict is a decision in the form of an answer.
 func NewVerdict(d budget.Decision) Verdict {
+	unit := d.Unit
+	if unit == budget.Tokens {
+		unit = ""
+	}
 	return Verdict{
 		Allowed: d.Allowed, Reason: d.Reason, SoftCapWarning: d.SoftCapWarning,
-		Enabled: d.Enabled, Period: d.Period, PeriodStart: d.PeriodStart, ResetsAt: d.ResetsAt,
+		Enabled: d.Enabled, Limit: d.Limit, LimitValue: d.LimitValue, Unit: unit, Period: d.Period, PeriodStart: d.PeriodStart, ResetsAt: d.ResetsAt,
 		UsedTokens: d.UsedTokens, HeldTokens: d.HeldTokens,
 		SoftCapTokens: d.SoftCapTokens, HardCapTokens: d.HardCapTokens, RemainingTokens: d.RemainingTokens,
 	}
@@ -102,10 +183,26 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 	b = append(b, v.Reason...)
 	b = appendBool(b, `","soft_cap_warning":`, v.SoftCapWarning)
 	b = appendBool(b, `,"enabled":`, v.Enabled)
+	b = append(b, `,"limit":"`...)
+	b = append(b, v.Limit...)
+	b = append(b, '"')
+	if v.LimitValue != "" {
+		b = append(b, `,"limit_value":`...)
+		b = appendQuoted(b, v.LimitValue)
+	}
+	if v.Unit != "" {
+		b = append(b, `,"unit":"`...)
+		b = append(b, v.Unit...)
+		b = append(b, '"')
+	}
 	b = append(b, `,"period":"`...)
 	b = append(b, v.Period...)
 	b = appendTime(b, `","period_start":`, v.PeriodStart)
-	b = appendTime(b, `,"resets_at":`, v.ResetsAt)
+	if v.ResetsAt.IsZero() {
+		b = append(b, `,"resets_at":null`...)
+	} else {
+		b = appendTime(b, `,"resets_at":`, v.ResetsAt)
+	}
 	b = appendInt(b, `,"used_tokens":`, v.UsedTokens)
 	b = appendInt(b, `,"held_tokens":`, v.HeldTokens)
 	b = appendCap(b, `,"soft_cap_tokens":`, v.SoftCapTokens)
@@ -118,6 +215,14 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 		b = appendQuoted(b, v.ReservationID)
 		b = appendTime(b, `,"expires_at":`, v.ExpiresAt)
 		b = appendInt(b, `,"granted_tokens":`, v.GrantedTokens)
+	}
+	if len(v.Limits) > 0 {
+		b = append(b, `,"limits":`...)
+		list, err := json.Marshal(v.Limits)
+		if err != nil {
+			panic(err) // plain fields only
+		}
+		b = append(b, list...)
 	}
 	return append(b, '}')
 }
@@ -146,8 +251,11 @@ type SetRequest struct {
 	SoftCapTokens *int64 `json:"soft_cap_tokens"`
 	HardCapTokens *int64 `json:"hard_cap_tokens"`
 	Period        Period `json:"period,omitempty"` // default month
-	IfVersion     *int64 `json:"if_version,omitempty"`
-	UpdatedBy     string `json:"updated_by,omitempty"`
+	// Limits are those beside the port's own caps. Left out, they stay as they are; an
+	// empty list removes all.
+	Limits    []Limit `json:"limits,omitzero"`
+	IfVersion *int64  `json:"if_version,omitempty"`
+	UpdatedBy string  `json:"updated_by,omitempty"`
 }
 
 // Budget is the budget that the request stores.
@@ -155,7 +263,7 @@ func (r SetRequest) Budget() Budget {
 	if r.Period == "" {
 		r.Period = PeriodMonth
 	}
-	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, UpdatedBy: r.UpdatedBy}
+	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, Limits: r.Limits, UpdatedBy: r.UpdatedBy}
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].

@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/tidegate/tidegate/budget"
+)
 
 // The lifetime of a hold, unless the request says otherwise, and at most.
 const (
@@ -14,10 +18,16 @@ const (
 type ReserveRequest struct {
 	PortID          string `json:"port_id,omitempty"`
 	Feature         string `json:"feature,omitempty"`
+	Provider        string `json:"provider,omitempty"`
+	Model           string `json:"model,omitempty"`
 	UserID          string `json:"user_id,omitempty"`
 	RunID           string `json:"run_id,omitempty"`
 	Service         string `json:"service,omitempty"` // who asks, to find calls that are never reported
 	EstimatedTokens int64  `json:"estimated_tokens"`
+	// The parts of the estimate, as in [CheckRequest].
+	EstimatedInputTokens  int64 `json:"estimated_input_tokens,omitzero"`
+	EstimatedOutputTokens int64 `json:"estimated_output_tokens,omitzero"`
+	Explain               bool  `json:"explain,omitzero"` // asks for [Verdict.Limits]
 	// TTLSeconds is how long the hold lives: the longest the call may take until its
 	// usage is booked. Default 300, at most 3,600. It may live for up to an eighth, at
 	// most 10 s, longer: the answer's ExpiresAt counts.
@@ -39,10 +49,20 @@ func (r ReserveRequest) TTL() time.Duration {
 	return time.Duration(r.TTLSeconds) * time.Second
 }
 
+// check asks the same, without holding anything.
+func (r *ReserveRequest) check() *CheckRequest {
+	return &CheckRequest{
+		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
+		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
+	}
+}
+
+// Call is what the request asks about.
+func (r *ReserveRequest) Call() budget.Call { return r.check().Call() }
+
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	check := CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, RunID: r.RunID, EstimatedTokens: r.EstimatedTokens}
-	if err := check.Validate(); err != nil {
+	if err := r.check().Validate(); err != nil {
 		return err
 	}
 	if err := checkText("service", r.Service, maxFeatureChars, false); err != nil {

@@ -57,7 +57,7 @@ func (g *Gate) withheld(port string) error {
 	if reason == nil {
 		return nil
 	}
-	if v := g.verdict(port, 0); !v.Enabled || v.HardCapTokens == nil {
+	if rule, _, _ := g.reservations.Known(port, g.now()); !rule.Refuses() {
 		return nil
 	}
 	return fmt.Errorf("what this port has used is not known: %w", reason)

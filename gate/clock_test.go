@@ -56,7 +56,7 @@ func TestHoldsOfThePeriodBeforeDoNotCount(t *testing.T) {
 	g.reservations = g.newBroker(holds{list: []reservation.Standing{{PortID: "p", Held: 60, At: at}}, at: at})
 	_, _ = g.reservations.Read(t.Context())
 	for after, want := range map[time.Duration]int64{-time.Microsecond: 60, 0: 0} {
-		if _, _, held, _ := g.reservations.Known("p", midnight.Add(after)); held != want {
+		if _, count, _ := g.reservations.Known("p", midnight.Add(after)); count.Held != want {
 			t.Errorf("%s after midnight: %d held, want %d", after, held, want)
 		}
 	}

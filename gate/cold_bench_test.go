@@ -55,7 +55,7 @@ func BenchmarkColdStart(b *testing.B) {
 				go func() { done <- g.Run(ctx) }()
 				<-g.Ready()
 				b.ReportMetric(time.Since(begin).Seconds(), "s/start")
-				if v := g.verdict("port-500", 0); v.UsedTokens != int64(1000*days) {
+				if v := g.verdict(&events.CheckRequest{PortID: "port-500"}); v.UsedTokens != int64(1000*days) {
 					b.Fatalf("%d used, want %d", v.UsedTokens, 1000*days)
 				}
 				cancel()

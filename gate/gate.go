@@ -67,10 +67,11 @@ type Gate struct {
 	clock     ledger.Clock
 	hearing   *bus.Hearing
 	alerts    chan ledger.Alert
-	warned    atomic.Int64  // when a message that was ignored was last logged
-	overshoot int64         // the largest seen, guarded by memory.mu
-	ready     chan struct{} // closed once everything is loaded and the service answers
-	heldRead  atomic.Int64  // when what is held was last read, Unix ns
+	learning  chan bus.Budget // with limits, whose counters are to be read
+	warned    atomic.Int64    // when a message that was ignored was last logged
+	overshoot int64           // the largest seen, guarded by memory.mu
+	ready     chan struct{}   // closed once everything is loaded and the service answers
+	heldRead  atomic.Int64    // when what is held was last read, Unix ns
 
 	reservations *reservation.Broker // holds tokens of ports, and knows what is held
 
@@ -106,8 +107,8 @@ func New(cfg Config) (*Gate, error) {
 	}
 	g := &Gate{
 		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
-		alerts: make(chan ledger.Alert, 1024),
-		ready:  make(chan struct{}),
+		alerts: make(chan ledger.Alert, 1024), learning: make(chan bus.Budget, 1024),
+		ready: make(chan struct{}),
 	}
 	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)
@@ -144,6 +145,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer stop()
 	var group sync.WaitGroup // a panic in it ends the process: see cmd/tidegate
 	group.Go(func() { g.publishAlerts(background) })
+	group.Go(func() { g.learnBudgets(background) })
 	err := g.awaitLedger(ctx)
 	if err == nil {
 		err = g.resyncUntilLoaded(ctx)
@@ -194,17 +196,25 @@ func (g *Gate) drain() {
 }
 
 // verdict answers a check. The clock is read once.
-func (g *Gate) verdict(port string, estimate int64) events.Verdict {
+func (g *Gate) verdict(q *events.CheckRequest) events.Verdict {
 	now := g.now()
-	r, used, held, asOf := g.reservations.Known(port, now)
-	v := events.NewVerdict(budget.Decide(r, used, held, estimate, now))
+	r, count, asOf := g.reservations.Known(q.PortID, now)
+	call := q.Call()
+	var counts budget.Counts
+	if len(r.Limits) > 0 {
+		counts = g.memory.counts(q.PortID)
+	}
+	v := events.NewVerdict(budget.Decide(r, count, &call, counts, now))
+	if q.Explain {
+		v.Limits = events.NewLimitVerdicts(budget.Explain(r, count, &call, counts, now))
+	}
 	v.AsOf = asOf
 	if g.cfg.Backlog != nil {
 		if b := g.cfg.Backlog(); b.Age(now) > bus.HeartbeatEvery {
 			v.Backlog = b
 		}
 	}
-	if v.Allowed && r.Enabled && r.Hard != budget.NoCap && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
+	if v.Allowed && v.HardCapTokens != nil && r.Enabled && g.cfg.MaxStale > 0 && now.Sub(asOf) > g.cfg.MaxStale {
 		v.Allowed, v.Reason = false, events.ReasonGateStale
 	}
 	return v

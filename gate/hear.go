@@ -52,6 +52,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 	if told.After(now) {
 		told = now
 	}
+	g.hearLimits(&n)
 	g.memory.applyTotals(n, oldestDay(now), told)
 	for _, port := range n.Ports {
 		g.considerAlert(port, now)
@@ -82,9 +83,18 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 	if !ok {
 		return
 	}
-	g.memory.applyBudget(n.PortID, n.Budget)
-	g.reservations.Revoke(n.PortID, 0) // they were granted under the old one
-	g.considerAlert(n.PortID, now)
+	if len(n.Budget.Limits) == 0 {
+		g.memory.applyBudget(n.PortID, n.Budget)
+		g.reservations.Revoke(n.PortID, 0) // they were granted under the old one
+		g.considerAlert(n.PortID, now)
+		return
+	}
+	g.reservations.Revoke(n.PortID, reservation.RevokedFor) // also what is on its way
+	select {
+	case g.learning <- n:
+	default: // the next reading has it
+		g.hearing.Missed()
+	}
 }
 
 // tellUsed answers an operator's verification.
@@ -185,7 +195,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	reading := g.hearing.BeginReading(began)
 	g.memory.beginReading()
 	oldest := oldestDay(g.now())
-	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readBudget, func(days []ledger.PortDay) {
+	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.raiseCounter, g.memory.readBudget, func(days []ledger.PortDay) {
 		g.memory.readDays(days[0].PortID, days)
 	})
 	if err != nil {
@@ -193,6 +203,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 		return time.Since(began), err
 	}
 	g.memory.endReading(asOf, oldest)
+	g.memory.forgetWindows(g.now())
 	g.hearing.EndReading(reading)
 	g.considerAllAlerts(g.now())
 	return time.Since(began), nil

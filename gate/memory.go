@@ -20,6 +20,8 @@ type memory struct {
 	// over has the ports that had used more than their hard cap when that was set to its
 	// value: how much.
 	over map[string]int64
+	// limits has the ports with limits beside their own caps.
+	limits map[string]*portLimits
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -42,7 +44,9 @@ type port struct {
 	alerted                       alerted
 }
 
-func newMemory() *memory { return &memory{ports: newPorts(), over: map[string]int64{}} }
+func newMemory() *memory {
+	return &memory{ports: newPorts(), over: map[string]int64{}, limits: map[string]*portLimits{}}
+}
 
 // lookup returns the port's rule, what it has used in the current period, when that
 // began, and the time up to which every commit is remembered.
@@ -170,6 +174,7 @@ func (m *memory) applyTotals(n bus.Totals, oldest ledger.Day, told time.Time) {
 	for _, id := range n.Deleted {
 		m.ports.remove(id)
 		delete(m.over, id)
+		delete(m.limits, id)
 		if m.reading {
 			m.deleted[id] = struct{}{}
 		}

@@ -30,6 +30,7 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 			g.service.Fault(reply, err)
 			return
 		}
+		r.EstimatedTokens = r.Call().Tokens
 		g.reservations.Hold(r, func(v *events.Verdict, err error) {
 			if err != nil {
 				g.service.Fault(reply, err)
@@ -119,6 +120,13 @@ func (g *Gate) readHolds(ctx context.Context) error {
 	at, err := g.reservations.Read(ctx)
 	if err != nil {
 		return err
+	}
+	if g.memory.hasLimits() {
+		list, err := g.cfg.Ledger.Reservations.UnderWay(ctx)
+		if err != nil {
+			return err
+		}
+		g.memory.setUnderWay(list, at)
 	}
 	g.followClock(asked, g.cfg.Now(), at)
 	g.heldRead.Store(time.Now().UnixNano())

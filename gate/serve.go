@@ -103,11 +103,10 @@ func (g *Gate) check(base string) micro.HandlerFunc {
 
 func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, error) {
 	var r events.CheckRequest
-	port, err := decode(base, subject, payload, &r)
-	if err != nil {
+	if _, err := decode(base, subject, payload, &r); err != nil {
 		return to, err
 	}
-	v := g.verdict(port, r.EstimatedTokens)
+	v := g.verdict(&r)
 	g.metrics.count(&v)
 	return v.AppendJSON(to), nil
 }
@@ -121,7 +120,7 @@ func (g *Gate) get(ctx context.Context, r events.GetRequest) (any, error) {
 func (g *Gate) set(ctx context.Context, r events.SetRequest) (any, error) {
 	b, err := bus.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, r.PortID, r.Budget(), r.IfVersion)
 	if err == nil {
-		g.memory.applyBudget(r.PortID, b) // the caller's next check must not come before the notice
+		g.learnBudget(ctx, r.PortID, b) // the caller's next check must not come before the notice
 	}
 	return b, err
 }

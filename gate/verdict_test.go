@@ -57,7 +57,7 @@ func TestARefusalWarnsOfTheSoftCapToo(t *testing.T) {
 		{time.Now().Add(-time.Hour), 79, events.ReasonGateStale, false}, {time.Now().Add(-time.Hour), 80, events.ReasonGateStale, true},
 	} {
 		g.memory.asOf = c.asOf
-		v := g.verdict("p", c.asked)
+		v := g.verdict(&events.CheckRequest{PortID: "p", EstimatedTokens: c.asked})
 		if v.Allowed != (c.reason == "") || v.Reason != c.reason || v.SoftCapWarning != c.warned {
 			t.Errorf("%d tokens: %+v, want %q and a warning: %v", c.asked, v, c.reason, c.warned)
 		}

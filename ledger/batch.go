@@ -18,6 +18,8 @@ type batch struct {
 	pending []int // indexes of the entries to write, in that order
 	repeats []int // indexes of entries whose id an earlier one of the batch has
 	known   int   // how many of pending had a row before
+	limits  limited
+	began   time.Time // the transaction, by the database's clock
 	booking Booking
 }
 

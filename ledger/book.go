@@ -46,6 +46,8 @@ type Booking struct {
 	// entries touch, duplicates too: a consumer that died after its commit and
 	// before telling the gates repairs that by booking again.
 	Days []PortDay
+	// Counters are those of limits that the entries count in, likewise.
+	Counters []Counter
 	// Noted says that the share of [Ledger.BookShare] was noted as booked.
 	Noted bool
 }
@@ -99,7 +101,7 @@ func (l *Ledger) bookNothing(ctx context.Context, share Share) error {
 	if share.Of == 0 {
 		return nil
 	}
-	return pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share) })
+	return pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share, new(batch)) })
 }
 
 // bookOnce tries the fast way, COPY, and takes the idempotent one when that
@@ -141,7 +143,7 @@ func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Bookin
 // bookNew books a batch of which no id is in the ledger; it fails with a unique
 // violation when one is.
 func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
-	if err := l.beginBooking(ctx, tx, share); err != nil {
+	if err := l.beginBooking(ctx, tx, share, b); err != nil {
 		return err
 	}
 	if err := l.copyRows(ctx, tx, b); err != nil {
@@ -154,17 +156,12 @@ func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) 
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	days, err := addAndSettle(ctx, tx, b, b.pending)
-	if err != nil {
-		return err
-	}
-	b.booking.Days = days
-	return nil
+	return l.addAndSettle(ctx, tx, b, b.pending)
 }
 
 // bookKnown books a batch of which some ids may be in the ledger already.
 func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
-	if err := l.beginBooking(ctx, tx, share); err != nil {
+	if err := l.beginBooking(ctx, tx, share, b); err != nil {
 		return err
 	}
 	inserted, known, err := l.insertRows(ctx, tx, b)
@@ -179,23 +176,28 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	if _, err := addAndSettle(ctx, tx, b, inserted); err != nil {
+	if err := l.addAndSettle(ctx, tx, b, inserted); err != nil {
 		return err
 	}
-	b.booking.Days, err = readDays(ctx, tx, b)
+	if b.booking.Days, err = readDays(ctx, tx, b); err != nil {
+		return err
+	}
+	b.booking.Counters, err = readCounters(ctx, tx, l.count(b, b.pending))
 	return err
 }
 
-// addAndSettle adds entries, all of them rows written by this transaction, to the totals
-// and ends the holds that they name: a hold's tokens turn into used ones at once. It
-// returns the new totals of their ports and days.
-func addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) ([]PortDay, error) {
+// addAndSettle adds entries, all of them rows written by this transaction, to the totals and
+// to the counters of limits, and ends the holds that they name: a hold's tokens turn into
+// used ones at once.
+func (l *Ledger) addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes []int) error {
 	var send pgx.Batch
 	days := addToTotals(&send, b, indexes)
+	counters := addToCounters(&send, l.count(b, indexes))
 	if _, err := reservation.End(ctx, tx, &send, b.settled(indexes)); err != nil {
-		return nil, fmt.Errorf("ledger: add to totals and settle: %w", err)
+		return fmt.Errorf("ledger: add to totals and settle: %w", err)
 	}
-	return *days, nil
+	b.booking.Days, b.booking.Counters = *days, *counters
+	return nil
 }
 
 // keepNote takes back the note of a share of which an entry is rejected.
@@ -231,6 +233,7 @@ func (l *Ledger) bisect(ctx context.Context, entries []Entry, cause error) (Book
 	return Booking{
 		Outcomes: append(first.Outcomes, second.Outcomes...),
 		Days:     append(first.Days, second.Days...), // the later wins, as it does at the gate
+		Counters: append(first.Counters, second.Counters...),
 	}, nil
 }
 

@@ -23,10 +23,11 @@ var ErrConflict = errors.New("the budget was changed by somebody else in the mea
 // storedBudget is the value in system_settings. Who changed it, when and how
 // often stands in columns beside it.
 type storedBudget struct {
-	Enabled       bool          `json:"enabled"`
-	SoftCapTokens *int64        `json:"soft_cap_tokens"`
-	HardCapTokens *int64        `json:"hard_cap_tokens"`
-	Period        budget.Period `json:"period"`
+	Enabled       bool           `json:"enabled"`
+	SoftCapTokens *int64         `json:"soft_cap_tokens"`
+	HardCapTokens *int64         `json:"hard_cap_tokens"`
+	Period        budget.Period  `json:"period"`
+	Limits        []budget.Limit `json:"limits,omitempty"`
 }
 
 // Budget returns the port's budget; one with Version 0 when none is stored.
@@ -52,26 +53,39 @@ func scanBudget(row pgx.Row) (budget.Budget, error) {
 	return b, err
 }
 
-// storeTimeout bounds [Ledger.StoreBudget].
-const storeTimeout = 10 * time.Second
+const (
+	storeTimeout = 10 * time.Second // of a change
+	countTimeout = 5 * time.Minute  // of a change with limits that count anew: the ledger is read
+)
 
 // StoreBudget stores b and an audit row, registering the port if it is new, tells the
 // gates by announce, and returns once none of them makes holds by an older budget. With
 // ifVersion it does so only while the stored version is that one (0: none stored) and
-// returns [ErrConflict] otherwise. An invalid budget is a [*events.FieldError].
+// returns [ErrConflict] otherwise. An invalid budget is a [*events.FieldError]. Without
+// Limits (nil) those that are stored stay. A limit that counts something new begins with
+// what the ledger has of its present window.
 //
-// It is finished, within 10 s, although nobody may wait for it any more: gates must hear of
+// It is finished, within 10 s, or 5 minutes where the ledger has to be read for a new limit,
+// although nobody may wait for it any more: gates must hear of
 // a budget that is stored. If they cannot be told, or one does not answer, that is logged:
 // they find the budget when they next read all of them.
 func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, announce func(budget.Budget) error) (budget.Budget, error) {
 	if err := ctx.Err(); err != nil {
 		return budget.Budget{}, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeTimeout)
-	defer cancel()
-	b, err := l.storeBudget(ctx, port, b, ifVersion)
-	if err != nil {
+	if !events.ValidPort(port) {
+		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
+	}
+	if err := b.Validate(); err != nil {
 		return budget.Budget{}, err
+	}
+	ctx = context.WithoutCancel(ctx)
+	b, err := l.storeCounted(ctx, port, b, ifVersion)
+	if errors.Is(err, ErrConflict) {
+		return budget.Budget{}, ErrConflict
+	}
+	if err != nil {
+		return budget.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
 	}
 	if err := announce(b); err != nil {
 		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
@@ -82,14 +96,12 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 	return b, nil
 }
 
-func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
-	if !events.ValidPort(port) {
-		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
-	}
-	if err := b.Validate(); err != nil {
-		return budget.Budget{}, err
-	}
-	err := l.inTx(ctx, func(tx pgx.Tx) error {
+// storeBudget stores a budget. begun has what was counted for limits that count something
+// new; those for which it has nothing are returned instead, and nothing is stored.
+func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, begun []counted) (stored budget.Budget, missing []budget.Limit, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
+	defer cancel()
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
 		old, err := lockSetting(ctx, tx, port)
 		if err != nil {
 			return err
@@ -97,8 +109,20 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		if ifVersion != nil && *ifVersion != old.version {
 			return ErrConflict
 		}
+		var before budget.Budget
+		if err := before.Complete(old.value); err != nil {
+			return err
+		}
+		if b.Limits == nil {
+			b.Limits = before.Limits
+		}
+		if len(b.Limits)+len(before.Limits) > 0 {
+			if missing, err = storeLimits(ctx, tx, port, b.Limits, before.Limits, begun); err != nil || len(missing) > 0 {
+				return err
+			}
+		}
 		b.Version = old.version + 1
-		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period})
+		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period, b.Limits})
 		if err != nil {
 			return err
 		}
@@ -112,14 +136,8 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		}
 		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
 	})
-	if errors.Is(err, ErrConflict) {
-		return budget.Budget{}, ErrConflict
-	}
-	if err != nil {
-		return budget.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
-	}
 	b.UpdatedAt = b.UpdatedAt.UTC()
-	return b, nil
+	return b, missing, err
 }
 
 type setting struct {

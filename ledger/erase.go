@@ -7,12 +7,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
-// eraseLock keeps an erasure and bookings apart: bookings share it, the erasure
-// takes it alone for the moment in which it makes itself known.
-const eraseLock = 0x71de6a7f
+// bookLock is shared by all bookings, each for as long as its transaction. An erasure takes
+// it alone for the moment in which it makes itself known; who changes limits waits for those
+// that have it.
+const bookLock = 0x71de6a7f
 
 // EraseUser removes the user from every ledger row, and from every event of
 // theirs that comes later. It returns how many rows it changed. Totals keep the
@@ -25,7 +27,7 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 	// First make it known: once this commits no booking writes the user any more,
 	// and those that did have committed, so the update sees their rows.
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", eraseLock); err != nil {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", bookLock); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, "insert into ai_erased_users (user_hash) values ($1) on conflict do nothing", hash[:])
@@ -34,15 +36,70 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 	if err != nil {
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)
 	}
-	// Holds name a user for as long as they live, which is an hour at most.
-	if _, err := l.pool.Exec(ctx, "update ai_budget_holds set asked = null where asked->>'user_id' = $1", user); err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	tag, err := l.pool.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		// Holds name a user for as long as they live, which is an hour at most.
+		_, err := tx.Exec(ctx, "update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
+		if err != nil {
+			return err
+		}
+		if err := uncount(ctx, tx, user); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
+		rows = tag.RowsAffected()
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)
 	}
-	return tag.RowsAffected(), nil
+	return rows, nil
+}
+
+// uncount makes counters of limits what they will be once the user's rows are nobody's.
+func uncount(ctx context.Context, tx pgx.Tx, user string) error {
+	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits @? '$[*] ? (@.per == \"user_id\" || exists(@.match.user_id))'")
+	if err != nil {
+		return err
+	}
+	ports := map[string][]counted{}
+	var port string
+	var limits []counted
+	_, err = pgx.ForEachRow(rows, []any{&port, &limits}, func() error {
+		ports[port], limits = limits, nil
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	var changes []addition
+	for port, limits := range ports {
+		for i := range limits {
+			c := &limits[i]
+			if !c.LooksAt(budget.PerUser) {
+				continue
+			}
+			sums, err := sumLimit(ctx, tx, port, c, &user)
+			if err != nil {
+				return err
+			}
+			for _, a := range sums {
+				took := a
+				took.Used = -a.Used
+				changes = append(changes, took)
+				if c.Match.UserID == "" {
+					a.Value = "" // where calls of nobody count
+					changes = append(changes, a)
+				}
+			}
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	sortAdditions(changes)
+	var send pgx.Batch
+	addToCounters(&send, changes)
+	return tx.SendBatch(ctx, &send).Close()
 }
 
 // learnErased reads who was erased.

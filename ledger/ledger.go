@@ -60,6 +60,7 @@ type Ledger struct {
 	partitions map[time.Time]struct{}         // months that have a partition
 	dropped    time.Time                      // months before this one had one; see learnDropped
 	erased     map[[sha256.Size]byte]struct{} // users whose events are booked without them
+	limited    limited                        // ports with limits
 }
 
 // Open connects to the database. It fails when the database cannot be reached.
@@ -169,6 +170,7 @@ func (l *Ledger) forget() {
 	defer l.mu.Unlock()
 	l.ports = map[string]struct{}{}
 	l.partitions = map[time.Time]struct{}{}
+	l.limited = limited{}
 }
 
 func (l *Ledger) inTx(ctx context.Context, f func(pgx.Tx) error) error {

@@ -30,7 +30,21 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	if err := l.ensurePartitions(ctx, month, month.AddDate(0, 1, 0), month.AddDate(0, 2, 0)); err != nil {
 		return err
 	}
-	return l.dropOldPartitions(ctx, l.Oldest(now))
+	if err := l.dropOldPartitions(ctx, l.Oldest(now)); err != nil {
+		return err
+	}
+	return l.dropCounters(ctx)
+}
+
+// dropCounters drops counters of windows in which no booking counts any more, by the
+// database's clock, as bookings go, and of limits that there are no more.
+func (l *Ledger) dropCounters(ctx context.Context) error {
+	_, err := l.pool.Exec(ctx, `delete from ai_limit_counters c where ends < now() - $1::interval
+		or not exists (select from ai_limited_ports p where p.port_id = c.port_id and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate)
+	if err != nil {
+		return fmt.Errorf("ledger: drop counters: %w", err)
+	}
+	return nil
 }
 
 func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) error {

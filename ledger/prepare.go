@@ -134,26 +134,37 @@ func (l *Ledger) learnPorts(ports []string) {
 	}
 }
 
-// beginBooking notes the share that tx books, takes tx's part of eraseLock, and makes sure
-// that this process knows every erased user, in one round trip as a rule. The lock is a
-// statement of its own: one that waited and read at once would read what was true before
-// the wait.
-func (l *Ledger) beginBooking(ctx context.Context, tx pgx.Tx, share Share) error {
-	var count int
+// beginBooking notes the share that tx books, takes tx's part of bookLock, and makes sure
+// that this process knows every erased user and all limits, in one round trip as a rule. The
+// lock is a statement of its own: one that waited and read at once would read what was true
+// before the wait.
+func (l *Ledger) beginBooking(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
+	var erased int
+	var limits int64
 	var send pgx.Batch
 	share.queue(&send)
-	send.Queue("select pg_advisory_xact_lock_shared($1)", eraseLock)
-	send.Queue("select count(*) from ai_erased_users").QueryRow(func(row pgx.Row) error { return row.Scan(&count) })
+	send.Queue("select pg_advisory_xact_lock_shared($1)", bookLock)
+	send.Queue("select (select count(*) from ai_erased_users), (select coalesce(max(version), 0) from ai_limited_ports), clock_timestamp()").QueryRow(func(row pgx.Row) error {
+		return row.Scan(&erased, &limits, &b.began)
+	})
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 		return fmt.Errorf("ledger: begin to book: %w", err)
 	}
 	l.mu.RLock()
-	upToDate := len(l.erased) >= count
+	knowsErased, knowsLimits := len(l.erased) >= erased, l.limited.version == limits
 	l.mu.RUnlock()
-	if upToDate {
-		return nil
+	if !knowsErased {
+		if err := l.learnErased(ctx, tx); err != nil {
+			return err
+		}
 	}
-	return l.learnErased(ctx, tx)
+	if !knowsLimits {
+		if err := l.learnLimits(ctx, tx, limits); err != nil {
+			return err
+		}
+	}
+	b.limits = l.limits()
+	return nil
 }
 
 // missesPartition goes by what is not translated: a row without a partition

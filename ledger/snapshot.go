@@ -10,10 +10,11 @@ import (
 	"github.com/tidegate/tidegate/budget"
 )
 
-// Snapshot streams, from one moment, every stored budget and every port's days
+// Snapshot streams, from one moment, the counters of limits whose windows are not over,
+// every stored budget, and every port's days
 // since the given one, in the order of the ports. It returns that moment, by the
 // database's clock.
-func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
+func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter), budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
@@ -24,7 +25,14 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port strin
 	if err := tx.QueryRow(ctx, "select now()").Scan(&asOf); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
 	}
-	rows, err := tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
+	rows, err := tx.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where ends > $1", asOf.Add(-startSlack))
+	if err == nil {
+		err = eachCounter(rows, counter)
+	}
+	if err != nil {
+		return asOf, fmt.Errorf("ledger: snapshot of counters: %w", err)
+	}
+	rows, err = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
 	}
@@ -62,6 +70,32 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, budget func(port strin
 		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
 	}
 	return asOf.UTC(), nil
+}
+
+// Counters streams the counters of a port's limits whose windows are not over.
+func (l *Ledger) Counters(ctx context.Context, port string, limits []budget.Limit, counter func(Counter)) error {
+	var counters []int64
+	for i := range limits {
+		counters = append(counters, int64(limits[i].Counter))
+	}
+	rows, err := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where port_id = $1 and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack)
+	if err == nil {
+		err = eachCounter(rows, counter)
+	}
+	if err != nil {
+		return fmt.Errorf("ledger: read counters of %s: %w", port, err)
+	}
+	return nil
+}
+
+func eachCounter(rows pgx.Rows, f func(Counter)) error {
+	var c Counter
+	_, err := pgx.ForEachRow(rows, []any{&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used}, func() error {
+		c.Start = c.Start.UTC()
+		f(c)
+		return nil
+	})
+	return err
 }
 
 // portRow scans the port, then whatever a budget needs.

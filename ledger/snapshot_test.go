@@ -29,7 +29,7 @@ func TestSnapshot(t *testing.T) {
 	before := s.clock(t)
 	gotBudgets := map[string]events.Budget{}
 	var days []ledger.PortDay
-	asOf, err := s.Snapshot(t.Context(), today-1,
+	asOf, err := s.Snapshot(t.Context(), today-1, func(ledger.Counter) {},
 		func(port string, b events.Budget) { gotBudgets[port] = b },
 		func(d []ledger.PortDay) { days = append(days, d...) })
 	if err != nil {
@@ -62,7 +62,7 @@ func TestSnapshotIsOfOneMoment(t *testing.T) {
 	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
 	var meanwhile time.Time
 	var days []ledger.PortDay
-	asOf, err := s.Snapshot(t.Context(), 0,
+	asOf, err := s.Snapshot(t.Context(), 0, func(ledger.Counter) {},
 		func(string, events.Budget) { // the snapshot has begun and has not read the totals
 			meanwhile = s.clock(t)
 			s.book(t, call("p1", noon), call("p2", noon))
@@ -114,7 +114,7 @@ func TestOrderIsTheSameInEveryLanguage(t *testing.T) {
 	}
 	s.book(t, all...)
 	var inSnapshot, inPages []string
-	if _, err := s.Snapshot(t.Context(), 0, func(string, events.Budget) {}, func(d []ledger.PortDay) { inSnapshot = append(inSnapshot, d[0].PortID) }); err != nil {
+	if _, err := s.Snapshot(t.Context(), 0, func(ledger.Counter) {}, func(string, events.Budget) {}, func(d []ledger.PortDay) { inSnapshot = append(inSnapshot, d[0].PortID) }); err != nil {
 		t.Fatal(err)
 	}
 	if !slices.Equal(inSnapshot, want) {

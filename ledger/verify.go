@@ -4,9 +4,12 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/budget"
 )
 
 //go:embed sql/verify_totals.sql
@@ -30,7 +33,7 @@ type Verification struct {
 
 // Difference is one figure that two places disagree about.
 type Difference struct {
-	Where string `json:"where"` // "totals", "port_days" or "gate"
+	Where string `json:"where"` // "totals", "port_days", "limits" or "gate"
 	Key   string `json:"key"`
 	Want  int64  `json:"want"` // what the ledger (or, for port_days and gates, the totals) says
 	Got   int64  `json:"got"`
@@ -66,5 +69,66 @@ func (l *Ledger) Verify(ctx context.Context, now time.Time) (Verification, error
 		}
 		v.Differences = append(v.Differences, found...)
 	}
+	if err := verifyCounters(ctx, tx, &v, l.droppedBefore().IsZero()); err != nil {
+		return v, fmt.Errorf("ledger: verify: %w", err)
+	}
 	return v, nil
+}
+
+// verifyCounters compares the counters of every limit with the ledger. whole: no month of it
+// was ever dropped.
+func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool) error {
+	var now time.Time
+	if err := tx.QueryRow(ctx, "select now()").Scan(&now); err != nil {
+		return err
+	}
+	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports order by port_id")
+	if err != nil {
+		return err
+	}
+	type limitedPort struct {
+		port   string
+		limits []counted
+	}
+	ports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p limitedPort, err error) { return p, row.Scan(&p.port, &p.limits) })
+	if err != nil {
+		return err
+	}
+	for _, p := range ports {
+		for i := range p.limits {
+			if err := v.verifyLimit(ctx, tx, p.port, &p.limits[i], now, whole); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// verifyLimit leaves out windows that began before what is still in the ledger, since
+// nobody can add them up any more, and those that are over for so long that late calls do
+// not count in them.
+func (v *Verification) verifyLimit(ctx context.Context, tx pgx.Tx, port string, c *counted, now time.Time, whole bool) error {
+	want, err := sumLimit(ctx, tx, port, c, nil)
+	if err != nil {
+		return err
+	}
+	got, err := usedOf(ctx, tx, port, c.Counter)
+	if err != nil {
+		return err
+	}
+	differ := func(value string, start time.Time, want, got int64) {
+		_, end := c.Window.Bounds(start)
+		if want != got && c.counts(start, end, now) && (!start.Before(v.Since) || whole && c.Window == budget.Total) && len(v.Differences) < maxDifferences {
+			v.Differences = append(v.Differences, Difference{Where: "limits", Key: strings.TrimSpace(fmt.Sprint(port, " ", c.Name, " ", start.Format(time.RFC3339), " ", value)), Want: want, Got: got, What: string(c.Window)})
+		}
+	}
+	for _, w := range want {
+		at := valueAt{w.Value, w.Start.Unix()}
+		differ(w.Value, w.Start, w.Used, got[at])
+		delete(got, at)
+	}
+	for at, used := range got {
+		differ(at.value, time.Unix(at.start, 0).UTC(), 0, used)
+	}
+	return nil
 }

@@ -21,14 +21,24 @@ const (
 // message does no harm. Seq counts the messages of one consumer process without gaps; a
 // gate that sees a gap reads Postgres again. One without ports is a heartbeat.
 type Totals struct {
-	From    string    `json:"from"` // the consumer; "" where somebody else tells of deleted ports
-	Seq     uint64    `json:"seq"`
-	At      time.Time `json:"at"`              // every commit of this consumer up to then is told
-	Last    bool      `json:"last,omitempty"`  // this consumer has ended, and so all of its commits are told
-	Ports   []string  `json:"ports,omitempty"` // Ports[i] has Tokens[i] tokens on Days[i]
-	Days    []int32   `json:"days,omitempty"`  // days since 1970-01-01, UTC
-	Tokens  []int64   `json:"tokens,omitempty"`
-	Deleted []string  `json:"deleted,omitempty"` // ports that are gone with all their totals
+	From    string      `json:"from"` // the consumer; "" where somebody else tells of deleted ports
+	Seq     uint64      `json:"seq"`
+	At      time.Time   `json:"at"`              // every commit of this consumer up to then is told
+	Last    bool        `json:"last,omitempty"`  // this consumer has ended, and so all of its commits are told
+	Ports   []string    `json:"ports,omitempty"` // Ports[i] has Tokens[i] tokens on Days[i]
+	Days    []int32     `json:"days,omitempty"`  // days since 1970-01-01, UTC
+	Tokens  []int64     `json:"tokens,omitempty"`
+	Limits  []LimitUsed `json:"limits,omitempty"`  // counters of limits
+	Deleted []string    `json:"deleted,omitempty"` // ports that are gone with all their totals
+}
+
+// LimitUsed is what calls have used in one window of a limit, absolute.
+type LimitUsed struct {
+	PortID  string `json:"port_id"`
+	Counter int64  `json:"counter"`
+	Value   string `json:"value,omitempty"` // of the dimension that the limit counts by itself
+	Start   int64  `json:"start"`           // of the window, seconds since 1970
+	Used    int64  `json:"used"`            // in the limit's unit; of unit weighted in thousandths
 }
 
 // Holds are what reservations have left ports' holds at: Ports[i] holds Tokens[i] at At[i],
@@ -72,6 +82,7 @@ const (
 	MaxPorts     = 10_000            // that one message names
 	maxTokens    = math.MaxInt64 / 2 // of a port on one day, or held
 	maxName      = 64                // bytes, of a consumer or a gate
+	maxValue     = 512               // bytes, of what a limit counts by itself: 128 characters
 	maxAhead     = 5 * time.Minute   // of clocks
 	daysAhead    = 2                 // after today, for clocks and for days that are just over
 	daysAsked    = 400               // the end of a period, after today
@@ -86,7 +97,7 @@ const (
 func (n Totals) check(now time.Time) error {
 	latest := now.Unix()/secondsOfDay + daysAhead
 	switch {
-	case len(n.From) > maxName || n.From == "" && len(n.Ports) > 0:
+	case len(n.From) > maxName || n.From == "" && len(n.Ports)+len(n.Limits) > 0:
 		return outside("from", n.From)
 	case n.At.After(now.Add(maxAhead)):
 		return outside("at", n.At)
@@ -96,6 +107,17 @@ func (n Totals) check(now time.Time) error {
 	for i, day := range n.Days {
 		if day < 0 || int64(day) > latest {
 			return outside("days", n.Days[i])
+		}
+	}
+	if len(n.Limits) > MaxPorts {
+		return outside("limits", len(n.Limits))
+	}
+	for _, l := range n.Limits {
+		switch {
+		case !events.ValidPort(l.PortID):
+			return outside("port", l.PortID)
+		case l.Counter <= 0 || l.Start < 0 || l.Start > (latest+1)*secondsOfDay || l.Used < 0 || len(l.Value) > maxValue:
+			return outside("limits", l)
 		}
 	}
 	if err := checkTokens(n.Ports, n.Tokens); err != nil {

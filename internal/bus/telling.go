@@ -14,7 +14,11 @@ import (
 // HeartbeatEvery is how often a consumer tells the gates something, if only that it is there.
 const HeartbeatEvery = time.Second
 
-const portsTold = 4_000 // in one message: some 150 KiB, far below max_payload
+// What one message tells at most: some 150 KiB, far below max_payload.
+const (
+	portsTold    = 4_000
+	countersTold = 1_000
+)
 
 // Telling is the consumer's side of [Totals]: it tells the gates what commits changed. A
 // message that gets lost leaves a gap in the numbers, which the gates notice by the next
@@ -57,11 +61,18 @@ func (n *Telling) End(writer int) {
 func (n *Telling) Heartbeat() { n.publish(Totals{}) }
 
 // Send tells what a commit changed.
-func (n *Telling) Send(days []ledger.PortDay) {
+func (n *Telling) Send(days []ledger.PortDay, counters []ledger.Counter) {
 	for some := range slices.Chunk(days, portsTold) {
 		t := Totals{Ports: make([]string, len(some)), Days: make([]int32, len(some)), Tokens: make([]int64, len(some))}
 		for i, d := range some {
 			t.Ports[i], t.Days[i], t.Tokens[i] = d.PortID, int32(d.Day), d.TotalTokens
+		}
+		n.publish(t)
+	}
+	for some := range slices.Chunk(counters, countersTold) {
+		t := Totals{Limits: make([]LimitUsed, len(some))}
+		for i, c := range some {
+			t.Limits[i] = LimitUsed{c.PortID, int64(c.Counter), c.Value, c.Start.Unix(), c.Used}
 		}
 		n.publish(t)
 	}

@@ -317,7 +317,7 @@ func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 	var group sync.WaitGroup
 	defer group.Wait()
 	known := func() int64 {
-		_, _, held, _ := b.Known("p", time.Now())
+		_, count, _ := b.Known("p", time.Now())
 		return held
 	}
 	group.Go(func() {
@@ -376,7 +376,7 @@ func TestAReadingThatMissedAHoldDoesNotHideIt(t *testing.T) {
 			}
 			c.when(m, read, func() { b.must(ask(5)) })
 			for _, what := range []string{"then", "when it is read again"} {
-				if _, _, held, _ := b.Known("p", time.Now()); held != 15 {
+				if _, count, _ := b.Known("p", time.Now()); held != 15 {
 					t.Errorf("%s, %d are told to be held, want 15", what, held)
 				}
 				read()
@@ -425,7 +425,7 @@ func TestALeaseThatMayHaveBeenReturned(t *testing.T) {
 	b := h.open(func(c *reservation.Config) { c.Store = m })
 	b.heat(ask(10))
 	known := func() int64 {
-		_, _, held, _ := b.Known("p", time.Now())
+		_, count, _ := b.Known("p", time.Now())
 		return held
 	}
 	m.lost.Store(1)
@@ -484,7 +484,7 @@ func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 	}
 	want := func(what string, want int64) {
 		t.Helper()
-		if _, _, held, _ := b.Known("p", at); held != want {
+		if _, count, _ := b.Known("p", at); held != want {
 			t.Errorf("%s: %d held, want %d", what, held, want)
 		}
 	}

@@ -84,7 +84,8 @@ func sorted(ports []string) []string {
 	return slices.Compact(slices.Sorted(slices.Values(ports)))
 }
 
-// holdOn takes two round trips: lock and read, then write and commit.
+// holdOn takes two round trips: lock and read, then write and commit; and one more between
+// them where a port's budget has limits.
 func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []events.ReserveRequest, wants []Want) (*Held, error) {
 	d := deciding{states: make(map[string]*portState, len(ports)), known: map[keyOf]knownHold{}}
 	var read pgx.Batch
@@ -96,6 +97,9 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 		return nil, err
 	}
 	killpoint.Here("reserve-locked")
+	if err := d.readLimits(ctx, conn, requests); err != nil {
+		return nil, err
+	}
 	done := &Held{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
 		done.Verdicts[i], done.Faults[i] = d.decide(&requests[i])
@@ -105,7 +109,7 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 		d.grant(&wants[i])
 	}
 	if len(d.rows.ids) > 0 {
-		d.write.Queue(holdInsertSQL, d.rows.ports, d.rows.ids, d.rows.tokens, d.rows.created, d.rows.expires, d.rows.services, d.rows.features, d.rows.keys, d.rows.asked)
+		d.write.Queue(holdInsertSQL, d.rows.ports, d.rows.ids, d.rows.tokens, d.rows.created, d.rows.expires, d.rows.services, d.rows.features, d.rows.keys, d.rows.asked, d.rows.calls)
 	}
 	d.write.Queue("commit")
 	if err := conn.SendBatch(ctx, &d.write).Close(); err != nil {
@@ -134,12 +138,28 @@ type portState struct {
 	rule       *budget.Rule // of the budget
 	used, held int64
 	now        time.Time
-	leased     int64 // of held: the most that gates may have leased and not made into holds
+	leased     int64       // of held: the most that gates may have leased and not made into holds
+	limits     *limitState // nil: there are none
 }
 
-// decide decides as if that much were held.
-func (s *portState) decide(held, estimate int64) events.Verdict {
-	return events.NewVerdict(budget.Decide(s.rule, s.used, held, estimate, s.now))
+// decide decides as if that much were held of the port's own caps.
+func (s *portState) decide(held int64, call *budget.Call) events.Verdict {
+	return events.NewVerdict(budget.Decide(s.rule, budget.Count{Used: s.used, Held: held}, call, s.counts(), s.now))
+}
+
+func (s *portState) counts() budget.Counts {
+	if s.limits == nil {
+		return nil
+	}
+	return s.limits.count
+}
+
+// hold counts a hold that was made now.
+func (s *portState) hold(call *budget.Call) {
+	s.held = budget.Add(s.held, call.Tokens)
+	if s.limits != nil {
+		s.limits.tally.Hold(call, 1, s.now)
+	}
 }
 
 type keyOf struct{ port, key string }
@@ -153,7 +173,7 @@ type knownHold struct {
 
 type holdRows struct {
 	ports, services, features, keys []string
-	asked                           []*string
+	asked, calls                    []*string
 	ids                             []uuid.UUID
 	tokens                          []int64
 	created, expires                []time.Time
@@ -161,6 +181,7 @@ type holdRows struct {
 
 func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	s := d.states[q.PortID]
+	call := q.Call()
 	var asked *string
 	if q.IdempotencyKey != "" {
 		asked = new(askedFor(q))
@@ -169,35 +190,44 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: hold.asked, Now: *asked}
 			}
 			// The same hold again: the state as it is, without asking for more.
-			v := s.decide(s.held-min(hold.tokens, s.held), hold.tokens)
-			return granted(v, s, hold.id, hold.tokens, hold.expires), nil
+			v := s.decide(s.held-min(hold.tokens, s.held), &budget.Call{Labels: call.Labels, Estimate: budget.Estimate{Tokens: hold.tokens}})
+			return s.granted(v, q, &call, hold.id, hold.tokens, hold.expires), nil
 		}
 	}
-	estimate := q.EstimatedTokens
-	v := s.decide(s.held, estimate)
-	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap && *v.RemainingTokens > 0 {
-		estimate = *v.RemainingTokens
-		v = s.decide(s.held, estimate)
+	v := s.decide(s.held, &call)
+	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap {
+		if less, ok := budget.Fit(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.counts(), s.now); ok {
+			call.Estimate = less
+			v = s.decide(s.held, &call)
+		}
 	}
 	if !v.Allowed {
+		s.explain(&v, q, &call)
 		v.AsOf = s.now
 		return v, nil
 	}
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
-	s.held += estimate
-	d.rows.add(q, id, estimate, s.now, expires, asked)
+	s.hold(&call)
+	d.rows.add(q, &call, id, s.now, expires, asked)
 	if asked != nil {
-		d.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), estimate, expires, *asked}
+		d.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), call.Tokens, expires, *asked}
 	}
-	return granted(v, s, id.String(), estimate, expires), nil
+	return s.granted(v, q, &call, id.String(), call.Tokens, expires), nil
+}
+
+// explain says what each limit says, if the request asks for that.
+func (s *portState) explain(v *events.Verdict, q *events.ReserveRequest, call *budget.Call) {
+	if q.Explain {
+		v.Limits = events.NewLimitVerdicts(budget.Explain(s.rule, budget.Count{Used: s.used, Held: s.held}, call, s.counts(), s.now))
+	}
 }
 
 // askedFor is what a retry must ask for again: all of a request but who asks and where,
 // the lifetime as it is when left out.
 func askedFor(q *events.ReserveRequest) string {
 	r := *q
-	r.PortID, r.Service, r.IdempotencyKey, r.TTLSeconds = "", "", "", int64(q.TTL()/time.Second)
+	r.PortID, r.Service, r.IdempotencyKey, r.TTLSeconds, r.Explain = "", "", "", int64(q.TTL()/time.Second), false
 	body, err := json.Marshal(r)
 	if err != nil {
 		panic(err) // plain fields only
@@ -209,25 +239,26 @@ func askedFor(q *events.ReserveRequest) string {
 // what they have leased.
 func (d *deciding) mayFit(q *events.ReserveRequest) bool {
 	s := d.states[q.PortID]
-	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, q.EstimatedTokens).Allowed)
+	call := q.Call()
+	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, &call).Allowed)
 }
 
-// granted completes the verdict of an allowed request: the state includes its hold.
-func granted(v events.Verdict, s *portState, id string, tokens int64, expires time.Time) events.Verdict {
-	v.Allowed, v.Reason, v.AsOf = true, "", s.now
+// granted completes the verdict of an allowed request: its figures are those with its hold,
+// which the state includes.
+func (s *portState) granted(v events.Verdict, q *events.ReserveRequest, call *budget.Call, id string, tokens int64, expires time.Time) events.Verdict {
+	warned := v.SoftCapWarning
+	v = s.decide(s.held, &budget.Call{Labels: call.Labels})
+	v.Allowed, v.Reason, v.SoftCapWarning, v.AsOf = true, "", warned, s.now
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, tokens, expires.UTC()
-	v.HeldTokens = s.held
-	if v.HardCapTokens != nil {
-		left := max(*v.HardCapTokens-s.used-s.held, 0)
-		v.RemainingTokens = &left
-	}
+	s.explain(&v, q, &budget.Call{Labels: call.Labels})
 	return v
 }
 
-func (h *holdRows) add(q *events.ReserveRequest, id uuid.UUID, tokens int64, created, expires time.Time, asked *string) {
+func (h *holdRows) add(q *events.ReserveRequest, call *budget.Call, id uuid.UUID, created, expires time.Time, asked *string) {
 	h.ports = append(h.ports, q.PortID)
 	h.ids = append(h.ids, id)
-	h.tokens = append(h.tokens, tokens)
+	h.tokens = append(h.tokens, call.Tokens)
+	h.calls = append(h.calls, callOf(call))
 	h.created = append(h.created, created)
 	h.expires = append(h.expires, expires)
 	h.services = append(h.services, q.Service)

@@ -47,7 +47,7 @@ func (k *known) tell(st Standing) {
 // Known is what a port's reservations are decided by in memory. held is without what this
 // broker has leased and not made into holds. It is looked up first: what turns from held
 // into used meanwhile counts twice, rather than not at all.
-func (b *Broker) Known(port string, now time.Time) (rule *budget.Rule, used, held int64, asOf time.Time) {
+func (b *Broker) Known(port string, now time.Time) (rule *budget.Rule, count budget.Count, asOf time.Time) {
 	b.mu.Lock()
 	st, readAt := b.known.of(port), b.known.readAt
 	if p := b.leases.ports[port]; p != nil {
@@ -61,7 +61,7 @@ func (b *Broker) Known(port string, now time.Time) (rule *budget.Rule, used, hel
 	if readAt.Before(asOf) {
 		asOf = readAt
 	}
-	return rule, used, st.Held, asOf
+	return rule, budget.Count{Used: used, Held: st.Held}, asOf
 }
 
 // AsOf is when what is held was last read, by the database's clock.

@@ -63,6 +63,9 @@ const (
 // those to come.
 func (d *deciding) grant(w *Want) {
 	s := d.states[w.PortID]
+	if len(s.rule.Limits) > 0 {
+		return // a lease is of a port's own caps
+	}
 	tokens := w.Tokens
 	if s.budget.Enabled && s.budget.HardCapTokens != nil {
 		tokens = min(tokens, (*s.budget.HardCapTokens-s.used-s.held)/leaseShare)
@@ -82,7 +85,7 @@ func (d *deciding) grant(w *Want) {
 	_, _ = rand.Read(l.secret)
 	s.held += tokens
 	d.leases = append(d.leases, l)
-	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (l.Holds+7)/8), l.secret, l.Created, until, l.Expires)
+	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (l.Holds+7)/8), l.secret, l.Created, until, l.Expires, l.Feature)
 }
 
 // Returned says what a gate has made of a lease. It makes no more.

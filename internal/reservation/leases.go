@@ -58,8 +58,12 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 		return v, false // its turn says why
 	}
 	now := b.cfg.Now()
-	rule, used, held, asOf := b.Known(q.PortID, now)
-	if v = events.NewVerdict(budget.Decide(rule, used, held, q.EstimatedTokens, now)); !v.Allowed {
+	rule, count, asOf := b.Known(q.PortID, now)
+	if len(rule.Limits) > 0 {
+		return v, false // leases are of a port's own caps
+	}
+	call := q.Call()
+	if v = events.NewVerdict(budget.Decide(rule, count, &call, nil, now)); !v.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
 	l, n, want := b.take(q, int64(rule.Version), now, time.Now())
@@ -71,7 +75,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	}
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = l.HoldID(n, q.EstimatedTokens), q.EstimatedTokens, l.Expires
-	v.HeldTokens = budget.Add(held, q.EstimatedTokens)
+	v.HeldTokens = budget.Add(count.Held, q.EstimatedTokens)
 	if v.RemainingTokens != nil {
 		*v.RemainingTokens = max(*v.RemainingTokens-q.EstimatedTokens, 0)
 	}

@@ -1,0 +1,190 @@
+package gate
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// portLimits is what a gate knows of the limits of a port beside its own caps. Ports
+// without such limits have none of it.
+type portLimits struct {
+	used    map[window]map[string]int64 // by value
+	tally   *budget.Tally               // nil: nothing is held
+	loading int                         // budgets whose counters are being read
+}
+
+// window is one of a limit's.
+type window struct {
+	counter budget.CounterRef
+	start   int64
+}
+
+// count is what is known of a limit, for a value.
+func (m *memory) count(port string, l *budget.Limit, value string, start time.Time) (c budget.Count) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if p := m.limits[port]; p != nil {
+		c.Used = p.used[window{l.Counter, start.Unix()}][value]
+		if p.tally != nil {
+			c.Held = p.tally.Held(l, value, start)
+		}
+	}
+	return c
+}
+
+// counts are those of a port.
+func (m *memory) counts(port string) budget.Counts {
+	return func(l *budget.Limit, value string, start time.Time) budget.Count {
+		return m.count(port, l, value, start)
+	}
+}
+
+// portLimits returns what is known of a port's limits, nothing if need be. The caller holds the lock.
+func (m *memory) portLimits(id string) *portLimits {
+	p := m.limits[id]
+	if p == nil {
+		p = &portLimits{used: map[window]map[string]int64{}}
+		m.limits[strings.Clone(id)] = p
+	}
+	return p
+}
+
+// raiseCounter sets a counter unless a larger one is known: counters only grow, so the
+// larger one is the later one.
+func (m *memory) raiseCounter(c ledger.Counter) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p, w := m.portLimits(c.PortID), window{c.Counter, c.Start.Unix()}
+	if p.used[w] == nil {
+		p.used[w] = map[string]int64{}
+	}
+	if was, ok := p.used[w][c.Value]; !ok || was < c.Used {
+		p.used[w][strings.Clone(c.Value)] = c.Used
+	}
+}
+
+// load keeps the counters of a port's limits that no budget names yet, until the function
+// that it returns is called.
+func (m *memory) load(port string) (done func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.portLimits(port)
+	p.loading++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		p.loading--
+	}
+}
+
+// forgetWindows forgets those that are over, and those of limits that there are no more. It
+// looks at some ports under the lock at a time.
+func (m *memory) forgetWindows(now time.Time) {
+	now = now.Add(-setBack)
+	m.mu.RLock()
+	ids := make([]string, 0, len(m.limits))
+	for id := range m.limits {
+		ids = append(ids, id)
+	}
+	m.mu.RUnlock()
+	for some := range slices.Chunk(ids, 100) {
+		m.mu.Lock()
+		for _, id := range some {
+			if p := m.limits[id]; p != nil && p.loading == 0 {
+				m.forgetWindowsOf(id, p, now)
+			}
+		}
+		m.mu.Unlock()
+	}
+}
+
+func (m *memory) forgetWindowsOf(id string, p *portLimits, now time.Time) {
+	windows := map[budget.CounterRef]budget.Period{}
+	if known, ok := m.ports.get(id); ok {
+		for _, l := range known.rule.Limits {
+			windows[l.Counter] = l.Window
+		}
+	}
+	if len(windows) == 0 {
+		delete(m.limits, id)
+		return
+	}
+	for w := range p.used {
+		kind, ok := windows[w.counter]
+		if _, end := kind.Bounds(time.Unix(w.start, 0)); !ok || !end.IsZero() && end.Before(now) {
+			delete(p.used, w)
+		}
+	}
+}
+
+// setUnderWay takes over which calls are under way of ports that have limits.
+func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.limits {
+		p.tally = nil
+	}
+	for i := range list {
+		u := &list[i]
+		p, ok := m.limits[u.PortID]
+		known, has := m.ports.get(u.PortID)
+		if !ok || !has {
+			continue
+		}
+		if p.tally == nil {
+			p.tally = budget.NewTally(known.rule.Limits, now)
+		}
+		u.AddTo(p.tally)
+	}
+}
+
+func (m *memory) hasLimits() bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return len(m.limits) > 0
+}
+
+// learnBudgets takes over budgets with limits that were heard of, until ctx ends.
+func (g *Gate) learnBudgets(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case n := <-g.learning:
+			g.learnBudget(ctx, n.PortID, n.Budget)
+		}
+	}
+}
+
+// learnBudget takes over a budget. Counters of limits that count something new are read
+// first, so that no check is answered without them.
+func (g *Gate) learnBudget(ctx context.Context, port string, b budget.Budget) {
+	if len(b.Limits) > 0 {
+		done := g.memory.load(port)
+		err := g.cfg.Ledger.Counters(ctx, port, b.Limits, g.memory.raiseCounter)
+		defer done()
+		if err != nil {
+			if ctx.Err() == nil {
+				g.log.Warn("counters of limits cannot be read; checks go by the budget before until all is read again", "port_id", port, "error", err)
+				g.hearing.Missed()
+			}
+			return
+		}
+	}
+	g.memory.applyBudget(port, b)
+	g.considerAlert(port, g.now())
+}
+
+// hearLimits takes over what bookings have made of counters.
+func (g *Gate) hearLimits(n *bus.Totals) {
+	for _, l := range n.Limits {
+		g.memory.raiseCounter(ledger.Counter{PortID: l.PortID, Counter: budget.CounterRef(l.Counter), Value: l.Value, Start: time.Unix(l.Start, 0).UTC(), Used: l.Used})
+	}
+}

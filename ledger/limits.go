@@ -1,0 +1,220 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+)
+
+//go:embed sql/add_counters.sql
+var addCountersSQL string
+
+//go:embed sql/read_counters.sql
+var readCountersSQL string
+
+// countLate is how long after the end of a window bookings still count in it. By then
+// nobody asks for it any more. Counters are kept for twice as long.
+const countLate = 24 * time.Hour
+
+// Counter is what calls have used in one window of a limit, absolute.
+type Counter struct {
+	PortID  string
+	Counter budget.CounterRef
+	Value   string // of the dimension that the limit counts by itself
+	Start   time.Time
+	Used    int64 // in the limit's unit; of unit weighted in thousandths
+}
+
+// counted is a limit as bookings count it.
+type counted struct {
+	budget.Limit
+	Since time.Time `json:"since"` // windows that began earlier are not counted
+}
+
+// counts reports whether bookings that begin now count in a window of the limit.
+func (c *counted) counts(start, end, now time.Time) bool {
+	return !start.Before(c.Since) && (end.IsZero() || end.After(now.Add(-countLate)))
+}
+
+// limited are the ports with limits that this process knows of. It is never changed, but
+// replaced.
+type limited struct {
+	ports   map[string][]counted
+	version int64 // of the last change in it
+}
+
+// limits are those that this process knows of.
+func (l *Ledger) limits() limited {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.limited
+}
+
+// learnLimits reads what has changed since this process last looked, up to a version; all
+// if that is an older one, since then Postgres was put back to an older copy.
+func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
+	known := l.limits()
+	if to < known.version {
+		known = limited{}
+	}
+	rows, err := tx.Query(ctx, "select port_id, version, limits from ai_limited_ports where version > $1", known.version)
+	if err != nil {
+		return fmt.Errorf("ledger: read limits: %w", err)
+	}
+	next := limited{maps.Clone(known.ports), known.version}
+	if next.ports == nil {
+		next.ports = map[string][]counted{}
+	}
+	var port string
+	var version int64
+	var value []byte
+	_, err = pgx.ForEachRow(rows, []any{&port, &version, &value}, func() error {
+		var limits []counted
+		if err := json.Unmarshal(value, &limits); err != nil {
+			return err
+		}
+		next.version = max(next.version, version)
+		next.ports[port] = limits
+		if len(limits) == 0 {
+			delete(next.ports, port)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: read limits: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limited = next
+	return nil
+}
+
+// addition is what a booking adds to a counter, in Used, and when the window ends.
+type addition struct {
+	Counter
+	ends pgtype.Timestamptz
+}
+
+// count adds up what entries, all of them rows of this transaction, count in limits.
+func (l *Ledger) count(b *batch, indexes []int) []addition {
+	if len(b.limits.ports) == 0 {
+		return nil
+	}
+	type key struct {
+		port    string
+		counter budget.CounterRef
+		value   string
+		start   int64
+	}
+	sums := map[key]*addition{}
+	for _, i := range indexes {
+		e := &b.entries[i]
+		limits := b.limits.ports[e.Usage.PortID]
+		if len(limits) == 0 {
+			continue
+		}
+		labels, used := l.labels(&e.Usage), usageOf(&e.Usage)
+		for j := range limits {
+			c := &limits[j]
+			start, end := c.Window.Bounds(e.At)
+			if !c.Matches(&labels) || !c.counts(start, end, b.began) {
+				continue
+			}
+			k := key{e.Usage.PortID, c.Counter, labels.Of(c.Per), start.Unix()}
+			if sums[k] == nil {
+				sums[k] = &addition{Counter{PortID: k.port, Counter: k.counter, Value: k.value, Start: start}, pgEnd(end)}
+			}
+			sums[k].Used = budget.Add(sums[k].Used, c.Used(1, &used))
+		}
+	}
+	list := make([]addition, 0, len(sums))
+	for _, a := range sums {
+		list = append(list, *a)
+	}
+	sortAdditions(list)
+	return list
+}
+
+// sortAdditions: two transactions lock the counters that both change in the same order.
+func sortAdditions(list []addition) {
+	slices.SortFunc(list, func(a, b addition) int {
+		return cmp.Or(strings.Compare(a.PortID, b.PortID), cmp.Compare(a.Counter.Counter, b.Counter.Counter), strings.Compare(a.Value, b.Value), a.Start.Compare(b.Start))
+	})
+}
+
+func usageOf(u *events.Usage) budget.Usage {
+	return budget.Usage{Input: u.InputTokens, CacheRead: u.Details.CacheReadInputTokens, CacheWrite: u.Details.CacheWriteInputTokens, Output: u.OutputTokens}
+}
+
+func pgEnd(end time.Time) pgtype.Timestamptz {
+	if end.IsZero() {
+		return pgtype.Timestamptz{InfinityModifier: pgtype.Infinity, Valid: true}
+	}
+	return pgtype.Timestamptz{Time: end, Valid: true}
+}
+
+// labels are what limits look at of a call, as its row has it.
+func (l *Ledger) labels(u *events.Usage) budget.Labels {
+	return budget.Labels{Feature: u.Feature, Provider: u.Provider, Model: u.Model, UserID: l.userOf(u), RunID: u.RunID}
+}
+
+// addToCounters queues what adds to counters. Once it was sent, they are what it made of them.
+func addToCounters(send *pgx.Batch, list []addition) (now *[]Counter) {
+	now = new([]Counter)
+	if len(list) == 0 {
+		return now
+	}
+	ports, counters, values, starts := splitCounters(list)
+	ends, used := make([]pgtype.Timestamptz, len(list)), make([]int64, len(list))
+	for i := range list {
+		ends[i], used[i] = list[i].ends, list[i].Used
+	}
+	send.Queue(addCountersSQL, ports, counters, values, starts, ends, used).Query(func(rows pgx.Rows) (err error) {
+		*now, err = pgx.CollectRows(rows, scanCounter)
+		return err
+	})
+	return now
+}
+
+// readCounters reads what counters are, as this transaction sees them.
+func readCounters(ctx context.Context, tx pgx.Tx, of []addition) ([]Counter, error) {
+	if len(of) == 0 {
+		return nil, nil
+	}
+	ports, counters, values, starts := splitCounters(of)
+	rows, err := tx.Query(ctx, readCountersSQL, ports, counters, values, starts)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read counters: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanCounter)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read counters: %w", err)
+	}
+	return list, nil
+}
+
+func scanCounter(row pgx.CollectableRow) (c Counter, err error) {
+	err = row.Scan(&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used)
+	c.Start = c.Start.UTC()
+	return c, err
+}
+
+func splitCounters(list []addition) (ports []string, counters []int64, values []string, starts []time.Time) {
+	for i := range list {
+		c := &list[i].Counter
+		ports, counters, values, starts = append(ports, c.PortID), append(counters, int64(c.Counter)), append(values, c.Value), append(starts, c.Start)
+	}
+	return ports, counters, values, starts
+}
