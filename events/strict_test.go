@@ -22,7 +22,7 @@ func TestDecodeRequest_RefusesUnknownFields(t *testing.T) {
 		"another case":             {events.SubjectReserve, `{"Estimated_Tokens":2000}`, new(events.ReserveRequest), "did you mean estimated_tokens?"},
 		"part of a name":           {events.SubjectCheck, `{"tokens":2000}`, new(events.CheckRequest), "did you mean estimated_tokens?"},
 		"a lifetime":               {events.SubjectReserve, `{"ttl_second":60}`, new(events.ReserveRequest), "did you mean ttl_seconds?"},
-		"what a check has not":     {events.SubjectCheck, `{"ttl_seconds":60}`, new(events.CheckRequest), "; there are: port_id, feature, user_id, run_id, estimated_tokens"},
+		"what a check has not":     {events.SubjectCheck, `{"ttl_seconds":60}`, new(events.CheckRequest), "; there are: port_id, feature, provider, model, user_id, run_id, estimated_tokens, estimated_input_tokens, estimated_output_tokens, explain"},
 		"a reservation":            {events.SubjectRelease, `{"reservation":"x"}`, new(events.ReleaseRequest), "did you mean reservation_id?"},
 		"a cap":                    {events.SubjectBudgetSet, `{"enabled":true,"hard_cap":5}`, new(events.SetRequest), "did you mean hard_cap_tokens?"},
 		"a budget as get answered": {events.SubjectBudgetSet, `{"enabled":true,"hard_cap_tokens":5,"version":4,"updated_at":"2026-11-23T15:30:06Z"}`, new(events.SetRequest), `version = "4": is no field of this request; did you mean if_version?`},

@@ -57,7 +57,7 @@ func TestHoldsOfThePeriodBeforeDoNotCount(t *testing.T) {
 	_, _ = g.reservations.Read(t.Context())
 	for after, want := range map[time.Duration]int64{-time.Microsecond: 60, 0: 0} {
 		if _, count, _ := g.reservations.Known("p", midnight.Add(after)); count.Held != want {
-			t.Errorf("%s after midnight: %d held, want %d", after, held, want)
+			t.Errorf("%s after midnight: %d held, want %d", after, count.Held, want)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package gate
 import (
 	"context"
 	"fmt"
+	"github.com/tidegate/tidegate/events"
 	"testing"
 	"time"
 

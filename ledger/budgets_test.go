@@ -247,7 +247,7 @@ func TestStoreBudget(t *testing.T) {
 	var group sync.WaitGroup
 	b, err := s.StoreBudget(ctx, "p1", daily, nil, func(b events.Budget) error {
 		giveUp()
-		if stored, err := s.Budget(t.Context(), "p1"); err != nil || stored != b || b.Version != 1 {
+		if stored, err := s.Budget(t.Context(), "p1"); err != nil || !cmp.Equal(stored, b) || b.Version != 1 {
 			t.Errorf("gates are told of %+v, stored is %+v, %v", b, stored, err)
 		}
 		group.Go(func() { // as a gate that is slow to hear

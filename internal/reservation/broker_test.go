@@ -318,7 +318,7 @@ func TestNobodyIsToldOfTooFewHeldTokens(t *testing.T) {
 	defer group.Wait()
 	known := func() int64 {
 		_, count, _ := b.Known("p", time.Now())
-		return held
+		return count.Held
 	}
 	group.Go(func() {
 		for !done.Load() {
@@ -376,8 +376,8 @@ func TestAReadingThatMissedAHoldDoesNotHideIt(t *testing.T) {
 			}
 			c.when(m, read, func() { b.must(ask(5)) })
 			for _, what := range []string{"then", "when it is read again"} {
-				if _, count, _ := b.Known("p", time.Now()); held != 15 {
-					t.Errorf("%s, %d are told to be held, want 15", what, held)
+				if _, count, _ := b.Known("p", time.Now()); count.Held != 15 {
+					t.Errorf("%s, %d are told to be held, want 15", what, count.Held)
 				}
 				read()
 			}
@@ -426,7 +426,7 @@ func TestALeaseThatMayHaveBeenReturned(t *testing.T) {
 	b.heat(ask(10))
 	known := func() int64 {
 		_, count, _ := b.Known("p", time.Now())
-		return held
+		return count.Held
 	}
 	m.lost.Store(1)
 	b.Revoke("p", time.Minute)
@@ -484,8 +484,8 @@ func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 	}
 	want := func(what string, want int64) {
 		t.Helper()
-		if _, count, _ := b.Known("p", at); held != want {
-			t.Errorf("%s: %d held, want %d", what, held, want)
+		if _, count, _ := b.Known("p", at); count.Held != want {
+			t.Errorf("%s: %d held, want %d", what, count.Held, want)
 		}
 	}
 	read()
