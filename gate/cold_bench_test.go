@@ -3,12 +3,12 @@ package gate
 import (
 	"context"
 	"fmt"
-	"github.com/tidegate/tidegate/events"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
