@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
 )
 
@@ -73,19 +72,10 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 	if err := ctx.Err(); err != nil {
 		return budget.Budget{}, err
 	}
-	if !events.ValidPort(port) {
-		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
-	}
-	if err := b.Validate(); err != nil {
-		return budget.Budget{}, err
-	}
 	ctx = context.WithoutCancel(ctx)
 	b, err := l.storeCounted(ctx, port, b, ifVersion)
-	if errors.Is(err, ErrConflict) {
-		return budget.Budget{}, ErrConflict
-	}
 	if err != nil {
-		return budget.Budget{}, fmt.Errorf("ledger: store the budget of %s: %w", port, err)
+		return budget.Budget{}, err
 	}
 	if err := announce(b); err != nil {
 		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
@@ -136,6 +126,9 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		}
 		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
 	})
+	if err != nil && !errors.Is(err, ErrConflict) {
+		err = fmt.Errorf("ledger: store the budget of %s: %w", port, err)
+	}
 	b.UpdatedAt = b.UpdatedAt.UTC()
 	return b, missing, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
 )
 
 // How a limit that counts something new begins, while calls are booked. A booking that is
@@ -33,6 +34,12 @@ const limitsLock = 0x71de6a80
 
 // storeCounted stores a budget, and begins limits of it that count something new.
 func (l *Ledger) storeCounted(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
+	if !events.ValidPort(port) {
+		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
+	}
+	if err := b.Validate(); err != nil {
+		return budget.Budget{}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, countTimeout)
 	defer cancel()
 	b.Limits = slices.Clone(b.Limits)
@@ -155,7 +162,10 @@ func (l *Ledger) beginLimits(ctx context.Context, port string, limits []budget.L
 			return tx.SendBatch(ctx, &send).Close()
 		})
 	}
-	return begun, err
+	if err != nil {
+		return nil, fmt.Errorf("ledger: begin limits of %s: %w", port, err)
+	}
+	return begun, nil
 }
 
 // startSlack is how long before now a window may have ended to be counted from its start:
