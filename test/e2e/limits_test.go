@@ -89,7 +89,7 @@ func TestLimitsOnTheWire(t *testing.T) {
 	})
 
 	// 500 + 4 * 1,000 = 4,500 of 5,000: a prefix of the model, and weights for the parts.
-	model := s.reserve(events.ReserveRequest{PortID: "p1", UserID: "m", Model: "gpt-5-mini", EstimatedInputTokens: 500, EstimatedOutputTokens: 400})
+	model := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "m", Model: "gpt-5-mini", EstimatedInputTokens: 500, EstimatedOutputTokens: 400})
 	if !model.Allowed || model.Limit != "each-user" || model.GrantedTokens != 900 {
 		t.Errorf("a frontier model: %+v", model.Verdict)
 	}
