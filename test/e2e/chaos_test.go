@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -111,6 +112,7 @@ type chaos struct {
 	*system
 	seed   int
 	bug    string
+	limits bool // ports have limits, which change
 	random *rand.Rand
 
 	mu       sync.Mutex
@@ -145,14 +147,17 @@ type mortal struct {
 	done   chan struct{}
 }
 
-func newChaos(t *testing.T, seed int, bug string) *chaos {
+func newChaos(t *testing.T, seed int, bug string, change ...func(*chaos)) *chaos {
 	o := options{gates: -1, shared: seed/2%2 == 0} // half of them report several events in a message
-	dayEnds := seed%2 == 0 && bug == ""
+	dayEnds := seed%2 == 0 && bug == "" && len(change) == 0
 	if dayEnds {
 		o.at = midnight.Add(-beforeMidnight)
 	}
 	s := start(t, o)
 	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
+	for _, f := range change {
+		f(c)
+	}
 	c.late = listen(t, s.nats)
 	for i := range chaosGates {
 		c.gates = append(c.gates, c.birth(i))
@@ -161,9 +166,12 @@ func newChaos(t *testing.T, seed int, bug string) *chaos {
 	for p := range chaosPorts {
 		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
 	}
+	if c.limits {
+		c.beginLimits()
+	}
 	c.awaitBudgets()
 	s.exec(keepEnded)
-	if sql := plants[bug]; sql != "" {
+	if sql := plants[bug] + limitPlants[bug]; sql != "" {
 		s.exec(sql)
 	}
 	return c
@@ -242,6 +250,9 @@ func (c *chaos) run() {
 		group.Go(func() { c.caller(ctx, caller) })
 	}
 	group.Go(func() { c.calamities(ctx) })
+	if c.limits {
+		group.Go(func() { c.changeLimits(ctx) })
+	}
 	group.Wait()
 	stop()
 	watcher.Wait()
@@ -329,6 +340,9 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		port := chaosPort(n % chaosPorts) // four callers each: what more do at once, the checker cannot order in time
 		q := events.ReserveRequest{PortID: port, Feature: "ocr", Service: fmt.Sprintf("caller %d-%d", n, i),
 			EstimatedTokens: 1 + random.Int64N(5), TTLSeconds: 60}
+		if c.limits {
+			chaosCall(random, &q)
+		}
 		if random.IntN(8) == 0 {
 			q.TTLSeconds = 1
 		}
@@ -356,14 +370,14 @@ func (c *chaos) caller(ctx context.Context, n int) {
 		case 1:
 			c.release(client, port, r)
 		case 2: // reports twice, as two events
-			c.settle(port, r, actual)
-			c.settle(port, r, min(actual, 3))
+			c.settle(port, &q, r, actual)
+			c.settle(port, &q, r, min(actual, 3))
 		case 3: // a foreign reservation frees nobody
 			other := chaosPort((random.IntN(chaosPorts-1) + 1 + portNumber(port)) % chaosPorts)
-			c.settleForeign(other, r, 1)
-			c.settle(port, r, actual)
+			c.settleForeign(other, &q, r, 1)
+			c.settle(port, &q, r, actual)
 		default:
-			c.settle(port, r, actual)
+			c.settle(port, &q, r, actual)
 		}
 	}
 }
@@ -378,6 +392,9 @@ func portNumber(port string) int {
 func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.Reservation {
 	begin := c.now()
 	op := operation{port: q.PortID, kind: opReserve, tokens: q.EstimatedTokens}
+	if c.limits {
+		op.counts = countsAs(q.Call(), q.EstimatedTokens)
+	}
 	for {
 		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
@@ -386,6 +403,9 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 				// The answer may be to a retry, and about the day that began meanwhile: the hold
 				// counts in the one in which the first try made it.
 				r.PeriodStart = c.periodOf(events.UUIDv7Time(uuid.MustParse(r.ReservationID)))
+			}
+			if c.limits { // the answer is about a limit and its window
+				r.PeriodStart = c.periodOf(begin)
 			}
 			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed
 			if !r.Allowed {
@@ -411,6 +431,9 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 // mustBeOfNow objects to an answer about another period than it was, by the database's
 // clock, at some time since begin.
 func (c *chaos) mustBeOfNow(begin time.Time, v events.Verdict) {
+	if v.Limit != budget.PortLimit {
+		return // it is about another window
+	}
 	if end := c.now(); v.PeriodStart.Before(c.periodOf(begin.Add(-periodSlack))) || v.PeriodStart.After(c.periodOf(end.Add(periodSlack))) {
 		c.t.Errorf("asked between %s and %s, answered for the period that began at %s", begin, end, v.PeriodStart)
 	}
@@ -426,10 +449,15 @@ func (c *chaos) release(client *events.Client, port string, r *events.Reservatio
 
 // settle records a call and waits until it is booked. Its tokens count in the period it
 // happened in, and what it frees in the one that it was reserved in.
-func (c *chaos) settle(port string, r *events.Reservation, tokens int64) {
+func (c *chaos) settle(port string, q *events.ReserveRequest, r *events.Reservation, tokens int64) {
 	begin := c.now()
 	u := usage(port, tokens)
 	u.ID, u.OccurredAt, u.ReservationID = events.NewUUIDv7(begin).String(), begin, r.ReservationID
+	var used counts
+	if c.limits {
+		u.Feature, u.UserID, u.RunID = q.Feature, q.UserID, q.RunID
+		used = countsAs(q.Call(), tokens)
+	}
 	booked := make(chan struct{})
 	c.mu.Lock()
 	c.unbooked[u.ID] = booked
@@ -440,7 +468,7 @@ func (c *chaos) settle(port string, r *events.Reservation, tokens int64) {
 	case <-time.After(time.Minute):
 		c.t.Errorf("an event of %s for %s was not booked within a minute", begin, port)
 	}
-	spent := operation{port: port, period: c.periodOf(begin), kind: opSettle, id: r.ReservationID, tokens: tokens}
+	spent := operation{port: port, period: c.periodOf(begin), kind: opSettle, id: r.ReservationID, tokens: tokens, counts: used}
 	if !r.PeriodStart.Equal(spent.period) {
 		c.record(begin, operation{port: port, period: r.PeriodStart, kind: opRelease, id: r.ReservationID})
 	}
@@ -465,8 +493,8 @@ func (c *chaos) watchLedger(ctx context.Context) {
 	}
 }
 
-func (c *chaos) settleForeign(port string, r *events.Reservation, tokens int64) {
-	c.settle(port, r, tokens)
+func (c *chaos) settleForeign(port string, q *events.ReserveRequest, r *events.Reservation, tokens int64) {
+	c.settle(port, q, r, tokens)
 	if c.bug == "foreign id accepted" {
 		if slice, ok := sliceOf(r.ReservationID); ok {
 			c.exec("update ai_budget_slices set closed_tokens = tokens where id = '" + slice.String() + "'")

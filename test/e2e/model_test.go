@@ -23,9 +23,12 @@ const (
 	opSettle
 	opRelease
 	opExpire
+	opLimits // which limits the budget has is changed
 )
 
-func (k opKind) String() string { return [...]string{"reserve", "settle", "release", "expire"}[k] }
+func (k opKind) String() string {
+	return [...]string{"reserve", "settle", "release", "expire", "limits"}[k]
+}
 
 type operation struct {
 	port      string
@@ -35,6 +38,8 @@ type operation struct {
 	tokens    int64  // asked, or used
 	ok        bool   // of a reserve: allowed
 	spent     int64  // of a refused one: used + held, as it was answered
+	counts    counts // asked, or used, in each count of limits that the call is about
+	limits    uint8  // of opLimits: those that the budget has from then on, a bit each
 	call, ret int64  // Unix nanoseconds
 }
 
@@ -43,13 +48,40 @@ func (o operation) budget() string { return o.port + " " + o.period.Format(time.
 
 // state is immutable: a step makes a new one.
 type state struct {
-	used  int64
-	holds []hold // sorted by id
+	used   int64
+	holds  []hold // sorted by id
+	counts counts // used, whether the budget has the limit or not: one that comes counts what there is
+	limits uint8
 }
 
 type hold struct {
 	id     string
 	tokens int64
+	counts counts
+}
+
+// counts has a figure for each count of the limits of limits_chaos_test.go.
+type counts [len(chaosCounts)]int64
+
+func (c counts) plus(o counts) counts {
+	for i := range o {
+		c[i] += o[i]
+	}
+	return c
+}
+
+// fits reports whether so much more fits under the limits that there are.
+func (s state) fits(asked counts) bool {
+	all := s.counts
+	for _, h := range s.holds {
+		all = all.plus(h.counts)
+	}
+	for i, of := range chaosCounts {
+		if asked[i] > 0 && s.limits&(1<<of.limit) != 0 && all[i]+asked[i] > of.hard {
+			return false
+		}
+	}
+	return true
 }
 
 func (s state) held() (sum int64) {
@@ -68,7 +100,8 @@ func (s state) without(id string) state {
 	if !ok {
 		return s
 	}
-	return state{s.used, slices.Delete(slices.Clone(s.holds), i, i+1)}
+	s.holds = slices.Delete(slices.Clone(s.holds), i, i+1)
+	return s
 }
 
 // step is the whole contract of reservations.
@@ -77,7 +110,7 @@ func step(s state, op operation) (bool, state) {
 	case opReserve:
 		spent := s.used + s.held()
 		hard := chaosCap(op.port)
-		fits := spent < hard && spent+op.tokens <= hard
+		fits := spent < hard && spent+op.tokens <= hard && s.fits(op.counts)
 		if op.ok != fits { // past the cap, or refused while budget was left
 			return false, s
 		}
@@ -88,10 +121,15 @@ func step(s state, op operation) (bool, state) {
 		if exists { // an id is given out once
 			return false, s
 		}
-		return true, state{s.used, slices.Insert(slices.Clone(s.holds), i, hold{op.id, op.tokens})}
+		s.holds = slices.Insert(slices.Clone(s.holds), i, hold{op.id, op.tokens, op.counts})
+		return true, s
 	case opSettle: // whatever the id is worth, the tokens are spent
 		s = s.without(op.id)
-		return true, state{s.used + op.tokens, s.holds}
+		s.used, s.counts = s.used+op.tokens, s.counts.plus(op.counts)
+		return true, s
+	case opLimits:
+		s.limits = op.limits
+		return true, s
 	default:
 		return true, s.without(op.id)
 	}
@@ -105,7 +143,7 @@ var model = porcupine.Model{
 	},
 	Equal: func(a, b any) bool {
 		x, y := a.(state), b.(state)
-		return x.used == y.used && slices.Equal(x.holds, y.holds)
+		return x.used == y.used && x.counts == y.counts && x.limits == y.limits && slices.Equal(x.holds, y.holds)
 	},
 	DescribeOperation: func(in, _ any) string {
 		op := in.(operation)
@@ -166,7 +204,11 @@ func (c *chaos) describe(budget string) string {
 	text := fmt.Appendf(nil, "hard cap %d; milliseconds since the first call\n    from       to  what     tokens  allowed   spent  reservation, its slice\n", chaosCap(history[0].port))
 	for _, op := range history {
 		slice, _ := sliceOf(op.id)
-		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %6d  %s %s\n", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.spent, op.id, slice)
+		text = fmt.Appendf(text, "%8.3f %8.3f  %-7s  %6d  %-7t  %6d  %s %s", float64(op.call-history[0].call)/1e6, float64(op.ret-history[0].call)/1e6, op.kind, op.tokens, op.ok, op.spent, op.id, slice)
+		if c.limits {
+			text = fmt.Appendf(text, " %v %05b", op.counts, op.limits)
+		}
+		text = append(text, '\n')
 	}
 	return string(text)
 }

@@ -115,18 +115,26 @@ func (c *chaos) findUnknown() {
 		if op, ok := c.unknown[service]; ok {
 			delete(c.unknown, service)
 			op.id = v.ReservationID
-			found(op, v.PeriodStart, v.ExpiresAt)
+			created := v.PeriodStart
+			if id, err := uuid.Parse(op.id); err == nil { // the answer may be about the window of a limit
+				created = events.UUIDv7Time(id)
+			}
+			found(op, created, v.ExpiresAt)
 		}
 	}
-	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, service, id::text, tokens, created_at, expires_at
+	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, service, id::text, tokens, created_at, expires_at, feature, call
 		from (table ai_budget_holds union all table ended_holds) h`))
 	var op operation
-	var service string
+	var service, feature string
+	var call []byte
 	var created, expires time.Time
-	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &service, &op.id, &op.tokens, &created, &expires}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &service, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
 		if !known[op.id] {
 			delete(c.unknown, service)
 			op.call = created.Add(-clockSlack).UnixNano()
+			if c.limits {
+				op.counts = countsOfRow(feature, call, op.tokens)
+			}
 			found(op, created, expires)
 		}
 		return nil

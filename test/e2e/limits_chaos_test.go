@@ -1,0 +1,173 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+)
+
+// chaosLimits are what budgets have, each of them or not, beside the port's cap. A user's
+// window is an hour, unless that is about to end.
+func chaosLimits() []events.Limit {
+	hard := func(n int64) *int64 { return &n }
+	user := budget.Hour
+	if _, end := budget.Hour.Bounds(time.Now()); time.Until(end) < time.Minute {
+		user = budget.Total
+	}
+	return []events.Limit{
+		{Name: "ocr", Match: budget.Match{Feature: "oc*"}, Window: budget.Day, Hard: hard(30)},
+		{Name: "user", Per: budget.PerUser, Window: user, Hard: hard(15)},
+		{Name: "run", Match: budget.Match{RunID: "*"}, Per: budget.PerRun, Window: budget.Total, Hard: hard(18)},
+		{Name: "weighted", Window: budget.Week, Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(3000))}, Hard: hard(60)},
+		{Name: "calls", Match: budget.Match{UserID: "u0"}, Window: budget.Day, Unit: budget.Requests, Hard: hard(7)},
+	}
+}
+
+// chaosCounts are the counts of chaosLimits: of which limit, for which value, and how much fits.
+var chaosCounts = [...]struct {
+	limit int
+	value string
+	hard  int64
+}{{0, "", 30}, {1, "u0", 15}, {1, "u1", 15}, {1, "u2", 15}, {2, "r0", 18}, {2, "r1", 18}, {3, "", 60_000}, {4, "", 7}}
+
+// chaosCall makes a request one of a user, maybe in a run, with the parts of its estimate.
+func chaosCall(random *rand.Rand, q *events.ReserveRequest) {
+	q.Feature = [...]string{"ocr", "chat"}[random.IntN(2)]
+	q.UserID = fmt.Sprint("u", random.IntN(3))
+	if random.IntN(3) > 0 {
+		q.RunID = fmt.Sprint("r", random.IntN(2))
+	}
+	u := usage(q.PortID, q.EstimatedTokens)
+	q.EstimatedInputTokens, q.EstimatedOutputTokens = u.InputTokens, u.OutputTokens
+}
+
+// countsAs is what a call counts in each of chaosCounts with so many tokens, asked for or used.
+func countsAs(call budget.Call, tokens int64) (n counts) {
+	u := usage("", tokens)
+	for i, of := range chaosCounts {
+		switch of.limit {
+		case 0:
+			if call.Feature == "ocr" {
+				n[i] = tokens
+			}
+		case 1:
+			if call.UserID == of.value {
+				n[i] = tokens
+			}
+		case 2:
+			if call.RunID == of.value {
+				n[i] = tokens
+			}
+		case 3:
+			n[i] = 1000*u.InputTokens + 3000*u.OutputTokens
+		case 4:
+			if call.UserID == "u0" {
+				n[i] = 1
+			}
+		}
+	}
+	return n
+}
+
+// countsOfRow is what a hold that is found in the database counts.
+func countsOfRow(feature string, call []byte, tokens int64) counts {
+	c := budget.Call{Estimate: budget.Estimate{Tokens: tokens}}
+	if err := json.Unmarshal(call, &c.Labels); err != nil {
+		panic(err) // every call has a user
+	}
+	c.Feature = feature
+	return countsAs(c, tokens)
+}
+
+// beginLimits gives every port a limit or two, so that no leases are granted.
+func (c *chaos) beginLimits() {
+	for p := range chaosPorts {
+		c.setLimitsOf(chaosPort(p), 1<<(p%len(chaosLimits()))|1<<((p/4)%len(chaosLimits())))
+	}
+}
+
+// changeLimits adds limits to one port or the other and removes them, until ctx ends.
+func (c *chaos) changeLimits(ctx context.Context) {
+	random := rand.New(rand.NewPCG(uint64(c.seed), 7))
+	for ctx.Err() == nil {
+		c.setLimitsOf(chaosPort(random.IntN(chaosPorts)), uint8(1+random.IntN(1<<len(chaosLimits())-1)))
+		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+	}
+}
+
+// setLimitsOf asks until it is answered: what is asked for is the same each time.
+func (c *chaos) setLimitsOf(port string, which uint8) {
+	r := events.SetRequest{PortID: port, Enabled: true, HardCapTokens: new(chaosCap(port)), Period: c.period(), Limits: []events.Limit{}}
+	for i, l := range chaosLimits() {
+		if which&(1<<i) != 0 {
+			r.Limits = append(r.Limits, l)
+		}
+	}
+	begin := c.now()
+	for {
+		if _, err := c.client.Set(context.Background(), r); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	c.record(begin, operation{port: port, period: c.periodOf(begin), kind: opLimits, limits: which})
+}
+
+// TestChaosOfLimits is [TestChaos] with limits that overlap: of a feature, of each user, of
+// each run, of weighted tokens and of calls, beside each port's cap. They are added and removed
+// while calls are under way.
+func TestChaosOfLimits(t *testing.T) {
+	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 2)
+	for i := range runs {
+		t.Run(fmt.Sprintf("seed=%d", seed+i), func(t *testing.T) {
+			c := newChaos(t, seed+i, "", withLimits)
+			c.run()
+			c.mustBeLegal()
+			t.Logf("%s", c.tally())
+		})
+	}
+}
+
+func withLimits(c *chaos) { c.limits = true }
+
+// TestChaosOfLimitsFindsPlantedBugs is [TestChaosFindsPlantedBugs] for limits.
+func TestChaosOfLimitsFindsPlantedBugs(t *testing.T) {
+	for bug := range limitPlants {
+		t.Run(bug, func(t *testing.T) {
+			for attempt := range 5 { // a race needs its chance
+				c := newChaos(t, 1000+attempt, bug, withLimits)
+				c.run()
+				if illegal, _ := c.check(1); len(illegal) > 0 {
+					t.Logf("caught: %v", illegal)
+					return
+				}
+			}
+			t.Errorf("the checker accepted five histories with the bug %q", bug)
+		})
+	}
+}
+
+// limitPlants are bugs as a trigger would cause them in the real tables.
+var limitPlants = map[string]string{
+	"counter added twice": plantIn("ai_limit_counters", "update", "new.used := new.used + (new.used - old.used);"),
+	"counter forgotten":   plantIn("ai_limit_counters", "update", "new.used := old.used;"),
+	"a user's count is another's": plantIn("ai_limit_counters", "insert or update",
+		"if new.value = 'u1' then new.value := 'u2'; end if;"),
+	"added limit begins at nothing": `create function plant() returns trigger language plpgsql as $$ begin
+		delete from ai_limit_counters where port_id = new.port_id; return new; end $$;
+		create trigger plant after update on system_settings for each row execute function plant()`,
+	"hold does not say whose it is": plantIn("ai_budget_holds", "insert", "new.call := '{\"user_id\":\"x\"}';"),
+	"parts of a hold are lost":      plantIn("ai_budget_holds", "insert", "new.call := new.call - 'input' - 'output';"),
+	"window of the day before":      plantIn("ai_limit_counters", "insert", "new.start := new.start - interval '1 day';"),
+}
+
+func plantIn(table, when, what string) string {
+	return fmt.Sprintf(`create function plant() returns trigger language plpgsql as $$ begin %s return new; end $$;
+		create trigger plant before %s on %s for each row execute function plant()`, what, when, table)
+}
