@@ -250,7 +250,7 @@ func TestTally(t *testing.T) {
 	want("requests", tally.Held(&limits[1], "", day), 2)
 	want("a model", tally.Held(&limits[2], "", day), 7)
 	tally.HoldUnlabelled("ocr", 100, 3, now)
-	tally.HoldUnlabelled("x", 1000, 3, now)
+	tally.HoldUnlabelled("x", 1000, 3, now.Add(-time.Hour)) // of a lease of the hour before
 	want("u1, with calls of somebody", tally.Held(&limits[0], "u1", hour), 1105)
 	want("a user of whom nothing is held", tally.Held(&limits[0], "u3", hour), 1100)
 	want("requests, with calls of ocr", tally.Held(&limits[1], "", day), 5)

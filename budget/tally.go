@@ -31,10 +31,11 @@ func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 }
 
 // HoldUnlabelled adds calls of which only the feature is known: they may count in any value
-// of what a limit looks at, and so do in each.
+// of what a limit looks at, and so do in each. since is when the lease began that they are
+// from: they may have begun up to the end of that day, and so in a later hour.
 func (t *Tally) HoldUnlabelled(feature string, tokens, calls int64, since time.Time) {
 	for i := range t.limits {
-		if l := &t.limits[i]; matches(l.Match.Feature, feature) && t.current(l, since) {
+		if l := &t.limits[i]; matches(l.Match.Feature, feature) && (l.Window == Hour || t.current(l, since)) {
 			at := heldIn{limit: l.Name, value: feature}
 			if l.Per != PerFeature {
 				at = heldIn{limit: l.Name, all: true}

@@ -37,7 +37,7 @@ func (w Weight) MarshalJSON() ([]byte, error) {
 func (w *Weight) UnmarshalJSON(text []byte) error {
 	v, err := strconv.ParseFloat(string(text), 64)
 	thousandths := math.Round(v * WeightScale)
-	if err != nil || v < 0 || thousandths > maxWeight || math.Abs(v*WeightScale-thousandths) > 1e-6 {
+	if err != nil || !(v >= 0) || thousandths > maxWeight || math.Abs(v*WeightScale-thousandths) > 1e-6 {
 		return Refuse(ReasonInvalidField, "weights", string(text), fmt.Sprintf("must be a number from 0 to %d with at most 3 decimals", maxWeight/WeightScale))
 	}
 	*w = Weight(thousandths)

@@ -74,6 +74,9 @@ func (r CheckRequest) Validate() error {
 			return err
 		}
 	}
+	if err := checkTokens("estimated_input_tokens + estimated_output_tokens", r.EstimatedInputTokens+r.EstimatedOutputTokens); err != nil {
+		return err
+	}
 	if parts := r.EstimatedInputTokens + r.EstimatedOutputTokens; parts > 0 && r.EstimatedTokens != 0 && r.EstimatedTokens != parts {
 		return invalid("estimated_tokens", r.EstimatedTokens, fmt.Sprintf("must be the sum of estimated_input_tokens and estimated_output_tokens (%d), or be left out", parts))
 	}

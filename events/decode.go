@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -97,7 +98,10 @@ func decode(payload []byte, into any) error {
 func explained(payload []byte, err error) *FieldError {
 	var sem *json.SemanticError
 	if errors.As(err, &sem) && sem.JSONPointer != "" {
-		field := strings.ReplaceAll(strings.TrimPrefix(string(sem.JSONPointer), "/"), "/", ".")
+		field := fieldAt(sem.JSONPointer)
+		if own := (*FieldError)(nil); errors.As(sem.Err, &own) { // a value that says itself what it must be
+			return refuse(own.Reason, field, valueAt(payload, sem.JSONPointer), own.Rule)
+		}
 		if value := string(sem.JSONValue); value != "" {
 			return refuse(ReasonMalformed, field, value, "must be "+wanted(sem))
 		}
@@ -114,6 +118,11 @@ func explained(payload []byte, err error) *FieldError {
 	return refuse(ReasonMalformed, "payload", preview(payload), "must be one JSON object")
 }
 
+// fieldAt is how errors call a place.
+func fieldAt(pointer jsontext.Pointer) string {
+	return strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
+}
+
 func preview(payload []byte) string { return string(payload[:min(len(payload), 60)]) }
 
 // valueAt finds what stands at pointer, for the message only.
@@ -121,10 +130,15 @@ func valueAt(payload []byte, pointer jsontext.Pointer) string {
 	v := jsontext.Value(payload)
 	for name := range pointer.Tokens() {
 		var object map[string]jsontext.Value
-		if json.Unmarshal(v, &object) != nil {
+		var list []jsontext.Value
+		switch i, err := strconv.Atoi(name); {
+		case json.Unmarshal(v, &object) == nil:
+			v = object[name]
+		case err == nil && json.Unmarshal(v, &list) == nil && i >= 0 && i < len(list):
+			v = list[i]
+		default:
 			return ""
 		}
-		v = object[name]
 	}
 	return string(v)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// DecodeStrict reads a request: one JSON object into a flat struct. An event may have
+// DecodeStrict reads a request: one JSON object into a struct. An event may have
 // fields that nobody here knows, a request may not: a misspelt estimated_tokens would
 // ask for nothing, and be allowed. One that is null asks for nothing and passes, since
 // null means absent. An empty payload is an empty request. Every error is a [*FieldError].
@@ -27,7 +27,11 @@ func DecodeStrict(payload []byte, into any) error {
 	err := json.Unmarshal(payload, into, json.RejectUnknownMembers(true))
 	if errors.Is(err, json.ErrUnknownName) {
 		var unknown *FieldError
-		if unknown, err = firstUnknown(payload, fieldsOf(into)); unknown != nil {
+		nested := nestedUnknown(err)
+		if unknown, err = firstUnknown(payload, fieldsOf(into)); unknown == nil {
+			unknown = nested
+		}
+		if unknown != nil {
 			return unknown
 		}
 		if err == nil { // the unknown ones are null
@@ -38,6 +42,15 @@ func DecodeStrict(payload []byte, into any) error {
 		return explained(payload, err)
 	}
 	return nil
+}
+
+// nestedUnknown is the unknown member of what is in a list, null or not.
+func nestedUnknown(err error) *FieldError {
+	var sem *json.SemanticError
+	if !errors.As(err, &sem) || strings.Count(string(sem.JSONPointer), "/") < 2 {
+		return nil
+	}
+	return refuse(ReasonInvalidField, printable(fieldAt(sem.JSONPointer)), string(sem.JSONValue), "is no field of this request")
 }
 
 // firstUnknown finds the first member of an object that is none of fields, nor null.

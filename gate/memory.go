@@ -93,6 +93,14 @@ func (p *port) setRule(r *budget.Rule) {
 	}
 }
 
+// setRule takes over a port's budget. The caller holds the lock.
+func (m *memory) setRule(id string, p *port, b budget.Budget) {
+	p.setRule(b.Rule())
+	if len(b.Limits) > 0 {
+		m.portLimits(id) // though nothing is counted yet, something may be held
+	}
+}
+
 // between sums the days [start, end).
 func (p *port) between(start, end ledger.Day) (sum int64) {
 	from := max(int(start-p.first), 0)
@@ -189,7 +197,7 @@ func (m *memory) applyBudget(id string, b budget.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.rule.Version) < b.Version {
-		p.setRule(b.Rule())
+		m.setRule(id, p, b)
 		p.changed = m.round
 	}
 }
@@ -215,7 +223,7 @@ func (m *memory) readBudget(id string, b budget.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.rule.Version) < b.Version {
-		p.setRule(b.Rule())
+		m.setRule(id, p, b)
 	}
 }
 

@@ -37,6 +37,10 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)
 	}
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		// Like a booking: who begins a limit waits for this one, or this one knows the limit.
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock_shared($1)", bookLock); err != nil {
+			return err
+		}
 		// Holds name a user for as long as they live, which is an hour at most.
 		_, err := tx.Exec(ctx, "update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
 		if err != nil {
@@ -99,6 +103,11 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 	sortAdditions(changes)
 	var send pgx.Batch
 	addToCounters(&send, changes)
+	var counters []int64
+	for i := range changes {
+		counters = append(counters, int64(changes[i].Counter.Counter))
+	}
+	send.Queue("delete from ai_limit_counters where counter = any($1) and value = $2 and used = 0", counters, user) // the name goes too
 	return tx.SendBatch(ctx, &send).Close()
 }
 

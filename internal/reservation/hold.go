@@ -191,7 +191,7 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 			}
 			// The same hold again: the state as it is, without asking for more.
 			v := s.decide(s.held-min(hold.tokens, s.held), &budget.Call{Labels: call.Labels, Estimate: budget.Estimate{Tokens: hold.tokens}})
-			return s.granted(v, q, &call, hold.id, hold.tokens, hold.expires), nil
+			return s.granted(v, &call, hold.id, hold.tokens, hold.expires), nil
 		}
 	}
 	v := s.decide(s.held, &call)
@@ -206,6 +206,7 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 		v.AsOf = s.now
 		return v, nil
 	}
+	s.explain(&v, q, &call)
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
 	s.hold(&call)
@@ -213,7 +214,7 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	if asked != nil {
 		d.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), call.Tokens, expires, *asked}
 	}
-	return s.granted(v, q, &call, id.String(), call.Tokens, expires), nil
+	return s.granted(v, &call, id.String(), call.Tokens, expires), nil
 }
 
 // explain says what each limit says, if the request asks for that.
@@ -243,14 +244,12 @@ func (d *deciding) mayFit(q *events.ReserveRequest) bool {
 	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, &call).Allowed)
 }
 
-// granted completes the verdict of an allowed request: its figures are those with its hold,
-// which the state includes.
-func (s *portState) granted(v events.Verdict, q *events.ReserveRequest, call *budget.Call, id string, tokens int64, expires time.Time) events.Verdict {
-	warned := v.SoftCapWarning
-	v = s.decide(s.held, &budget.Call{Labels: call.Labels})
-	v.Allowed, v.Reason, v.SoftCapWarning, v.AsOf = true, "", warned, s.now
+// granted is the verdict of a request that is allowed, as decided says: its figures are those with its hold,
+// which the state includes; what it explains is what it was decided by.
+func (s *portState) granted(decided events.Verdict, call *budget.Call, id string, tokens int64, expires time.Time) events.Verdict {
+	v := s.decide(s.held, &budget.Call{Labels: call.Labels})
+	v.Allowed, v.Reason, v.SoftCapWarning, v.Limits, v.AsOf = true, "", decided.SoftCapWarning, decided.Limits, s.now
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, tokens, expires.UTC()
-	s.explain(&v, q, &budget.Call{Labels: call.Labels})
 	return v
 }
 
