@@ -157,8 +157,12 @@ func TestChaosOfLimitsFindsPlantedBugs(t *testing.T) {
 var limitPlants = map[string]string{
 	"counter added twice": plantIn("ai_limit_counters", "update", "new.used := new.used + (new.used - old.used);"),
 	"counter forgotten":   plantIn("ai_limit_counters", "update", "new.used := old.used;"),
-	"a user's count is another's": plantIn("ai_limit_counters", "insert or update",
-		"if new.value = 'u1' then new.value := 'u2'; end if;"),
+	"a user's calls count as another's": `create function plant() returns trigger language plpgsql as $$ begin
+		update ai_limit_counters set used = used + new.used - old.used
+			where (port_id, counter, start) = (new.port_id, new.counter, new.start) and value = 'u2';
+		return new; end $$;
+		create trigger plant after update on ai_limit_counters for each row
+			when (new.value = 'u1' and pg_trigger_depth() = 0) execute function plant()`,
 	"added limit begins at nothing": `create function plant() returns trigger language plpgsql as $$ begin
 		delete from ai_limit_counters where port_id = new.port_id; return new; end $$;
 		create trigger plant after update on system_settings for each row execute function plant()`,
