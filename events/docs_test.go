@@ -11,11 +11,11 @@ import (
 // Example. Opening takes at most 8 lines with its error, and closes.
 func TestDocs_GoIsCompiled(t *testing.T) {
 	compiled := ""
-	for _, name := range []string{"example_open_test.go", "../meter/example_open_test.go"} {
+	for _, name := range []string{"example_open_test.go", "example_limits_test.go", "../meter/example_open_test.go"} {
 		compiled += code(t, name)
 	}
 	shown := regexp.MustCompile("(?ms)^```go\n(.*?)^```")
-	for name, least := range map[string]int{"../README.md": 2, "../docs/wire.md": 4, "../docs/meter.md": 1} {
+	for name, least := range map[string]int{"../README.md": 2, "../docs/wire.md": 4, "../docs/limits.md": 1, "../docs/meter.md": 1} {
 		doc, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)

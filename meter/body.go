@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"sync"
 
 	"github.com/tidegate/tidegate/events"
@@ -126,6 +127,12 @@ func (m *bodyMeter) finish(how ending) {
 	m.call.record(read)
 }
 
+// onlyRequestsRefuse reports whether nothing but limits on the number of requests are in
+// the way: the call at hand is no other request.
+func onlyRequestsRefuse(v *events.Verdict) bool {
+	return v.Unit == unitRequests && !slices.ContainsFunc(v.Limits, func(l events.LimitVerdict) bool { return !l.Allowed && l.Unit != unitRequests })
+}
+
 // recheck returns why the stream must end here, nil while it may go on. It asks
 // the gate only for what no hold covers.
 func (m *bodyMeter) recheck() *RefusedError {
@@ -144,12 +151,17 @@ func (m *bodyMeter) recheck() *RefusedError {
 		return stop
 	}
 
-	spent := min(c.estimated().input+output, events.MaxTokens)
+	e := c.estimated()
+	e.output = output
+	spent := e.total()
 	if spent <= c.held {
 		return nil
 	}
-	stop = c.check(c.t.cfg.Gate, spent-c.held)
-	if stop == nil || c.ctx.Err() != nil {
+	e.input, e.output = e.beyond(c.held)
+	q := c.question(e)
+	q.Explain = true
+	stop = c.check(c.t.cfg.Gate, q)
+	if stop == nil || c.ctx.Err() != nil || onlyRequestsRefuse(&stop.Verdict) {
 		return nil
 	}
 	c.t.counters.refused.Add(1)

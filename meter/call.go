@@ -51,7 +51,7 @@ func (c *call) ask() (refused *RefusedError, err error) {
 	case cfg.Reserver != nil:
 		refused = c.reserve(cfg.Reserver)
 	case cfg.Gate != nil:
-		refused = c.check(cfg.Gate, c.estimate.total())
+		refused = c.check(cfg.Gate, c.question(c.estimate))
 	default:
 		return nil, nil
 	}
@@ -65,22 +65,32 @@ func (c *call) ask() (refused *RefusedError, err error) {
 	return refused, nil
 }
 
-func (c *call) check(gate Gate, tokens int64) (refused *RefusedError) {
+// question asks for tokens of this call, about which it says what limits look at.
+func (c *call) question(e estimate) events.CheckRequest {
+	e.output = min(e.output, events.MaxTokens-e.input)
+	return conformingQuestion(events.CheckRequest{
+		PortID: c.port, Feature: c.feature, Provider: c.Provider, Model: e.model, UserID: c.user, RunID: c.run,
+		EstimatedTokens: e.total(), EstimatedInputTokens: e.input, EstimatedOutputTokens: e.output,
+	})
+}
+
+func (c *call) check(gate Gate, q events.CheckRequest) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
-		v, err := gate.Check(c.ctx, events.CheckRequest{PortID: c.port, Feature: c.feature, UserID: c.user, RunID: c.run, EstimatedTokens: tokens})
-		refused = c.verdict(v, err, tokens)
+		v, err := gate.Check(c.ctx, q)
+		refused = c.verdict(v, err, q.EstimatedTokens)
 	})
 	return refused
 }
 
 func (c *call) reserve(gate Reserver) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
-		tokens := c.estimate.total()
+		q := c.question(c.estimate)
 		r, err := gate.Reserve(c.ctx, events.ReserveRequest{
-			PortID: c.port, Feature: c.feature, UserID: c.user, RunID: c.run, EstimatedTokens: tokens,
+			PortID: q.PortID, Feature: q.Feature, Provider: q.Provider, Model: q.Model, UserID: q.UserID, RunID: q.RunID,
+			EstimatedTokens: q.EstimatedTokens, EstimatedInputTokens: q.EstimatedInputTokens, EstimatedOutputTokens: q.EstimatedOutputTokens,
 			TTLSeconds: int64(c.t.cfg.HoldTTL / time.Second),
 		})
-		refused = c.verdict(r.Verdict, err, tokens)
+		refused = c.verdict(r.Verdict, err, q.EstimatedTokens)
 		c.reservation, c.held = r.ReservationID, r.GrantedTokens
 	})
 	return refused
@@ -211,4 +221,22 @@ func conforming(u events.Usage) events.Usage {
 		}
 	}
 	return u
+}
+
+// conformingQuestion does the same for a question: the gate has to answer it. The event
+// will have the same model.
+func conformingQuestion(q events.CheckRequest) events.CheckRequest {
+	for range 2 {
+		var broken *events.FieldError
+		if !errors.As(q.Validate(), &broken) {
+			break
+		}
+		switch broken.Field {
+		case "provider":
+			q.Provider = ""
+		case "model":
+			q.Model = unknownModel
+		}
+	}
+	return q
 }

@@ -51,9 +51,9 @@ func (e *RefusedError) Error() string {
 		what = "stream stopped after about"
 	}
 	v := e.Verdict
-	s := fmt.Sprintf("meter: port %s: %s %d tokens refused: %s", e.Port, what, e.EstimatedTokens, cmp.Or(v.Reason, events.ReasonGateUnavailable))
+	s := fmt.Sprintf("meter: port %s: %s %d tokens refused%s: %s", e.Port, what, e.EstimatedTokens, byLimit(&v), cmp.Or(v.Reason, events.ReasonGateUnavailable))
 	if v.HardCapTokens != nil {
-		s += fmt.Sprintf(" (%d used and %d held of %d)", v.UsedTokens, v.HeldTokens, *v.HardCapTokens)
+		s += fmt.Sprintf(" (%d used and %d held of %d%s)", v.UsedTokens, v.HeldTokens, *v.HardCapTokens, inUnit(&v))
 	}
 	if !v.ResetsAt.IsZero() {
 		s += ", the period rolls over at " + v.ResetsAt.UTC().Format(time.RFC3339)
@@ -63,6 +63,31 @@ func (e *RefusedError) Error() string {
 	}
 	return s
 }
+
+// byLimit names the limit that refuses, if it is not the port's own.
+func byLimit(v *events.Verdict) string {
+	switch {
+	case v.Limit == "" || v.Limit == portLimit:
+		return ""
+	case v.LimitValue != "":
+		return fmt.Sprintf(" by limit %s for %q", v.Limit, v.LimitValue)
+	}
+	return " by limit " + v.Limit
+}
+
+const portLimit = "port"
+
+func inUnit(v *events.Verdict) string {
+	switch v.Unit {
+	case "":
+		return ""
+	case unitRequests:
+		return " requests"
+	}
+	return " " + string(v.Unit) + " tokens"
+}
+
+const unitRequests = "requests"
 
 // refusedHeader marks Transport's own refusals; its value is the reason.
 const refusedHeader = "Tidegate-Refused"

@@ -62,7 +62,7 @@ func TestHoldsAreSettledOrReleased(t *testing.T) {
 			if diff := cmp.Diff(tt.released, g.released); diff != "" {
 				t.Errorf("released: want (-), got (+):\n%s", diff)
 			}
-			want := events.CheckRequest{PortID: "p1", Feature: "unnamed", EstimatedTokens: 20 + 100}
+			want := events.CheckRequest{PortID: "p1", Feature: "unnamed", Provider: "openai", Model: "m", EstimatedTokens: 20 + 100, EstimatedInputTokens: 20, EstimatedOutputTokens: 100}
 			if g.ttl != 90 {
 				t.Errorf("the hold lives %d s, want 90", g.ttl)
 			}
@@ -171,10 +171,10 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		holds bool
-		asks  []int64 // the estimates in the questions
+		asks  [][2]int64 // the estimates in the questions: input and output
 	}{
-		{"checked", false, []int64{120, 20 + 80, 20 + 160}},
-		{"reserved: asked only for what the hold does not cover", true, []int64{120, 20 + 160 - 120, 20 + 240 - 120}},
+		{"checked", false, [][2]int64{{20, 100}, {20, 80}, {20, 160}}},
+		{"reserved: asked only for what the hold does not cover", true, [][2]int64{{20, 100}, {0, 20 + 160 - 120}, {0, 20 + 240 - 120}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			server := newStand(t, endless)
@@ -206,9 +206,12 @@ func TestStreamStopsAtTheHardCap(t *testing.T) {
 			if _, again := resp.Body.Read(buf); !errors.Is(again, refused) {
 				t.Errorf("reading on says %v, want the same error", again)
 			}
-			var asked []int64
+			var asked [][2]int64
 			for _, r := range g.asked {
-				asked = append(asked, r.EstimatedTokens)
+				asked = append(asked, [2]int64{r.EstimatedInputTokens, r.EstimatedOutputTokens})
+				if err := r.Validate(); err != nil || r.Model != "m" {
+					t.Errorf("it asked %+v, %v", r, err)
+				}
 			}
 			if diff := cmp.Diff(tt.asks, asked); diff != "" {
 				t.Errorf("asked: want (-), got (+):\n%s", diff)

@@ -27,6 +27,12 @@ type estimate struct {
 
 func (e estimate) total() int64 { return min(e.input+e.output, events.MaxTokens) }
 
+// beyond is what of it a hold of so many tokens does not cover: the input was held first.
+func (e estimate) beyond(held int64) (input, output int64) {
+	input = max(e.input-held, 0)
+	return input, e.total() - held - input
+}
+
 // textTokens is how many tokens so many bytes of text are.
 func textTokens(bytes int64) int64 { return (bytes + charsPerToken - 1) / charsPerToken }
 

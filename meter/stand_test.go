@@ -115,10 +115,11 @@ func onePartial(t *testing.T, l *ledger) {
 
 // gate answers from a script and writes down what it is asked.
 type gate struct {
-	refuseFrom int   // from the n-th question on, 0: never
-	holds      bool  // it is a Reserver, too
-	err        error // beside every verdict
-	closed     bool  // and then it refuses
+	refuseFrom int            // from the n-th question on, 0: never
+	refusal    events.Verdict // how, unless that is left out
+	holds      bool           // it is a Reserver, too
+	err        error          // beside every verdict
+	closed     bool           // and then it refuses
 
 	mu       sync.Mutex
 	asked    []events.CheckRequest
@@ -132,6 +133,9 @@ func (g *gate) Check(_ context.Context, r events.CheckRequest) (events.Verdict, 
 	defer g.mu.Unlock()
 	g.asked = append(g.asked, r)
 	if g.refuseFrom > 0 && len(g.asked) >= g.refuseFrom {
+		if g.refusal.Reason != "" {
+			return g.refusal, g.err
+		}
 		hard := int64(1000)
 		return events.Verdict{Reason: events.ReasonHardCapReached, Enabled: true, HardCapTokens: &hard, UsedTokens: 1000}, g.err
 	}
@@ -139,7 +143,10 @@ func (g *gate) Check(_ context.Context, r events.CheckRequest) (events.Verdict, 
 }
 
 func (g *gate) Reserve(ctx context.Context, r events.ReserveRequest) (*events.Reservation, error) {
-	v, err := g.Check(ctx, events.CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, EstimatedTokens: r.EstimatedTokens})
+	v, err := g.Check(ctx, events.CheckRequest{
+		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
+		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
+	})
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.ttl = r.TTLSeconds

@@ -40,7 +40,10 @@ func (j *job) Reserve(ctx context.Context, r events.ReserveRequest) (*events.Res
 		return held, err
 	}
 	j.Logger.Warn("receipt: nothing can be held, the gate is checked instead", "port", j.port, "error", err)
-	v, err := j.Gate.Check(ctx, events.CheckRequest{PortID: r.PortID, Feature: r.Feature, UserID: r.UserID, EstimatedTokens: r.EstimatedTokens})
+	v, err := j.Gate.Check(ctx, events.CheckRequest{
+		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
+		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
+	})
 	j.learn(v, err)
 	return &events.Reservation{Verdict: v}, err
 }

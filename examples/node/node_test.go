@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/sourcegraph/conc/pool"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
@@ -207,6 +208,7 @@ func TestExample(t *testing.T) {
 	}
 	usage(t, c, "marina-7", 2)
 
+	testLimits(t, dir, url, c)
 	testClient(t, dir, url, c)
 	testStart(t, dir)
 }
@@ -224,6 +226,39 @@ func eventuallyFree(t *testing.T, c *events.Client) events.Verdict {
 		}
 		if time.Now().After(end) {
 			t.Fatalf("%d tokens are still held", v.HeldTokens)
+		}
+	}
+}
+
+// What the example says about its calls is what limits look at.
+func testLimits(t *testing.T, dir, url string, c *events.Client) {
+	for _, limit := range []events.Limit{
+		{Match: budget.Match{Provider: "openai"}}, {Match: budget.Match{Model: "gpt-5*"}}, {Match: budget.Match{UserID: "ada"}}, {Match: budget.Match{RunID: "run-42"}},
+		{Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(2 * budget.WeightScale))}},
+	} {
+		limit.Name, limit.Window, limit.Hard = "tight", budget.Day, new(int64(2_100)) // 2,000 tokens fit, 1,600 + 2 × 400 do not
+		if limit.Unit == "" {
+			limit.Hard = new(int64(1_900))
+		}
+		if _, err := c.Set(t.Context(), events.SetRequest{PortID: "marina-10", Enabled: true, Limits: []events.Limit{limit}}); err != nil {
+			t.Fatal(err)
+		}
+		out := node(t, dir, url, "index.mjs", "marina-10")
+		var refused int
+		for s := bufio.NewScanner(bytes.NewReader(out)); s.Scan(); {
+			var l struct {
+				Step, Limit string
+				Allowed     bool
+			}
+			if err := json.Unmarshal(s.Bytes(), &l); err != nil {
+				t.Fatalf("%v: %s", err, s.Bytes())
+			}
+			if l.Step == "reserve" && !l.Allowed && l.Limit == "tight" {
+				refused++
+			}
+		}
+		if refused != 1 {
+			t.Errorf("%+v refused %d reservations, want the first:\n%s", limit, refused, out)
 		}
 	}
 }

@@ -29,7 +29,9 @@ export async function open(servers, port, options = {}) {
   };
 
   return {
-    // May the port spend { estimated_tokens } now? Writes nothing.
+    // May the port spend { estimated_tokens } now, or the two parts of them? Writes nothing. Name { feature,
+    // provider, model, user_id, run_id } as the report will: a limit on one of them does
+    // not match a question that leaves it out. A refusal's limit says which one it was.
     check: (question) => ask("ai.budget.check", question),
 
     // A check that also holds the tokens, until they are settled by report({
