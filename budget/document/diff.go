@@ -21,7 +21,7 @@ type Change struct {
 // Diff returns what makes after of before. What means the same is the same: a unit that is left
 // out is tokens, and a weight that is left out is 1.
 func Diff(before, after budget.Budget) []Change {
-	changes := diffFields("", settings(before), settings(after))
+	changes := append([]Change{}, diffFields("", settings(before), settings(after))...)
 	old, kept := map[string]budget.Limit{}, []string{}
 	for _, l := range before.Limits {
 		old[l.Name] = plain(l)

@@ -42,11 +42,11 @@ type limitsSetCmd struct {
 	Port string `arg:"" help:"The port. One that is new is registered."`
 	Name string `arg:"" help:"The limit: 1 to 64 of a-z 0-9 _ . -"`
 
-	Match  []dimension `help:"Only calls of this feature, provider, model, user_id or run_id. The value may be a prefix that ends in *; without a value, any. May be given for each." placeholder:"model=gpt-5*" sep:"none"`
+	Match  []dimension `help:"Only calls of this feature, provider, model, user_id or run_id, such as model=gpt-5*, where * stands for anything; without a value, of any. May be given for each." placeholder:"DIMENSION=VALUE" sep:"none"`
 	Per    *string     `help:"Count each feature, provider, model, user_id or run_id by itself; none: all together." enum:"feature,provider,model,user_id,run_id,none" placeholder:"DIMENSION"`
 	Window *string     `help:"When the count starts anew: hour, day, week (from Monday) or month, in UTC; total: never. A new limit needs it." enum:"hour,day,week,month,total" placeholder:"WINDOW"`
 	Unit   *string     `help:"tokens (if you do not say), requests, or weighted: tokens, each kind with a weight." enum:"tokens,requests,weighted" placeholder:"UNIT"`
-	Weight []weight    `help:"What a token of input, cache_read, cache_write or output counts, with at most 3 decimals; 1 if you do not say. May be given for each." placeholder:"output=4" sep:"none"`
+	Weight []weight    `help:"What a token of input, cache_read, cache_write or output counts, such as output=4, with at most 3 decimals; 1 if you do not say. May be given for each." placeholder:"KIND=N" sep:"none"`
 	Soft   *tokens     `help:"Soft cap, in the unit. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N"`
 	Hard   *tokens     `help:"Hard cap, in the unit. 0 refuses everything." placeholder:"N"`
 }
