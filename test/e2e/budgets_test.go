@@ -94,7 +94,7 @@ func TestChangeStoresLimits(t *testing.T) {
 			b.Limits = []events.Limit{{Name: "a", Window: budget.Hour, Hard: new(int64(5))}, {Name: "b", Window: budget.Hour, Hard: new(int64(5))}}
 		}, []string{"a", "b"}},
 		{func(b *events.Budget) { b.HardCapTokens = new(int64(9)) }, []string{"a", "b"}},
-		{func(b *events.Budget) { b.Limits = b.Limits[1:] }, []string{"b"}},
+		{func(b *events.Budget) { b.Limits = b.Limits[min(1, len(b.Limits)):] }, []string{"b"}},
 		{func(b *events.Budget) { b.Limits = nil }, nil},
 	} {
 		answered := testenv.Must(s.client.Change(t.Context(), "p1", c.edit))

@@ -183,10 +183,10 @@ func TestCheckSaysWhichLimit(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	s.cli(0, "budget", "set", "p1", "--hard", "1000000")
-	s.cli(0, "budget", "limits", "set", "p1", "calls", "--match", "provider=openai", "--unit", "requests", "--window", "day", "--hard", "100")
+	s.cli(0, "budget", "limits", "set", "p1", "calls", "--match", "provider=openai", "--match", "model=gpt-5*", "--match", "feature=ocr", "--match", "run_id=r", "--unit", "requests", "--window", "day", "--hard", "100")
 	s.cli(0, "budget", "limits", "set", "p1", "each-user", "--per", "user_id", "--window", "total", "--unit", "weighted", "--weight", "output=4", "--soft", "100", "--hard", "2000")
 	u := usage("p1", 300)
-	u.UserID = "u 1"
+	u.UserID, u.RunID = "u 1", "r"
 	s.publisher.Record(u)
 	testenv.Eventually(t, "the call is booked and known to the gate", func() bool { return s.booked("p1") == 300 && s.verified() })
 
@@ -199,10 +199,10 @@ func TestCheckSaysWhichLimit(t *testing.T) {
 	if out := s.cli(0, "check", "p1", "--user", "u 1", "--estimate", "1200"); !strings.HasPrefix(out, "allowed, past a soft cap\n") {
 		t.Errorf("the same tokens, unweighted:\n%s", out)
 	}
-	if out := s.cli(0, "check", "p1", "--feature", "ocr", "--provider", "openai", "--model", "m", "--run", "r"); !strings.Contains(out, "  limit      calls, requests per day\n") {
+	if out := s.cli(0, "check", "p1", "--feature", "ocr", "--provider", "openai", "--model", "gpt-5", "--run", "r"); !strings.Contains(out, "  limit      calls, requests per day\n") {
 		t.Errorf("another user:\n%s", out)
 	}
-	out = s.cli(3, "check", "p1", "--user", "u 1", "--provider", "openai", "--input", "1000", "--output", "200", "--explain")
+	out = s.cli(3, "check", "p1", "--user", "u 1", "--feature", "ocr", "--provider", "openai", "--model", "gpt-5", "--run", "r", "--input", "1000", "--output", "200", "--explain")
 	_, table, _ := strings.Cut(out, "\n\n")
 	resets := regexp.MustCompile(`\|\d{4}-\d\d-\d\d 00:00:00 UTC`)
 	wantTable(t, resets.ReplaceAllString(cells(table), "|midnight"), `
