@@ -40,6 +40,7 @@ func (c *budgetApplyCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	c.Timeout = max(c.Timeout, limitsTimeout)
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
 		ports, err := compare(ctx, client, documents)
 		if err != nil {
@@ -66,6 +67,9 @@ func compare(ctx context.Context, client *events.Client, documents map[string]do
 		// A file that was applied has an older version than it made.
 		if len(p.Changes) > 0 && d.Version != nil && *d.Version != stored.Version {
 			wrong = append(wrong, fmt.Errorf("%s: %w", port, otherVersion(d, stored)))
+		}
+		if request, err := json.Marshal(setWhole(port, d.Budget, d.Version)); err == nil && len(request) > events.MaxPayloadBytes {
+			wrong = append(wrong, fmt.Errorf("%s: limits: are %d bytes long, and a message takes %d", port, len(request), events.MaxPayloadBytes))
 		}
 		ports = append(ports, p)
 	}

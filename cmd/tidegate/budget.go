@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 
 	"github.com/tidegate/tidegate/budget/document"
 	"github.com/tidegate/tidegate/events"
@@ -63,6 +64,7 @@ func (c *budgetSetCmd) Run(ctx context.Context) error {
 		if d.PortID != "" && d.PortID != c.Port {
 			return fmt.Errorf("%s: port_id: it is the budget of %s; leave port_id and version out to store it for %s", c.File, d.PortID, c.Port)
 		}
+		c.Timeout = max(c.Timeout, limitsTimeout)
 		change = func(ctx context.Context, client *events.Client) (events.Budget, error) {
 			return storeDocument(ctx, client, c.Port, d)
 		}
@@ -91,6 +93,10 @@ func (c *budgetSetCmd) edit(b *events.Budget) {
 		b.Enabled = *c.Enabled
 	}
 }
+
+// limitsTimeout is for the largest ledgers, which are read for a limit that counts something
+// new; nobody waits that long in vain, since a system that is not there answers at once.
+const limitsTimeout = 5 * time.Minute
 
 // begin is how every edit begins: whoever stores a port's first budget wants it to bind.
 func begin(b *events.Budget) {

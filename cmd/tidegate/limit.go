@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 
@@ -55,7 +56,7 @@ var kinds = []struct {
 func (w *weight) UnmarshalText(text []byte) error {
 	name, number, _ := strings.Cut(string(text), "=")
 	for _, known := range kinds {
-		if name == known.name && w.weight.UnmarshalJSON([]byte(number)) == nil {
+		if name == known.name && json.Unmarshal([]byte(number), &w.weight) == nil {
 			w.in = known.in
 			return nil
 		}

@@ -18,6 +18,7 @@ func TestLimitFlags(t *testing.T) {
 		"--weight reasoning=2":   "must be input, cache_read, cache_write or output",
 		"--weight output=1.2345": "at most 3 decimals",
 		"--weight output":        "then = and a number",
+		"--weight output=NaN":    "a number from 0",
 		"--weight output=-1":     "a number from 0",
 		"--per user":             "--per must be one of",
 		"--window year":          "--window must be one of",

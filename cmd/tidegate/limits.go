@@ -128,6 +128,7 @@ func known(limits []events.Limit) string {
 // change changes a budget and prints what its limits are then. If edit fails, nothing is
 // stored: the context ends before anything is sent.
 func (r remote) change(ctx context.Context, port string, edit func(*events.Budget) error) error {
+	r.Timeout = max(r.Timeout, limitsTimeout)
 	return r.ask(ctx, func(ctx context.Context, client *events.Client) error {
 		editing, giveUp := context.WithCancelCause(ctx)
 		defer giveUp(nil)

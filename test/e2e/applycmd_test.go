@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"strings"
 	"sync"
@@ -71,15 +72,21 @@ func TestBudgetApplyRefuses(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{})
 	s.cli(0, "budget", "set", "p2", "--hard", "5")
+	long := strings.Repeat("m", 200)
+	var limits []string
+	for i := range 50 {
+		limits = append(limits, fmt.Sprintf(`{"name":"a%d","match":{"model":"%s","feature":"%s"},"window":"day","hard":1}`, i, long, long))
+	}
 	for text, want := range map[string]string{
 		`{"p1":{"hard_cap_tokens":1},"p2":{"limits":[{"name":"a","window":"day","hard":1},{"name":"b","window":"year","hard":1}]}}`: `p2: invalid_field: limits[1] (b).window = "year": must be hour`,
 		`{"p1":{"hard_cap_tokens":1},"p2":{"limits":[{"name":"a","window":"day","hrad":1}]}}`:                                       "p2: limits[0].hrad: there is no such field",
-		`{"p1":{"hard_cap_tokens":1},"p 2":{}}`:                                          "p 2: invalid_field: port_id",
-		`{"p1":{"hard_cap_tokens":1},"p2":{"version":7}}`:                                "p2: version: it is of version 7 and version 1 is stored",
-		`{"p1":{"hard_cap_tokens":1},"p2":{"port_id":"p1"}}`:                             "p2: port_id: names the port p1",
-		`{"p1":{"hard_cap_tokens":1},"p1":{}}`:                                           "p1: is there twice",
-		`{"p1":{"hard_cap_tokens":"1M"},"p2":{"soft_cap_tokens":9,"hard_cap_tokens":8}}`: "p1: hard_cap_tokens: must be a whole number\np2: invalid_field: soft_cap_tokens = 9",
-		`{"enabled":true,"p1":{"hard_cap_tokens":1}}`:                                    "enabled: must be a JSON object",
+		`{"p1":{"hard_cap_tokens":1},"p 2":{}}`:                                            "p 2: invalid_field: port_id",
+		`{"p1":{"hard_cap_tokens":1},"p2":{"version":7}}`:                                  "p2: version: it is of version 7 and version 1 is stored",
+		`{"p1":{"hard_cap_tokens":1},"p2":{"port_id":"p1"}}`:                               "p2: port_id: names the port p1",
+		`{"p1":{"hard_cap_tokens":1},"p1":{}}`:                                             "p1: is there twice",
+		`{"p1":{"hard_cap_tokens":"1M"},"p2":{"soft_cap_tokens":9,"hard_cap_tokens":8}}`:   "p1: hard_cap_tokens: must be a whole number\np2: invalid_field: soft_cap_tokens = 9",
+		`{"p1":{"hard_cap_tokens":1},"p2":{"limits":[` + strings.Join(limits, ",") + `]}}`: "p2: limits: are ",
+		`{"enabled":true,"p1":{"hard_cap_tokens":1}}`:                                      "enabled: must be a JSON object",
 	} {
 		if out := s.cli(1, "budget", "apply", writeFile(t, text)); !strings.Contains(out, want) {
 			t.Errorf("%s\nprints %s\nwant %s", text, out, want)
