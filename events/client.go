@@ -150,11 +150,14 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 		if err != nil {
 			return Budget{}, err
 		}
-		version := b.Version
+		version, limited := b.Version, len(b.Limits) > 0
 		b.UpdatedBy = ""
 		edit(&b)
+		if b.Limits == nil && limited {
+			b.Limits = []Limit{} // left out, they would stay
+		}
 		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
-			Period: b.Period, IfVersion: &version, UpdatedBy: b.UpdatedBy})
+			Period: b.Period, Limits: b.Limits, IfVersion: &version, UpdatedBy: b.UpdatedBy})
 		if !errors.Is(err, ErrConflict) {
 			return b, err
 		}

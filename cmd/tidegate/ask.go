@@ -12,65 +12,6 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-const refused = exitCode(3)
-
-type checkCmd struct {
-	remote
-	Port     string `arg:"" help:"The port."`
-	Estimate int64  `help:"Tokens that the call may take." default:"0" placeholder:"N"`
-	Feature  string `help:"The feature that asks."`
-}
-
-func (c *checkCmd) Run(ctx context.Context) error {
-	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
-		v, err := client.Check(ctx, events.CheckRequest{PortID: c.Port, Feature: c.Feature, EstimatedTokens: c.Estimate})
-		if err != nil {
-			return err
-		}
-		if c.JSON {
-			err = printJSON(v)
-		} else {
-			printVerdict(c.Port, v)
-		}
-		if err == nil && !v.Allowed {
-			return refused
-		}
-		return err
-	})
-}
-
-func printVerdict(port string, v events.Verdict) {
-	switch {
-	case !v.Allowed:
-		fmt.Printf("%s: %s\n", paint(bad, "refused"), v.Reason)
-	case v.SoftCapWarning:
-		fmt.Printf("%s, past the soft cap\n", paint(warn, "allowed"))
-	case !v.Enabled:
-		fmt.Printf("%s, no budget binds %s\n", paint(good, "allowed"), port)
-	default:
-		fmt.Println(paint(good, "allowed"))
-	}
-	used := count(v.UsedTokens)
-	if v.HardCapTokens != nil {
-		used += " of " + count(*v.HardCapTokens) + "  " + paint(accent, bar(v.UsedTokens+v.HeldTokens, *v.HardCapTokens))
-	}
-	rows := [][]string{{"used", used}}
-	if v.HeldTokens > 0 {
-		rows = append(rows, []string{"held", count(v.HeldTokens)})
-	}
-	if v.RemainingTokens != nil {
-		rows = append(rows, []string{"remaining", count(*v.RemainingTokens)})
-	}
-	rows = append(rows, []string{"soft cap", capText(v.SoftCapTokens)}, []string{"hard cap", capText(v.HardCapTokens)},
-		[]string{"resets", when(v.ResetsAt)}, []string{"as of", when(v.AsOf)})
-	if v.Messages > 0 {
-		rows = append(rows, []string{"not yet", v.Describe(time.Now())})
-	}
-	for _, r := range rows {
-		fmt.Printf("  %-10s %s\n", r[0], r[1])
-	}
-}
-
 type holdsCmd struct {
 	remote
 	Port string `arg:"" help:"The port."`

@@ -2,16 +2,22 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
+	"time"
 
+	"github.com/tidegate/tidegate/budget/document"
 	"github.com/tidegate/tidegate/events"
 )
 
 type budgetCmd struct {
-	Get budgetGetCmd `cmd:"" help:"Show a port's budget."`
-	Set budgetSetCmd `cmd:"" help:"Store a port's budget. What is not given stays as it is."`
+	Get    budgetGetCmd   `cmd:"" help:"Show a port's budget."`
+	Set    budgetSetCmd   `cmd:"" help:"Store a port's budget. What is not given stays as it is."`
+	Limits limitsCmd      `cmd:"" help:"List, set or remove the limits of a budget beside the port's own caps."`
+	Apply  budgetApplyCmd `cmd:"" help:"Make the budgets of ports those of a file, and say what that changes."`
 
 	Simulate budgetSimulateCmd `cmd:"" help:"Say what a budget would have done to the port's last period."`
 }
@@ -34,15 +40,37 @@ func (c *budgetGetCmd) Run(ctx context.Context) error {
 type budgetSetCmd struct {
 	remote
 	Port    string  `arg:"" help:"The port. One that is new is registered."`
-	Soft    *tokens `help:"Soft cap: answers carry a warning from there on. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N"`
-	Hard    *tokens `help:"Hard cap: answers are refusals from there on. 0 refuses everything." placeholder:"N"`
-	Period  *string `help:"day, week (from Monday) or month, in UTC." enum:"day,week,month" placeholder:"PERIOD"`
-	Enabled *bool   `help:"Whether the budget binds. A new budget is enabled unless you say --no-enabled." negatable:""`
+	Soft    *tokens `help:"Soft cap: answers carry a warning from there on. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N" xor:"soft"`
+	Hard    *tokens `help:"Hard cap: answers are refusals from there on. 0 refuses everything." placeholder:"N" xor:"hard"`
+	Period  *string `help:"day, week (from Monday) or month, in UTC." enum:"day,week,month" placeholder:"PERIOD" xor:"period"`
+	Enabled *bool   `help:"Whether the budget binds. A new budget is enabled unless you say --no-enabled." negatable:"" xor:"enabled"`
+
+	File string `help:"Store the whole budget that is in this file, as get --json prints it; - is standard input. With a version in it, only if that one is stored." placeholder:"FILE" xor:"soft,hard,period,enabled"`
 }
 
 func (c *budgetSetCmd) Run(ctx context.Context) error {
+	change := func(ctx context.Context, client *events.Client) (events.Budget, error) {
+		return client.Change(ctx, c.Port, c.edit)
+	}
+	if c.File != "" {
+		text, err := readFile(c.File)
+		if err != nil {
+			return err
+		}
+		d, err := document.Parse(text)
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.File, err)
+		}
+		if d.PortID != "" && d.PortID != c.Port {
+			return fmt.Errorf("%s: port_id: it is the budget of %s; leave port_id and version out to store it for %s", c.File, d.PortID, c.Port)
+		}
+		c.Timeout = max(c.Timeout, limitsTimeout)
+		change = func(ctx context.Context, client *events.Client) (events.Budget, error) {
+			return storeDocument(ctx, client, c.Port, d)
+		}
+	}
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
-		b, err := client.Change(ctx, c.Port, c.edit)
+		b, err := change(ctx, client)
 		if err != nil {
 			return err
 		}
@@ -51,8 +79,7 @@ func (c *budgetSetCmd) Run(ctx context.Context) error {
 }
 
 func (c *budgetSetCmd) edit(b *events.Budget) {
-	b.UpdatedBy = whoami()
-	b.Enabled = b.Enabled || b.Version == 0
+	begin(b)
 	if c.Soft != nil {
 		b.SoftCapTokens = c.Soft.n
 	}
@@ -67,15 +94,57 @@ func (c *budgetSetCmd) edit(b *events.Budget) {
 	}
 }
 
+// limitsTimeout is for the largest ledgers, which are read for a limit that counts something
+// new; nobody waits that long in vain, since a system that is not there answers at once.
+const limitsTimeout = 5 * time.Minute
+
+// begin is how every edit begins: whoever stores a port's first budget wants it to bind.
+func begin(b *events.Budget) {
+	b.UpdatedBy = whoami()
+	b.Enabled = b.Enabled || b.Version == 0
+}
+
+// storeDocument stores a whole budget, if it is of a version only where that one is stored.
+func storeDocument(ctx context.Context, client *events.Client, port string, d document.Document) (events.Budget, error) {
+	b, err := client.Set(ctx, setWhole(port, d.Budget, d.Version))
+	if !errors.Is(err, events.ErrConflict) {
+		return b, err
+	}
+	stored, err := client.Get(ctx, port)
+	if err != nil {
+		return b, err
+	}
+	return b, otherVersion(d, stored)
+}
+
+func otherVersion(d document.Document, stored events.Budget) error {
+	return fmt.Errorf("version: it is of version %d and version %d is stored, so nothing is; get the budget again, or leave version out to store this one whatever is stored",
+		*d.Version, stored.Version)
+}
+
+// setWhole is a request that says of limits, too, that there are none.
+func setWhole(port string, b events.Budget, ifVersion *int64) events.SetRequest {
+	if b.Limits == nil {
+		b.Limits = []events.Limit{}
+	}
+	return events.SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period,
+		Limits: b.Limits, IfVersion: ifVersion, UpdatedBy: whoami()}
+}
+
+// readFile reads a file, or what is piped in.
+func readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(os.Stdin)
+	}
+	return os.ReadFile(name)
+}
+
 func (r remote) print(port string, b events.Budget) error {
 	if r.JSON {
-		return printJSON(struct {
-			PortID string `json:"port_id"`
-			events.Budget
-		}{port, b})
+		return printJSON(document.Of(port, b))
 	}
 	if b.Version == 0 {
-		fmt.Printf("%s has no budget: nothing binds it, its usage is recorded all the same.\n", paint(bold, port))
+		printNoBudget(port)
 		return nil
 	}
 	state := paint(good, "enabled")
@@ -84,5 +153,13 @@ func (r remote) print(port string, b events.Budget) error {
 	}
 	grid(os.Stdout, []string{"port", "budget", "soft cap", "hard cap", "period", "version", "changed", "by"},
 		[][]string{{port, state, capText(b.SoftCapTokens), capText(b.HardCapTokens), string(b.Period), strconv.FormatInt(b.Version, 10), when(b.UpdatedAt), b.UpdatedBy}}, 2, 3, 5)
+	if len(b.Limits) > 0 {
+		fmt.Println()
+		printLimits(b.Limits)
+	}
 	return nil
+}
+
+func printNoBudget(port string) {
+	fmt.Printf("%s has no budget: nothing binds it, its usage is recorded all the same.\n", paint(bold, port))
 }

@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"os/exec"
+	"slices"
 	"strconv"
 	"testing"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -76,5 +78,35 @@ func TestChangeBeginsAgain(t *testing.T) {
 	})
 	if b := testenv.Must(s.ledger.Budget(t.Context(), "busy")); !errors.Is(err, events.ErrConflict) || b.Version != int64(tries) || *b.SoftCapTokens != 1 {
 		t.Errorf("overtaken each of %d times: %v, and stored is %+v", tries, err, b)
+	}
+}
+
+// Whoever changes a budget changes its limits with it, and drops them by dropping them.
+func TestChangeStoresLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	for _, c := range []struct {
+		edit func(b *events.Budget)
+		want []string
+	}{
+		{func(b *events.Budget) { b.Enabled = true }, nil},
+		{func(b *events.Budget) {
+			b.Limits = []events.Limit{{Name: "a", Window: budget.Hour, Hard: new(int64(5))}, {Name: "b", Window: budget.Hour, Hard: new(int64(5))}}
+		}, []string{"a", "b"}},
+		{func(b *events.Budget) { b.HardCapTokens = new(int64(9)) }, []string{"a", "b"}},
+		{func(b *events.Budget) { b.Limits = b.Limits[min(1, len(b.Limits)):] }, []string{"b"}},
+		{func(b *events.Budget) { b.Limits = nil }, nil},
+	} {
+		answered := testenv.Must(s.client.Change(t.Context(), "p1", c.edit))
+		stored := testenv.Must(s.client.Get(t.Context(), "p1"))
+		for _, b := range []events.Budget{answered, stored} {
+			var names []string
+			for _, l := range b.Limits {
+				names = append(names, l.Name)
+			}
+			if !slices.Equal(names, c.want) {
+				t.Errorf("version %d has the limits %v, want %v", b.Version, names, c.want)
+			}
+		}
 	}
 }

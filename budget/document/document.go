@@ -1,0 +1,154 @@
+// Package document reads budgets that people keep in files, and says what makes two budgets
+// different.
+package document
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	jsonv2 "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/tidegate/tidegate/budget"
+)
+
+// Document is a budget in a file. It is the whole budget: what it leaves out is as in a new
+// one, which is enabled, by the month, and has no caps and no limits.
+type Document struct {
+	PortID  string // "": whatever port it is stored for
+	Version *int64 // nil: whatever is stored
+	Budget  budget.Budget
+}
+
+// file is the form of a document, which is that in which Tidegate prints a budget.
+type file struct {
+	PortID string `json:"port_id"`
+	budget.Budget
+	Enabled   *bool          `json:"enabled"`
+	Version   *int64         `json:"version"`
+	UpdatedAt jsontext.Value `json:"updated_at"` // ignored, like UpdatedBy: Tidegate says who stored it, and when
+	UpdatedBy jsontext.Value `json:"updated_by"`
+}
+
+// Parse reads a budget. A field that is none, or breaks its rule, is an error that names it.
+func Parse(text []byte) (Document, error) {
+	var f file
+	if err := decode(text, &f); err != nil {
+		return Document{}, err
+	}
+	return f.document()
+}
+
+// ParsePorts reads an object with a budget for each port. Each port that is wrong is in the
+// error, with the first of its fields that is.
+func ParsePorts(text []byte) (map[string]Document, error) {
+	var ports map[string]jsontext.Value
+	if err := decode(text, &ports); err != nil {
+		return nil, err
+	}
+	all, wrong := map[string]Document{}, []error(nil)
+	for _, port := range sorted(ports) {
+		d, err := Parse(ports[port])
+		if err == nil && d.PortID != "" && d.PortID != port {
+			err = fmt.Errorf("port_id: names the port %s", d.PortID)
+		}
+		if err != nil {
+			wrong = append(wrong, fmt.Errorf("%s: %w", port, err))
+		}
+		all[port] = d
+	}
+	return all, errors.Join(wrong...)
+}
+
+func (f *file) document() (Document, error) {
+	b := f.Budget
+	b.Enabled = f.Enabled == nil || *f.Enabled
+	if b.Period == "" {
+		b.Period = budget.Month
+	}
+	for i := range b.Limits {
+		b.Limits[i].Counter = 0 // Tidegate's too
+	}
+	return Document{f.PortID, f.Version, b}, b.Validate()
+}
+
+// decode takes no field that it does not know: a misspelt one would leave a cap out.
+func decode(text []byte, into any) error {
+	err := jsonv2.Unmarshal(text, into, jsonv2.RejectUnknownMembers(true))
+	var syntax *jsontext.SyntacticError
+	var semantic *jsonv2.SemanticError
+	switch {
+	case errors.As(err, &syntax):
+		line := 1 + bytes.Count(text[:syntax.ByteOffset], []byte("\n"))
+		if errors.Is(err, jsontext.ErrDuplicateName) {
+			return fmt.Errorf("line %d: %s: is there twice", line, fieldAt(syntax.JSONPointer))
+		}
+		return fmt.Errorf("line %d is no JSON: %w", line, syntax.Err)
+	case errors.As(err, &semantic):
+		return explained(semantic)
+	}
+	return err
+}
+
+func explained(e *jsonv2.SemanticError) error {
+	field := fieldAt(e.JSONPointer)
+	if field == "" {
+		return errors.New("must be a JSON object")
+	}
+	var rule *budget.FieldError
+	switch {
+	case errors.Is(e.Err, jsonv2.ErrUnknownName):
+		return fmt.Errorf("%s: there is no such field", field)
+	case errors.As(e.Err, &rule):
+		return fmt.Errorf("%s = %s: %s", field, rule.Value, rule.Rule)
+	}
+	return fmt.Errorf("%s: must be %s", field, wanted(e.GoType))
+}
+
+// fieldAt names a field as people do: limits[0].match.model.
+func fieldAt(pointer jsontext.Pointer) (name string) {
+	for token := range pointer.Tokens() {
+		if _, err := strconv.Atoi(token); err == nil {
+			name += "[" + token + "]"
+			continue
+		}
+		name += "." + token
+	}
+	return strings.TrimPrefix(name, ".")
+}
+
+func wanted(t reflect.Type) string {
+	if t != nil && t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	switch {
+	case t == nil:
+		return "something else"
+	case t.Kind() == reflect.Struct:
+		return "an object"
+	case t.Kind() == reflect.Slice:
+		return "a list"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Int64:
+		return "a whole number"
+	}
+	return "a string"
+}
+
+// Of is a port's budget in the form that [Parse] reads, to be encoded. It says that there are
+// no limits, since to leave them out looks like saying nothing.
+func Of(port string, b budget.Budget) any {
+	if b.Limits == nil {
+		b.Limits = []budget.Limit{}
+	}
+	return struct {
+		PortID string `json:"port_id"`
+		budget.Budget
+		Limits []budget.Limit `json:"limits"`
+	}{port, b, b.Limits}
+}
