@@ -61,18 +61,17 @@ func (a *api) limitStates(c *call, limits []budget.Limit) ([]limitState, error) 
 		if !now.ResetsAt.IsZero() {
 			r.ResetsAt = &now.ResetsAt
 		}
-		top := []valueUsed{}
-		for _, v := range counts[i].Top {
-			d := l.Standing(v.Value, budget.Count{Used: v.Used}, c.now)
-			top = append(top, valueUsed{v.Value, d.UsedTokens, d.RemainingTokens})
-		}
-		switch {
-		case l.Per != "":
-			r.Values, r.Top = &counts[i].Values, top
-		case len(top) > 0:
-			r.Used, r.Remaining = &top[0].Used, top[0].Remaining
-		default:
+		if l.Per == "" {
+			for _, v := range counts[i].Top { // the only one, of ""
+				now = l.Standing("", budget.Count{Used: v.Used}, c.now)
+			}
 			r.Used, r.Remaining = &now.UsedTokens, now.RemainingTokens
+		} else {
+			r.Values, r.Top = &counts[i].Values, []valueUsed{}
+			for _, v := range counts[i].Top {
+				d := l.Standing(v.Value, budget.Count{Used: v.Used}, c.now)
+				r.Top = append(r.Top, valueUsed{v.Value, d.UsedTokens, d.RemainingTokens})
+			}
 		}
 		list = append(list, r)
 	}
@@ -95,13 +94,15 @@ func readLimits(value jsontext.Value) ([]budget.Limit, *safehttp.FieldError) {
 		return nil, e
 	}
 	for name := range wrong.JSONPointer.Tokens() {
-		if _, err := strconv.Atoi(name); err == nil {
-			e.Field += "[" + name + "]"
-		} else {
-			e.Field += "." + shortened(name)
+		var list []jsontext.Value
+		var object map[string]jsontext.Value
+		if i, err := strconv.Atoi(name); err == nil && json.Unmarshal(value, &list) == nil {
+			e.Field, value = e.Field+"["+name+"]", list[i]
+		} else if json.Unmarshal(value, &object) == nil {
+			e.Field, value = e.Field+"."+shortened(name), object[name]
 		}
 	}
-	e.Value = shortened(string(wrong.JSONValue))
+	e.Value = shortened(string(value))
 	var rule *budget.FieldError
 	switch {
 	case errors.As(err, &rule):
