@@ -8,6 +8,7 @@ import {BudgetForm, same} from './form.js';
 /**
  * @typedef {import('./api.js').Budget} Budget
  * @typedef {{port: string, api: import('./api.js').Api, login: string}} Target
+ * @typedef {{saving: () => void, saved: (b: Budget | null) => void}} On
  */
 
 const SAVED_MS = 4000;
@@ -28,7 +29,7 @@ export class Editor {
   /**
    * @param {HTMLFormElement} form
    * @param {() => Target} target
-   * @param {{saving: () => void, saved: (b: Budget | null) => void}} on
+   * @param {On} on
    */
   constructor(form, target, on) {
     this.target = target;
@@ -70,6 +71,10 @@ export class Editor {
     if (!this.#base || !this.form.touched) return this.#fill(b);
     const {settings} = this.form.read();
     if (settings && same(settings, b)) return this.#fill(b);
+    if (!this.#theirs && same(this.#base, b)) { // only limits were changed
+      this.#base = b;
+      return;
+    }
     this.#theirs = b;
     this.conflict.show(b, settings, {focus: false});
     this.#changed();
