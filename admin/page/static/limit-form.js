@@ -46,7 +46,6 @@ export class LimitForm {
   /** Fills the fields; null: for a new limit. @param {Limit | null} l */
   seed(l) {
     say(need(this.root, 'h4'), l ? `Edit limit ${l.name}` : 'New limit');
-    say(need(this.root, '.save-limit'), l ? 'Save limit' : 'Store limit');
     this.#input('limit-name').value = l?.name ?? '';
     this.#input('limit-soft').value = l?.soft === undefined ? '' : typed(l.soft);
     this.#input('limit-hard').value = l?.hard === undefined ? '' : typed(l.hard);

@@ -52,7 +52,7 @@ template.innerHTML = `
   </fieldset>
   <div class="actions">
     <button type="button" class="quiet cancel">Cancel</button>
-    <button type="submit" class="primary save-limit"></button>
+    <button type="submit" class="primary">Save limit</button>
   </div>
 </form>
 `;

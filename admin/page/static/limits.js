@@ -23,6 +23,8 @@ export class Limits {
   #rows = new Map();
   /** The limit in the form, as it was stored when the form was opened; null: a new one. @type {Limit | null} */
   #edited = null;
+  /** What the person knows to be stored of it, as JSON. */
+  #known = '';
   #saving = false;
 
   /**
@@ -73,11 +75,16 @@ export class Limits {
     const off = b.limits.length > 0 && !b.enabled ? ' They do not bind: the caps are not enforced.' : '';
     say(this.about, b.limits.length === 0 ? 'Caps for some of the calls, beside the budget: by feature, provider, model, user or run, in a window of their own. There are none.' : `A call must fit under the budget and under every limit that it matches.${off}`);
     this.#arrange();
-    const edited = this.#edited;
-    const stored = edited && b.limits.find((l) => l.name === edited.name);
-    if (edited && !this.form.root.hidden && !this.#saving && JSON.stringify(stored ? definition(stored) : null) !== JSON.stringify(edited)) {
-      this.#say(`${personOf(b.updated_by)} ${stored ? 'changed' : 'removed'} ${edited.name} in the meantime. Save to store yours all the same.`, 'failed');
-    }
+    if (!this.form.root.hidden && this.#edited) this.#compare(b, this.#edited.name);
+  }
+
+  /** Tells who edits a limit that somebody else changed it. @param {Budget} b @param {string} name */
+  #compare(b, name) {
+    const stored = b.limits.find((l) => l.name === name);
+    const now = JSON.stringify(stored && definition(stored));
+    if (now === this.#known || this.#saving) return;
+    this.#known = now;
+    this.#say(`${personOf(b.updated_by)} ${stored ? 'changed' : 'removed'} ${name} in the meantime. Save to store yours all the same.`, 'failed');
   }
 
   #arrange() {
@@ -88,6 +95,7 @@ export class Limits {
   #open(name) {
     const stored = this.#budget?.limits.find((l) => l.name === name);
     this.#edited = stored ? definition(stored) : null;
+    this.#known = JSON.stringify(this.#edited);
     this.form.seed(this.#edited);
     this.form.root.hidden = false;
     this.#say('');
@@ -145,10 +153,9 @@ export class Limits {
     } catch (e) {
       if (this.target().port === port) this.#failed(e);
     }
+    if (this.target().port === port) this.on.saved(stored);
     this.#saving = false;
-    if (this.target().port !== port) return false;
-    this.on.saved(stored);
-    return stored !== null;
+    return stored !== null && this.target().port === port;
   }
 
   /** @param {unknown} e */
@@ -172,5 +179,5 @@ export class Limits {
 /** A limit without what it counts, as it is stored. @param {Limit} l @returns {Limit} */
 function definition({name, match, per, window, unit, weights, soft, hard}) {
   const given = Object.entries({name, match, per, window, unit, weights, soft, hard}).filter(([, v]) => v !== undefined);
-  return Object.fromEntries(given);
+  return /** @type {any} */ (Object.fromEntries(given));
 }
