@@ -39,6 +39,23 @@ func cardKeyboard(t *testing.T, f *fake, p *browser.Page) {
 	if *b.SoftCapTokens != 850_000 || b.Period != "week" {
 		t.Errorf("stored: %+v", b)
 	}
+
+	tabTo(p, "Add limit")
+	p.Type(kb.Enter, "drafts") // the form has the focus
+	tabTo(p, "Hard cap of the limit")
+	p.Type("5k")
+	tabTo(p, "Counted")
+	tabTo(p, "Save limit")
+	p.Type(kb.Enter)
+	p.See("Saved drafts")
+	tabTo(p, "Remove drafts")
+	p.Type(kb.Enter)
+	tabTo(p, "Yes, remove drafts")
+	p.Type(kb.Enter)
+	p.See("Removed drafts")
+	if b := f.port("marina-7").budget; len(b.Limits) != 0 || b.Version != 6 || *b.SoftCapTokens != 850_000 {
+		t.Errorf("stored: %+v", b)
+	}
 }
 
 // tabTo presses Tab until the element with one of the names has the focus, and

@@ -80,7 +80,7 @@ func TestSystem_Limits(t *testing.T) {
 	name.Fill("ocr-daily")
 	p.SeeNot("Must be 1 to 64")
 	p.Type(kb.Enter)
-	p.See("Saved ocr-daily", "Hard cap 10,000 tokens a day", "Calls with feature ocr", "4,000 of 10,000 tokens used today (40%).",
+	p.See("Saved ocr-daily", "No cap on all calls together, but limits on some", "Hard cap 10,000 tokens a day", "Calls with feature ocr", "4,000 of 10,000 tokens used today (40%).",
 		"Caps enforced", "Limit ocr-daily Hard cap 10,000 tokens a day. Calls with feature ocr")
 	if p.Role("button", "Edit ocr-daily").Property("focused") != "true" {
 		t.Error("the focus is not at what was stored")

@@ -1,6 +1,6 @@
 /**
  * <ai-budget-card port="p1"></ai-budget-card>: what a port has spent of its AI
- * budget, live, and its caps to change. No dependencies, no inline code or style.
+ * budget, live, and its caps and limits to change. No dependencies, no inline code or style.
  *
  *   <script type="module" src="/static/ai-budget-card.js"></script>
  *

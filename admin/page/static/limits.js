@@ -73,7 +73,7 @@ export class Limits {
     // Only when they differ: what is moved loses the focus.
     if (now.length !== this.list.children.length || now.some((e, i) => e !== this.list.children[i])) this.list.replaceChildren(...now);
     const off = b.limits.length > 0 && !b.enabled ? ' They do not bind: the caps are not enforced.' : '';
-    say(this.about, b.limits.length === 0 ? 'Caps for some of the calls, beside the budget: by feature, provider, model, user or run, in a window of their own. There are none.' : `A call must fit under the budget and under every limit that it matches.${off}`);
+    say(this.about, b.limits.length === 0 ? 'Caps for some of the calls, beside the budget: by feature, provider, model, user or run, in a window of their own. There are none.' : `A call must fit under the budget and under every limit that it matches.${off} The back-test tries the caps of the budget only.`);
     this.#arrange();
     if (!this.form.root.hidden && this.#edited) this.#compare(b, this.#edited.name);
   }
