@@ -82,5 +82,5 @@ const focusNow = `(() => {
 	while (e.shadowRoot?.activeElement) e = e.shadowRoot.activeElement;
 	const name = e.labels?.[0]?.innerText.trim() || e.innerText.trim() || e.getAttribute('aria-label') || e.tagName;
 	const shown = [e, e.nextElementSibling].some((x) => x && getComputedStyle(x).outlineStyle !== 'none' && parseFloat(getComputedStyle(x).outlineWidth) >= 2);
-	return [name, shown ? 'outline' : ''];
+	return [name.replace(/\s+/g, ' '), shown ? 'outline' : ''];
 })()`
