@@ -110,7 +110,7 @@ func TestSystem_Limits(t *testing.T) {
 	p.Type(kb.Enter)
 	p.Role("button", "Save limit").Click()
 	p.See("Saved each-user", "Hard cap 3 · soft cap 2 calls in total", "All calls, each user by itself",
-		"Fullest so far: user grace, 2 of 3 calls (67%). 3 users are counted.")
+		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).")
 	looks(p, "limits")
 
 	// Edited: what the person typed is checked against the other cap.
@@ -129,7 +129,7 @@ func TestSystem_Limits(t *testing.T) {
 
 	// The caps are saved beside them, and leave them alone.
 	p.Role("button", "Save").Click()
-	p.See("Hard cap 7,500", "5,000 of 8,000 tokens used today", "Fullest so far")
+	p.See("Hard cap 7,500", "5,000 of 8,000 tokens used today", "Fullest of 3 so far")
 
 	// Removed, once the person is sure.
 	p.Role("button", "Remove ocr-daily").Click()

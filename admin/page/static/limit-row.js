@@ -1,6 +1,6 @@
 import {h, place, say} from './dom.js';
 import {percent, tokens} from './format.js';
-import {caps, LABELS, NOW, unitOf, valueName, weights, which} from './limit-words.js';
+import {caps, NOW, unitOf, valueName, weights, which} from './limit-words.js';
 
 /** @typedef {import('./api.js').Limit & import('./api.js').Counted} Counted */
 
@@ -20,7 +20,8 @@ export class LimitRow {
     this.acts = h('p', {class: 'limit-acts'}, this.edit, this.remove);
     this.sure = h('p', {class: 'limit-acts', hidden: true}, h('span', {}, `Remove ${name}? It binds no call from then on.`),
       this.keep, h('button', {type: 'button', class: 'primary', onclick: act.remove}, 'Yes, remove', of()));
-    this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.bar, this.used, this.acts, this.sure);
+    this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.bar,
+      h('div', {class: 'limit-foot'}, this.used, this.acts), this.sure);
   }
 
   /** Asks whether to remove it, or no more. @param {boolean} ask */
@@ -41,7 +42,7 @@ export class LimitRow {
     const of = `${tokens(used)} of ${tokens(cap)} ${unitOf(l, cap)}`;
     const part = cap > 0 ? ` (${percent(used / cap)})` : '';
     say(this.used, top && l.per
-      ? `Fullest ${NOW[l.window]}: ${valueName(l.per, top.value)}, ${of}${part}. ${counted(l.per, l.values ?? 0)}.`
+      ? `Fullest${(l.values ?? 0) > 1 ? ` of ${tokens(l.values ?? 0)}` : ''} ${NOW[l.window]}: ${valueName(l.per, top.value)}, ${of}${part}.`
       : l.per ? `Nothing is counted ${NOW[l.window]} yet.` : `${of} used ${NOW[l.window]}${part}.`);
     this.bar.hidden = l.per !== undefined && !top;
     this.bar.dataset.level = level(l, used, enabled);
@@ -62,6 +63,3 @@ function level(l, used, enabled) {
   if (l.hard !== undefined && used >= l.hard) return 'hard';
   return l.soft !== undefined && used >= l.soft ? 'soft' : 'under';
 }
-
-/** @param {import('./api.js').Label} per @param {number} n */
-const counted = (per, n) => `${tokens(n)} ${LABELS[per]}${n === 1 ? ' is' : 's are'} counted`;
