@@ -10,7 +10,6 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/browser"
-	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // limitsOf is what the API tells of limits that nothing was counted in.
@@ -139,12 +138,18 @@ func TestSystem_Limits(t *testing.T) {
 	p.Role("button", "Remove ocr-daily").Click()
 	p.Role("button", "Yes, remove ocr-daily").Click()
 	p.See("Removed ocr-daily")
-	p.Role("button", "Edit ocr-daily").Gone()
+	p.Role("heading", "ocr-daily").Gone()
 	p.Role("button", "Edit each-user").Wait()
 	if p.Role("button", "Add limit").Property("focused") != "true" {
 		t.Error("the focus is lost with what was removed")
 	}
-	testenv.Eventually(s, "the gate goes by it no more", func() bool { v := s.check("marina-7", 500); return v.Limit != "ocr-daily" && v.Allowed })
+	p.See("Limit ocr-daily Hard cap 8,000 · soft cap 6,000 tokens a day. Calls with feature ocr became none")
+	p.Role("textbox", "Hard cap").Fill("100k")
+	p.Role("button", "Save").Click()
+	p.See("Hard cap 7,500 became 100,000")
+	if v := s.check("marina-7", 3_001); !v.Allowed {
+		t.Errorf("the limit is gone, and the gate refuses: %+v", v)
+	}
 }
 
 // cardLimits is what goes wrong while limits are stored, and what others do meanwhile.
