@@ -17,7 +17,7 @@ import (
 // budgetReply is a port's budget and what it has spent of it.
 type budgetReply struct {
 	PortID string `json:"port_id"`
-	settings
+	caps
 	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
@@ -31,6 +31,8 @@ type budgetReply struct {
 	PeriodStart     time.Time `json:"period_start"`
 	ResetsAt        time.Time `json:"resets_at"`
 	AsOf            time.Time `json:"as_of" doc:"Every commit up to then is counted."`
+
+	Limits []limitState `json:"limits" doc:"Those beside the caps, in the order in which they are looked at. They bind while the budget is enabled."`
 }
 
 func (a *api) getBudget(c *call) error {
@@ -84,14 +86,18 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	if err != nil {
 		return err
 	}
+	limits, err := a.limitStates(c, b.Limits)
+	if err != nil {
+		return err
+	}
 	own := b
 	own.Limits = nil
 	d := budget.Decide(own.Rule(), budget.Count{Used: spend.UsedTokens, Held: spend.HeldTokens}, &budget.Call{}, nil, c.now) // about a call of no tokens
 	r := budgetReply{
-		PortID: c.port, settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
+		PortID: c.port, caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
 		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
-		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf,
+		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits,
 	}
 	if b.Version > 0 {
 		r.UpdatedAt = &b.UpdatedAt
@@ -100,8 +106,8 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	return c.reply(r)
 }
 
-func settingsOf(b budget.Budget) settings {
-	return settings{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period}
+func capsOf(b budget.Budget) caps {
+	return caps{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period}
 }
 
 // projected is a straight line through nothing at start and used now. In the first

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidegate/tidegate/admin/openapi"
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
@@ -20,7 +21,9 @@ func Document() ([]byte, error) {
 	schemas := &openapi.Schemas{Enums: map[reflect.Type][]string{
 		reflect.TypeFor[events.Period]():    {string(events.PeriodDay), string(events.PeriodWeek), string(events.PeriodMonth)},
 		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByRun), string(events.ByDay)},
-	}}
+		reflect.TypeFor[budget.Per]():       {string(budget.PerFeature), string(budget.PerProvider), string(budget.PerModel), string(budget.PerUser), string(budget.PerRun)},
+		reflect.TypeFor[budget.Unit]():      {string(budget.Tokens), string(budget.Requests), string(budget.Weighted)},
+	}, Numbers: []reflect.Type{reflect.TypeFor[budget.Weight]()}}
 	paths := openapi.Object{}
 	for _, r := range routes {
 		path, ok := paths[basePath+r.path].(openapi.Object)

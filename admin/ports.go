@@ -32,7 +32,7 @@ type port struct {
 }
 
 type storedBudget struct {
-	settings
+	caps
 	Version   int64      `json:"version" doc:"0: nothing is stored"`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored"`
 	UpdatedBy string     `json:"updated_by"`
@@ -67,7 +67,7 @@ func (a *api) listPorts(c *call) error {
 }
 
 func storedBudgetOf(b budget.Budget) storedBudget {
-	s := storedBudget{settings: settingsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy}
+	s := storedBudget{caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy}
 	if b.Version > 0 {
 		s.UpdatedAt = &b.UpdatedAt
 	}

@@ -18,7 +18,7 @@ const (
 var (
 	by     = param{name: "by", words: []string{"feature", "model", "user", "run", "day"}, fallback: "feature", about: "What to break the usage down by."}
 	period = param{name: "period", fallback: budget.Current, about: "current or previous, of the port's budget, or a month like 2026-11."}
-	limit  = func(most int64, usual string) param {
+	atMost = func(most int64, usual string) param {
 		return param{name: "limit", number: true, min: 1, max: most, fallback: usual, about: "How many at most."}
 	}
 	tokens = func(name, about string) param {
@@ -26,7 +26,7 @@ var (
 	}
 )
 
-// What a handler may take that has millions of rows to change.
+// What a handler may take that has millions of rows to read or change.
 const slowTimeout = 10 * time.Minute
 
 // routes is the whole API. Whoever adds one says here who may.
@@ -34,17 +34,17 @@ var routes = []route{
 	{
 		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts,
 		id: "listPorts", summary: "List ports", about: "Every port that the caller may manage, with its budget and what it has spent.",
-		query: []param{{name: "after", about: "The next of the page before."}, limit(maxPorts, "100")},
+		query: []param{{name: "after", about: "The next of the page before."}, atMost(maxPorts, "100")},
 		reply: portsReply{}, handle: (*api).listPorts,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,
-		id: "getBudget", summary: "Read a port's budget", about: "The budget and what the port has used of it. A port without a budget has version 0.",
+		id: "getBudget", summary: "Read a port's budget", about: "The budget with its limits, and what the port has used of them. A port without a budget has version 0.",
 		reply: budgetReply{}, handle: (*api).getBudget,
 	},
 	{
-		method: http.MethodPut, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,
-		id: "putBudget", summary: "Store a port's budget", about: "Stores the whole budget, and an entry in the audit log, if the stored version still is that of If-Match. A port that is not known yet is registered.",
+		method: http.MethodPut, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort, timeout: slowTimeout,
+		id: "putBudget", summary: "Store a port's budget", about: "Stores the budget, and an entry in the audit log, if the stored version still is that of If-Match. A port that is not known yet is registered. For a limit that counts something new the ledger is read, which may take minutes.",
 		body: settings{}, reply: budgetReply{}, fails: []int{412, 415, 428}, handle: (*api).putBudget,
 	},
 	{
@@ -61,7 +61,7 @@ var routes = []route{
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: Permission, reach: onePort,
 		id: "getUsage", summary: "Read a port's usage",
-		query: []param{by, period, {name: "after", about: "The next of the page before."}, limit(events.MaxReportLimit, "500")},
+		query: []param{by, period, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
 		reply: usageReply{}, handle: (*api).getUsage,
 	},
 	{
@@ -72,7 +72,7 @@ var routes = []route{
 	{
 		method: http.MethodGet, path: "/ports/{port}/audit", permission: Permission, reach: onePort,
 		id: "listChanges", summary: "List a port's changes", about: "Who changed the budget, when, from what to what. The log outlives the port.",
-		query: []param{{name: "before", number: true, min: 1, max: budget.MaxCapTokens, about: "The next of the page before."}, limit(maxChanges, "50")},
+		query: []param{{name: "before", number: true, min: 1, max: budget.MaxCapTokens, about: "The next of the page before."}, atMost(maxChanges, "50")},
 		reply: auditReply{}, handle: (*api).audit,
 	},
 	{

@@ -16,9 +16,14 @@ import (
 	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
-// settings is what a PUT stores. Every field must be given: a cap that was left
-// out by mistake would be a cap that is gone.
+// settings is what a PUT stores. Every cap must be given: one that was left out by
+// mistake would be one that is gone.
 type settings struct {
+	caps
+	Limits []limit `json:"limits,omitzero" doc:"Beside the caps, at most 50. Left out, those that are stored stay; an empty list removes all."`
+}
+
+type caps struct {
 	Enabled       bool          `json:"enabled" doc:"Whether the caps bind. Usage is recorded either way."`
 	SoftCapTokens *int64        `json:"soft_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"From here on calls are allowed with a warning; null: no soft cap. At most hard_cap_tokens."`
 	HardCapTokens *int64        `json:"hard_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"Here calls are refused until the period ends; 0 refuses all, null: no hard cap."`
@@ -68,9 +73,16 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 		return budget.Budget{Period: budget.Month, HardCapTokens: b.HardCapTokens}.Validate() == nil
 	})
 	r.read("period", "must be day, week or month", &b.Period, func() bool { return b.Period.Valid() })
+	if value, given := fields["limits"]; given {
+		delete(fields, "limits")
+		var wrong *safehttp.FieldError
+		if b.Limits, wrong = readLimits(value); wrong != nil {
+			r.wrong = append(r.wrong, *wrong)
+		}
+	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		r.wrong = append(r.wrong, safehttp.FieldError{Field: shortened(name), Value: shortened(string(fields[name])),
-			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period"})
+			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period, limits"})
 	}
 	if r.wrong != nil {
 		return budget.Budget{}, invalidFields(r.wrong)

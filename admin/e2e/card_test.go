@@ -51,6 +51,7 @@ func TestCard(t *testing.T) {
 		{"Saves", cardSaves},
 		{"Refused", cardRefused},
 		{"Conflicts", cardConflicts},
+		{"Limits", cardLimits},
 		{"Live", cardLive},
 		{"Outage", cardOutage},
 		{"Signs out", cardSignsOut},

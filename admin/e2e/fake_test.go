@@ -172,7 +172,7 @@ func (f *fake) replyBudget(w http.ResponseWriter, id string) {
 		"projected_tokens": int64(float64(used) * float64(end.Sub(start)) / float64(f.now.Sub(start))),
 		"soft_cap_reached": b.Enabled && b.SoftCapTokens != nil && used >= *b.SoftCapTokens,
 		"hard_cap_reached": b.Enabled && b.HardCapTokens != nil && used >= *b.HardCapTokens,
-		"period_start":     start, "resets_at": end, "as_of": f.now}
+		"period_start":     start, "resets_at": end, "as_of": f.now, "limits": limitsOf(b)}
 	if b.HardCapTokens != nil {
 		answer["remaining_tokens"] = max(0, *b.HardCapTokens-used-p.held)
 	}
@@ -196,6 +196,9 @@ func (f *fake) putBudget(w http.ResponseWriter, r *http.Request) {
 	if err := b.Validate(); err != nil {
 		problem(w, 422, "The budget is not valid", err.Error())
 		return
+	}
+	if b.Limits == nil {
+		b.Limits = p.budget.Limits
 	}
 	f.storeLocked(p, b, f.session+" (login-link:local)")
 	f.replyBudget(w, r.PathValue("port"))

@@ -39,6 +39,23 @@ func cardKeyboard(t *testing.T, f *fake, p *browser.Page) {
 	if *b.SoftCapTokens != 850_000 || b.Period != "week" {
 		t.Errorf("stored: %+v", b)
 	}
+
+	tabTo(p, "Add limit")
+	p.Type(kb.Enter, "drafts") // the form has the focus
+	tabTo(p, "Hard cap of the limit")
+	p.Type("5k")
+	tabTo(p, "Counted")
+	tabTo(p, "Save limit")
+	p.Type(kb.Enter)
+	p.See("Saved drafts")
+	tabTo(p, "Remove drafts")
+	p.Type(kb.Enter)
+	tabTo(p, "Yes, remove drafts")
+	p.Type(kb.Enter)
+	p.See("Removed drafts")
+	if b := f.port("marina-7").budget; len(b.Limits) != 0 || b.Version != 6 || *b.SoftCapTokens != 850_000 {
+		t.Errorf("stored: %+v", b)
+	}
 }
 
 // tabTo presses Tab until the element with one of the names has the focus, and
@@ -65,5 +82,5 @@ const focusNow = `(() => {
 	while (e.shadowRoot?.activeElement) e = e.shadowRoot.activeElement;
 	const name = e.labels?.[0]?.innerText.trim() || e.innerText.trim() || e.getAttribute('aria-label') || e.tagName;
 	const shown = [e, e.nextElementSibling].some((x) => x && getComputedStyle(x).outlineStyle !== 'none' && parseFloat(getComputedStyle(x).outlineWidth) >= 2);
-	return [name, shown ? 'outline' : ''];
+	return [name.replace(/\s+/g, ' '), shown ? 'outline' : ''];
 })()`

@@ -5,6 +5,7 @@ package openapi
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +19,9 @@ type Object map[string]any
 
 // Schemas collects the schemas of named types, for components/schemas.
 type Schemas struct {
-	Enums map[reflect.Type][]string // types whose values are one of these words
-	found Object
+	Enums   map[reflect.Type][]string // types whose values are one of these words
+	Numbers []reflect.Type            // types that write themselves as numbers with decimals
+	found   Object
 }
 
 // Found is every schema that was referred to.
@@ -34,7 +36,7 @@ func (s *Schemas) OfBody(v any) Object {
 }
 
 // Of is the schema of v's type. Structs become components, under their names; a
-// field says more about itself in the tags doc, minimum, maximum and nullable.
+// field says more about itself in the tags doc, minimum, maximum, enum and nullable.
 func (s *Schemas) Of(v any) Object { return s.of(reflect.TypeOf(v)) }
 
 var (
@@ -47,6 +49,8 @@ func (s *Schemas) of(t reflect.Type) Object {
 		return Object{"type": "string", "enum": words}
 	}
 	switch {
+	case slices.Contains(s.Numbers, t):
+		return Object{"type": "number"}
 	case t == timeType:
 		return Object{"type": "string", "format": "date-time"}
 	case t == valueType:
@@ -104,7 +108,13 @@ func (s *Schemas) fields(t reflect.Type, properties Object, required *[]string) 
 			s.fields(field.Type, properties, required)
 			continue
 		}
+		if name == "-" {
+			continue
+		}
 		schema := s.of(field.Type)
+		if words := field.Tag.Get("enum"); words != "" {
+			schema["enum"] = strings.Split(words, ",")
+		}
 		if field.Tag.Get("nullable") == "true" {
 			schema = nullable(schema)
 		}

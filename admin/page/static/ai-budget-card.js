@@ -1,6 +1,6 @@
 /**
  * <ai-budget-card port="p1"></ai-budget-card>: what a port has spent of its AI
- * budget, live, and its caps to change. No dependencies, no inline code or style.
+ * budget, live, and its caps and limits to change. No dependencies, no inline code or style.
  *
  *   <script type="module" src="/static/ai-budget-card.js"></script>
  *
@@ -20,6 +20,7 @@ import {firstStep, publishCommand} from './empty.js';
 import {Facts, THIS} from './facts.js';
 import {localTime, sentence, utcMonth, utcMoment} from './format.js';
 import {Gauge, level} from './gauge.js';
+import {Limits} from './limits.js';
 import {Poll} from './poll.js';
 import {Shares} from './shares.js';
 import {sheets} from './sheets.js';
@@ -51,14 +52,18 @@ export class BudgetCard extends HTMLElement {
     this.facts = new Facts(need(root, '.spend'));
     this.days = new DaysChart(need(root, '.plot'), need(root, '.readout'), need(root, 'details .scroll'));
     this.shares = new Shares(need(root, '.share-list'), need(root, '.more'));
-    this.editor = new Editor(need(root, 'form'), () => ({port: this.port, api: this.api, login: this.login}), {
+    const target = () => ({port: this.port, api: this.api, login: this.login});
+    /** @type {import('./editor.js').On} */
+    const on = {
       saving: () => this.poll.stop(),
       saved: (b) => {
         if (b) this.#receive(b);
         if (b) this.dispatchEvent(new CustomEvent('budget-change', {detail: b, bubbles: true, composed: true}));
         if (this.isConnected) this.poll.start();
       },
-    });
+    };
+    this.editor = new Editor(need(root, 'form.budget'), target, on);
+    this.limits = new Limits(need(root, '.limits'), target, on);
     this.poll = new Poll((signal) => this.#load(signal), {every: EVERY_MS});
     for (const radio of root.querySelectorAll('[name=by]')) radio.addEventListener('change', () => this.poll.now());
     this.guard = (/** @type {BeforeUnloadEvent} */ e) => { if (this.unsaved) e.preventDefault(); };
@@ -73,7 +78,7 @@ export class BudgetCard extends HTMLElement {
   }
 
   get unsaved() {
-    return this.editor.unsaved;
+    return this.editor.unsaved || this.limits.unsaved;
   }
 
   connectedCallback() {
@@ -86,6 +91,7 @@ export class BudgetCard extends HTMLElement {
   disconnectedCallback() {
     this.poll.stop();
     this.editor.reset();
+    this.limits.reset();
     this.days.resized.disconnect();
     window.removeEventListener('beforeunload', this.guard);
     clearInterval(this.#clock);
@@ -101,6 +107,7 @@ export class BudgetCard extends HTMLElement {
   #restart() {
     this.poll.stop();
     this.editor.reset();
+    this.limits.reset();
     this.api = new Api(this.getAttribute('api') ?? '/api/v1');
     this.#budget = null;
     this.#usageOf = '';
@@ -149,6 +156,7 @@ export class BudgetCard extends HTMLElement {
     this.card.dataset.level = level(b);
     this.#notices(b);
     this.editor.receive(b);
+    this.limits.receive(b);
     need(this.root, '.ghost').hidden = true;
     need(this.root, '.body').hidden = false;
     this.card.removeAttribute('aria-busy');

@@ -10,6 +10,23 @@
  * @property {number | null} hard_cap_tokens
  * @property {Period} period
  *
+ * @typedef {'feature' | 'provider' | 'model' | 'user_id' | 'run_id'} Label
+ *
+ * @typedef {object} Limit one of a budget, beside its caps
+ * @property {string} name
+ * @property {Partial<Record<Label, string>>} [match] a value, or a prefix and *
+ * @property {Label} [per] absent: all calls together
+ * @property {'hour' | 'day' | 'week' | 'month' | 'total'} window
+ * @property {'tokens' | 'requests' | 'weighted'} [unit] absent: tokens
+ * @property {Partial<Record<'input' | 'cache_read' | 'cache_write' | 'output', number>>} [weights]
+ * @property {number} [soft]
+ * @property {number} [hard]
+ *
+ * @typedef {object} Counted what a limit counts in its present window
+ * @property {number | null} used null with per
+ * @property {number | null} values how many there are; null without per
+ * @property {{value: string, used: number}[] | null} top those that have used most
+ *
  * @typedef {object} Stored
  * @property {number} version 0: nothing stored yet
  * @property {string | null} updated_at
@@ -27,7 +44,7 @@
  * @property {string} resets_at
  * @property {string} as_of
  *
- * @typedef {Settings & Stored & Spend} Budget
+ * @typedef {Settings & Stored & Spend & {limits: (Limit & Counted)[]}} Budget
  *
  * @typedef {object} Share
  * @property {string} key
@@ -67,8 +84,8 @@
  * @property {number} id
  * @property {string} key
  * @property {number} version
- * @property {Settings | null} old_value
- * @property {Settings | null} new_value
+ * @property {Settings & {limits?: Limit[]} | null} old_value
+ * @property {Settings & {limits?: Limit[]} | null} new_value
  * @property {string} changed_at
  * @property {string} changed_by
  *
@@ -103,6 +120,7 @@ export class Unreachable extends Error {
 }
 
 const TIMEOUT_MS = 15_000;
+const COUNT_TIMEOUT_MS = 330_000; // for a new limit the server may read the whole ledger
 
 export class Api {
   /** @param {string} base such as /api/v1 */
@@ -120,10 +138,11 @@ export class Api {
   /**
    * @param {string} path
    * @param {RequestInit} [init]
+   * @param {number} [patience] in milliseconds
    * @returns {Promise<any>}
    */
-  async ask(path, init = {}) {
-    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+  async ask(path, init = {}, patience = TIMEOUT_MS) {
+    const timeout = AbortSignal.timeout(patience);
     const signal = init.signal ? AbortSignal.any([init.signal, timeout]) : timeout;
     let response, text;
     try {
@@ -153,8 +172,8 @@ export class Api {
 
   /**
    * Stores the settings if the stored version still is ifVersion; otherwise it is a
-   * {@link Problem} with status 412.
-   * @param {string} port @param {Settings} settings @param {number} ifVersion
+   * {@link Problem} with status 412. Without limits those that are stored stay.
+   * @param {string} port @param {Settings & {limits?: Limit[]}} settings @param {number} ifVersion
    * @returns {Promise<Budget>}
    */
   saveBudget(port, settings, ifVersion) {
@@ -162,7 +181,7 @@ export class Api {
       method: 'PUT',
       headers: {'Content-Type': 'application/json', 'If-Match': `"${ifVersion}"`},
       body: JSON.stringify(settings),
-    });
+    }, settings.limits ? COUNT_TIMEOUT_MS : TIMEOUT_MS);
   }
 
   /** @param {string} port @param {Dimension} by @param {string} period @param {AbortSignal} [signal] @returns {Promise<Usage>} */

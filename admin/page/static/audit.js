@@ -1,4 +1,4 @@
-import {differences, personOf} from './changes.js';
+import {differences, limitDifferences, personOf} from './changes.js';
 import {h, need} from './dom.js';
 import {localMoment} from './format.js';
 
@@ -66,7 +66,7 @@ export class AuditLog {
 /** @param {import('./api.js').Change} c */
 function deed(c) {
   if (!c.new_value) return [c.key === 'port.deleted' ? 'The port was deleted, with its usage and its budget' : 'The budget was deleted'];
-  const parts = differences(c.old_value, c.new_value).filter((d) => c.old_value || d.after !== 'none');
+  const parts = [...differences(c.old_value, c.new_value), ...limitDifferences(c.old_value, c.new_value)].filter((d) => c.old_value || d.after !== 'none');
   if (parts.length === 0) return ['Saved without a change'];
   return parts.map((d) => h('span', {}, `${d.name} `, c.old_value ? h('s', {text: d.before}) : null, c.old_value ? h('span', {class: 'hidden', text: ' became '}) : null, ' ', h('b', {text: d.after})));
 }

@@ -1,6 +1,7 @@
 import {tokens} from './format.js';
+import {inShort} from './limit-words.js';
 
-/** @typedef {import('./api.js').Settings} Settings */
+/** @typedef {import('./api.js').Settings & {limits?: import('./api.js').Limit[]}} Settings */
 
 const NAMES = /** @type {const} */ ({enabled: 'Caps', soft_cap_tokens: 'Soft cap', hard_cap_tokens: 'Hard cap', period: 'Period'});
 
@@ -13,6 +14,16 @@ export function differences(before, after) {
   const keys = /** @type {(keyof typeof NAMES)[]} */ (Object.keys(NAMES));
   return keys.filter((k) => (before ? before[k] : undefined) !== (after ? after[k] : undefined))
     .map((k) => ({name: NAMES[k], before: word(k, before), after: word(k, after)}));
+}
+
+/**
+ * What differs between the limits of two budgets.
+ * @param {Settings | null} before @param {Settings | null} after
+ */
+export function limitDifferences(before, after) {
+  const [was, is] = [before, after].map((s) => new Map((s?.limits ?? []).map((l) => [l.name, inShort(l)])));
+  return [...new Set([...was.keys(), ...is.keys()])].filter((name) => was.get(name) !== is.get(name))
+    .map((name) => ({name: `Limit ${name}`, before: was.get(name) ?? 'none', after: is.get(name) ?? 'none'}));
 }
 
 /** @param {keyof typeof NAMES} key @param {Settings | null} s */

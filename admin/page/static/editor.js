@@ -8,6 +8,7 @@ import {BudgetForm, same} from './form.js';
 /**
  * @typedef {import('./api.js').Budget} Budget
  * @typedef {{port: string, api: import('./api.js').Api, login: string}} Target
+ * @typedef {{saving: () => void, saved: (b: Budget | null) => void}} On
  */
 
 const SAVED_MS = 4000;
@@ -28,7 +29,7 @@ export class Editor {
   /**
    * @param {HTMLFormElement} form
    * @param {() => Target} target
-   * @param {{saving: () => void, saved: (b: Budget | null) => void}} on
+   * @param {On} on
    */
   constructor(form, target, on) {
     this.target = target;
@@ -70,9 +71,23 @@ export class Editor {
     if (!this.#base || !this.form.touched) return this.#fill(b);
     const {settings} = this.form.read();
     if (settings && same(settings, b)) return this.#fill(b);
+    if (!this.#theirs && this.#rebase(this.#base, b)) return;
     this.#theirs = b;
     this.conflict.show(b, settings, {focus: false});
     this.#changed();
+  }
+
+  /**
+   * Only limits were changed since: what is typed goes on from there. The first limit of a
+   * port makes its budget count.
+   * @param {Budget} base @param {Budget} b
+   */
+  #rebase(base, b) {
+    const first = base.version === 0 && b.enabled;
+    if (!same(first ? {...base, enabled: true} : base, b)) return false;
+    if (first) this.form.enabled.checked = true;
+    this.#base = b;
+    return true;
   }
 
   /** @param {Budget} b */

@@ -48,7 +48,8 @@ export class Facts {
 function ratio(b) {
   const {soft_cap_tokens: soft, hard_cap_tokens: hard, used_tokens: used} = b;
   const off = b.enabled ? '' : ' The caps are not enforced.';
-  if (hard === null && soft === null) return ['', 'No cap. Usage is recorded, nothing is refused.'];
+  const limited = b.enabled && b.limits.length > 0;
+  if (hard === null && soft === null) return ['', limited ? 'No cap on all calls together, but limits on some: see below.' : 'No cap. Usage is recorded, nothing is refused.'];
   if (hard === 0) return ['', `The hard cap is 0: every call is refused.${off}`];
   if (hard !== null) return [percent(used / hard), ` of the hard cap.${off}`];
   return soft ? [percent(used / soft), ` of the soft cap.${off}`] : ['', `The soft cap is 0: every call is warned of.${off}`];

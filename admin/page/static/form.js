@@ -1,5 +1,6 @@
 import {need} from './dom.js';
-import {parseTokens, sentence, typed} from './format.js';
+import {parseTokens, typed} from './format.js';
+import {complain, complainedOf, focusProblem} from './problems.js';
 
 /**
  * @typedef {import('./api.js').Settings} Settings
@@ -119,37 +120,21 @@ export class BudgetForm {
     return this.complain(problems);
   }
 
-  /**
-   * Shows each problem at its input.
-   * @param {FieldProblem[]} problems
-   * @returns {FieldProblem[]} those that belong to no input
-   */
+  /** @param {FieldProblem[]} problems */
   complain(problems) {
-    const homeless = new Set(problems);
-    for (const field of this.form.querySelectorAll('[data-field]')) {
-      const mine = problems.filter((p) => p.field === field.getAttribute('data-field'));
-      mine.forEach((p) => homeless.delete(p));
-      const id = field.getAttribute('aria-describedby')?.split(' ')[0];
-      need(this.form, `#${id}`).textContent = mine.map((p) => sentence(p.rule)).join(' ');
-      if (mine.length > 0) field.setAttribute('aria-invalid', 'true');
-      else field.removeAttribute('aria-invalid');
-    }
-    return [...homeless];
+    return complain(this.form, problems);
   }
 
   /** Takes complaints back as soon as they are no longer true. */
   #forgive() {
-    if (!this.form.querySelector('[aria-invalid]')) return;
+    const still = complainedOf(this.form);
+    if (still.length === 0) return;
     const {problems} = this.read();
-    const still = [...this.form.querySelectorAll('[aria-invalid]')].map((e) => e.getAttribute('data-field'));
     this.complain(problems.filter((p) => still.includes(p.field)));
   }
 
-  /** Puts the focus where the first problem is. */
   focusProblem() {
-    const field = this.form.querySelector('[aria-invalid]');
-    const target = field?.matches('input') ? field : field?.querySelector('input');
-    /** @type {HTMLElement | null | undefined} */ (target)?.focus();
+    focusProblem(this.form);
   }
 
   /** Whoever types the first cap of a port wants it to count. @param {EventTarget | null} target */
@@ -165,4 +150,4 @@ export function same(a, b) {
 }
 
 /** An empty field is no cap. @param {string} text */
-const readCap = (text) => text.trim() === '' ? {value: null} : parseTokens(text);
+export const readCap = (text) => text.trim() === '' ? {value: null} : parseTokens(text);

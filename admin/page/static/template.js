@@ -89,6 +89,16 @@ template.innerHTML = `
         <button type="submit" class="primary save">Save</button>
       </div>
     </form>
+
+    <section class="limits" aria-labelledby="limits-title">
+      <div class="bar-head">
+        <h3 id="limits-title" tabindex="-1">Limits</h3>
+        <button type="button" class="quiet add">Add limit</button>
+      </div>
+      <p class="about"></p>
+      <ul class="limit-list"></ul>
+      <p class="outcome" role="status"></p>
+    </section>
   </div>
 </article>
 `;

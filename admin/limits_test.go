@@ -1,0 +1,178 @@
+package admin_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/events"
+)
+
+// limited is what GET says of a budget's limits, as JSON values.
+func (w *world) limited(a answer) (limits []map[string]any) {
+	w.Helper()
+	a.want(w, http.StatusOK)
+	var got struct{ Limits []map[string]any }
+	a.into(w, &got)
+	if got.Limits == nil {
+		w.Errorf("limits are no list: %s", a.text)
+	}
+	return got.Limits
+}
+
+func (w *world) getBudget() answer {
+	w.Helper()
+	return w.do(request{method: "GET", path: budgetPath, token: w.all})
+}
+
+// withLimits is the monthly budget with limits beside its caps.
+func withLimits(limits ...string) string {
+	return strings.TrimSuffix(monthly, "}") + `,"limits":[` + strings.Join(limits, ",") + "]}"
+}
+
+func stateOf(t testing.TB, text string) (m map[string]any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
+		t.Fatalf("%s: %v", text, err)
+	}
+	return m
+}
+
+func TestLimitsSayWhatTheyCount(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	now := time.Now().UTC()
+	w.clock.set(now)
+	today, month := now.Truncate(24*time.Hour), time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	for i := range 7 { // users u0 to u6 with 110, 220, … tokens
+		for range i + 1 {
+			w.usage("p1", now, func(u *events.Usage) { u.UserID = fmt.Sprint("u", i) })
+		}
+	}
+	w.usage("p1", now, func(u *events.Usage) { u.Feature, u.UserID = "summary", "" })
+	w.usage("p1", now.AddDate(0, 0, -40)) // counts in total only, as u1's
+	w.usage("p2", now, func(u *events.Usage) { u.UserID = "u9" })
+	put := w.put(withLimits(
+		`{"name":"ocr-daily","match":{"feature":"ocr"},"window":"day","soft":3000,"hard":4000}`,
+		`{"name":"each-user","per":"user_id","window":"total","unit":"tokens","hard":700}`,
+		`{"name":"calls","window":"month","unit":"requests","soft":20}`,
+		`{"name":"dear","match":{"model":"cla*"},"window":"month","unit":"weighted","weights":{"input":0.001,"output":1.5},"hard":100}`,
+		`{"name":"other","match":{"feature":"chat"},"window":"hour","hard":50}`,
+		`{"name":"runs","match":{"provider":"nobody"},"per":"run_id","window":"week","hard":50}`,
+	), `"0"`)
+	tomorrow, next := today.AddDate(0, 0, 1).Format(time.RFC3339), month.AddDate(0, 1, 0).Format(time.RFC3339)
+	hour := now.Truncate(time.Hour)
+	monday := today.AddDate(0, 0, -(int(today.Weekday())+6)%7)
+	want := []map[string]any{
+		stateOf(t, `{"name":"ocr-daily","match":{"feature":"ocr"},"window":"day","soft":3000,"hard":4000,
+			"used":3080,"remaining":920,"values":null,"top":null,"window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+tomorrow+`"}`),
+		stateOf(t, `{"name":"each-user","per":"user_id","window":"total","unit":"tokens","hard":700,"used":null,"remaining":null,"values":8,"top":[
+			{"value":"u6","used":770,"remaining":0},{"value":"u5","used":660,"remaining":40},{"value":"u4","used":550,"remaining":150},
+			{"value":"u3","used":440,"remaining":260},{"value":"u1","used":330,"remaining":370}],"window_start":"1970-01-01T00:00:00Z","resets_at":null}`),
+		stateOf(t, `{"name":"calls","window":"month","unit":"requests","soft":20,
+			"used":29,"remaining":null,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
+		// 29 calls of 100 × 0.001 + 10 × 1.5 are 437.9.
+		stateOf(t, `{"name":"dear","match":{"model":"cla*"},"window":"month","unit":"weighted","weights":{"input":0.001,"output":1.5},"hard":100,
+			"used":438,"remaining":0,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
+		stateOf(t, `{"name":"other","match":{"feature":"chat"},"window":"hour","hard":50,
+			"used":0,"remaining":50,"values":null,"top":null,"window_start":"`+hour.Format(time.RFC3339)+`","resets_at":"`+hour.Add(time.Hour).Format(time.RFC3339)+`"}`),
+		stateOf(t, `{"name":"runs","match":{"provider":"nobody"},"per":"run_id","window":"week","hard":50,"used":null,"remaining":null,
+			"values":0,"top":[],"window_start":"`+monday.Format(time.RFC3339)+`","resets_at":"`+monday.AddDate(0, 0, 7).Format(time.RFC3339)+`"}`),
+	}
+	// u1's two calls and the one of 40 days ago tie with u2's three.
+	want[1]["top"].([]any)[4] = map[string]any{"value": "u1", "used": 330.0, "remaining": 370.0}
+	if diff := gocmp.Diff(want, w.limited(put)); diff != "" {
+		t.Errorf("after PUT (-want +got):\n%s", diff)
+	}
+	w.usage("p1", now)
+	want[0]["used"], want[0]["remaining"] = 3190.0, 810.0
+	want[1]["top"].([]any)[3] = map[string]any{"value": "u1", "used": 440.0, "remaining": 260.0}
+	want[1]["top"].([]any)[4] = map[string]any{"value": "u3", "used": 440.0, "remaining": 260.0}
+	want[2]["used"], want[3]["used"] = 30.0, 453.0
+	if diff := gocmp.Diff(want, w.limited(w.getBudget())); diff != "" {
+		t.Errorf("a call later (-want +got):\n%s", diff)
+	}
+	w.clock.set(now.AddDate(0, 2, 0))
+	got := w.limited(w.getBudget())
+	if got[0]["used"] != 0.0 || got[0]["remaining"] != 4000.0 || got[2]["used"] != 0.0 {
+		t.Errorf("in windows to come: %v", got)
+	}
+	if diff := gocmp.Diff(want[1], got[1]); diff != "" {
+		t.Errorf("total never starts anew (-want +got):\n%s", diff)
+	}
+}
+
+func TestLimitsStayUnlessGiven(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if got := w.limited(w.getBudget()); len(got) != 0 {
+		t.Errorf("a port without a budget has limits: %v", got)
+	}
+	names := func(a answer) (list []any) {
+		for _, l := range w.limited(a) {
+			list = append(list, l["name"])
+		}
+		return list
+	}
+	const one, two = `{"name":"one","window":"day","hard":5}`, `{"name":"two","window":"hour","soft":6}`
+	for i, step := range []struct {
+		body string
+		want []any
+	}{
+		{withLimits(two, one), []any{"two", "one"}},
+		{monthly, []any{"two", "one"}},
+		{withLimits(one), []any{"one"}},
+		{withLimits(), nil},
+		{monthly, nil},
+	} {
+		a := w.put(step.body, fmt.Sprintf("%q", fmt.Sprint(i)))
+		if diff := gocmp.Diff(step.want, names(a)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", step.body, diff)
+		}
+		if diff := gocmp.Diff(step.want, names(w.getBudget())); diff != "" || a.Header.Get("ETag") != fmt.Sprintf("%q", fmt.Sprint(i+1)) {
+			t.Errorf("GET after %s, ETag %s (-want +got):\n%s", step.body, a.Header.Get("ETag"), diff)
+		}
+	}
+	w.put(withLimits(two), `"1"`).want(w, http.StatusPreconditionFailed)
+	if got := names(w.getBudget()); got != nil {
+		t.Errorf("who had not seen the last change stored %v", got)
+	}
+}
+
+func TestInvalidLimitsNameTheirFields(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	for limit, want := range map[string][3]string{
+		`{"name":"Ocr","window":"day","hard":5}`:                                             {"limits[0].name", `"Ocr"`, "1 to 64 of a-z"},
+		`{"name":"port","window":"day","hard":5}`:                                            {"limits[0].name", `"port"`, "port is the port's own"},
+		`{"name":"x","window":"day","hard":5},{"name":"x","window":"day","hard":6}`:          {"limits[1].name", `"x"`, "each needs its own"},
+		`{"name":"x","window":"year","hard":5}`:                                              {"limits[0] (x).window", `"year"`, "hour, day, week, month or total"},
+		`{"name":"x","window":"day"}`:                                                        {"limits[0] (x).hard", `"null"`, "or soft must be set"},
+		`{"name":"x","window":"day","hard":-1}`:                                              {"limits[0] (x).hard", "-1", "from 0 to 9007199254740991"},
+		`{"name":"x","window":"day","hard":5,"soft":6}`:                                      {"limits[0] (x).soft", "6", "at most"},
+		`{"name":"x","window":"day","hard":5,"per":"day"}`:                                   {"limits[0] (x).per", `"day"`, "feature, provider"},
+		`{"name":"x","window":"day","hard":5,"unit":"euros"}`:                                {"limits[0] (x).unit", `"euros"`, "tokens, requests or weighted"},
+		`{"name":"x","window":"day","hard":5,"weights":{"input":2}}`:                         {"limits[0] (x).weights", `"\u2026"`, "unit weighted only"},
+		`{"name":"x","window":"day","hard":5,"match":{"model":"a*b"}}`:                       {"limits[0] (x).match.model", `"a*b"`, "at its end only"},
+		`{"name":"y","window":"day","hard":5},{"name":"x","window":"day","hard":1.5}`:        {"limits[1].hard", "1.5", "must be a whole number"},
+		`{"name":"x","window":"day","hard":5,"unit":"weighted","weights":{"output":0.1234}}`: {"limits[0].weights.output", "0.1234", "at most 3 decimals"},
+		`{"name":"x","window":"day","soft":5,"hrad":6}`:                                      {"limits[0].hrad", "6", "is no field of a limit; there are: name"},
+		`{"name":"x","window":"day","soft":5,"match":{"feture":"ocr"}}`:                      {"limits[0].match.feture", `"ocr"`, "is no field"},
+		`{"name":7,"window":"day","soft":5}`:                                                 {"limits[0].name", "7", "must be a string"},
+		`7`:                                                                                  {"limits[0]", "7", "must be a JSON object"},
+		strings.TrimSuffix(strings.Repeat(`{"name":"x","window":"day","hard":5},`, 51), ","): {"limits", "51", "must be at most 50"},
+	} {
+		w.put(withLimits(limit), `"0"`).wantField(w, want[0], want[1], want[2])
+	}
+	for value, rule := range map[string]string{"null": "must be a list; without it", `"x"`: "must be a list", "{}": "must be a list"} {
+		w.put(strings.TrimSuffix(monthly, "}")+`,"limits":`+value+"}", `"0"`).wantField(w, "limits", value, rule)
+	}
+	if got := get[budget](w, budgetPath); got.Version != 0 {
+		t.Errorf("something was stored: %+v", got)
+	}
+}

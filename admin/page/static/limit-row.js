@@ -1,0 +1,65 @@
+import {h, place, say} from './dom.js';
+import {percent, tokens} from './format.js';
+import {caps, NOW, unitOf, valueName, weights, which} from './limit-words.js';
+
+/** @typedef {import('./api.js').Limit & import('./api.js').Counted} Counted */
+
+/** One limit in the list: what it is about, how far it is used, and what to do with it. */
+export class LimitRow {
+  /** @param {string} name @param {{edit: () => void, remove: () => void}} act */
+  constructor(name, act) {
+    const of = () => h('span', {class: 'hidden', text: ` ${name}`});
+    this.caps = h('p', {class: 'limit-caps'});
+    this.which = h('p', {class: 'limit-which'});
+    this.weights = h('p', {class: 'limit-which'});
+    this.bar = h('div', {class: 'limit-bar', role: 'meter', 'aria-valuemin': 0}, h('i', {class: 'soft-mark'}));
+    this.used = h('p', {class: 'limit-used'});
+    this.edit = h('button', {type: 'button', class: 'quiet', onclick: act.edit}, 'Edit', of());
+    this.remove = h('button', {type: 'button', class: 'quiet', onclick: () => this.#ask(true)}, 'Remove', of());
+    this.keep = h('button', {type: 'button', class: 'quiet', onclick: () => this.#ask(false)}, 'Keep', of());
+    this.acts = h('p', {class: 'limit-acts'}, this.edit, this.remove);
+    this.sure = h('p', {class: 'limit-acts', hidden: true}, h('span', {}, `Remove ${name}? It binds no call from then on.`),
+      this.keep, h('button', {type: 'button', class: 'primary', onclick: act.remove}, 'Yes, remove', of()));
+    this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.bar,
+      h('div', {class: 'limit-foot'}, this.used, this.acts), this.sure);
+  }
+
+  /** Asks whether to remove it, or no more. @param {boolean} ask */
+  #ask(ask) {
+    this.acts.hidden = ask;
+    this.sure.hidden = !ask;
+    (ask ? this.keep : this.remove).focus();
+  }
+
+  /** @param {Counted} l @param {boolean} enabled */
+  show(l, enabled) {
+    say(this.caps, caps(l));
+    say(this.which, which(l));
+    say(this.weights, weights(l));
+    const top = l.top?.[0];
+    const used = l.used ?? top?.used ?? 0;
+    const cap = l.hard ?? l.soft ?? 0;
+    const of = `${tokens(used)} of ${tokens(cap)} ${unitOf(l, cap)}`;
+    const part = cap > 0 ? ` (${percent(used / cap)})` : '';
+    say(this.used, top && l.per
+      ? `Fullest${(l.values ?? 0) > 1 ? ` of ${tokens(l.values ?? 0)}` : ''} ${NOW[l.window]}: ${valueName(l.per, top.value)}, ${of}${part}.`
+      : l.per ? `Nothing is counted ${NOW[l.window]} yet.` : `${of} used ${NOW[l.window]}${part}.`);
+    this.bar.hidden = l.per !== undefined && !top;
+    this.bar.dataset.level = level(l, used, enabled);
+    place(this.bar, '--to', cap > 0 ? Math.min(1, used / cap) : 1);
+    const mark = /** @type {HTMLElement} */ (this.bar.firstElementChild);
+    mark.hidden = l.soft === undefined || !l.hard;
+    place(mark, '--at', l.hard ? Math.min(1, (l.soft ?? 0) / l.hard) : 1);
+    this.bar.setAttribute('aria-label', `Used of limit ${l.name}`);
+    this.bar.setAttribute('aria-valuemax', String(Math.max(cap, used, 1)));
+    this.bar.setAttribute('aria-valuenow', String(used));
+    this.bar.setAttribute('aria-valuetext', `${of}${part}`);
+  }
+}
+
+/** @param {Counted} l @param {number} used @param {boolean} enabled */
+function level(l, used, enabled) {
+  if (!enabled) return 'off';
+  if (l.hard !== undefined && used >= l.hard) return 'hard';
+  return l.soft !== undefined && used >= l.soft ? 'soft' : 'under';
+}

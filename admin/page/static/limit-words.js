@@ -1,0 +1,53 @@
+/** Limits in words. */
+import {tokens} from './format.js';
+
+/** @typedef {import('./api.js').Limit} Limit */
+/** @typedef {import('./api.js').Label} Label */
+
+/** The dimensions, as people call them, in the order of the form. */
+export const LABELS = /** @type {Record<Label, string>} */ ({feature: 'feature', provider: 'provider', model: 'model', user_id: 'user', run_id: 'run'});
+
+export const NOW = {hour: 'this hour', day: 'today', week: 'this week', month: 'this month', total: 'so far'};
+const EACH = {hour: 'an hour', day: 'a day', week: 'a week', month: 'a month', total: 'in total'};
+
+/** @param {Limit} l @param {number} [n] */
+export function unitOf(l, n = 2) {
+  if (l.unit === 'requests') return n === 1 ? 'call' : 'calls';
+  return l.unit === 'weighted' ? 'weighted tokens' : 'tokens';
+}
+
+/** "Calls with feature ocr and model gpt-5*, each user by itself". @param {Limit} l */
+export function which(l) {
+  const parts = labels().filter((d) => l.match?.[d]).map((d) => `${LABELS[d]} ${l.match?.[d]}`);
+  const calls = parts.length > 0 ? `Calls with ${list(parts)}` : 'All calls';
+  return l.per ? `${calls}, each ${LABELS[l.per]} by itself` : calls;
+}
+
+/** "Hard cap 200,000 · soft cap 150,000 tokens a day". @param {Limit} l */
+export function caps(l) {
+  const parts = [l.hard === undefined ? '' : `hard cap ${tokens(l.hard)}`, l.soft === undefined ? '' : `soft cap ${tokens(l.soft)}`].filter(Boolean);
+  const text = `${parts.join(' · ')} ${unitOf(l, l.soft ?? l.hard)} ${EACH[l.window]}`;
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** "Input counts 0.5, output 4", of unit weighted. @param {Limit} l */
+export function weights(l) {
+  const names = /** @type {const} */ ({input: 'input', cache_read: 'cache reads', cache_write: 'cache writes', output: 'output'});
+  const keys = /** @type {(keyof typeof names)[]} */ (Object.keys(names));
+  const parts = keys.filter((k) => l.weights?.[k] !== undefined).map((k) => `${names[k]} ${l.weights?.[k]}`);
+  return parts.length > 0 ? `A token of ${list(parts)} counts that much, any other 1` : '';
+}
+
+/** All of a limit but its name. @param {Limit} l */
+export function inShort(l) {
+  const weight = weights(l);
+  return `${caps(l)}. ${which(l)}${weight && '. '}${weight}`;
+}
+
+/** "user ada", or who has none. @param {Label} per @param {string} value */
+export const valueName = (per, value) => value === '' ? `calls without a ${LABELS[per]}` : `${LABELS[per]} ${value}`;
+
+export const labels = () => /** @type {Label[]} */ (Object.keys(LABELS));
+
+/** @param {string[]} parts */
+const list = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
