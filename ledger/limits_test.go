@@ -174,16 +174,15 @@ func TestLimitsThatChangeWhileCallsAreBooked(t *testing.T) {
 	}
 	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000)), limit("d", budget.Day, matching(budget.Match{UserID: "u1"}))}
 	random := rand.New(rand.NewPCG(1, 2))
-	var limits []budget.Limit
 	for range 40 {
 		some := []budget.Limit{}
 		for _, i := range random.Perm(len(kinds))[:random.IntN(len(kinds)+1)] {
 			some = append(some, kinds[i])
 		}
-		limits = s.limited(t, "p1", some...)
+		s.limited(t, "p1", some...)
 		s.wantVerified(t)
 	}
-	limits = s.limited(t, "p1", kinds...)
+	limits := s.limited(t, "p1", kinds...)
 	stop()
 	group.Wait()
 	s.wantVerified(t)
