@@ -112,7 +112,8 @@ type chaos struct {
 	*system
 	seed   int
 	bug    string
-	limits bool // ports have limits, which change
+	limits bool           // ports have limits, which change
+	hasty  *events.Client // changes them
 	random *rand.Rand
 
 	mu       sync.Mutex

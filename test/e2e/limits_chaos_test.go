@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // chaosLimits are what budgets have, each of them or not, beside the port's cap. A user's
@@ -87,6 +88,7 @@ func countsOfRow(feature string, call []byte, tokens int64) counts {
 
 // beginLimits gives every port a limit or two, so that no leases are granted.
 func (c *chaos) beginLimits() {
+	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{Timeout: 500 * time.Millisecond}))
 	for p := range chaosPorts {
 		c.setLimitsOf(chaosPort(p), 1<<(p%len(chaosLimits()))|1<<((p/4)%len(chaosLimits())))
 	}
@@ -101,17 +103,21 @@ func (c *chaos) changeLimits(ctx context.Context) {
 	}
 }
 
-// setLimitsOf asks until it is answered: what is asked for is the same each time.
+// setLimitsOf asks until it is answered: what is asked for is the same each time. It asks
+// with the version that was read, since a try that nobody answered may be done later.
 func (c *chaos) setLimitsOf(port string, which uint8) {
-	r := events.SetRequest{PortID: port, Enabled: true, HardCapTokens: new(chaosCap(port)), Period: c.period(), Limits: []events.Limit{}}
+	limits := []events.Limit{}
 	for i, l := range chaosLimits() {
 		if which&(1<<i) != 0 {
-			r.Limits = append(r.Limits, l)
+			limits = append(limits, l)
 		}
 	}
 	begin := c.now()
 	for {
-		if _, err := c.client.Set(context.Background(), r); err == nil {
+		_, err := c.hasty.Change(context.Background(), port, func(b *events.Budget) {
+			b.Enabled, b.HardCapTokens, b.Period, b.Limits = true, new(chaosCap(port)), c.period(), limits
+		})
+		if err == nil {
 			break
 		}
 		time.Sleep(5 * time.Millisecond)
