@@ -14,11 +14,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 type ingestCmd struct {
 	Events int `default:"1000000"`
 	Ports  int `default:"1000"`
+
+	prepare func(context.Context, *ledger.Ledger) error // before the stream is filled; nil: nothing
 }
 
 // ingestRun is one run's figures, in events a second and CPU µs an event.
@@ -82,6 +85,17 @@ func (c *ingestCmd) once(ctx context.Context, fill func(context.Context, *nats.C
 	// Once with the consumer, to make streams and schema; then without, to fill the stream.
 	if err := s.run(ctx, "--nats-url", s.nats, "--roles", "consumer"); err != nil {
 		return run, err
+	}
+	if c.prepare != nil {
+		l, err := ledger.Open(ctx, ledger.Config{URL: s.database()})
+		if err != nil {
+			return run, err
+		}
+		err = c.prepare(ctx, l)
+		l.Close()
+		if err != nil {
+			return run, err
+		}
 	}
 	s.stopLast()
 	if err := s.filled(ctx, fill); err != nil {

@@ -30,6 +30,7 @@ type cli struct {
 	Fresh   freshCmd   `cmd:"" help:"From publish to visible in check."`
 	Publish publishCmd `cmd:"" help:"One publisher: how much it gets stored, and how soon."`
 	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
+	Limits  limitsCmd  `cmd:"" help:"What limits beside a port's cap cost."`
 	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
 
 	Echo echoCmd `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
@@ -69,6 +70,7 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&reserveCmd{Ports: 1_000}).Run,
 		(&freshCmd{Rate: 1_000, Samples: 500}).Run,
 		(&publishCmd{Ports: 1_000, Rates: []int{1_000, 10_000, 50_000}, Measure: 5 * time.Second}).Run,
+		(&limitsCmd{Ports: 1_000, Events: 200_000, Calls: 1_000_000}).Run,
 		(&processCmd{}).Run,
 		(&meterCmd{Calls: 20_000}).Run,
 	} {

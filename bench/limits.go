@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+type limitsCmd struct {
+	Ports  int `default:"1000"`
+	Events int `default:"200000" help:"That wait in the stream, for ingest."`
+	Calls  int `default:"1000000" help:"Of one port, that a limit which is added has to count."`
+}
+
+// threeLimits are what ports with limits have here: one of a feature, one of each user, one of
+// weighted tokens. Nothing reaches them.
+func threeLimits() []events.Limit {
+	hard := int64(1 << 50)
+	return []events.Limit{
+		{Name: "ocr", Match: budget.Match{Feature: "ocr"}, Window: budget.Day, Hard: &hard},
+		{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: &hard},
+		{Name: "weighted", Window: budget.Month, Unit: budget.Weighted, Weights: budget.Weights{CacheRead: new(budget.Weight(100)), Output: new(budget.Weight(4000))}, Hard: &hard},
+	}
+}
+
+func (c *limitsCmd) Run(ctx context.Context, r *report) error {
+	r.section("Limits", fmt.Sprintf("%s ports with three limits each (a feature by the day, each of 50 users by the day, weighted tokens by the month) against as many with a cap alone, in the same run, rounds alternate. 64 callers; reserve is settled by an event on the shared subject. Ports without limits are served from leases, those with limits are not.", digits(c.Ports)))
+	rows, err := c.answers(ctx, r)
+	if err != nil {
+		return err
+	}
+	ingest, err := c.ingest(ctx, r)
+	if err != nil {
+		return err
+	}
+	r.table([]string{"", "with limits", "without", "ratio", "p50", "without"}, append(rows, ingest))
+	return c.added(ctx, r)
+}
+
+// answers measures check and reserve.
+func (c *limitsCmd) answers(ctx context.Context, r *report) (rows [][]string, err error) {
+	b := &reserveBench{cmd: &reserveCmd{Ports: c.Ports}}
+	stop, err := b.start(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	nc, err := b.s.connect()
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 30 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	hard := int64(1 << 50)
+	for i := range c.Ports {
+		if _, err := client.Set(ctx, events.SetRequest{PortID: fmt.Sprintf("limited-%04d", i), Enabled: true, HardCapTokens: &hard, Limits: threeLimits()}); err != nil {
+			return nil, err
+		}
+	}
+	for _, kind := range []struct {
+		name string
+		call func(nc *nats.Conn, port string) error
+	}{
+		{"check", func(nc *nats.Conn, port string) error {
+			return ask(nc, events.Subject(events.SubjectCheck, port), reserveRequest)
+		}},
+		{"reserve and settle", b.reserveAndSettle},
+	} {
+		var rounds []pair
+		for range r.runs {
+			var p pair
+			for prefix, to := range map[string]*rate{"port": &p.yard, "limited": &p.ours} {
+				*to, _, err = b.sustained(ctx, 64, func(nc *nats.Conn, caller, i int) error {
+					return kind.call(nc, prefix+b.port(caller, i)[len("port"):])
+				})
+				if err != nil {
+					return nil, err
+				}
+			}
+			rounds = append(rounds, p)
+		}
+		m := summarize(rounds)
+		rows = append(rows, []string{kind.name, thousands(m.ours.perSecond) + "/s", thousands(m.yard.perSecond) + "/s", times(m.throughput), micros(m.ours.p50), micros(m.yard.p50)})
+	}
+	return rows, nil
+}
+
+// ingest measures how fast a stream of events is booked.
+func (c *limitsCmd) ingest(ctx context.Context, r *report) ([]string, error) {
+	fill := func(i *ingestCmd) func(context.Context, *nats.Conn) error {
+		return func(ctx context.Context, nc *nats.Conn) error { return i.fill(ctx, nc, true) }
+	}
+	var with, without, ratio []float64
+	for range r.runs {
+		plain := &ingestCmd{Events: c.Events, Ports: c.Ports}
+		limited := &ingestCmd{Events: c.Events, Ports: c.Ports, prepare: func(ctx context.Context, l *ledger.Ledger) error { return setThreeLimits(ctx, l, c.Ports) }}
+		a, err := plain.once(ctx, fill(plain))
+		if err != nil {
+			return nil, err
+		}
+		b, err := limited.once(ctx, fill(limited))
+		if err != nil {
+			return nil, err
+		}
+		with, without, ratio = append(with, b.booked), append(without, a.booked), append(ratio, b.booked/a.booked)
+	}
+	return []string{"ingest", thousands(median(with)) + "/s", thousands(median(without)) + "/s", times(median(ratio)), "", ""}, nil
+}
+
+func setThreeLimits(ctx context.Context, l *ledger.Ledger, ports int) error {
+	for i := range ports {
+		b := budget.Budget{Enabled: true, Period: budget.Month, Limits: threeLimits()}
+		if _, err := l.StoreBudget(ctx, fmt.Sprintf("port-%04d", i), b, nil, func(budget.Budget) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// added measures a limit that is added to a port with many calls in the window, and how long
+// a booking for another port takes at most meanwhile.
+func (c *limitsCmd) added(ctx context.Context, r *report) error {
+	s, err := newSystem()
+	if err != nil {
+		return err
+	}
+	defer s.remove()
+	if err := s.run(ctx); err != nil {
+		return err
+	}
+	db, err := pgxpool.New(ctx, s.database())
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	_, err = db.Exec(ctx, `insert into ports (id) values ('big')`)
+	if err == nil {
+		_, err = db.Exec(ctx, `insert into ai_usage_ledger (created_at, id, input_tokens, output_tokens, total_tokens, port_id, user_id, feature, provider, model, measured_by, status)
+			select date_trunc('month', now(), 'UTC') + n * (now() - date_trunc('month', now(), 'UTC')) / $1, gen_random_uuid(), 1000, 100, 1100, 'big', 'user-' || n % 10000, 'ocr', 'openai', 'gpt-5', 'provider', 'ok'
+			from generate_series(1, $1::int) n`, c.Calls)
+	}
+	if err == nil {
+		_, err = db.Exec(ctx, "vacuum analyze ai_usage_ledger")
+	}
+	if err != nil {
+		return err
+	}
+	l, err := ledger.Open(ctx, ledger.Config{URL: s.database()})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	var rows [][]string
+	for _, limit := range threeLimits() {
+		limit.Window = budget.Month
+		slowest, stop := bookAlong(ctx, l)
+		begin := time.Now()
+		_, err := l.StoreBudget(ctx, "big", budget.Budget{Enabled: true, Period: budget.Month, Limits: []budget.Limit{limit}}, nil, func(budget.Budget) error { return nil })
+		took := time.Since(begin)
+		stop()
+		if err != nil {
+			return err
+		}
+		rows = append(rows, []string{limit.Name, took.Round(time.Millisecond).String(), slowest().Round(time.Millisecond).String()})
+	}
+	r.section("A limit that is added", fmt.Sprintf("To a port with %s calls of 10,000 users in the month that the limit counts, while another port's calls are booked, one event at a time. One run.", digits(c.Calls)))
+	r.table([]string{"limit", "until it is stored", "slowest booking meanwhile"}, rows)
+	return nil
+}
+
+// bookAlong books events of another port, one after the other, until it is stopped.
+func bookAlong(ctx context.Context, l *ledger.Ledger) (slowest func() time.Duration, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan time.Duration, 1)
+	go func() {
+		var most time.Duration
+		for ctx.Err() == nil {
+			u := sampleUsage(rand.IntN(10))
+			id, _ := events.ParseUUIDv7(u.ID)
+			begin := time.Now()
+			if _, err := l.Book(context.WithoutCancel(ctx), []ledger.Entry{{ID: id, At: events.UUIDv7Time(id), Usage: u}}); err != nil {
+				break
+			}
+			most = max(most, time.Since(begin))
+		}
+		ended <- most
+	}()
+	return func() time.Duration { return <-ended }, cancel
+}
