@@ -251,8 +251,10 @@ func (c *chaos) run() {
 		group.Go(func() { c.caller(ctx, caller) })
 	}
 	group.Go(func() { c.calamities(ctx) })
-	if c.limits {
-		group.Go(func() { c.changeLimits(ctx) })
+	for n := range chaosChangers {
+		if c.limits {
+			group.Go(func() { c.changeLimits(ctx, n) })
+		}
 	}
 	group.Wait()
 	stop()

@@ -88,18 +88,20 @@ func countsOfRow(feature string, call []byte, tokens int64) counts {
 
 // beginLimits gives every port a limit or two, so that no leases are granted.
 func (c *chaos) beginLimits() {
-	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{Timeout: 500 * time.Millisecond}))
+	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: time.Second}))
 	for p := range chaosPorts {
 		c.setLimitsOf(chaosPort(p), 1<<(p%len(chaosLimits()))|1<<((p/4)%len(chaosLimits())))
 	}
 }
 
+// chaosChangers change limits at once, each those of its own ports.
+const chaosChangers = 4
+
 // changeLimits adds limits to one port or the other and removes them, until ctx ends.
-func (c *chaos) changeLimits(ctx context.Context) {
-	random := rand.New(rand.NewPCG(uint64(c.seed), 7))
+func (c *chaos) changeLimits(ctx context.Context, n int) {
+	random := rand.New(rand.NewPCG(uint64(c.seed), 7+uint64(n)))
 	for ctx.Err() == nil {
-		c.setLimitsOf(chaosPort(random.IntN(chaosPorts)), uint8(1+random.IntN(1<<len(chaosLimits())-1)))
-		time.Sleep(time.Duration(random.IntN(60)) * time.Millisecond)
+		c.setLimitsOf(chaosPort(n+chaosChangers*random.IntN(chaosPorts/chaosChangers)), uint8(1+random.IntN(1<<len(chaosLimits())-1)))
 	}
 }
 
