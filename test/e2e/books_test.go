@@ -39,6 +39,7 @@ func booksCap(p int) int64 { return 20 + 10*int64(p) }
 // was acknowledged must be booked or quarantined once, every cap that was reached must have
 // had its alert, and no answer may have claimed an as_of by which more was booked than it counts.
 func TestChaosOfBooks(t *testing.T) {
+	t.Parallel() // it mostly waits
 	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 3)
 	for i := range runs {
 		t.Run(fmt.Sprintf("seed=%d", seed+i), func(t *testing.T) { newBooks(t, seed+i).run() })
