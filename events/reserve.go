@@ -49,20 +49,19 @@ func (r ReserveRequest) TTL() time.Duration {
 	return time.Duration(r.TTLSeconds) * time.Second
 }
 
-// check asks the same, without holding anything.
-func (r *ReserveRequest) check() *CheckRequest {
-	return &CheckRequest{
-		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
-		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
-	}
-}
-
 // Call is what the request asks about.
-func (r *ReserveRequest) Call() budget.Call { return r.check().Call() }
+func (r *ReserveRequest) Call() budget.Call {
+	return callOf(budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID},
+		budget.Estimate{Tokens: r.EstimatedTokens, Input: r.EstimatedInputTokens, Output: r.EstimatedOutputTokens})
+}
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	if err := r.check().Validate(); err != nil {
+	check := CheckRequest{
+		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
+		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
+	}
+	if err := check.Validate(); err != nil {
 		return err
 	}
 	if err := checkText("service", r.Service, maxFeatureChars, false); err != nil {

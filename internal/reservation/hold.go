@@ -133,35 +133,6 @@ type deciding struct {
 	write  pgx.Batch
 }
 
-type portState struct {
-	budget     budget.Budget
-	rule       *budget.Rule // of the budget
-	used, held int64
-	now        time.Time
-	leased     int64       // of held: the most that gates may have leased and not made into holds
-	limits     *limitState // nil: there are none
-}
-
-// decide decides as if that much were held of the port's own caps.
-func (s *portState) decide(held int64, call *budget.Call) events.Verdict {
-	return events.NewVerdict(budget.Decide(s.rule, budget.Count{Used: s.used, Held: held}, call, s.counts(), s.now))
-}
-
-func (s *portState) counts() budget.Counts {
-	if s.limits == nil {
-		return nil
-	}
-	return s.limits.count
-}
-
-// hold counts a hold that was made now.
-func (s *portState) hold(call *budget.Call) {
-	s.held = budget.Add(s.held, call.Tokens)
-	if s.limits != nil {
-		s.limits.tally.Hold(call, 1, s.now)
-	}
-}
-
 type keyOf struct{ port, key string }
 
 type knownHold struct {
@@ -217,13 +188,6 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	return s.granted(v, &call, id.String(), call.Tokens, expires), nil
 }
 
-// explain says what each limit says, if the request asks for that.
-func (s *portState) explain(v *events.Verdict, q *events.ReserveRequest, call *budget.Call) {
-	if q.Explain {
-		v.Limits = events.NewLimitVerdicts(budget.Explain(s.rule, budget.Count{Used: s.used, Held: s.held}, call, s.counts(), s.now))
-	}
-}
-
 // askedFor is what a retry must ask for again: all of a request but who asks and where,
 // the lifetime as it is when left out.
 func askedFor(q *events.ReserveRequest) string {
@@ -242,15 +206,6 @@ func (d *deciding) mayFit(q *events.ReserveRequest) bool {
 	s := d.states[q.PortID]
 	call := q.Call()
 	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, &call).Allowed)
-}
-
-// granted is the verdict of a request that is allowed, as decided says: its figures are those with its hold,
-// which the state includes; what it explains is what it was decided by.
-func (s *portState) granted(decided events.Verdict, call *budget.Call, id string, tokens int64, expires time.Time) events.Verdict {
-	v := s.decide(s.held, &budget.Call{Labels: call.Labels})
-	v.Allowed, v.Reason, v.SoftCapWarning, v.Limits, v.AsOf = true, "", decided.SoftCapWarning, decided.Limits, s.now
-	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, tokens, expires.UTC()
-	return v
 }
 
 func (h *holdRows) add(q *events.ReserveRequest, call *budget.Call, id uuid.UUID, created, expires time.Time, asked *string) {
