@@ -35,6 +35,13 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
+// unlock lets the directory go. Closing the file alone would not do it at once: a child that
+// is being started has it too, until it becomes its own program.
+func unlock(f *os.File) {
+	_ = syscall.Flock(int(f.Fd()), syscall.LOCK_UN)
+	_ = f.Close()
+}
+
 func lockHolder(f *os.File) string {
 	b := make([]byte, 20)
 	n, _ := f.ReadAt(b, 0)

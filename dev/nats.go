@@ -132,7 +132,7 @@ func (n *NATS) Shutdown() {
 		n.server.Shutdown()
 		n.server.WaitForShutdown()
 	}
-	n.lock.Close()
+	unlock(n.lock)
 }
 
 func listenAddr(addr string) (host string, port int, err error) {

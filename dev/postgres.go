@@ -65,7 +65,7 @@ func StartPostgres(ctx context.Context, cfg PostgresConfig) (*Postgres, error) {
 		return nil, err
 	}
 	if err := p.prepare(ctx); err != nil {
-		p.lock.Close()
+		unlock(p.lock)
 		return nil, err
 	}
 	go p.supervise()
@@ -147,7 +147,7 @@ func (p *Postgres) Stop(ctx context.Context) error {
 	err := p.down(ctx, syscall.SIGINT)
 	<-p.done
 	p.removeShortSocket()
-	p.lock.Close()
+	unlock(p.lock)
 	return err
 }
 

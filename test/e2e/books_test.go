@@ -67,6 +67,17 @@ type books struct {
 	compared int
 }
 
+// counted is how often each alert was heard.
+func (a *alerts) counted() map[string]int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	heard := map[string]int{}
+	for _, alert := range a.all {
+		heard[fmt.Sprint(alert.PortID, " ", alert.Cap, " ", alert.CapTokens)]++
+	}
+	return heard
+}
+
 // stored is what is known of a bad event: how often it may be on the disk that there is, and
 // whether it is at all.
 type stored struct {
@@ -326,11 +337,16 @@ func (b *books) compareAlerts(again int) {
 	if err := b.nc.Flush(); err != nil {
 		b.t.Fatal(err)
 	}
-	b.heard.mu.Lock()
-	defer b.heard.mu.Unlock()
-	heard := map[string]int{}
-	for _, a := range b.heard.all {
-		heard[fmt.Sprint(a.PortID, " ", a.Cap, " ", a.CapTokens)]++
+	var heard map[string]int
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) { // what has come may not be read yet
+		heard = b.heard.counted()
+		missing := false
+		for alert := range want {
+			missing = missing || heard[alert] == 0
+		}
+		if !missing || time.Now().After(deadline) {
+			break
+		}
 	}
 	twice := 0
 	for alert, n := range heard {
