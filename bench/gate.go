@@ -22,19 +22,11 @@ var checkRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":20
 
 func (c *gateCmd) Run(ctx context.Context, r *report) error {
 	r.section("Gate: check against a bare echo", "Server and responder share a process (as by default), the callers are in another, over up to four connections. The echo gets the same request, on as many subjects, and answers as many bytes. "+digits(c.Ports)+" ports with budgets; rounds alternate.")
-	s, err := newSystem()
+	s, db, stop, err := startSystem(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.remove()
-	if err := s.run(ctx); err != nil {
-		return err
-	}
-	db, err := pgxpool.New(ctx, s.database())
-	if err != nil {
-		return err
-	}
-	defer db.Close()
+	defer stop()
 	if err := c.load(ctx, s, db); err != nil {
 		return err
 	}

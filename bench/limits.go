@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/budget"
@@ -131,19 +130,11 @@ func setThreeLimits(ctx context.Context, l *ledger.Ledger, ports int) error {
 // added measures a limit that is added to a port with many calls in the window, and how long
 // a booking for another port takes at most meanwhile.
 func (c *limitsCmd) added(ctx context.Context, r *report) error {
-	s, err := newSystem()
+	s, db, stop, err := startSystem(ctx)
 	if err != nil {
 		return err
 	}
-	defer s.remove()
-	if err := s.run(ctx); err != nil {
-		return err
-	}
-	db, err := pgxpool.New(ctx, s.database())
-	if err != nil {
-		return err
-	}
-	defer db.Close()
+	defer stop()
 	_, err = db.Exec(ctx, `insert into ports (id) values ('big')`)
 	if err == nil {
 		_, err = db.Exec(ctx, `insert into ai_usage_ledger (created_at, id, input_tokens, output_tokens, total_tokens, port_id, user_id, feature, provider, model, measured_by, status)
@@ -164,11 +155,11 @@ func (c *limitsCmd) added(ctx context.Context, r *report) error {
 	var rows [][]string
 	for _, limit := range threeLimits() {
 		limit.Window = budget.Month
-		slowest, stop := bookAlong(ctx, l)
+		slowest, end := bookAlong(ctx, l)
 		begin := time.Now()
 		_, err := l.StoreBudget(ctx, "big", budget.Budget{Enabled: true, Period: budget.Month, Limits: []budget.Limit{limit}}, nil, func(budget.Budget) error { return nil })
 		took := time.Since(begin)
-		stop()
+		end()
 		if err != nil {
 			return err
 		}
@@ -179,8 +170,8 @@ func (c *limitsCmd) added(ctx context.Context, r *report) error {
 	return nil
 }
 
-// bookAlong books events of another port, one after the other, until it is stopped.
-func bookAlong(ctx context.Context, l *ledger.Ledger) (slowest func() time.Duration, stop func()) {
+// bookAlong books events of another port, one after the other, until end is called.
+func bookAlong(ctx context.Context, l *ledger.Ledger) (slowest func() time.Duration, end func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan time.Duration, 1)
 	go func() {

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/dev"
@@ -87,6 +88,21 @@ func (s *system) run(ctx context.Context, args ...string) error {
 		return err
 	}
 	return s.awaitReady(ctx)
+}
+
+// startSystem starts tidegate with embedded servers, and opens its database.
+func startSystem(ctx context.Context) (s *system, db *pgxpool.Pool, stop func(), err error) {
+	if s, err = newSystem(); err != nil {
+		return nil, nil, nil, err
+	}
+	if err = s.run(ctx); err == nil {
+		db, err = pgxpool.New(ctx, s.database())
+	}
+	if err != nil {
+		s.remove()
+		return nil, nil, nil, err
+	}
+	return s, db, func() { db.Close(); s.remove() }, nil
 }
 
 func (s *system) spawn(cmd *exec.Cmd) error {

@@ -190,6 +190,11 @@ func (l *Limit) decide(value string, n Count, asks int64, now time.Time) Decisio
 	return d
 }
 
+// Standing is what the limit says of a count, while nobody asks for anything.
+func (l *Limit) Standing(value string, n Count, now time.Time) Decision {
+	return l.decide(value, n, 0, now)
+}
+
 // up rounds up: what is used and held is not shown as less than it is.
 func up(n, scale int64) int64 { return n/scale + min(n%scale, 1) }
 

@@ -3,6 +3,7 @@ package budget
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -39,13 +40,7 @@ var limitName = regexp.MustCompile(limitNamePattern)
 
 // Match says which calls a limit is about. Each dimension is a value, a prefix that ends
 // in *, or "" for any. A call that does not name a dimension matches nothing but "" there.
-type Match struct {
-	Feature  string `json:"feature,omitempty"`
-	Provider string `json:"provider,omitempty"`
-	Model    string `json:"model,omitempty"`
-	UserID   string `json:"user_id,omitempty"`
-	RunID    string `json:"run_id,omitempty"`
-}
+type Match Labels
 
 // Per is the dimension of which a limit counts each value by itself.
 type Per string
@@ -153,7 +148,7 @@ func (l *Limit) Validate(field string) error {
 			return Refuse(ReasonInvalidField, field+".match."+string(d), labels.Of(d), "may have a * at its end only, where it stands for anything")
 		}
 	}
-	if l.Per != "" && !l.Per.valid() {
+	if l.Per != "" && !slices.Contains(Pers[:], l.Per) {
 		return Refuse(ReasonInvalidField, field+".per", l.Per, "must be feature, provider, model, user_id or run_id, or be left out")
 	}
 	if !l.Window.ValidWindow() {
@@ -175,15 +170,6 @@ func (l *Limit) Validate(field string) error {
 		return Refuse(ReasonInvalidField, field+".hard", "null", "or soft must be set: a limit without a cap limits nothing")
 	}
 	return validateCaps(field+".soft", field+".hard", l.Soft, l.Hard)
-}
-
-func (p Per) valid() bool {
-	for _, d := range Pers {
-		if d == p {
-			return true
-		}
-	}
-	return false
 }
 
 // validateLimits is for those of one budget.

@@ -15,6 +15,13 @@ type (
 	RefusalReason = budget.RefusalReason // why a [Verdict] says no
 )
 
+// What a [Verdict] calls the port's own caps among the limits, and the unit of limits on the
+// number of calls.
+const (
+	PortLimit    = budget.PortLimit
+	UnitRequests = budget.Requests
+)
+
 // The periods. A week starts on Monday.
 const (
 	PeriodDay   = budget.Day
@@ -84,15 +91,11 @@ func (r CheckRequest) Validate() error {
 
 // Call is what the request asks about.
 func (r *CheckRequest) Call() budget.Call {
-	return callOf(budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID},
-		budget.Estimate{Tokens: r.EstimatedTokens, Input: r.EstimatedInputTokens, Output: r.EstimatedOutputTokens})
-}
-
-func callOf(l budget.Labels, e budget.Estimate) budget.Call {
+	e := budget.Estimate{Tokens: r.EstimatedTokens, Input: r.EstimatedInputTokens, Output: r.EstimatedOutputTokens}
 	if parts := e.Input + e.Output; parts > 0 {
 		e.Tokens = parts
 	}
-	return budget.Call{Labels: l, Estimate: e}
+	return budget.Call{Labels: budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID}, Estimate: e}
 }
 
 // SetRequest stores a budget. With IfVersion it is refused (409) unless the

@@ -99,6 +99,9 @@ func explained(payload []byte, err error) *FieldError {
 	var sem *json.SemanticError
 	if errors.As(err, &sem) && sem.JSONPointer != "" {
 		field := fieldAt(sem.JSONPointer)
+		if errors.Is(err, json.ErrUnknownName) && sem.GoType != nil && sem.GoType.Kind() == reflect.Struct { // inside what a request has
+			return noField(field, sem.JSONPointer.LastToken(), jsontext.Value(valueAt(payload, sem.JSONPointer)), fieldsOf(sem.GoType))
+		}
 		if own := (*FieldError)(nil); errors.As(sem.Err, &own) { // a value that says itself what it must be
 			return refuse(own.Reason, field, valueAt(payload, sem.JSONPointer), own.Rule)
 		}
@@ -118,9 +121,16 @@ func explained(payload []byte, err error) *FieldError {
 	return refuse(ReasonMalformed, "payload", preview(payload), "must be one JSON object")
 }
 
-// fieldAt is how errors call a place.
-func fieldAt(pointer jsontext.Pointer) string {
-	return strings.ReplaceAll(strings.TrimPrefix(string(pointer), "/"), "/", ".")
+// fieldAt is how errors call a place: limits[0].match.model.
+func fieldAt(pointer jsontext.Pointer) (field string) {
+	for name := range pointer.Tokens() {
+		if _, err := strconv.Atoi(name); err == nil {
+			field += "[" + name + "]"
+		} else {
+			field += "." + name
+		}
+	}
+	return strings.TrimPrefix(field, ".")
 }
 
 func preview(payload []byte) string { return string(payload[:min(len(payload), 60)]) }

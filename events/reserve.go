@@ -49,18 +49,24 @@ func (r ReserveRequest) TTL() time.Duration {
 	return time.Duration(r.TTLSeconds) * time.Second
 }
 
+// Check asks the same without holding anything.
+func (r *ReserveRequest) Check() CheckRequest {
+	return CheckRequest{
+		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
+		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
+		Explain: r.Explain,
+	}
+}
+
 // Call is what the request asks about.
 func (r *ReserveRequest) Call() budget.Call {
-	return callOf(budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID},
-		budget.Estimate{Tokens: r.EstimatedTokens, Input: r.EstimatedInputTokens, Output: r.EstimatedOutputTokens})
+	c := r.Check()
+	return c.Call()
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	check := CheckRequest{
-		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
-		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
-	}
+	check := r.Check()
 	if err := check.Validate(); err != nil {
 		return err
 	}

@@ -26,16 +26,13 @@ func DecodeStrict(payload []byte, into any) error {
 	}
 	err := json.Unmarshal(payload, into, json.RejectUnknownMembers(true))
 	if errors.Is(err, json.ErrUnknownName) {
+		var known []byte
 		var unknown *FieldError
-		nested := nestedUnknown(err)
-		if unknown, err = firstUnknown(payload, fieldsOf(into)); unknown == nil {
-			unknown = nested
-		}
-		if unknown != nil {
+		if known, unknown, err = onlyKnown(payload, fieldsOf(reflect.TypeOf(into).Elem())); unknown != nil {
 			return unknown
 		}
-		if err == nil { // the unknown ones are null
-			err = json.Unmarshal(payload, into)
+		if err == nil {
+			err = json.Unmarshal(known, into, json.RejectUnknownMembers(true))
 		}
 	}
 	if err != nil {
@@ -44,41 +41,46 @@ func DecodeStrict(payload []byte, into any) error {
 	return nil
 }
 
-// nestedUnknown is the unknown member of what is in a list, null or not.
-func nestedUnknown(err error) *FieldError {
-	var sem *json.SemanticError
-	if !errors.As(err, &sem) || strings.Count(string(sem.JSONPointer), "/") < 2 {
-		return nil
-	}
-	return refuse(ReasonInvalidField, printable(fieldAt(sem.JSONPointer)), string(sem.JSONValue), "is no field of this request")
-}
-
-// firstUnknown finds the first member of an object that is none of fields, nor null.
-func firstUnknown(object []byte, fields []string) (*FieldError, error) {
+// onlyKnown is an object without those members that are none of fields and null. unknown is
+// the first one that is none of them and not null.
+func onlyKnown(object []byte, fields []string) (known []byte, unknown *FieldError, err error) {
 	in := jsontext.NewDecoder(bytes.NewReader(object))
 	if _, err := in.ReadToken(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	members := map[string]jsontext.Value{}
 	for in.PeekKind() == '"' {
 		token, err := in.ReadToken()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		name := token.String()
 		value, err := in.ReadValue()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		if value.Kind() != 'n' && !slices.Contains(fields, name) {
-			return refuse(ReasonInvalidField, printable(name), string(value), "is no field of this request"+hint(name, fields)), nil
+		switch {
+		case slices.Contains(fields, name):
+			members[name] = value.Clone()
+		case value.Kind() != 'n':
+			return nil, noField(name, name, value, fields), nil
 		}
 	}
-	return nil, nil
+	if _, err := in.ReadToken(); err != nil { // its end
+		return nil, nil, err
+	}
+	known, err = json.Marshal(members)
+	return known, nil, err
+}
+
+// noField refuses the member of that name of a struct with fields.
+func noField(at, name string, value jsontext.Value, fields []string) *FieldError {
+	return refuse(ReasonInvalidField, printable(at), string(value), "is no field of this request"+hint(name, fields))
 }
 
 // fieldsOf are the JSON names of a struct's fields.
-func fieldsOf(request any) (names []string) {
-	for t, i := reflect.TypeOf(request).Elem(), 0; i < t.NumField(); i++ {
+func fieldsOf(t reflect.Type) (names []string) {
+	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		names = append(names, name)
 	}

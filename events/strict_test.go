@@ -36,9 +36,10 @@ func TestDecodeRequest_RefusesUnknownFields(t *testing.T) {
 		"beside what is wrong":     {events.SubjectCheck, `{"zz":1,"estimated_tokens":"5"}`, new(events.CheckRequest), "zz = "},
 		"before the end":           {events.SubjectCheck, `{"zz":`, new(events.CheckRequest), "ends too early"},
 		"null, and then no JSON":   {events.SubjectCheck, `{"zz":null,`, new(events.CheckRequest), "ends too early"},
-		"inside a limit":           {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"mtach":{"feature":"ocr"}}]}`, new(events.SetRequest), "limits.0.mtach = "},
-		"inside a limit's match":   {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"match":{"featur":"ocr"}}]}`, new(events.SetRequest), "limits.0.match.featur = "},
-		"a weight too fine":        {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"unit":"weighted","weights":{"output":0.1234}}]}`, new(events.SetRequest), `limits.0.weights.output = "0.1234": must be a number from 0 to 1000000 with at most 3 decimals`},
+		"inside a limit":           {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"mtach":{"feature":"ocr"}}]}`, new(events.SetRequest), `limits[0].mtach = "{`},
+		"inside a limit's match":   {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"match":{"featur":"ocr"}}]}`, new(events.SetRequest), "limits[0].match.featur = "},
+		"inside one, beside null":  {events.SubjectBudgetSet, `{"zz":null,"limits":[{"name":"x","window":"day","hrad":5}]}`, new(events.SetRequest), `limits[0].hrad = "5": is no field of this request; there are: name, match, per`},
+		"a weight too fine":        {events.SubjectBudgetSet, `{"limits":[{"name":"x","window":"day","hard":5,"unit":"weighted","weights":{"output":0.1234}}]}`, new(events.SetRequest), `limits[0].weights.output = "0.1234": must be a number from 0 to 1000000 with at most 3 decimals`},
 		"null, and a wrong type":   {events.SubjectCheck, `{"zz":null,"estimated_tokens":"5"}`, new(events.CheckRequest), "estimated_tokens = "},
 	} {
 		_, err := events.DecodeRequest(c.base, c.base+".p1", []byte(c.payload), c.into)

@@ -269,13 +269,9 @@ func usedOf(ctx context.Context, tx pgx.Tx, port string, counter budget.CounterR
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read counters: %w", err)
 	}
-	list, err := pgx.CollectRows(rows, scanCounter)
-	if err != nil {
+	used := map[valueAt]int64{}
+	if err := eachCounter(rows, func(c Counter) { used[valueAt{c.Value, c.Start.Unix()}] = c.Used }); err != nil {
 		return nil, fmt.Errorf("ledger: read counters: %w", err)
-	}
-	used := make(map[valueAt]int64, len(list))
-	for _, c := range list {
-		used[valueAt{c.Value, c.Start.Unix()}] = c.Used
 	}
 	return used, nil
 }

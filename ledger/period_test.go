@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,43 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 )
+
+// The windows of limits that the database adds up by are those of everybody else.
+func TestTheWindowsOfSQLAreThoseOfGo(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	dice := rand.New(rand.NewPCG(16, 1))
+	kinds := []budget.Period{budget.Hour, budget.Day, budget.Week, budget.Month, budget.Total}
+	var names []string
+	var moments []time.Time
+	for range 10_000 {
+		at := time.UnixMicro(dice.Int64N(9e15)).UTC() // 1970 to 2255
+		kind := kinds[dice.IntN(len(kinds))]
+		start, _ := kind.Bounds(at)
+		names, moments = append(names, string(kind)), append(moments, []time.Time{at, start, start.Add(-time.Microsecond)}[dice.IntN(3)])
+	}
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "set local time zone 'America/St_Johns'"); err != nil {
+		t.Fatal(err)
+	}
+	rows, err := tx.Query(t.Context(), "select limit_window(kind, moment) from unnest($1::text[], $2::timestamptz[]) with ordinality t(kind, moment, n) order by n", names, moments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	starts, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, start := range starts {
+		if want, _ := budget.Period(names[i]).Bounds(moments[i]); !start.Equal(want) {
+			t.Fatalf("the %s of %s begins at %s, want %s", names[i], moments[i], start.UTC(), want)
+		}
+	}
+}
 
 // The database, asked by its own clock, knows the same periods as everybody else, whatever
 // the time zone of the session.

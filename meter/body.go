@@ -130,7 +130,7 @@ func (m *bodyMeter) finish(how ending) {
 // onlyRequestsRefuse reports whether nothing but limits on the number of requests are in
 // the way: the call at hand is no other request.
 func onlyRequestsRefuse(v *events.Verdict) bool {
-	return v.Unit == unitRequests && !slices.ContainsFunc(v.Limits, func(l events.LimitVerdict) bool { return !l.Allowed && l.Unit != unitRequests })
+	return v.Unit == events.UnitRequests && !slices.ContainsFunc(v.Limits, func(l events.LimitVerdict) bool { return !l.Allowed && l.Unit != events.UnitRequests })
 }
 
 // recheck returns why the stream must end here, nil while it may go on. It asks
@@ -160,7 +160,7 @@ func (m *bodyMeter) recheck() *RefusedError {
 	e.input, e.output = e.beyond(c.held)
 	q := c.question(e)
 	q.Explain = true
-	stop = c.check(c.t.cfg.Gate, q)
+	stop = c.check(c.t.cfg.Gate, q.Check())
 	if stop == nil || c.ctx.Err() != nil || onlyRequestsRefuse(&stop.Verdict) {
 		return nil
 	}

@@ -51,7 +51,8 @@ func (c *call) ask() (refused *RefusedError, err error) {
 	case cfg.Reserver != nil:
 		refused = c.reserve(cfg.Reserver)
 	case cfg.Gate != nil:
-		refused = c.check(cfg.Gate, c.question(c.estimate))
+		q := c.question(c.estimate)
+		refused = c.check(cfg.Gate, q.Check())
 	default:
 		return nil, nil
 	}
@@ -66,11 +67,12 @@ func (c *call) ask() (refused *RefusedError, err error) {
 }
 
 // question asks for tokens of this call, about which it says what limits look at.
-func (c *call) question(e estimate) events.CheckRequest {
+func (c *call) question(e estimate) events.ReserveRequest {
 	e.output = min(e.output, events.MaxTokens-e.input)
-	return conformingQuestion(events.CheckRequest{
+	return conformingQuestion(events.ReserveRequest{
 		PortID: c.port, Feature: c.feature, Provider: c.Provider, Model: e.model, UserID: c.user, RunID: c.run,
 		EstimatedTokens: e.total(), EstimatedInputTokens: e.input, EstimatedOutputTokens: e.output,
+		TTLSeconds: int64(c.t.cfg.HoldTTL / time.Second),
 	})
 }
 
@@ -85,11 +87,7 @@ func (c *call) check(gate Gate, q events.CheckRequest) (refused *RefusedError) {
 func (c *call) reserve(gate Reserver) (refused *RefusedError) {
 	c.t.guard("the gate", func() {
 		q := c.question(c.estimate)
-		r, err := gate.Reserve(c.ctx, events.ReserveRequest{
-			PortID: q.PortID, Feature: q.Feature, Provider: q.Provider, Model: q.Model, UserID: q.UserID, RunID: q.RunID,
-			EstimatedTokens: q.EstimatedTokens, EstimatedInputTokens: q.EstimatedInputTokens, EstimatedOutputTokens: q.EstimatedOutputTokens,
-			TTLSeconds: int64(c.t.cfg.HoldTTL / time.Second),
-		})
+		r, err := gate.Reserve(c.ctx, q)
 		refused = c.verdict(r.Verdict, err, q.EstimatedTokens)
 		c.reservation, c.held = r.ReservationID, r.GrantedTokens
 	})
@@ -204,39 +202,29 @@ func (c *call) deliver(u events.Usage, read reading) {
 // conforming drops a name of the provider's that an event may not carry: the
 // tokens matter more.
 func conforming(u events.Usage) events.Usage {
-	for range 4 {
-		var broken *events.FieldError
-		if !errors.As(u.Validate(), &broken) {
-			break
-		}
-		switch broken.Field {
-		case "model":
-			u.Model = unknownModel
-		case "request_id":
-			u.RequestID = ""
-		case "response_id":
-			u.ResponseID = ""
-		case "reservation_id":
-			u.ReservationID = ""
-		}
-	}
+	mend(func() error { return u.Validate() }, map[string]*string{
+		"model": &u.Model, "request_id": &u.RequestID, "response_id": &u.ResponseID, "reservation_id": &u.ReservationID,
+	})
 	return u
 }
 
 // conformingQuestion does the same for a question: the gate has to answer it. The event
 // will have the same model.
-func conformingQuestion(q events.CheckRequest) events.CheckRequest {
-	for range 2 {
+func conformingQuestion(q events.ReserveRequest) events.ReserveRequest {
+	mend(func() error { return q.Validate() }, map[string]*string{"provider": &q.Provider, "model": &q.Model})
+	return q
+}
+
+// mend drops each of some fields that breaks its rule; a model is called unknown.
+func mend(validate func() error, fields map[string]*string) {
+	for range fields {
 		var broken *events.FieldError
-		if !errors.As(q.Validate(), &broken) {
-			break
+		if !errors.As(validate(), &broken) || fields[broken.Field] == nil {
+			return
 		}
-		switch broken.Field {
-		case "provider":
-			q.Provider = ""
-		case "model":
-			q.Model = unknownModel
+		*fields[broken.Field] = ""
+		if broken.Field == "model" {
+			*fields["model"] = unknownModel
 		}
 	}
-	return q
 }

@@ -67,7 +67,7 @@ func (e *RefusedError) Error() string {
 // byLimit names the limit that refuses, if it is not the port's own.
 func byLimit(v *events.Verdict) string {
 	switch {
-	case v.Limit == "" || v.Limit == portLimit:
+	case v.Limit == "" || v.Limit == events.PortLimit:
 		return ""
 	case v.LimitValue != "":
 		return fmt.Sprintf(" by limit %s for %q", v.Limit, v.LimitValue)
@@ -75,19 +75,15 @@ func byLimit(v *events.Verdict) string {
 	return " by limit " + v.Limit
 }
 
-const portLimit = "port"
-
 func inUnit(v *events.Verdict) string {
 	switch v.Unit {
 	case "":
 		return ""
-	case unitRequests:
+	case events.UnitRequests:
 		return " requests"
 	}
 	return " " + string(v.Unit) + " tokens"
 }
-
-const unitRequests = "requests"
 
 // refusedHeader marks Transport's own refusals; its value is the reason.
 const refusedHeader = "Tidegate-Refused"

@@ -40,10 +40,7 @@ func (j *job) Reserve(ctx context.Context, r events.ReserveRequest) (*events.Res
 		return held, err
 	}
 	j.Logger.Warn("receipt: nothing can be held, the gate is checked instead", "port", j.port, "error", err)
-	v, err := j.Gate.Check(ctx, events.CheckRequest{
-		PortID: r.PortID, Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID,
-		EstimatedTokens: r.EstimatedTokens, EstimatedInputTokens: r.EstimatedInputTokens, EstimatedOutputTokens: r.EstimatedOutputTokens,
-	})
+	v, err := j.Gate.Check(ctx, r.Check())
 	j.learn(v, err)
 	return &events.Reservation{Verdict: v}, err
 }

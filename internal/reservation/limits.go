@@ -38,19 +38,17 @@ func (u *UnderWay) AddTo(t *budget.Tally) {
 	}
 }
 
-// held is what a hold's row says of its call, beside feature and tokens.
+// heldCall is what a hold's row says of its call, beside feature and tokens.
 type heldCall struct {
-	Provider string `json:"provider,omitempty"`
-	Model    string `json:"model,omitempty"`
-	UserID   string `json:"user_id,omitempty"`
-	RunID    string `json:"run_id,omitempty"`
-	Input    int64  `json:"input,omitempty"`
-	Output   int64  `json:"output,omitempty"`
+	budget.Labels
+	Input  int64 `json:"input,omitempty"`
+	Output int64 `json:"output,omitempty"`
 }
 
 // callOf is what a hold's row says of a call; nil: nothing.
 func callOf(c *budget.Call) *string {
-	h := heldCall{c.Provider, c.Model, c.UserID, c.RunID, c.Input, c.Output}
+	h := heldCall{c.Labels, c.Input, c.Output}
+	h.Feature = ""
 	if h == (heldCall{}) {
 		return nil
 	}
@@ -69,10 +67,8 @@ func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte, le
 			return err
 		}
 	}
-	u.Call = budget.Call{
-		Labels:   budget.Labels{Feature: feature, Provider: h.Provider, Model: h.Model, UserID: h.UserID, RunID: h.RunID},
-		Estimate: budget.Estimate{Tokens: tokens, Input: h.Input, Output: h.Output},
-	}
+	h.Feature = feature
+	u.Call = budget.Call{Labels: h.Labels, Estimate: budget.Estimate{Tokens: tokens, Input: h.Input, Output: h.Output}}
 	u.Calls, u.Leased = int64(calls), leased
 	return nil
 }
