@@ -228,3 +228,30 @@ func TestADeletedPortHasNoLimits(t *testing.T) {
 	s.wantCounted(t, "p1", limits[0], map[string]int64{"": 220})
 	s.wantVerified(t)
 }
+
+// Late calls count until a day after the end of their window, and counters go a day later.
+func TestLateCallsOfLimits(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	now := time.Now()
+	limits := s.limited(t, "p1", limit("day", budget.Day), limit("total", budget.Total))
+	// As if the limit had been there for long.
+	exec(t, s.db, `update ai_limited_ports set version = version + 100, limits = (select jsonb_agg(l || case l->>'window' when 'day' then '{"since":"2020-01-01T00:00:00Z"}' else '{}' end::jsonb) from jsonb_array_elements(limits) l)`)
+	s.book(t, call("p1", now.AddDate(0, 0, -1)), call("p1", now.AddDate(0, 0, -3)))
+	s.wantCounted(t, "p1", limits[1], map[string]int64{"": 220})
+	starts := query[struct{ Start time.Time }](t, s.db, "select start from ai_limit_counters where counter = $1", int64(limits[0].Counter))
+	if yesterday, _ := budget.Day.Bounds(now.AddDate(0, 0, -1)); len(starts) != 1 || !starts[0].Start.Equal(yesterday) {
+		t.Errorf("days are counted that begin at %v, want %s", starts, yesterday)
+	}
+	s.wantVerified(t)
+
+	for _, c := range []struct{ hours, want int }{{47, 2}, {49, 1}} {
+		exec(t, s.db, "update ai_limit_counters set ends = now() - make_interval(hours => $1) where counter = $2", c.hours, int64(limits[0].Counter))
+		if err := s.Maintain(t.Context(), now); err != nil {
+			t.Fatal(err)
+		}
+		if left := one[int](t, s.db, "select count(*)::int from ai_limit_counters"); left != c.want {
+			t.Errorf("%d hours after the end of a window %d counters are left, want %d", c.hours, left, c.want)
+		}
+	}
+}

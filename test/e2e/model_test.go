@@ -151,11 +151,21 @@ var model = porcupine.Model{
 	},
 }
 
+// How long the checker may take over one budget. Of a planted bug some budget shows it soon.
+const (
+	checkFor    = 20 * time.Second
+	checkForBug = 2 * time.Second
+)
+
 // check returns the budgets whose history the model does not allow, each with why, and
 // those for which it found no answer in time. It stops once it has found so many illegal
 // ones; -1 means never.
 func (c *chaos) check(most int) (illegal map[string]string, undecided []string) {
 	illegal = map[string]string{}
+	lasts := checkFor
+	if c.bug != "" {
+		lasts = checkForBug
+	}
 	byPort := map[string][]porcupine.Operation{}
 	for i, op := range c.history {
 		byPort[op.budget()] = append(byPort[op.budget()], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
@@ -164,14 +174,14 @@ func (c *chaos) check(most int) (illegal map[string]string, undecided []string) 
 		if len(illegal) == most {
 			break
 		}
-		switch porcupine.CheckOperationsTimeout(model, history, 20*time.Second) {
+		switch porcupine.CheckOperationsTimeout(model, history, lasts) {
 		case porcupine.Illegal:
 			granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
 				op := o.Input.(operation)
 				return op.kind == opReserve && !op.ok
 			})
 			why := "past the cap"
-			if porcupine.CheckOperationsTimeout(model, granted, 20*time.Second) == porcupine.Ok {
+			if porcupine.CheckOperationsTimeout(model, granted, lasts) == porcupine.Ok {
 				why = "refused while budget was left"
 			}
 			illegal[budget] = fmt.Sprintf("%d operations: %s", len(history), why)
