@@ -133,6 +133,9 @@ func (g *Gate) resyncUntilLoaded(ctx context.Context) error {
 		if err == nil {
 			_, err = g.resync(ctx)
 		}
+		if err == nil && g.memory.hasLimits() {
+			err = g.readHolds(ctx) // now that it is known which limits calls under way count in
+		}
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}

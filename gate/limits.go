@@ -180,6 +180,9 @@ func (g *Gate) learnBudget(ctx context.Context, port string, b budget.Budget) {
 	}
 	g.memory.applyBudget(port, b)
 	g.considerAlert(port, g.now())
+	if len(b.Limits) > 0 {
+		_ = g.readHolds(ctx) // what calls under way hold in them; else it comes with the next reading
+	}
 }
 
 // hearLimits takes over what bookings have made of counters.

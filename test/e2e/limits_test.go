@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -159,6 +161,36 @@ func TestALimitThatIsAddedCountsCallsUnderWay(t *testing.T) {
 		t.Errorf("the last call: %+v", r.Verdict)
 	}
 	s.mustVerify()
+}
+
+// A gate that starts knows what limits count and what calls under way hold in them, before it
+// answers its first check.
+func TestAGateThatStartsKnowsLimits(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{gates: -1})
+	runGate := func() (stop func()) {
+		ctx, cancel := context.WithCancel(t.Context())
+		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
+		ended := make(chan error, 1)
+		go func() { ended <- g.Run(ctx) }()
+		<-g.Ready()
+		return func() { cancel(); testenv.Must(0, <-ended) }
+	}
+	stop := runGate()
+	s.setLimits("p1", -1, `[{"name":"user","per":"user_id","window":"total","hard":1000},{"name":"calls","window":"total","unit":"requests","hard":10}]`)
+	hold := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "anna", EstimatedTokens: 300})
+	spent := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "anna", EstimatedTokens: 500})
+	if !hold.Allowed || !spent.Allowed {
+		t.Fatalf("%+v, %+v", hold.Verdict, spent.Verdict)
+	}
+	spent.Settle(events.Usage{Provider: "p", Model: "m", InputTokens: 400})
+	testenv.Eventually(t, "the call is booked", func() bool { return s.rows() == 1 })
+	stop()
+	defer runGate()()
+	v, err := s.client.Check(t.Context(), events.CheckRequest{PortID: "p1", UserID: "anna", EstimatedTokens: 1, Explain: true})
+	if err != nil || len(v.Limits) != 3 || v.Limits[1].UsedTokens != 400 || v.Limits[1].HeldTokens != 300 || v.Limits[2].UsedTokens != 1 || v.Limits[2].HeldTokens != 1 {
+		t.Errorf("the first answer: %+v, %v", v, err)
+	}
 }
 
 // Many callers on three gates, caps of 200 users of a port and one of the port: none is
