@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -56,37 +57,20 @@ type CheckRequest struct {
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r CheckRequest) Validate() error {
-	if err := checkPort(r.PortID); err != nil {
+	err := cmp.Or(checkPort(r.PortID),
+		checkText("feature", r.Feature, maxFeatureChars, false), checkText("provider", r.Provider, maxProviderChars, false),
+		checkText("model", r.Model, maxModelChars, false), checkText("user_id", r.UserID, maxUserChars, false),
+		checkText("run_id", r.RunID, maxRunChars, false), checkTokens("estimated_tokens", r.EstimatedTokens))
+	if err != nil || r.EstimatedInputTokens == 0 && r.EstimatedOutputTokens == 0 {
 		return err
 	}
-	for _, c := range []struct {
-		field, value string
-		maxChars     int
-	}{
-		{"feature", r.Feature, maxFeatureChars}, {"provider", r.Provider, maxProviderChars}, {"model", r.Model, maxModelChars},
-		{"user_id", r.UserID, maxUserChars}, {"run_id", r.RunID, maxRunChars},
-	} {
-		if err := checkText(c.field, c.value, c.maxChars, false); err != nil {
-			return err
-		}
+	parts := r.EstimatedInputTokens + r.EstimatedOutputTokens
+	err = cmp.Or(checkTokens("estimated_input_tokens", r.EstimatedInputTokens), checkTokens("estimated_output_tokens", r.EstimatedOutputTokens),
+		checkTokens("estimated_input_tokens + estimated_output_tokens", parts))
+	if err == nil && r.EstimatedTokens != 0 && r.EstimatedTokens != parts {
+		err = invalid("estimated_tokens", r.EstimatedTokens, fmt.Sprintf("must be the sum of estimated_input_tokens and estimated_output_tokens (%d), or be left out", parts))
 	}
-	for _, c := range []struct {
-		field  string
-		tokens int64
-	}{
-		{"estimated_tokens", r.EstimatedTokens}, {"estimated_input_tokens", r.EstimatedInputTokens}, {"estimated_output_tokens", r.EstimatedOutputTokens},
-	} {
-		if err := checkTokens(c.field, c.tokens); err != nil {
-			return err
-		}
-	}
-	if err := checkTokens("estimated_input_tokens + estimated_output_tokens", r.EstimatedInputTokens+r.EstimatedOutputTokens); err != nil {
-		return err
-	}
-	if parts := r.EstimatedInputTokens + r.EstimatedOutputTokens; parts > 0 && r.EstimatedTokens != 0 && r.EstimatedTokens != parts {
-		return invalid("estimated_tokens", r.EstimatedTokens, fmt.Sprintf("must be the sum of estimated_input_tokens and estimated_output_tokens (%d), or be left out", parts))
-	}
-	return nil
+	return err
 }
 
 // Call is what the request asks about.
