@@ -18,16 +18,17 @@ import (
 type budgetReply struct {
 	PortID string `json:"port_id"`
 	caps
+	extraTokens
 	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
 
 	UsedTokens      int64     `json:"used_tokens" doc:"Booked in this period."`
 	HeldTokens      int64     `json:"held_tokens" doc:"Reserved by calls under way, or leased to gates for the next ones."`
-	RemainingTokens *int64    `json:"remaining_tokens" doc:"Hard cap - used - held, never below 0; null without a hard cap."`
+	RemainingTokens *int64    `json:"remaining_tokens" doc:"Hard cap, with the extra tokens of now, - used - held, never below 0; null without a hard cap."`
 	ProjectedTokens *int64    `json:"projected_tokens" doc:"What the period will have used at its end, if it goes on as it went so far; null in its first hundredth."`
 	SoftCapReached  bool      `json:"soft_cap_reached" doc:"Used + held are at the soft cap or above, and the budget is enabled."`
-	HardCapReached  bool      `json:"hard_cap_reached" doc:"Used + held are at the hard cap or above, and the budget is enabled: calls are refused."`
+	HardCapReached  bool      `json:"hard_cap_reached" doc:"Used + held are at the hard cap, with the extra tokens of now, or above, and the budget is enabled: calls are refused."`
 	PeriodStart     time.Time `json:"period_start"`
 	ResetsAt        time.Time `json:"resets_at"`
 	AsOf            time.Time `json:"as_of" doc:"Every commit up to then is counted."`
@@ -94,7 +95,7 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	own.Limits = nil
 	d := budget.Decide(own.Rule(), budget.Count{Used: spend.UsedTokens, Held: spend.HeldTokens}, &budget.Call{}, nil, c.now) // about a call of no tokens
 	r := budgetReply{
-		PortID: c.port, caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
+		PortID: c.port, caps: capsOf(b), extraTokens: extraTokens{b.ExtraTokens, b.ExtraUntil}, Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
 		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
 		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits,

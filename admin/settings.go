@@ -7,7 +7,9 @@ import (
 	"mime"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -20,7 +22,13 @@ import (
 // mistake would be one that is gone.
 type settings struct {
 	caps
+	extraTokens
 	Limits []limit `json:"limits,omitzero" doc:"Beside the caps, at most 50. Left out, those that are stored stay; an empty list removes all."`
+}
+
+type extraTokens struct {
+	ExtraTokens *int64    `json:"extra_tokens,omitempty" minimum:"0" maximum:"9007199254740991" doc:"On top of the hard cap until extra_until. Left out, those that are stored stay; 0 takes them away."`
+	ExtraUntil  time.Time `json:"extra_until,omitzero" doc:"When the extra tokens end, by themselves. Needed with extra_tokens."`
 }
 
 type caps struct {
@@ -73,6 +81,8 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 		return budget.Budget{Period: budget.Month, HardCapTokens: b.HardCapTokens}.Validate() == nil
 	})
 	r.read("period", "must be day, week or month", &b.Period, func() bool { return b.Period.Valid() })
+	r.readIfGiven("extra_tokens", "must be a whole number from 0 to "+strconv.FormatInt(budget.MaxCapTokens, 10)+"; 0: none", &b.ExtraTokens)
+	r.readIfGiven("extra_until", "must be a time, as 2026-11-30T18:00:00Z", &b.ExtraUntil)
 	if value, given := fields["limits"]; given {
 		delete(fields, "limits")
 		var wrong *safehttp.FieldError
@@ -82,7 +92,7 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		r.wrong = append(r.wrong, safehttp.FieldError{Field: shortened(name), Value: shortened(string(fields[name])),
-			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period, limits"})
+			Rule: "is no setting; there are: enabled, soft_cap_tokens, hard_cap_tokens, period, extra_tokens, extra_until, limits"})
 	}
 	if r.wrong != nil {
 		return budget.Budget{}, invalidFields(r.wrong)
@@ -95,6 +105,13 @@ func settingsFrom(fields map[string]jsontext.Value) (budget.Budget, error) {
 type reader struct {
 	fields map[string]jsontext.Value
 	wrong  []safehttp.FieldError
+}
+
+// readIfGiven reads a field that need not be there. Whether its value is allowed is looked at later.
+func (r *reader) readIfGiven(name, rule string, into any) {
+	if _, given := r.fields[name]; given {
+		r.read(name, rule, into, func() bool { return true })
+	}
 }
 
 func (r *reader) read(name, rule string, into any, valid func() bool) {

@@ -5,6 +5,7 @@ package budget
 
 import (
 	"encoding/json"
+	"fmt"
 	"time"
 )
 
@@ -20,6 +21,8 @@ type Budget struct {
 	SoftCapTokens *int64    `json:"soft_cap_tokens"`
 	HardCapTokens *int64    `json:"hard_cap_tokens"`
 	Period        Period    `json:"period"`
+	ExtraTokens   *int64    `json:"extra_tokens,omitempty"` // on top of the hard cap, before ExtraUntil
+	ExtraUntil    time.Time `json:"extra_until,omitzero"`
 	Limits        []Limit   `json:"limits,omitempty"` // beside these caps, at most [MaxLimits]
 	Version       int64     `json:"version"`          // 0: nothing stored yet; counts every change
 	UpdatedAt     time.Time `json:"updated_at,omitzero"`
@@ -48,8 +51,32 @@ func (b Budget) Validate() error {
 	if err := validateCaps("soft_cap_tokens", "hard_cap_tokens", b.SoftCapTokens, b.HardCapTokens); err != nil {
 		return err
 	}
+	if err := b.validateExtra(); err != nil {
+		return err
+	}
 	if err := validateLimits(b.Limits); err != nil {
 		return err
 	}
 	return CheckText("updated_by", b.UpdatedBy, maxUpdatedByChars, false)
+}
+
+// validateExtra reads a number of 0 and one that is left out as no extra.
+func (b Budget) validateExtra() error {
+	n := int64(0)
+	if b.ExtraTokens != nil {
+		n = *b.ExtraTokens
+	}
+	switch {
+	case n < 0 || n > MaxCapTokens:
+		return Refuse(ReasonInvalidField, "extra_tokens", n, fmt.Sprintf("must be a whole number from 0 to %d; 0: none", int64(MaxCapTokens)))
+	case n > 0 && b.HardCapTokens == nil:
+		return Refuse(ReasonInvalidField, "extra_tokens", n, "is on top of hard_cap_tokens: give that, too")
+	case n > 0 && b.ExtraUntil.IsZero():
+		return Refuse(ReasonInvalidField, "extra_until", "", "must be the time at which extra_tokens end, as 2026-11-30T18:00:00Z")
+	case n > 0 && (b.ExtraUntil.Year() < 2000 || b.ExtraUntil.Year() > 9999):
+		return Refuse(ReasonInvalidField, "extra_until", b.ExtraUntil, "must be a time from the year 2000 to 9999")
+	case n == 0 && !b.ExtraUntil.IsZero():
+		return Refuse(ReasonInvalidField, "extra_until", b.ExtraUntil, "is the end of extra_tokens: give these, too")
+	}
+	return nil
 }

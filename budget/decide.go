@@ -14,6 +14,13 @@ type Rule struct {
 	Version    int32
 	Soft, Hard int64 // NoCap if there is none
 	Limits     []Limit
+	extra      *extra // nil: there is none
+}
+
+// extra is a hard cap that is raised for a while.
+type extra struct {
+	hard  int64
+	until time.Time
 }
 
 // NoCap stands for a cap that is not there.
@@ -32,12 +39,40 @@ func (b Budget) Rule() *Rule {
 	}
 	if b.HardCapTokens != nil {
 		r.Hard = *b.HardCapTokens
+		if b.ExtraTokens != nil && *b.ExtraTokens > 0 {
+			r.extra = &extra{hard: min(r.Hard+*b.ExtraTokens, MaxCapTokens), until: b.ExtraUntil}
+		}
 	}
 	return r
 }
 
 // Period is how often the budget starts anew.
 func (r *Rule) Period() Period { return Periods[r.period] }
+
+// HardAt is the hard cap at a time, with what is on top of it then; nil if there is none.
+func (r *Rule) HardAt(now time.Time) *int64 {
+	switch {
+	case r.Hard == NoCap:
+		return nil
+	case r.raised(now):
+		return &r.extra.hard
+	}
+	return &r.Hard
+}
+
+func (r *Rule) raised(now time.Time) bool { return r.extra != nil && now.Before(r.extra.until) }
+
+// SameHard reports whether both have the same hard cap at all times.
+func (r *Rule) SameHard(as *Rule) bool {
+	if r.extra == nil || as.extra == nil {
+		return r.Hard == as.Hard && r.extra == as.extra
+	}
+	return r.Hard == as.Hard && r.extra.hard == as.extra.hard && r.extra.until.Equal(as.extra.until)
+}
+
+// Leases reports whether calls may be held by a lease. A lease knows of nothing but the port's
+// own caps, and goes on when the hard cap falls without anybody changing the budget.
+func (r *Rule) Leases(now time.Time) bool { return len(r.Limits) == 0 && !r.raised(now) }
 
 // Refuses reports whether calls may be refused.
 func (r *Rule) Refuses() bool {
@@ -123,9 +158,11 @@ func Explain(r *Rule, port Count, c *Call, counts Counts, now time.Time) []Decis
 // matches it leaves room for.
 func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate, ok bool) {
 	e, ok = c.Estimate, true
-	if left := r.Hard - Add(port.Used, port.Held); r.Enabled && r.Hard != NoCap && left < e.Tokens {
-		if e, ok = e.shrunk(left); !ok {
-			return e, false
+	if hard := r.HardAt(now); r.Enabled && hard != nil {
+		if left := *hard - Add(port.Used, port.Held); left < e.Tokens {
+			if e, ok = e.shrunk(left); !ok {
+				return e, false
+			}
 		}
 	}
 	if r.Enabled {
@@ -157,15 +194,18 @@ func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, v
 func decideOne(r *Rule, n Count, estimate int64, now time.Time) Decision {
 	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period(), UsedTokens: n.Used, HeldTokens: n.Held}
 	d.PeriodStart, d.ResetsAt = d.Period.Bounds(now)
-	spent := Add(n.Used, n.Held)
+	spent, hard := Add(n.Used, n.Held), int64(NoCap)
 	if r.Soft != NoCap {
 		d.SoftCapTokens = &r.Soft
 	}
-	if r.Hard != NoCap {
-		remaining := max(r.Hard-spent, 0)
-		d.HardCapTokens, d.RemainingTokens = &r.Hard, &remaining
+	if d.HardCapTokens = r.HardAt(now); d.HardCapTokens != nil {
+		hard = *d.HardCapTokens
+		remaining := max(hard-spent, 0)
+		d.RemainingTokens = &remaining
 	}
-	d.Reason, d.SoftCapWarning = r.judge(spent, estimate)
+	if r.Enabled {
+		d.Reason, d.SoftCapWarning = judge(r.Soft, hard, spent, estimate)
+	}
 	d.Allowed = d.Reason == ""
 	return d
 }
@@ -207,13 +247,6 @@ func (d *Decision) share() float64 {
 		return 0
 	}
 	return float64(*d.RemainingTokens) / float64(*d.HardCapTokens)
-}
-
-func (r *Rule) judge(spent, estimate int64) (refused RefusalReason, warned bool) {
-	if !r.Enabled {
-		return "", false
-	}
-	return judge(r.Soft, r.Hard, spent, estimate)
 }
 
 // judge is the whole of the budget rules: read top down, the first match decides. The

@@ -19,7 +19,7 @@ type Simulation struct {
 }
 
 // Player applies a budget to calls of the past as they come, as if it had been in force,
-// enabled or not, and each caller's estimate exact. It knows nothing of where they are from.
+// enabled or not, without extra tokens, and each caller's estimate exact. It knows nothing of where they are from.
 type Player struct {
 	rule     *Rule
 	sim      Simulation
@@ -74,8 +74,8 @@ func (p *Player) PlaySum(calls, tokens int64) bool {
 	if tokens >= p.headroom() {
 		return false
 	}
-	_, before := p.rule.judge(p.used, 0)
-	_, after := p.rule.judge(p.used, tokens)
+	_, before := judge(p.rule.Soft, p.rule.Hard, p.used, 0)
+	_, after := judge(p.rule.Soft, p.rule.Hard, p.used, tokens)
 	switch {
 	case !after:
 	case before && !p.sim.FirstWarnedAt.IsZero():
@@ -91,7 +91,7 @@ func (p *Player) PlaySum(calls, tokens int64) bool {
 
 // Play plays one call.
 func (p *Player) Play(at time.Time, tokens int64) {
-	refused, warned := p.rule.judge(p.used, tokens)
+	refused, warned := judge(p.rule.Soft, p.rule.Hard, p.used, tokens)
 	if refused != "" {
 		p.refused = true
 		if p.sim.FirstRefusedAt.IsZero() {

@@ -90,6 +90,10 @@ type SetRequest struct {
 	SoftCapTokens *int64 `json:"soft_cap_tokens"`
 	HardCapTokens *int64 `json:"hard_cap_tokens"`
 	Period        Period `json:"period,omitempty"` // default month
+	// ExtraTokens are on top of the hard cap until ExtraUntil. Left out, those that are stored
+	// stay; 0 removes them.
+	ExtraTokens *int64    `json:"extra_tokens,omitempty"`
+	ExtraUntil  time.Time `json:"extra_until,omitzero"`
 	// Limits are those beside the port's own caps. Left out, they stay as they are; an
 	// empty list removes all.
 	Limits    []Limit `json:"limits,omitzero"`
@@ -102,7 +106,8 @@ func (r SetRequest) Budget() Budget {
 	if r.Period == "" {
 		r.Period = PeriodMonth
 	}
-	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period, Limits: r.Limits, UpdatedBy: r.UpdatedBy}
+	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period,
+		ExtraTokens: r.ExtraTokens, ExtraUntil: r.ExtraUntil, Limits: r.Limits, UpdatedBy: r.UpdatedBy}
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].

@@ -150,14 +150,17 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 		if err != nil {
 			return Budget{}, err
 		}
-		version, limited := b.Version, len(b.Limits) > 0
+		version, limited, raised := b.Version, len(b.Limits) > 0, b.ExtraTokens != nil
 		b.UpdatedBy = ""
 		edit(&b)
 		if b.Limits == nil && limited {
 			b.Limits = []Limit{} // left out, they would stay
 		}
+		if b.ExtraTokens == nil && raised {
+			b.ExtraTokens = new(int64)
+		}
 		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
-			Period: b.Period, Limits: b.Limits, IfVersion: &version, UpdatedBy: b.UpdatedBy})
+			Period: b.Period, ExtraTokens: b.ExtraTokens, ExtraUntil: b.ExtraUntil, Limits: b.Limits, IfVersion: &version, UpdatedBy: b.UpdatedBy})
 		if !errors.Is(err, ErrConflict) {
 			return b, err
 		}

@@ -37,13 +37,17 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
+	hard := int64(budget.NoCap)
+	if at := r.HardAt(now); at != nil {
+		hard = *at
+	}
 	start, end := r.Period().Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day {
 		p.alerted = alerted{start: day, looked: p.alerted.looked}
 		delete(g.memory.over, id)
 	}
 	used := p.between(ledger.DayOf(start), ledger.DayOf(end))
-	g.noteOvershoot(id, p, used)
+	g.noteOvershoot(id, p, used, start)
 	if used == 0 {
 		return
 	}
@@ -51,7 +55,7 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 		name string
 		cap  int64
 		done *bool
-	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", r.Hard, &p.alerted.hard}} {
+	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", hard, &p.alerted.hard}} {
 		if *c.done || c.cap == budget.NoCap || used < c.cap {
 			continue
 		}
@@ -65,12 +69,12 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 
 // noteOvershoot keeps the most that any port's use has grown above its hard cap since
 // that was set to its value. What was used by then, and what had been when this gate
-// first looked, is no overshoot. The caller holds the memory's lock.
-func (g *Gate) noteOvershoot(id string, p *port, used int64) {
-	hard := p.rule.Hard
-	if hard == budget.NoCap {
+// first looked, is no overshoot; nor is what extra tokens allowed. The caller holds the memory's lock.
+func (g *Gate) noteOvershoot(id string, p *port, used int64, start time.Time) {
+	if p.rule.Hard == budget.NoCap {
 		return
 	}
+	hard := *p.rule.HardAt(start) // the highest in the period: extra tokens begin at once, and end
 	if !p.alerted.looked {
 		p.alerted.looked = true
 		delete(g.memory.over, id)

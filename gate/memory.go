@@ -88,7 +88,7 @@ func (p *port) setRule(r *budget.Rule) {
 	if old.Soft != r.Soft {
 		p.alerted.soft = false
 	}
-	if old.Hard != r.Hard {
+	if !old.SameHard(r) {
 		p.alerted.hard, p.alerted.looked = false, false
 	}
 }

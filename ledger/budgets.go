@@ -26,6 +26,8 @@ type storedBudget struct {
 	SoftCapTokens *int64         `json:"soft_cap_tokens"`
 	HardCapTokens *int64         `json:"hard_cap_tokens"`
 	Period        budget.Period  `json:"period"`
+	ExtraTokens   *int64         `json:"extra_tokens,omitempty"`
+	ExtraUntil    time.Time      `json:"extra_until,omitzero"`
 	Limits        []budget.Limit `json:"limits,omitempty"`
 }
 
@@ -61,7 +63,7 @@ const (
 // gates by announce, and returns once none of them makes holds by an older budget. With
 // ifVersion it does so only while the stored version is that one (0: none stored) and
 // returns [ErrConflict] otherwise. An invalid budget is a [*events.FieldError]. Without
-// Limits (nil) those that are stored stay. A limit that counts something new begins with
+// Limits (nil) those that are stored stay, and so do extra tokens while there is a hard cap. A limit that counts something new begins with
 // what the ledger has of its present window.
 //
 // It is finished, within 10 s, or 5 minutes where the ledger has to be read for a new limit,
@@ -106,13 +108,20 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		if b.Limits == nil {
 			b.Limits = before.Limits
 		}
+		if b.ExtraTokens == nil && b.HardCapTokens != nil {
+			b.ExtraTokens, b.ExtraUntil = before.ExtraTokens, before.ExtraUntil
+		}
+		if b.ExtraTokens != nil && *b.ExtraTokens == 0 {
+			b.ExtraTokens, b.ExtraUntil = nil, time.Time{}
+		}
+		b.ExtraUntil = b.ExtraUntil.UTC()
 		if len(b.Limits)+len(before.Limits) > 0 {
 			if missing, err = storeLimits(ctx, tx, port, b.Limits, before.Limits, begun); err != nil || len(missing) > 0 {
 				return err
 			}
 		}
 		b.Version = old.version + 1
-		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period, b.Limits})
+		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period, b.ExtraTokens, b.ExtraUntil, b.Limits})
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,10 @@ func Diff(before, after budget.Budget) []Change {
 
 // settings are a budget's fields without its limits and without what Tidegate says of it.
 func settings(b budget.Budget) map[string]json.RawMessage {
-	b.Limits = nil
+	b.Limits, b.ExtraUntil = nil, b.ExtraUntil.UTC()
+	if b.ExtraTokens != nil && *b.ExtraTokens == 0 {
+		b.ExtraTokens = nil
+	}
 	all := fields(b)
 	for _, name := range []string{"version", "updated_at", "updated_by"} {
 		delete(all, name)

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -128,6 +129,8 @@ func wanted(t reflect.Type) string {
 	switch {
 	case t == nil:
 		return "something else"
+	case t == reflect.TypeFor[time.Time]():
+		return "a time, as 2026-11-30T18:00:00Z"
 	case t.Kind() == reflect.Struct:
 		return "an object"
 	case t.Kind() == reflect.Slice:

@@ -45,7 +45,10 @@ type budgetSetCmd struct {
 	Period  *string `help:"day, week (from Monday) or month, in UTC." enum:"day,week,month" placeholder:"PERIOD" xor:"period"`
 	Enabled *bool   `help:"Whether the budget binds. A new budget is enabled unless you say --no-enabled." negatable:"" xor:"enabled"`
 
-	File string `help:"Store the whole budget that is in this file, as get --json prints it; - is standard input. With a version in it, only if that one is stored." placeholder:"FILE" xor:"soft,hard,period,enabled"`
+	Extra *tokens    `help:"Tokens on top of the hard cap until --until; 0 takes them away." placeholder:"N" xor:"extra"`
+	Until *untilTime `help:"When the extra tokens end: a time such as 2026-11-30T18:00:00Z, or from now, such as 6h. Default: with the running period." placeholder:"TIME" xor:"until"`
+
+	File string `help:"Store the whole budget that is in this file, as get --json prints it; - is standard input. With a version in it, only if that one is stored." placeholder:"FILE" xor:"soft,hard,period,enabled,extra,until"`
 }
 
 func (c *budgetSetCmd) Run(ctx context.Context) error {
@@ -92,6 +95,31 @@ func (c *budgetSetCmd) edit(b *events.Budget) {
 	if c.Enabled != nil {
 		b.Enabled = *c.Enabled
 	}
+	if c.Extra != nil {
+		b.ExtraTokens, b.ExtraUntil = c.Extra.n, time.Time{}
+		if c.Extra.n != nil && *c.Extra.n > 0 {
+			_, b.ExtraUntil = b.Period.Bounds(time.Now())
+		}
+	}
+	if c.Until != nil {
+		b.ExtraUntil = c.Until.Time
+	}
+}
+
+// untilTime is a time to come, as people type it.
+type untilTime struct{ time.Time }
+
+func (u *untilTime) UnmarshalText(text []byte) error {
+	now := time.Now()
+	if in, err := time.ParseDuration(string(text)); err == nil {
+		u.Time = now.Add(in).UTC().Truncate(time.Second)
+	} else if u.Time, err = time.Parse(time.RFC3339, string(text)); err != nil {
+		return fmt.Errorf("%q is no time: try 2026-11-30T18:00:00Z, or 6h for six hours from now", text)
+	}
+	if !u.After(now) {
+		return fmt.Errorf("%q is over: extra tokens end at a time to come", text)
+	}
+	return nil
 }
 
 // limitsTimeout is for the largest ledgers, which are read for a limit that counts something
@@ -122,13 +150,16 @@ func otherVersion(d document.Document, stored events.Budget) error {
 		*d.Version, stored.Version)
 }
 
-// setWhole is a request that says of limits, too, that there are none.
+// setWhole is a request that says of limits and extra tokens, too, that there are none.
 func setWhole(port string, b events.Budget, ifVersion *int64) events.SetRequest {
 	if b.Limits == nil {
 		b.Limits = []events.Limit{}
 	}
+	if b.ExtraTokens == nil {
+		b.ExtraTokens = new(int64)
+	}
 	return events.SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period,
-		Limits: b.Limits, IfVersion: ifVersion, UpdatedBy: whoami()}
+		ExtraTokens: b.ExtraTokens, ExtraUntil: b.ExtraUntil, Limits: b.Limits, IfVersion: ifVersion, UpdatedBy: whoami()}
 }
 
 // readFile reads a file, or what is piped in.
@@ -153,6 +184,9 @@ func (r remote) print(port string, b events.Budget) error {
 	}
 	grid(os.Stdout, []string{"port", "budget", "soft cap", "hard cap", "period", "version", "changed", "by"},
 		[][]string{{port, state, capText(b.SoftCapTokens), capText(b.HardCapTokens), string(b.Period), strconv.FormatInt(b.Version, 10), when(b.UpdatedAt), b.UpdatedBy}}, 2, 3, 5)
+	if b.ExtraTokens != nil && time.Now().Before(b.ExtraUntil) {
+		fmt.Printf("\n%s tokens on top of the hard cap until %s\n", paint(bold, count(*b.ExtraTokens)), when(b.ExtraUntil))
+	}
 	if len(b.Limits) > 0 {
 		fmt.Println()
 		printLimits(b.Limits)

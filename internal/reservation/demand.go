@@ -88,7 +88,7 @@ func (b *Broker) wants(ahead []Want, requests []events.ReserveRequest, now time.
 	ahead = slices.DeleteFunc(ahead, func(w Want) bool { return b.leases.paused(b.leases.port(w.PortID), now) })
 	for i := range requests {
 		q := &requests[i]
-		if rule, _, _, _ := b.cfg.Port(q.PortID, b.cfg.Now()); len(rule.Limits) > 0 {
+		if rule, _, _, _ := b.cfg.Port(q.PortID, b.cfg.Now()); !rule.Leases(b.cfg.Now()) {
 			continue // none would be granted
 		}
 		p := b.leases.port(q.PortID)

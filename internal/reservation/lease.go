@@ -63,8 +63,8 @@ const (
 // those to come.
 func (d *deciding) grant(w *Want) {
 	s := d.states[w.PortID]
-	if len(s.rule.Limits) > 0 {
-		return // a lease is of a port's own caps
+	if !s.rule.Leases(s.now) {
+		return
 	}
 	tokens := w.Tokens
 	if s.budget.Enabled && s.budget.HardCapTokens != nil {

@@ -59,8 +59,8 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	}
 	now := b.cfg.Now()
 	rule, count, asOf := b.Known(q.PortID, now)
-	if len(rule.Limits) > 0 {
-		return v, false // leases are of a port's own caps
+	if !rule.Leases(now) {
+		return v, false
 	}
 	call := q.Call()
 	if v = events.NewVerdict(budget.Decide(rule, count, &call, nil, now)); !v.Allowed {

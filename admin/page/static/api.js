@@ -9,6 +9,8 @@
  * @property {number | null} soft_cap_tokens
  * @property {number | null} hard_cap_tokens
  * @property {Period} period
+ * @property {number} [extra_tokens] on top of the hard cap
+ * @property {string} [extra_until]
  *
  * @typedef {'feature' | 'provider' | 'model' | 'user_id' | 'run_id'} Label
  *

@@ -1,9 +1,9 @@
-import {tokens} from './format.js';
+import {tokens, utcMoment} from './format.js';
 import {inShort} from './limit-words.js';
 
 /** @typedef {import('./api.js').Settings & {limits?: import('./api.js').Limit[]}} Settings */
 
-const NAMES = /** @type {const} */ ({enabled: 'Caps', soft_cap_tokens: 'Soft cap', hard_cap_tokens: 'Hard cap', period: 'Period'});
+const NAMES = /** @type {const} */ ({enabled: 'Caps', soft_cap_tokens: 'Soft cap', hard_cap_tokens: 'Hard cap', extra_tokens: 'Extra tokens', extra_until: 'Extra tokens until', period: 'Period'});
 
 /**
  * What differs between two budgets, in words.
@@ -31,6 +31,7 @@ function word(key, s) {
   if (!s) return 'none';
   if (key === 'enabled') return s.enabled ? 'enforced' : 'not enforced';
   if (key === 'period') return s.period;
+  if (key === 'extra_until') return s.extra_until ? utcMoment(new Date(s.extra_until)) : 'none';
   const cap = s[key];
   return cap === null || cap === undefined ? 'none' : tokens(cap);
 }
