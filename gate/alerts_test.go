@@ -47,6 +47,13 @@ func (g *watched) budget(soft, hard int64) {
 	g.considerAlert("p", g.now)
 }
 
+// extra sets a hard cap and tokens on top of it.
+func (g *watched) extra(hard, tokens int64, until time.Time) {
+	g.version++
+	g.memory.applyBudget("p", events.Budget{Enabled: true, Period: events.PeriodDay, Version: g.version, HardCapTokens: &hard, ExtraTokens: &tokens, ExtraUntil: until})
+	g.considerAlert("p", g.now)
+}
+
 // used is what the port has used of the day.
 func (g *watched) used(tokens int64) {
 	day := ledger.DayOf(g.now)
@@ -101,6 +108,36 @@ func TestAlertsAreConsideredOnceForEachValueOfACap(t *testing.T) {
 	g.want()
 	g.used(150)
 	g.want("soft 90: 150", "hard 150: 150")
+}
+
+// Extra tokens are a cap of their own, for alerts; when they end, the ledger knows whether the cap
+// without them was told. What they allowed is no overshoot.
+func TestAlertsOfExtraTokens(t *testing.T) {
+	t.Parallel()
+	g := newWatched(t)
+	g.budget(noCap, 100)
+	g.used(100)
+	g.want("hard 100: 100")
+	g.extra(100, 50, g.now.Add(time.Hour))
+	g.want()
+	g.used(149)
+	g.want()
+	g.used(152)
+	g.want("hard 150: 152")
+	g.wantOvershoot(2)
+	g.extra(100, 50, g.now.Add(time.Hour)) // stored again as it was
+	g.want()
+
+	g.extra(100, 80, g.now.Add(time.Hour))
+	g.used(160)
+	g.want()
+	g.now = g.now.Add(time.Hour)
+	g.used(161)
+	g.want("hard 100: 161")
+	g.wantOvershoot(2)
+	g.now = g.now.AddDate(0, 0, 1)
+	g.used(101)
+	g.want("hard 100: 101")
 }
 
 // Only tokens that were booked above a cap in force are an overshoot.

@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
@@ -97,6 +98,89 @@ func TestLeasesGiveNoMoreThanTheCap(t *testing.T) {
 	}
 	if got, open := h.held(); got != held.Load() || open != 0 {
 		t.Errorf("%d tokens are held and %d leases open, want %d and none", got, open, held.Load())
+	}
+}
+
+// Extra tokens can be held until their end, however many callers ask two gates, and then no
+// more: not from a lease either, of before or of then.
+func TestExtraTokensAreHeldUntilTheirEnd(t *testing.T) {
+	t.Parallel()
+	const hard, extra = 2_000, 1_000
+	h := newHouse(t, hard)
+	gates := []*broker{h.open(), h.open()}
+	var mu sync.Mutex
+	held, live := int64(0), map[string]int64{}
+	askUntilRefused := func() {
+		var group sync.WaitGroup
+		for caller := range 16 {
+			group.Go(func() {
+				for refused := 0; refused < 3; {
+					n := int64(1 + caller%7)
+					v, err := gates[caller%2].hold(ask(n))
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if !v.Allowed {
+						refused++
+						continue
+					}
+					mu.Lock()
+					held += n
+					live[v.ReservationID] = n
+					mu.Unlock()
+				}
+			})
+		}
+		group.Wait()
+	}
+	release := func(left int64) {
+		for id, n := range live {
+			if held <= left {
+				return
+			}
+			if !gates[0].release(id, "p") {
+				t.Errorf("%s cannot be released", id)
+			}
+			delete(live, id)
+			held -= n
+		}
+	}
+	want := func(when string, cap int64) {
+		t.Helper()
+		if held > cap || held < cap-6 {
+			t.Errorf("%s %d tokens are held of %d", when, held, cap)
+		}
+	}
+
+	for range 40 { // leases of before, with much left
+		if v := gates[0].must(ask(1)); v.Allowed {
+			held, live[v.ReservationID] = held+1, 1
+		}
+	}
+	leased := gates[0].FromLeases.Load()
+	if leased == 0 {
+		t.Fatal("no hold came from a lease, so this tests nothing")
+	}
+	until := time.Now().Add(3 * time.Second)
+	h.store("p", budget.Budget{Enabled: true, HardCapTokens: new(int64(hard)), Period: budget.Day, ExtraTokens: new(int64(extra)), ExtraUntil: until})
+	askUntilRefused()
+	want("with extra tokens", hard+extra)
+	if n := gates[0].FromLeases.Load() + gates[1].FromLeases.Load(); n != leased {
+		t.Errorf("%d holds came from leases, which may be left when the extra tokens end", n-leased)
+	}
+	if !time.Now().Before(until) {
+		t.Fatal("too slow: the extra tokens have ended before all was asked")
+	}
+	time.Sleep(time.Until(until) + 10*time.Millisecond)
+	askUntilRefused()
+	want("at their end", hard+extra) // nothing more
+	release(hard / 2)
+	leased = gates[0].FromLeases.Load() + gates[1].FromLeases.Load()
+	askUntilRefused()
+	want("after their end", hard)
+	if gates[0].FromLeases.Load()+gates[1].FromLeases.Load() == leased {
+		t.Error("no hold comes from a lease any more")
 	}
 }
 

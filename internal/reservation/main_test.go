@@ -72,7 +72,11 @@ func (h *house) reopen() *ledger.Ledger {
 // budget stores a budget and tells the brokers, as a gate does.
 func (h *house) budget(port string, hard int64) {
 	h.t.Helper()
-	b := budget.Budget{Enabled: true, HardCapTokens: &hard, Period: budget.Day}
+	h.store(port, budget.Budget{Enabled: true, HardCapTokens: &hard, Period: budget.Day})
+}
+
+func (h *house) store(port string, b budget.Budget) {
+	h.t.Helper()
 	_, err := h.ledger.StoreBudget(context.Background(), port, b, nil, func(b budget.Budget) error {
 		h.rule.Store(b.Rule())
 		for _, o := range h.living() {

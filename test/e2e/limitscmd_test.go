@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -175,6 +176,64 @@ func TestBudgetGetAndSetRoundTrip(t *testing.T) {
 	}
 	if printed.Limits == nil || len(*printed.Limits) != 0 {
 		t.Errorf("that there are no limits is printed as %v", printed.Limits)
+	}
+}
+
+// Extra tokens are given for a while, stay when something else is changed, bind checks and
+// reservations alike, are written down, and can be taken away.
+func TestExtraTokensCommands(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.cli(0, "budget", "set", "p1", "--hard", "100")
+	out := s.cli(0, "budget", "set", "p1", "--extra", "50", "--until", "2h")
+	if !strings.Contains(out, "50 tokens on top of the hard cap until ") {
+		t.Errorf("set:\n%s", out)
+	}
+	s.cli(0, "budget", "set", "p1", "--soft", "80")
+	b := s.stored("p1")
+	if b.ExtraTokens == nil || *b.ExtraTokens != 50 || time.Until(b.ExtraUntil) < time.Hour || *b.SoftCapTokens != 80 {
+		t.Errorf("stored: %+v", b)
+	}
+	if v := s.check("p1", 150); !v.Allowed || *v.HardCapTokens != 150 {
+		t.Errorf("a check of all: %+v", v)
+	}
+	if v := s.check("p1", 151); v.Allowed {
+		t.Errorf("a check of more: %+v", v)
+	}
+	if v := testenv.Must(s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", Feature: "f", EstimatedTokens: 120})); !v.Allowed || *v.HardCapTokens != 150 || *v.RemainingTokens != 30 {
+		t.Errorf("a reservation: %+v", v)
+	}
+
+	file := writeFile(t, s.cli(0, "budget", "get", "p1", "--json"))
+	s.cli(0, "budget", "set", "p1", "--file", file)
+	if after := s.stored("p1"); after.ExtraTokens == nil || *after.ExtraTokens != 50 || !after.ExtraUntil.Equal(b.ExtraUntil) {
+		t.Errorf("what get prints is stored as %+v", after)
+	}
+	s.cli(0, "budget", "set", "p1", "--extra", "0")
+	if after := s.stored("p1"); after.ExtraTokens != nil || !after.ExtraUntil.IsZero() {
+		t.Errorf("taken away: %+v", after)
+	}
+	s.cli(0, "budget", "set", "p1", "--extra", "7")
+	if after := s.stored("p1"); after.ExtraTokens == nil || !after.ExtraUntil.Equal(s.check("p1", 0).ResetsAt) {
+		t.Errorf("without --until they end with the period, but stored is %+v", after)
+	}
+	s.cli(0, "budget", "set", "p1", "--file", writeFile(t, `{"hard_cap_tokens":7}`))
+	if after := s.stored("p1"); after.ExtraTokens != nil {
+		t.Errorf("a document is the whole budget, but stored is %+v", after)
+	}
+	for want, args := range map[string][]string{
+		`"tomorrow" is no time: try`:                   {"--extra", "5", "--until", "tomorrow"},
+		`"2020-01-01T00:00:00Z" is over`:               {"--extra", "5", "--until", "2020-01-01T00:00:00Z"},
+		"extra_until = ":                               {"--until", "6h"},
+		"is on top of hard_cap_tokens: give that, too": {"--hard", "none", "--extra", "5"},
+	} {
+		if out := s.cli(1, append([]string{"budget", "set", "p1"}, args...)...); !strings.Contains(out, want) {
+			t.Errorf("%q:\n%s", args, out)
+		}
+	}
+	changes := testenv.Must(s.ledger.Audit(t.Context(), "p1", 0, 20))
+	if len(changes) != 7 || !strings.Contains(string(changes[5].NewValue), `"extra_tokens": 50`) {
+		t.Errorf("the audit log has %d changes: %s", len(changes), changes[min(5, len(changes)-1)].NewValue)
 	}
 }
 
