@@ -13,14 +13,14 @@ type Rule struct {
 	period     uint8 // index of Periods
 	Version    int32
 	Soft, Hard int64 // NoCap if there is none
-	Limits     []Limit
-	extra      *extra // nil: there is none
+	more       *more // nil for most ports
 }
 
-// extra is a hard cap that is raised for a while.
-type extra struct {
-	hard  int64
-	until time.Time
+// more is what few budgets have.
+type more struct {
+	limits []Limit
+	raised int64 // the hard cap before until
+	until  time.Time
 }
 
 // NoCap stands for a cap that is not there.
@@ -28,7 +28,7 @@ const NoCap = -1
 
 // Rule is what of b decides.
 func (b Budget) Rule() *Rule {
-	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Version: int32(b.Version), Limits: b.Limits}
+	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Version: int32(b.Version)}
 	for i, p := range Periods {
 		if p == b.Period {
 			r.period = uint8(i)
@@ -39,9 +39,13 @@ func (b Budget) Rule() *Rule {
 	}
 	if b.HardCapTokens != nil {
 		r.Hard = *b.HardCapTokens
-		if b.ExtraTokens != nil && *b.ExtraTokens > 0 {
-			r.extra = &extra{hard: min(r.Hard+*b.ExtraTokens, MaxCapTokens), until: b.ExtraUntil}
-		}
+	}
+	raised := b.HardCapTokens != nil && b.ExtraTokens != nil && *b.ExtraTokens > 0
+	if raised || len(b.Limits) > 0 {
+		r.more = &more{limits: b.Limits}
+	}
+	if raised {
+		r.more.raised, r.more.until = min(r.Hard+*b.ExtraTokens, MaxCapTokens), b.ExtraUntil
 	}
 	return r
 }
@@ -49,34 +53,48 @@ func (b Budget) Rule() *Rule {
 // Period is how often the budget starts anew.
 func (r *Rule) Period() Period { return Periods[r.period] }
 
+// Limits are those beside the port's own caps.
+func (r *Rule) Limits() []Limit {
+	if r.more == nil {
+		return nil
+	}
+	return r.more.limits
+}
+
 // HardAt is the hard cap at a time, with what is on top of it then; nil if there is none.
 func (r *Rule) HardAt(now time.Time) *int64 {
 	switch {
 	case r.Hard == NoCap:
 		return nil
 	case r.raised(now):
-		return &r.extra.hard
+		return &r.more.raised
 	}
 	return &r.Hard
 }
 
-func (r *Rule) raised(now time.Time) bool { return r.extra != nil && now.Before(r.extra.until) }
+func (r *Rule) raised(now time.Time) bool { return r.more != nil && now.Before(r.more.until) }
 
 // SameHard reports whether both have the same hard cap at all times.
 func (r *Rule) SameHard(as *Rule) bool {
-	if r.extra == nil || as.extra == nil {
-		return r.Hard == as.Hard && r.extra == as.extra
+	raised, until := r.extra()
+	asRaised, asUntil := as.extra()
+	return r.Hard == as.Hard && raised == asRaised && until.Equal(asUntil)
+}
+
+func (r *Rule) extra() (raised int64, until time.Time) {
+	if r.more == nil {
+		return 0, time.Time{}
 	}
-	return r.Hard == as.Hard && r.extra.hard == as.extra.hard && r.extra.until.Equal(as.extra.until)
+	return r.more.raised, r.more.until
 }
 
 // Leases reports whether calls may be held by a lease. A lease knows of nothing but the port's
 // own caps, and goes on when the hard cap falls without anybody changing the budget.
-func (r *Rule) Leases(now time.Time) bool { return len(r.Limits) == 0 && !r.raised(now) }
+func (r *Rule) Leases(now time.Time) bool { return len(r.Limits()) == 0 && !r.raised(now) }
 
 // Refuses reports whether calls may be refused.
 func (r *Rule) Refuses() bool {
-	return r.Enabled && (r.Hard != NoCap || slices.ContainsFunc(r.Limits, func(l Limit) bool { return l.Hard != nil }))
+	return r.Enabled && (r.Hard != NoCap || slices.ContainsFunc(r.Limits(), func(l Limit) bool { return l.Hard != nil }))
 }
 
 // RefusalReason is why a call is refused.
@@ -126,7 +144,7 @@ type Decision struct {
 // is the count of the port's own caps, in the period that contains now.
 func Decide(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
 	d := decideOne(r, port, c.Estimate.Tokens, now)
-	if !r.Enabled || len(r.Limits) == 0 {
+	if !r.Enabled || len(r.Limits()) == 0 {
 		return d
 	}
 	warned, share := d.SoftCapWarning, d.share()
@@ -178,8 +196,9 @@ func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate
 
 // matching goes through the limits that a call matches, until f returns false.
 func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, value string, n Count) bool) {
-	for i := range r.Limits {
-		l := &r.Limits[i]
+	limits := r.Limits()
+	for i := range limits {
+		l := &limits[i]
 		if !l.Matches(&c.Labels) {
 			continue
 		}

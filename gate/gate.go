@@ -201,7 +201,7 @@ func (g *Gate) verdict(q *events.CheckRequest) events.Verdict {
 	r, count, asOf := g.reservations.Known(q.PortID, now)
 	call := q.Call()
 	var counts budget.Counts
-	if len(r.Limits) > 0 {
+	if len(r.Limits()) > 0 {
 		counts = g.memory.counts(q.PortID)
 	}
 	v := events.NewVerdict(budget.Decide(r, count, &call, counts, now))

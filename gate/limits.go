@@ -108,7 +108,7 @@ func (m *memory) forgetWindows(now time.Time) {
 func (m *memory) forgetWindowsOf(id string, p *portLimits, now time.Time) {
 	windows := map[budget.CounterRef]budget.Period{}
 	if known, ok := m.ports.get(id); ok {
-		for _, l := range known.rule.Limits {
+		for _, l := range known.rule.Limits() {
 			windows[l.Counter] = l.Window
 		}
 	}
@@ -139,7 +139,7 @@ func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
 			continue
 		}
 		if p.tally == nil {
-			p.tally = budget.NewTally(known.rule.Limits, now)
+			p.tally = budget.NewTally(known.rule.Limits(), now)
 		}
 		u.AddTo(p.tally)
 	}

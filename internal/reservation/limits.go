@@ -95,9 +95,9 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 	var counters []int64
 	var starts []time.Time
 	for port, s := range d.states {
-		if s.rule.Enabled && len(s.rule.Limits) > 0 {
+		if s.rule.Enabled && len(s.rule.Limits()) > 0 {
 			limited = append(limited, port)
-			s.limits = &limitState{map[counterAt]int64{}, budget.NewTally(s.rule.Limits, s.now)}
+			s.limits = &limitState{map[counterAt]int64{}, budget.NewTally(s.rule.Limits(), s.now)}
 		}
 	}
 	if len(limited) == 0 {
@@ -114,8 +114,9 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 			asked[q.PortID] = map[counterAt]bool{}
 		}
 		call := q.Call()
-		for j := range s.rule.Limits {
-			l := &s.rule.Limits[j]
+		limits := s.rule.Limits()
+		for j := range limits {
+			l := &limits[j]
 			start, _ := l.Window.Bounds(s.now)
 			at := counterAt{l.Counter, call.Of(l.Per), start.Unix()}
 			if l.Matches(&call.Labels) && !asked[q.PortID][at] {
