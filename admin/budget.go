@@ -18,7 +18,6 @@ import (
 type budgetReply struct {
 	PortID string `json:"port_id"`
 	caps
-	extraTokens
 	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
@@ -95,7 +94,7 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	own.Limits = nil
 	d := budget.Decide(own.Rule(), budget.Count{Used: spend.UsedTokens, Held: spend.HeldTokens}, &budget.Call{}, nil, c.now) // about a call of no tokens
 	r := budgetReply{
-		PortID: c.port, caps: capsOf(b), extraTokens: extraTokens{b.ExtraTokens, b.ExtraUntil}, Version: b.Version, UpdatedBy: b.UpdatedBy,
+		PortID: c.port, caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
 		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
 		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits,
@@ -108,7 +107,8 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 }
 
 func capsOf(b budget.Budget) caps {
-	return caps{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period}
+	return caps{Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens, Period: b.Period,
+		ExtraTokens: b.ExtraTokens, ExtraUntil: b.ExtraUntil}
 }
 
 // projected is a straight line through nothing at start and used now. In the first

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,6 +173,60 @@ func TestIfMatch(t *testing.T) {
 		w.put(monthly, good).want(w, http.StatusOK)
 		if got := get[budget](w, budgetPath); got.Version != int64(i+1) {
 			t.Errorf("after %s the version is %d", good, got.Version)
+		}
+	}
+}
+
+// Extra tokens are stored and answered, stay when they are left out, and go with 0 or the hard cap.
+func TestPutExtraTokens(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.usage("p1", noon)
+	w.usage("p1", noon)
+	w.usage("p1", noon)
+	until := noon.Add(time.Hour)
+	put := func(version int, rest string, extra *int64, remaining int64) {
+		t.Helper()
+		w.put(`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":300,"period":"month"`+rest+`}`, fmt.Sprintf("%q", strconv.Itoa(version))).want(w, http.StatusOK)
+		type extras struct {
+			ExtraTokens *int64    `json:"extra_tokens"`
+			ExtraUntil  time.Time `json:"extra_until"`
+		}
+		want := extras{extra, time.Time{}}
+		if extra != nil {
+			want.ExtraUntil = until
+		}
+		if got := get[extras](w, budgetPath); !gocmp.Equal(got, want) {
+			t.Errorf("after %s: %+v", rest, got)
+		}
+		if got := get[budget](w, budgetPath); *got.RemainingTokens != remaining || got.HardCapReached != (remaining == 0) || *got.HardCapTokens != 300 {
+			t.Errorf("after %s: %+v", rest, got)
+		}
+		list := get[struct {
+			Ports []struct{ Budget extras }
+		}](w, "/api/v1/ports")
+		if !gocmp.Equal(list.Ports[0].Budget, want) {
+			t.Errorf("after %s, in the list: %+v", rest, list)
+		}
+	}
+	given := `,"extra_tokens":100,"extra_until":"` + until.Format(time.RFC3339) + `"`
+	put(0, given, new(int64(100)), 70)
+	put(1, "", new(int64(100)), 70)
+	put(2, `,"extra_tokens":0`, nil, 0)
+	put(3, given, new(int64(100)), 70)
+	w.put(`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":null,"period":"month"}`, `"4"`).want(w, http.StatusOK)
+	put(5, "", nil, 0)
+	for rest, field := range map[string]string{
+		`,"extra_tokens":-1,"extra_until":"2026-12-01T00:00:00Z"`: "extra_tokens",
+		`,"extra_tokens":"5"`:                         "extra_tokens",
+		`,"extra_tokens":5`:                           "extra_until",
+		`,"extra_tokens":5,"extra_until":"tomorrow"`:  "extra_until",
+		`,"extra_until":"2026-12-01T00:00:00Z"`:       "extra_until",
+		`,"extra_tokens":5,"extra_untill":"tomorrow"`: "extra_untill",
+	} {
+		a := w.put(`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":300,"period":"month"`+rest+`}`, `"6"`)
+		if a.StatusCode != http.StatusUnprocessableEntity || len(a.problem.Errors) != 1 || a.problem.Errors[0].Field != field {
+			t.Errorf("%s: %d, %s", rest, a.StatusCode, a.text)
 		}
 	}
 }

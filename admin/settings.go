@@ -18,17 +18,11 @@ import (
 	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
-// settings is what a PUT stores. Every cap must be given: one that was left out by
+// settings is what a PUT stores. Soft and hard cap must be given: one that was left out by
 // mistake would be one that is gone.
 type settings struct {
 	caps
-	extraTokens
 	Limits []limit `json:"limits,omitzero" doc:"Beside the caps, at most 50. Left out, those that are stored stay; an empty list removes all."`
-}
-
-type extraTokens struct {
-	ExtraTokens *int64    `json:"extra_tokens,omitempty" minimum:"0" maximum:"9007199254740991" doc:"On top of the hard cap until extra_until. Left out, those that are stored stay; 0 takes them away."`
-	ExtraUntil  time.Time `json:"extra_until,omitzero" doc:"When the extra tokens end, by themselves. Needed with extra_tokens."`
 }
 
 type caps struct {
@@ -36,6 +30,8 @@ type caps struct {
 	SoftCapTokens *int64        `json:"soft_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"From here on calls are allowed with a warning; null: no soft cap. At most hard_cap_tokens."`
 	HardCapTokens *int64        `json:"hard_cap_tokens" minimum:"0" maximum:"9007199254740991" doc:"Here calls are refused until the period ends; 0 refuses all, null: no hard cap."`
 	Period        budget.Period `json:"period" doc:"How often the budget starts anew, in UTC; a week starts on Monday."`
+	ExtraTokens   *int64        `json:"extra_tokens,omitempty" minimum:"0" maximum:"9007199254740991" doc:"On top of the hard cap until extra_until. Left out, those that are stored stay; 0 takes them away."`
+	ExtraUntil    time.Time     `json:"extra_until,omitzero" doc:"When the extra tokens end, by themselves. Needed with extra_tokens."`
 }
 
 // readSettings reads the body. Its error is a problem that names every field that

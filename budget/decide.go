@@ -61,12 +61,11 @@ func (r *Rule) Limits() []Limit {
 	return r.more.limits
 }
 
-// HardAt is the hard cap at a time, with what is on top of it then; nil if there is none.
-func (r *Rule) HardAt(now time.Time) *int64 {
-	switch {
-	case r.Hard == NoCap:
-		return nil
-	case r.raised(now):
+// HardAt is the hard cap at a time, with what is on top of it then.
+func (r *Rule) HardAt(now time.Time) int64 { return *r.hardAt(now) }
+
+func (r *Rule) hardAt(now time.Time) *int64 {
+	if r.raised(now) {
 		return &r.more.raised
 	}
 	return &r.Hard
@@ -176,11 +175,10 @@ func Explain(r *Rule, port Count, c *Call, counts Counts, now time.Time) []Decis
 // matches it leaves room for.
 func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate, ok bool) {
 	e, ok = c.Estimate, true
-	if hard := r.HardAt(now); r.Enabled && hard != nil {
-		if left := *hard - Add(port.Used, port.Held); left < e.Tokens {
-			if e, ok = e.shrunk(left); !ok {
-				return e, false
-			}
+	hard := r.HardAt(now)
+	if left := hard - Add(port.Used, port.Held); r.Enabled && hard != NoCap && left < e.Tokens {
+		if e, ok = e.shrunk(left); !ok {
+			return e, false
 		}
 	}
 	if r.Enabled {
@@ -213,17 +211,16 @@ func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, v
 func decideOne(r *Rule, n Count, estimate int64, now time.Time) Decision {
 	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period(), UsedTokens: n.Used, HeldTokens: n.Held}
 	d.PeriodStart, d.ResetsAt = d.Period.Bounds(now)
-	spent, hard := Add(n.Used, n.Held), int64(NoCap)
+	spent, hard := Add(n.Used, n.Held), r.hardAt(now)
 	if r.Soft != NoCap {
 		d.SoftCapTokens = &r.Soft
 	}
-	if d.HardCapTokens = r.HardAt(now); d.HardCapTokens != nil {
-		hard = *d.HardCapTokens
-		remaining := max(hard-spent, 0)
-		d.RemainingTokens = &remaining
+	if *hard != NoCap {
+		remaining := max(*hard-spent, 0)
+		d.HardCapTokens, d.RemainingTokens = hard, &remaining
 	}
 	if r.Enabled {
-		d.Reason, d.SoftCapWarning = judge(r.Soft, hard, spent, estimate)
+		d.Reason, d.SoftCapWarning = judge(r.Soft, *hard, spent, estimate)
 	}
 	d.Allowed = d.Reason == ""
 	return d

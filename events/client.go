@@ -150,14 +150,17 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 		if err != nil {
 			return Budget{}, err
 		}
-		version, limited, raised := b.Version, len(b.Limits) > 0, b.ExtraTokens != nil
+		version, limited, extra, until := b.Version, len(b.Limits) > 0, extraTokens(b), b.ExtraUntil
 		b.UpdatedBy = ""
 		edit(&b)
 		if b.Limits == nil && limited {
 			b.Limits = []Limit{} // left out, they would stay
 		}
-		if b.ExtraTokens == nil && raised {
-			b.ExtraTokens = new(int64)
+		switch now := extraTokens(b); {
+		case now == extra && b.ExtraUntil.Equal(until):
+			b.ExtraTokens, b.ExtraUntil = nil, time.Time{} // left out, they stay, or go with the hard cap
+		case now == 0 && b.ExtraUntil.Equal(until):
+			b.ExtraTokens, b.ExtraUntil = new(int64), time.Time{}
 		}
 		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
 			Period: b.Period, ExtraTokens: b.ExtraTokens, ExtraUntil: b.ExtraUntil, Limits: b.Limits, IfVersion: &version, UpdatedBy: b.UpdatedBy})
@@ -167,6 +170,13 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 	}
 	return Budget{}, fmt.Errorf("events: somebody else changed the budget of %s each of the %d times that it was read and changed here, so nothing is stored; try again: %w",
 		port, changeTries, ErrConflict)
+}
+
+func extraTokens(b Budget) int64 {
+	if b.ExtraTokens == nil {
+		return 0
+	}
+	return *b.ExtraTokens
 }
 
 // Usage returns a page of a port's usage in the current period of its budget. While

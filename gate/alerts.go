@@ -37,10 +37,6 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
-	hard := int64(budget.NoCap)
-	if at := r.HardAt(now); at != nil {
-		hard = *at
-	}
 	start, end := r.Period().Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day {
 		p.alerted = alerted{start: day, looked: p.alerted.looked}
@@ -55,7 +51,7 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 		name string
 		cap  int64
 		done *bool
-	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", hard, &p.alerted.hard}} {
+	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", r.HardAt(now), &p.alerted.hard}} {
 		if *c.done || c.cap == budget.NoCap || used < c.cap {
 			continue
 		}
@@ -71,10 +67,10 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 // that was set to its value. What was used by then, and what had been when this gate
 // first looked, is no overshoot; nor is what extra tokens allowed. The caller holds the memory's lock.
 func (g *Gate) noteOvershoot(id string, p *port, used int64, start time.Time) {
-	if p.rule.Hard == budget.NoCap {
+	hard := p.rule.HardAt(start) // the highest in the period: extra tokens begin at once, and end
+	if hard == budget.NoCap {
 		return
 	}
-	hard := *p.rule.HardAt(start) // the highest in the period: extra tokens begin at once, and end
 	if !p.alerted.looked {
 		p.alerted.looked = true
 		delete(g.memory.over, id)

@@ -60,6 +60,7 @@ func TestCard(t *testing.T) {
 		{"Back-test", cardBackTest},
 		{"Prefers", cardPrefers},
 		{"Embedded", cardEmbedded},
+		{"Extra tokens", cardExtra},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel() // mostly they wait
@@ -94,6 +95,31 @@ func cardShows(t *testing.T, f *fake, p *browser.Page) {
 	if got, want := browser.Eval[string](p, meterText), "612,345 of 1,000,000 tokens, 61%; soft cap at 800,000; 4,000 held"; got != want || !meter.Exists() {
 		t.Errorf("a screen reader hears %q, want %q", got, want)
 	}
+}
+
+// cardExtra: extra tokens are part of the hard cap in all figures, and not of what the form
+// changes; once they have ended, they are nowhere but in the list of changes.
+func cardExtra(t *testing.T, f *fake, p *browser.Page) {
+	give := func(until time.Time) {
+		f.mu.Lock()
+		b := f.ports["brightwater"].budget
+		f.mu.Unlock()
+		b.ExtraTokens, b.ExtraUntil = new(int64(500_000)), until
+		f.store("brightwater", b, "Ada")
+	}
+	give(f.now.Add(6 * time.Hour))
+	p.Open(f.URL + "/?port=brightwater")
+	p.See("Live", "69% of the hard cap, 500,000 of it extra until Nov 23, 21:30 UTC.", "Hard cap 1,500,000", "458,780", "Brightwater Marina 1M · 69%",
+		"Extra tokens none became 500,000", "Extra tokens until none became Nov 23, 21:30 UTC")
+	p.SeeNot("Hard cap reached")
+	if got := p.Role("textbox", "Hard cap").Property("value"); got != "1,000,000" {
+		t.Errorf("the form changes %s", got)
+	}
+	looks(p, "extra", look{"light", 1280})
+	give(f.now)
+	p.Open(f.URL + "/?port=brightwater")
+	p.See("Live", "104% of the hard cap.", "Hard cap 1,000,000", "Hard cap reached", "Brightwater Marina 1M · 104%")
+	p.SeeNot("of it extra")
 }
 
 const meterText = `new Promise((done) => { const look = () => {

@@ -166,15 +166,19 @@ func (f *fake) replyBudget(w http.ResponseWriter, id string) {
 	}
 	b, used := p.budget, p.used()
 	start, end := b.Period.Bounds(f.now)
+	hard := b.Rule().HardAt(f.now)
 	answer := map[string]any{"port_id": id, "enabled": b.Enabled, "soft_cap_tokens": b.SoftCapTokens, "hard_cap_tokens": b.HardCapTokens,
 		"period": b.Period, "version": b.Version, "updated_at": b.UpdatedAt, "updated_by": b.UpdatedBy,
 		"used_tokens": used, "held_tokens": p.held, "remaining_tokens": nil,
 		"projected_tokens": int64(float64(used) * float64(end.Sub(start)) / float64(f.now.Sub(start))),
 		"soft_cap_reached": b.Enabled && b.SoftCapTokens != nil && used >= *b.SoftCapTokens,
-		"hard_cap_reached": b.Enabled && b.HardCapTokens != nil && used >= *b.HardCapTokens,
+		"hard_cap_reached": b.Enabled && b.HardCapTokens != nil && used >= hard,
 		"period_start":     start, "resets_at": end, "as_of": f.now, "limits": limitsOf(b)}
 	if b.HardCapTokens != nil {
-		answer["remaining_tokens"] = max(0, *b.HardCapTokens-used-p.held)
+		answer["remaining_tokens"] = max(0, hard-used-p.held)
+	}
+	if b.ExtraTokens != nil {
+		answer["extra_tokens"], answer["extra_until"] = b.ExtraTokens, b.ExtraUntil
 	}
 	w.Header().Set("ETag", fmt.Sprintf(`"%d"`, b.Version))
 	reply(w, answer)

@@ -86,9 +86,10 @@ func (b *Broker) wants(ahead []Want, requests []events.ReserveRequest, now time.
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	ahead = slices.DeleteFunc(ahead, func(w Want) bool { return b.leases.paused(b.leases.port(w.PortID), now) })
+	at := b.cfg.Now()
 	for i := range requests {
 		q := &requests[i]
-		if rule, _, _, _ := b.cfg.Port(q.PortID, b.cfg.Now()); !rule.Leases(b.cfg.Now()) {
+		if rule, _, _, _ := b.cfg.Port(q.PortID, at); !rule.Leases(at) {
 			continue // none would be granted
 		}
 		p := b.leases.port(q.PortID)

@@ -217,6 +217,11 @@ func TestExtraTokensCommands(t *testing.T) {
 	if after := s.stored("p1"); after.ExtraTokens == nil || !after.ExtraUntil.Equal(s.check("p1", 0).ResetsAt) {
 		t.Errorf("without --until they end with the period, but stored is %+v", after)
 	}
+	s.cli(0, "budget", "set", "p1", "--hard", "none")
+	if after := s.stored("p1"); after.HardCapTokens != nil || after.ExtraTokens != nil {
+		t.Errorf("they go with the hard cap, but stored is %+v", after)
+	}
+	s.cli(0, "budget", "set", "p1", "--hard", "9", "--extra", "7")
 	s.cli(0, "budget", "set", "p1", "--file", writeFile(t, `{"hard_cap_tokens":7}`))
 	if after := s.stored("p1"); after.ExtraTokens != nil {
 		t.Errorf("a document is the whole budget, but stored is %+v", after)
@@ -232,8 +237,8 @@ func TestExtraTokensCommands(t *testing.T) {
 		}
 	}
 	changes := testenv.Must(s.ledger.Audit(t.Context(), "p1", 0, 20))
-	if len(changes) != 7 || !strings.Contains(string(changes[5].NewValue), `"extra_tokens": 50`) {
-		t.Errorf("the audit log has %d changes: %s", len(changes), changes[min(5, len(changes)-1)].NewValue)
+	if len(changes) != 9 || !strings.Contains(string(changes[7].NewValue), `"extra_tokens": 50`) {
+		t.Errorf("the audit log has %d changes: %s", len(changes), changes[min(7, len(changes)-1)].NewValue)
 	}
 }
 

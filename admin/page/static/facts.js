@@ -12,7 +12,7 @@ export class Facts {
     this.root = root;
   }
 
-  /** @param {Budget} b @param {number} now */
+  /** @param {Budget} b as raised makes it @param {number} now */
   show(b, now) {
     say(need(this.root, '.used'), tokens(b.used_tokens));
     say(need(this.root, '.unit'), `tokens ${THIS[b.period]}`);
@@ -47,21 +47,13 @@ export class Facts {
 /** How much of the cap that matters is spent. @param {Budget} b @returns {[string, string]} */
 function ratio(b) {
   const {soft_cap_tokens: soft, hard_cap_tokens: hard, used_tokens: used} = b;
-  const extra = extraOf(b, Date.now());
   const off = b.enabled ? '' : ' The caps are not enforced.';
   const limited = b.enabled && b.limits.length > 0;
   if (hard === null && soft === null) return ['', limited ? 'No cap on all calls together, but limits on some: see below.' : 'No cap. Usage is recorded, nothing is refused.'];
-  if (hard === 0 && !extra) return ['', `The hard cap is 0: every call is refused.${off}`];
-  if (hard !== null && extra) {
-    return [percent(used / (hard + extra)), ` of the hard cap and ${tokens(extra)} extra tokens until ${utcMoment(new Date(b.extra_until ?? ''))}.${off}`];
-  }
-  if (hard !== null) return [percent(used / hard), ` of the hard cap.${off}`];
+  if (hard === 0) return ['', `The hard cap is 0: every call is refused.${off}`];
+  const extra = b.extra_tokens && b.extra_until ? `, ${tokens(b.extra_tokens)} of it extra until ${utcMoment(new Date(b.extra_until))}` : '';
+  if (hard !== null) return [percent(used / hard), ` of the hard cap${extra}.${off}`];
   return soft ? [percent(used / soft), ` of the soft cap.${off}`] : ['', `The soft cap is 0: every call is warned of.${off}`];
-}
-
-/** The tokens on top of the hard cap at a time. @param {Budget} b @param {number} now */
-function extraOf(b, now) {
-  return b.extra_tokens && b.extra_until && now < Date.parse(b.extra_until) ? b.extra_tokens : 0;
 }
 
 /** What the projection means for the caps. @param {Budget} b @param {number} now */

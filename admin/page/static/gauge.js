@@ -22,7 +22,7 @@ export class Gauge {
     root.replaceChildren(this.soft, this.meter, this.scale, this.hard);
   }
 
-  /** @param {import('./api.js').Budget} b */
+  /** @param {import('./api.js').Budget} b as {@link raised} makes it */
   show(b) {
     const {used_tokens: used, held_tokens: held, soft_cap_tokens: soft, hard_cap_tokens: hard} = b;
     const projected = b.projected_tokens ?? 0;
@@ -49,6 +49,17 @@ export class Gauge {
       held > 0 ? `${tokens(held)} held` : '',
     ].filter(Boolean).join('; '));
   }
+}
+
+/**
+ * A budget with the hard cap of now: extra tokens are in it, or gone if they have ended.
+ * @template {import('./api.js').Settings} T
+ * @param {T} b @param {number} now @returns {T}
+ */
+export function raised(b, now) {
+  const {hard_cap_tokens: hard, extra_tokens: extra, extra_until: until} = b;
+  if (hard === null || !extra || !until || now >= Date.parse(until)) return {...b, extra_tokens: undefined};
+  return {...b, hard_cap_tokens: Math.min(hard + extra, Number.MAX_SAFE_INTEGER)};
 }
 
 /** How far the spend has come: under, soft or hard. @param {import('./api.js').Budget} b */

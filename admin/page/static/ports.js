@@ -1,6 +1,7 @@
 import {h, need, place, say} from './dom.js';
 import {firstStep, publishCommand} from './empty.js';
 import {compact, percent, tokens} from './format.js';
+import {raised} from './gauge.js';
 
 /** @typedef {import('./api.js').Port} Port */
 
@@ -114,7 +115,8 @@ export class PortList {
     const port = this.#ports.get(b.port_id);
     if (!port) return;
     port.used_tokens = b.used_tokens;
-    port.budget = {...port.budget, enabled: b.enabled, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period, version: b.version};
+    port.budget = {...port.budget, enabled: b.enabled, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period,
+      extra_tokens: b.extra_tokens, extra_until: b.extra_until, version: b.version};
     this.#draw();
   }
 
@@ -139,7 +141,7 @@ export class PortList {
 
   /** @param {Port} p */
   #row(p) {
-    const {cap, text, state, ratio} = spend(p);
+    const {cap, text, state, ratio} = spend(p, this.api.now());
     const bar = h('span', {class: 'mini', hidden: cap === null, 'data-state': state, 'aria-hidden': 'true'});
     place(bar, '--to', Math.min(1, ratio));
     return h('li', {}, h('a', {
@@ -158,9 +160,9 @@ export class PortList {
   }
 }
 
-/** How a port stands. @param {Port} p */
-function spend(p) {
-  const {enabled, soft_cap_tokens: soft, hard_cap_tokens: hard} = p.budget;
+/** How a port stands. @param {Port} p @param {number} now */
+function spend(p, now) {
+  const {enabled, soft_cap_tokens: soft, hard_cap_tokens: hard} = raised(p.budget, now);
   const cap = hard ?? soft;
   const used = p.used_tokens;
   const ratio = cap === null ? 0 : cap === 0 ? 1 : used / cap;
