@@ -221,7 +221,7 @@ func TestExtraTokensCommands(t *testing.T) {
 	if after := s.stored("p1"); after.HardCapTokens != nil || after.ExtraTokens != nil {
 		t.Errorf("they go with the hard cap, but stored is %+v", after)
 	}
-	s.cli(0, "budget", "set", "p1", "--hard", "9", "--extra", "7")
+	s.cli(0, "budget", "set", "p1", "--hard", "90", "--extra", "7")
 	s.cli(0, "budget", "set", "p1", "--file", writeFile(t, `{"hard_cap_tokens":7}`))
 	if after := s.stored("p1"); after.ExtraTokens != nil {
 		t.Errorf("a document is the whole budget, but stored is %+v", after)
