@@ -43,7 +43,7 @@ func chaosCap(port string) int64 { return [...]int64{30, 120, 150, 1000}[portNum
 // is killed again and again, after its commit too; in the others a day ends, and the
 // gates' clocks are 3 s ahead, 3 s behind and right. `make chaos SEED=… RUNS=…` runs more.
 func TestChaos(t *testing.T) {
-	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 4)
+	seed, runs := envInt(t, "CHAOS_SEED", 1), envInt(t, "CHAOS_RUNS", 2)
 	for i := range runs {
 		t.Run(fmt.Sprintf("seed=%d", seed+i), func(t *testing.T) {
 			c := newChaos(t, seed+i, "")
