@@ -24,10 +24,17 @@ type Budget struct {
 	ExtraTokens   *int64    `json:"extra_tokens,omitempty"` // on top of the hard cap, before ExtraUntil
 	ExtraUntil    time.Time `json:"extra_until,omitzero"`
 	Limits        []Limit   `json:"limits,omitempty"` // beside these caps, at most [MaxLimits]
-	Version       int64     `json:"version"`          // 0: nothing stored yet; counts every change
-	UpdatedAt     time.Time `json:"updated_at,omitzero"`
-	UpdatedBy     string    `json:"updated_by,omitempty"`
+	// Default: the port has no budget of its own. What binds it is the default budget, which
+	// this is but for Version, the port's own.
+	Default   bool      `json:"default,omitempty"`
+	Version   int64     `json:"version"` // 0: nothing stored yet; counts every change
+	UpdatedAt time.Time `json:"updated_at,omitzero"`
+	UpdatedBy string    `json:"updated_by,omitempty"`
 }
+
+// DefaultPort stands where a port is named, and is none: it names the default budget, which
+// binds every port that has no budget of its own.
+const DefaultPort = "*"
 
 // None is the budget of a port before anybody stored one: nothing binds it.
 func None() Budget { return Budget{Period: Month} }
@@ -39,8 +46,31 @@ func (b *Budget) Complete(value []byte) error {
 		*b = None()
 		return nil
 	}
-	b.UpdatedAt = b.UpdatedAt.UTC()
+	b.UpdatedAt, b.Period = b.UpdatedAt.UTC(), Month
 	return json.Unmarshal(value, b)
+}
+
+// Or returns what binds a port of which b is stored, given what is stored for [DefaultPort].
+func (b Budget) Or(standard Budget) Budget {
+	if b.Version > 0 && !b.Default {
+		return b
+	}
+	b.Default = b.Default || standard.Version > 0
+	standard.Default, standard.Version = b.Default, b.Version
+	return standard
+}
+
+// ValidateFor is Validate, for what is stored for a port or for [DefaultPort].
+func (b Budget) ValidateFor(port string) error {
+	switch {
+	case b.Default && port == DefaultPort:
+		return Refuse(ReasonInvalidField, "default", true, "gives a port back to the default budget; to make that bind nobody, store it with enabled false")
+	case b.Default && (b.Enabled || b.SoftCapTokens != nil || b.HardCapTokens != nil || b.ExtraTokens != nil || !b.ExtraUntil.IsZero() || b.Limits != nil):
+		return Refuse(ReasonInvalidField, "default", true, "gives the port back to the default budget: leave out enabled, caps, extra tokens and limits")
+	case port == DefaultPort && b.ExtraTokens != nil && *b.ExtraTokens != 0:
+		return Refuse(ReasonInvalidField, "extra_tokens", *b.ExtraTokens, "is for a port: the default budget has none, since each port would have them; give them to a port, or raise hard_cap_tokens")
+	}
+	return b.Validate()
 }
 
 // Validate reports the first field that breaks its rule, as a [*FieldError].

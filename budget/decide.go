@@ -11,6 +11,7 @@ import (
 type Rule struct {
 	Enabled    bool
 	period     uint8 // index of Periods
+	Default    bool  // it is the default budget's
 	Version    int32
 	Soft, Hard int64 // NoCap if there is none
 	more       *more // nil for most ports
@@ -28,7 +29,7 @@ const NoCap = -1
 
 // Rule is what of b decides.
 func (b Budget) Rule() *Rule {
-	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Version: int32(b.Version)}
+	r := &Rule{Enabled: b.Enabled, period: 2, Soft: NoCap, Hard: NoCap, Default: b.Default, Version: int32(b.Version)}
 	for i, p := range Periods {
 		if p == b.Period {
 			r.period = uint8(i)

@@ -82,6 +82,10 @@ func (r *CheckRequest) Call() budget.Call {
 	return budget.Call{Labels: budget.Labels{Feature: r.Feature, Provider: r.Provider, Model: r.Model, UserID: r.UserID, RunID: r.RunID}, Estimate: e}
 }
 
+// DefaultPort, as the PortID of a [GetRequest] or a [SetRequest], names the default budget: that
+// of every port that has none of its own. No subject can name it.
+const DefaultPort = budget.DefaultPort
+
 // SetRequest stores a budget. With IfVersion it is refused (409) unless the
 // stored version is that one; 0 means "nothing stored yet".
 type SetRequest struct {
@@ -96,8 +100,10 @@ type SetRequest struct {
 	ExtraUntil  time.Time `json:"extra_until,omitzero"`
 	// Limits are those beside the port's own caps. Left out, they stay as they are; an
 	// empty list removes all.
-	Limits    []Limit `json:"limits,omitzero"`
-	IfVersion *int64  `json:"if_version,omitempty"`
+	Limits []Limit `json:"limits,omitzero"`
+	// Default gives the port back to the default budget. Nothing else of a budget may be given.
+	Default   bool   `json:"default,omitempty"`
+	IfVersion *int64 `json:"if_version,omitempty"`
 	UpdatedBy string  `json:"updated_by,omitempty"`
 }
 
@@ -107,21 +113,24 @@ func (r SetRequest) Budget() Budget {
 		r.Period = PeriodMonth
 	}
 	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period,
-		ExtraTokens: r.ExtraTokens, ExtraUntil: r.ExtraUntil, Limits: r.Limits, UpdatedBy: r.UpdatedBy}
+		ExtraTokens: r.ExtraTokens, ExtraUntil: r.ExtraUntil, Limits: r.Limits, Default: r.Default, UpdatedBy: r.UpdatedBy}
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r SetRequest) Validate() error {
-	if err := checkPort(r.PortID); err != nil {
+	if err := checkPortOrDefault(r.PortID); err != nil {
 		return err
 	}
-	return r.Budget().Validate()
+	return r.Budget().ValidateFor(r.PortID)
 }
 
 // GetRequest asks for a port's budget.
 type GetRequest struct {
 	PortID string `json:"port_id,omitempty"`
 }
+
+// Validate reports the first field that breaks the contract, as a [*FieldError].
+func (r GetRequest) Validate() error { return checkPortOrDefault(r.PortID) }
 
 // Dimension is what a usage report is broken down by.
 type Dimension string
@@ -213,6 +222,10 @@ func DecodeRequest(base, subject string, payload []byte, into any) (port string,
 		*named = subjectPort
 	case *named != subjectPort:
 		return "", refuse(ReasonPortMismatch, "port_id", *named, "the subject names port "+subjectPort)
+	}
+	switch into.(type) {
+	case *GetRequest, *SetRequest:
+		return *named, checkPortOrDefault(*named)
 	}
 	return *named, checkPort(*named)
 }

@@ -109,14 +109,20 @@ func (c *Client) undecided(err error) Verdict {
 	return v
 }
 
-// Get returns a port's budget as it is stored. A port without one has Version 0.
+// Get returns a port's budget as it is stored, or that of [DefaultPort]. A port without one has
+// Version 0, or the version at which it was given back to the default budget; its other fields are
+// those of the default budget, if there is one.
 // While Postgres is away the error is [ErrUnavailable].
 func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 	var b Budget
-	if err := checkPort(port); err != nil {
+	r := GetRequest{PortID: port}
+	if err := r.Validate(); err != nil {
 		return b, err
 	}
-	err := c.ask(ctx, question{base: SubjectBudgetGet, repeatable: true, waits: true}, port, struct{}{}, &b)
+	if port != DefaultPort {
+		r.PortID = ""
+	}
+	err := c.ask(ctx, question{base: SubjectBudgetGet, repeatable: true, waits: true}, port, r, &b)
 	return b, err
 }
 
@@ -130,7 +136,9 @@ func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
 		return b, err
 	}
 	port := r.PortID
-	r.PortID = ""
+	if port != DefaultPort {
+		r.PortID = ""
+	}
 	err := c.ask(ctx, question{base: SubjectBudgetSet, waits: true}, port, r, &b)
 	return b, err
 }
@@ -214,6 +222,9 @@ const (
 // after its caller gave up.
 func (c *Client) ask(ctx context.Context, q question, port string, request, reply any) error {
 	subject := Subject(q.base, port)
+	if port == DefaultPort {
+		subject = q.base
+	}
 	payload, err := json.Marshal(request)
 	if err != nil {
 		return fmt.Errorf("events: encoding a request to %s: %w", subject, err)

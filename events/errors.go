@@ -43,6 +43,14 @@ func checkPort(port string) error {
 	return nil
 }
 
+// checkPortOrDefault is for what is asked of the default budget, too.
+func checkPortOrDefault(port string) error {
+	if port == DefaultPort {
+		return nil
+	}
+	return checkPort(port)
+}
+
 // ValidPort reports whether port is a legal port id, which makes it one NATS
 // subject token.
 func ValidPort(port string) bool {

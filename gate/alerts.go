@@ -15,8 +15,9 @@ import (
 // Postgres is asked once and not at every commit.
 type alerted struct {
 	start      ledger.Day
-	soft, hard bool // this gate has taken care of the alert for the cap as it is
-	looked     bool // at the use under the hard cap as it is
+	soft, hard bool  // this gate has taken care of the alert for the cap as it is
+	looked     bool  // at the use under the hard cap as it is
+	changes    uint8 // of the default budget, when that was; see [memory.alertRule]
 }
 
 // considerAlert queues the alerts that the port's use calls for.
@@ -33,13 +34,13 @@ func (g *Gate) considerAllAlerts(now time.Time) {
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
-	r := p.rule
+	r := g.memory.alertRule(p)
 	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
 	start, end := r.Period().Bounds(now)
 	if day := ledger.DayOf(start); p.alerted.start != day {
-		p.alerted = alerted{start: day, looked: p.alerted.looked}
+		p.alerted = alerted{start: day, looked: p.alerted.looked, changes: p.alerted.changes}
 		delete(g.memory.over, id)
 	}
 	used := p.between(ledger.DayOf(start), ledger.DayOf(end))
@@ -67,7 +68,7 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 // that was set to its value. What was used by then, and what had been when this gate
 // first looked, is no overshoot; nor is what extra tokens allowed. The caller holds the memory's lock.
 func (g *Gate) noteOvershoot(id string, p *port, used int64, start time.Time) {
-	hard := p.rule.HardAt(start) // the highest in the period: extra tokens begin at once, and end
+	hard := g.memory.ruleOf(p).HardAt(start) // the highest in the period: extra tokens begin at once, and end
 	if hard == budget.NoCap {
 		return
 	}

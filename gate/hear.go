@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/service"
@@ -83,13 +84,20 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 	if !ok {
 		return
 	}
-	if len(n.Budget.Limits) == 0 {
+	switch {
+	case n.PortID == budget.DefaultPort:
+		if len(n.Budget.Limits) == 0 {
+			g.memory.applyBudget(n.PortID, n.Budget)
+		}
+		g.reservations.RevokeDefault()
+	case len(n.Budget.Limits) == 0 && !n.Budget.Default:
 		g.memory.applyBudget(n.PortID, n.Budget)
 		g.reservations.Revoke(n.PortID, 0) // they were granted under the old one
 		g.considerAlert(n.PortID, now)
 		return
+	default:
+		g.reservations.Revoke(n.PortID, reservation.RevokedFor) // also what is on its way
 	}
-	g.reservations.Revoke(n.PortID, reservation.RevokedFor) // also what is on its way
 	select {
 	case g.learning <- n:
 	default: // the next reading has it

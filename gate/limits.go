@@ -75,6 +75,14 @@ func (m *memory) raiseCounter(c ledger.Counter) {
 func (m *memory) load(port string) (done func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if port == budget.DefaultPort {
+		m.loading++
+		return func() {
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			m.loading--
+		}
+	}
 	p := m.portLimits(port)
 	p.loading++
 	return func() {
@@ -97,7 +105,7 @@ func (m *memory) forgetWindows(now time.Time) {
 	for some := range slices.Chunk(ids, 100) {
 		m.mu.Lock()
 		for _, id := range some {
-			if p := m.limits[id]; p != nil && p.loading == 0 {
+			if p := m.limits[id]; p != nil && p.loading+m.loading == 0 {
 				m.forgetWindowsOf(id, p, now)
 			}
 		}
@@ -107,10 +115,8 @@ func (m *memory) forgetWindows(now time.Time) {
 
 func (m *memory) forgetWindowsOf(id string, p *portLimits, now time.Time) {
 	windows := map[budget.CounterRef]budget.Period{}
-	if known, ok := m.ports.get(id); ok {
-		for _, l := range known.rule.Limits() {
-			windows[l.Counter] = l.Window
-		}
+	for _, l := range m.limitsOf(id) {
+		windows[l.Counter] = l.Window
 	}
 	if len(windows) == 0 {
 		delete(m.limits, id)
@@ -133,13 +139,13 @@ func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
 	}
 	for i := range list {
 		u := &list[i]
-		p, ok := m.limits[u.PortID]
-		known, has := m.ports.get(u.PortID)
-		if !ok || !has {
+		limits := m.limitsOf(u.PortID)
+		if len(limits) == 0 {
 			continue
 		}
+		p := m.portLimits(u.PortID)
 		if p.tally == nil {
-			p.tally = budget.NewTally(known.rule.Limits(), now)
+			p.tally = budget.NewTally(limits, now)
 		}
 		u.AddTo(p.tally)
 	}
@@ -148,7 +154,7 @@ func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
 func (m *memory) hasLimits() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	return len(m.limits) > 0
+	return len(m.limits) > 0 || len(m.standard.Limits()) > 0
 }
 
 // learnBudgets takes over budgets with limits that were heard of, until ctx ends.
@@ -166,9 +172,13 @@ func (g *Gate) learnBudgets(ctx context.Context) {
 // learnBudget takes over a budget. Counters of limits that count something new are read
 // first, so that no check is answered without them.
 func (g *Gate) learnBudget(ctx context.Context, port string, b budget.Budget) {
-	if len(b.Limits) > 0 {
+	limits := b.Limits
+	if b.Default {
+		limits = g.memory.standardLimits()
+	}
+	if len(limits) > 0 {
 		done := g.memory.load(port)
-		err := g.cfg.Ledger.Counters(ctx, port, b.Limits, g.memory.raiseCounter)
+		err := g.cfg.Ledger.Counters(ctx, port, limits, g.memory.raiseCounter)
 		defer done()
 		if err != nil {
 			if ctx.Err() == nil {
@@ -179,10 +189,20 @@ func (g *Gate) learnBudget(ctx context.Context, port string, b budget.Budget) {
 		}
 	}
 	g.memory.applyBudget(port, b)
-	g.considerAlert(port, g.now())
-	if len(b.Limits) > 0 {
+	if port == budget.DefaultPort {
+		g.considerAllAlerts(g.now())
+	} else {
+		g.considerAlert(port, g.now())
+	}
+	if len(limits) > 0 {
 		_ = g.readHolds(ctx) // what calls under way hold in them; else it comes with the next reading
 	}
+}
+
+func (m *memory) standardLimits() []budget.Limit {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.standard.Limits()
 }
 
 // hearLimits takes over what bookings have made of counters.

@@ -16,12 +16,17 @@ import (
 // to happen when a period ends.
 type memory struct {
 	mu    sync.RWMutex
-	ports *ports
+	ports *ports // and [budget.DefaultPort], while there is a default budget
+	// standard is the rule of the default budget. It binds the ports of which the own rule says
+	// Default, and those that are not in ports. changes counts how often it was another one.
+	standard *budget.Rule
+	changes  uint8
 	// over has the ports that had used more than their hard cap when that was set to its
 	// value: how much.
 	over map[string]int64
 	// limits has the ports with limits beside their own caps.
-	limits map[string]*portLimits
+	limits  map[string]*portLimits
+	loading int // default budgets whose counters are being read
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -34,7 +39,7 @@ type memory struct {
 }
 
 type port struct {
-	rule   *budget.Rule // of its budget
+	rule   *budget.Rule // of its budget; with Default it has none of its own: see [memory.ruleOf]
 	tokens []int64      // of the days from first on
 	first  ledger.Day   // meaningless while tokens is empty
 	// The rounds in which the rule and the tokens were last read, and the one in
@@ -45,7 +50,7 @@ type port struct {
 }
 
 func newMemory() *memory {
-	return &memory{ports: newPorts(), over: map[string]int64{}, limits: map[string]*portLimits{}}
+	return &memory{ports: newPorts(), standard: unlimited, over: map[string]int64{}, limits: map[string]*portLimits{}}
 }
 
 // lookup returns the port's rule, what it has used in the current period, when that
@@ -55,11 +60,36 @@ func (m *memory) lookup(id string, now time.Time) (r *budget.Rule, used int64, s
 	defer m.mu.RUnlock()
 	p, ok := m.ports.get(id)
 	if !ok {
-		start, _ = unlimited.Period().Bounds(now)
-		return unlimited, 0, start, m.age()
+		start, _ = m.standard.Period().Bounds(now)
+		return m.standard, 0, start, m.age()
 	}
-	start, end := p.rule.Period().Bounds(now)
-	return p.rule, p.between(ledger.DayOf(start), ledger.DayOf(end)), start, m.age()
+	r = m.ruleOf(p)
+	start, end := r.Period().Bounds(now)
+	return r, p.between(ledger.DayOf(start), ledger.DayOf(end)), start, m.age()
+}
+
+// portCount is how many ports are remembered. The caller holds the lock.
+func (m *memory) portCount() int {
+	if _, stored := m.ports.get(budget.DefaultPort); stored {
+		return m.ports.len() - 1
+	}
+	return m.ports.len()
+}
+
+// ruleOf is what binds a port. The caller holds the lock.
+func (m *memory) ruleOf(p *port) *budget.Rule {
+	if p.rule.Default {
+		return m.standard
+	}
+	return p.rule
+}
+
+// limitsOf are the limits of a port, which may not be in ports. The caller holds the lock.
+func (m *memory) limitsOf(id string) []budget.Limit {
+	if p, ok := m.ports.get(id); ok {
+		return m.ruleOf(p).Limits()
+	}
+	return m.standard.Limits()
 }
 
 // age is the time up to which every commit is remembered. The caller holds the lock.
@@ -78,9 +108,22 @@ func (m *memory) stop(at time.Time) {
 }
 
 // setRule takes over a budget. A cap that is another one now may be reached again.
-func (p *port) setRule(r *budget.Rule) {
-	old := p.rule
-	p.rule = r
+func (m *memory) setRule(id string, p *port, own *budget.Rule) {
+	old := m.ruleOf(p)
+	p.rule = own
+	if id == budget.DefaultPort {
+		if !own.Default {
+			own.Default = true // nobody else has it yet
+		}
+		if m.standard = own; old.Enabled != own.Enabled || old.Period() != own.Period() || old.Soft != own.Soft || !old.SameHard(own) {
+			m.changes++ // who goes by it is looked at again: see alertRule
+		}
+		return
+	}
+	r := m.ruleOf(p)
+	if len(r.Limits()) > 0 {
+		m.portLimits(id) // though nothing is counted yet, something may be held
+	}
 	if old.Enabled != r.Enabled || old.Period() != r.Period() {
 		p.alerted = alerted{}
 		return
@@ -93,12 +136,13 @@ func (p *port) setRule(r *budget.Rule) {
 	}
 }
 
-// setRule takes over a port's budget. The caller holds the lock.
-func (m *memory) setRule(id string, p *port, b budget.Budget) {
-	p.setRule(b.Rule())
-	if len(b.Limits) > 0 {
-		m.portLimits(id) // though nothing is counted yet, something may be held
+// alertRule is ruleOf, for who considers alerts: what was made of the port's use under another
+// default budget is forgotten.
+func (m *memory) alertRule(p *port) *budget.Rule {
+	if p.rule.Default && p.alerted.changes != m.changes {
+		p.alerted = alerted{start: p.alerted.start, changes: m.changes}
 	}
+	return m.ruleOf(p)
 }
 
 // between sums the days [start, end).
@@ -143,8 +187,9 @@ func (p *port) forgetBefore(day ledger.Day) {
 	}
 }
 
-// unlimited binds a port that has no budget.
-var unlimited = budget.None().Rule()
+// unlimited is the rule of a port that never had a budget, and of the default budget before
+// there is one.
+var unlimited = (budget.Budget{Period: budget.Month, Default: true}).Rule()
 
 // port returns the port, new if need be. The caller holds the lock.
 func (m *memory) port(id string) *port {
@@ -197,7 +242,7 @@ func (m *memory) applyBudget(id string, b budget.Budget) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p := m.port(id); int64(p.rule.Version) < b.Version {
-		m.setRule(id, p, b)
+		m.setRule(id, p, b.Rule())
 		p.changed = m.round
 	}
 }
@@ -223,7 +268,7 @@ func (m *memory) readBudget(id string, b budget.Budget) {
 	// reads. Otherwise the round is right, even if its version is lower: the port
 	// was deleted and made again.
 	if p.changed != m.round || int64(p.rule.Version) < b.Version {
-		m.setRule(id, p, b)
+		m.setRule(id, p, b.Rule())
 	}
 }
 
@@ -256,7 +301,7 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 			return
 		}
 		if p.ruleRead != m.round {
-			p.setRule(unlimited)
+			m.setRule(id, p, unlimited)
 		}
 		if p.tokensRead != m.round {
 			p.tokens = nil

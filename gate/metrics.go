@@ -65,7 +65,7 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		Help: "Ports that the gate remembers."}, func() float64 {
 		g.memory.mu.RLock()
 		defer g.memory.mu.RUnlock()
-		return float64(g.memory.ports.len())
+		return float64(g.memory.portCount())
 	})
 	return m
 }

@@ -31,17 +31,34 @@ type storedBudget struct {
 	Limits        []budget.Limit `json:"limits,omitempty"`
 }
 
-// Budget returns the port's budget; one with Version 0 when none is stored.
+// byDefault is the value in system_settings of a port that was given back to the default budget.
+const byDefault = `{"default": true}`
+
+// Budget returns what binds the port: its own budget, or else the default one. Version is 0 when
+// none was ever stored for the port. [budget.DefaultPort] names the default budget.
 func (l *Ledger) Budget(ctx context.Context, port string) (budget.Budget, error) {
-	row := l.pool.QueryRow(ctx, "select value, version, updated_at, updated_by from system_settings where port_id = $1 and key = $2", port, BudgetKey)
-	b, err := scanBudget(row)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return budget.None(), nil
-	}
+	rows, err := l.pool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where port_id in ($1, $2) and key = $3", port, budget.DefaultPort, BudgetKey)
 	if err != nil {
 		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
 	}
-	return b, nil
+	own, standard := budget.None(), budget.None()
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+		var of string
+		b, err := scanBudget(portRow{row, &of})
+		if of == budget.DefaultPort {
+			standard = b
+		} else {
+			own = b
+		}
+		return of, err
+	})
+	if err != nil {
+		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
+	}
+	if port == budget.DefaultPort {
+		return standard, nil
+	}
+	return own.Or(standard), nil
 }
 
 func scanBudget(row pgx.Row) (budget.Budget, error) {
@@ -66,6 +83,9 @@ const (
 // Limits (nil) those that are stored stay, and so do extra tokens while there is a hard cap. A limit that counts something new begins with
 // what the ledger has of its present window.
 //
+// The budget of [budget.DefaultPort] is the default one, and binds every port that has none of
+// its own; one with Default gives a port back to it.
+//
 // It is finished, within 10 s, or 5 minutes where the ledger has to be read for a new limit,
 // although nobody may wait for it any more: gates must hear of
 // a budget that is stored. If they cannot be told, or one does not answer, that is logged:
@@ -79,18 +99,42 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 	if err != nil {
 		return budget.Budget{}, err
 	}
+	stored := b.UpdatedAt
+	if port == budget.DefaultPort {
+		if stored, err = l.awaitDecisions(ctx); err != nil {
+			l.log.Warn("the default budget is stored; a reservation under way may go by the old one", "error", err)
+			stored = b.UpdatedAt
+		}
+	}
 	if err := announce(b); err != nil {
 		l.log.Warn("a budget is stored; the gates do not hear of it before they read it themselves", "port_id", port, "error", err)
 	}
-	if err := l.Reservations.AwaitReturns(ctx, port, b.UpdatedAt); err != nil {
+	if err := l.Reservations.AwaitReturns(ctx, port, stored); err != nil {
 		l.log.Warn("a budget is stored; a gate that does not answer may go by the old one for some seconds", "port_id", port, "error", err)
+	}
+	if b.Default {
+		return l.Budget(ctx, port)
 	}
 	return b, nil
 }
 
+// awaitDecisions returns once every transaction has ended that may decide reservations by the
+// default budget before, and when that was, by the database's clock. A port's own budget is
+// changed under the port's lock; there is none that all ports share, since each reservation
+// would pay for it. But each transaction that decides has its ports' locks before it reads.
+func (l *Ledger) awaitDecisions(ctx context.Context) (at time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // one that was stopped is ended before that: see Open
+	defer cancel()
+	if err := l.awaitHolders(ctx, "(classid, objid) <> (0, $1::bigint::oid)"); err != nil {
+		return at, err
+	}
+	err = l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&at)
+	return at, err
+}
+
 // storeBudget stores a budget. begun has what was counted for limits that count something
 // new; those for which it has nothing are returned instead, and nothing is stored.
-func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, begun []counted) (stored budget.Budget, missing []budget.Limit, err error) {
+func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, begun []counted) (stored budget.Budget, missing []counted, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
@@ -105,7 +149,7 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		if err := before.Complete(old.value); err != nil {
 			return err
 		}
-		if b.Limits == nil {
+		if b.Limits == nil && !b.Default {
 			b.Limits = before.Limits
 		}
 		if b.ExtraTokens == nil && b.HardCapTokens != nil {
@@ -115,15 +159,21 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 			b.ExtraTokens, b.ExtraUntil = nil, time.Time{}
 		}
 		b.ExtraUntil = b.ExtraUntil.UTC()
-		if len(b.Limits)+len(before.Limits) > 0 {
-			if missing, err = storeLimits(ctx, tx, port, b.Limits, before.Limits, begun); err != nil || len(missing) > 0 {
-				return err
-			}
+		if b.Default {
+			missing, err = dropOwnLimits(ctx, tx, port, begun)
+		} else {
+			missing, err = storeLimits(ctx, tx, port, b.Limits, before.Limits, begun)
+		}
+		if err != nil || len(missing) > 0 {
+			return err
 		}
 		b.Version = old.version + 1
 		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period, b.ExtraTokens, b.ExtraUntil, b.Limits})
 		if err != nil {
 			return err
+		}
+		if b.Default {
+			value = []byte(byDefault)
 		}
 		err = tx.QueryRow(ctx, `insert into system_settings (port_id, key, value, version, updated_at, updated_by)
 			values ($1, $2, $3, $4, clock_timestamp(), $5) -- not now(): that was before the lock
@@ -155,12 +205,13 @@ func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
 		return setting{}, err
 	}
 	// One statement, which changes nothing but locks: between two the port could go.
-	_, err := tx.Exec(ctx, "insert into ports as p (id) values ($1) on conflict (id) do update set name = p.name", port)
-	if err != nil {
-		return setting{}, err
+	if port != budget.DefaultPort {
+		if _, err := tx.Exec(ctx, "insert into ports as p (id) values ($1) on conflict (id) do update set name = p.name", port); err != nil {
+			return setting{}, err
+		}
 	}
 	var s setting
-	err = tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
+	err := tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return setting{}, nil
 	}

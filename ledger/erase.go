@@ -75,6 +75,17 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 	if err != nil {
 		return err
 	}
+	if standard := ports[budget.DefaultPort]; standard != nil {
+		delete(ports, budget.DefaultPort)
+		rows, err := tx.Query(ctx, `select distinct l.port_id from ai_usage_ledger l
+			where l.user_id = $1 and not exists (select from ai_limited_ports p where p.port_id = l.port_id and p.limits is not null)`, user)
+		if err != nil {
+			return err
+		}
+		if _, err := pgx.ForEachRow(rows, []any{&port}, func() error { ports[port] = standard; return nil }); err != nil {
+			return err
+		}
+	}
 	var changes []addition
 	for port, limits := range ports {
 		for i := range limits {
@@ -82,7 +93,7 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 			if !c.LooksAt(budget.PerUser) {
 				continue
 			}
-			sums, err := sumLimit(ctx, tx, port, c, &user)
+			sums, _, err := sumLimit(ctx, tx, port, c, &user)
 			if err != nil {
 				return err
 			}

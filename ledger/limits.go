@@ -51,8 +51,18 @@ func (c *counted) counts(start, end, now time.Time) bool {
 // limited are the ports with limits that this process knows of. It is never changed, but
 // replaced.
 type limited struct {
-	ports   map[string][]counted
-	version int64 // of the last change in it
+	ports    map[string][]counted // and those that have none, where others have the default's
+	standard []counted            // of all other ports
+	any      bool                 // there is one
+	version  int64                // of the last change in it
+}
+
+// of are the limits of a port.
+func (l *limited) of(port string) []counted {
+	if limits, own := l.ports[port]; own {
+		return limits
+	}
+	return l.standard
 }
 
 // limits are those that this process knows of.
@@ -73,7 +83,7 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 	if err != nil {
 		return fmt.Errorf("ledger: read limits: %w", err)
 	}
-	next := limited{maps.Clone(known.ports), known.version}
+	next := limited{ports: maps.Clone(known.ports), standard: known.standard, version: known.version}
 	if next.ports == nil {
 		next.ports = map[string][]counted{}
 	}
@@ -81,19 +91,28 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 	var version int64
 	var value []byte
 	_, err = pgx.ForEachRow(rows, []any{&port, &version, &value}, func() error {
+		next.version = max(next.version, version)
+		if value == nil {
+			delete(next.ports, port)
+			return nil
+		}
 		var limits []counted
 		if err := json.Unmarshal(value, &limits); err != nil {
 			return err
 		}
-		next.version = max(next.version, version)
-		next.ports[port] = limits
-		if len(limits) == 0 {
-			delete(next.ports, port)
+		if port == budget.DefaultPort {
+			next.standard = limits
+		} else {
+			next.ports[port] = limits
 		}
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("ledger: read limits: %w", err)
+	}
+	next.any = len(next.standard) > 0
+	for _, limits := range next.ports {
+		next.any = next.any || len(limits) > 0
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -109,7 +128,7 @@ type addition struct {
 
 // count adds up what entries, all of them rows of this transaction, count in limits.
 func (l *Ledger) count(b *batch, indexes []int) []addition {
-	if len(b.limits.ports) == 0 {
+	if !b.limits.any {
 		return nil
 	}
 	type key struct {
@@ -121,7 +140,7 @@ func (l *Ledger) count(b *batch, indexes []int) []addition {
 	sums := map[key]*addition{}
 	for _, i := range indexes {
 		e := &b.entries[i]
-		limits := b.limits.ports[e.Usage.PortID]
+		limits := b.limits.of(e.Usage.PortID)
 		if len(limits) == 0 {
 			continue
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/budget"
 )
 
 // partitionLock serialises processes that create or drop partitions.
@@ -40,7 +42,7 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 // database's clock, as bookings go, and of limits that there are no more.
 func (l *Ledger) dropCounters(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `delete from ai_limit_counters c where ends < now() - $1::interval
-		or not exists (select from ai_limited_ports p where p.port_id = c.port_id and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate)
+		or not exists (select from ai_limited_ports p where p.port_id in (c.port_id, $2) and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate, budget.DefaultPort)
 	if err != nil {
 		return fmt.Errorf("ledger: drop counters: %w", err)
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"errors"
@@ -50,13 +51,16 @@ func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, 
 	ports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Port, error) {
 		var p Port
 		var value []byte
-		err := row.Scan(&p.PortID, &p.Name, &p.CreatedAt, &value, &p.Budget.Version, &p.Budget.UpdatedAt, &p.Budget.UpdatedBy,
+		var byDefault bool
+		err := row.Scan(&p.PortID, &p.Name, &p.CreatedAt, &value, &p.Budget.Version, &byDefault, &p.Budget.UpdatedAt, &p.Budget.UpdatedBy,
 			&p.UsedTokens, &p.TotalTokens, &p.Requests)
 		if err != nil {
 			return Port{}, err
 		}
 		p.CreatedAt = p.CreatedAt.UTC()
+		version := p.Budget.Version
 		err = p.Budget.Complete(value)
+		p.Budget.Version, p.Budget.Default = version, byDefault
 		return p, err
 	})
 	if err != nil {
@@ -73,10 +77,12 @@ var ErrUnknownPort = errors.New("there is no such port")
 // are still in the stream register it again.
 func (l *Ledger) DeletePort(ctx context.Context, port, by string) (rows int64, err error) {
 	for attempt := 1; ; attempt++ {
-		rows, err = l.deletePort(ctx, port, by)
+		if err = l.countLikeDefault(ctx, port); err == nil {
+			rows, err = l.deletePort(ctx, port, by)
+		}
 		// A booking that has the port's totals and wants the port itself cannot
 		// wait for a deletion that wants it the other way round.
-		if sqlState(err) != codeDeadlock || attempt == 4 {
+		if sqlState(err) != codeDeadlock && !errors.Is(err, errCountsLess) || attempt == 4 {
 			break
 		}
 	}
@@ -88,6 +94,29 @@ func (l *Ledger) DeletePort(ctx context.Context, port, by string) (rows int64, e
 		return 0, fmt.Errorf("ledger: delete port %s: %w", port, err)
 	}
 	return rows, nil
+}
+
+// errCountsLess: bookings do not count yet for a port all that they count by default.
+var errCountsLess = errors.New("the limits of the default budget were changed meanwhile: try again")
+
+// countLikeDefault makes bookings count for a port what they count for all that have the default
+// budget, before it becomes one of those: one that is under way when the port is deleted may write
+// the first rows after that.
+func (l *Ledger) countLikeDefault(ctx context.Context, port string) error {
+	var missing []counted
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		known, err := lockLimited(ctx, tx, port)
+		for _, c := range known.standard {
+			if known.own != nil && !has(known.own, c.Counter) {
+				missing = append(missing, c)
+			}
+		}
+		return err
+	})
+	if err == nil && len(missing) > 0 {
+		_, err = l.countFromNow(ctx, port, missing)
+	}
+	return err
 }
 
 func (l *Ledger) deletePort(ctx context.Context, port, by string) (rows int64, err error) {
@@ -107,6 +136,14 @@ func (l *Ledger) deletePort(ctx context.Context, port, by string) (rows int64, e
 		rows = tag.RowsAffected()
 		if _, err := tx.Exec(ctx, "delete from ports where id = $1", port); err != nil {
 			return err
+		}
+		known, err := lockLimited(ctx, tx, port)
+		if err != nil {
+			return err
+		}
+		// Nothing is counted any more: what was counted before is as good as begun.
+		if missing, err := dropOwnLimits(ctx, tx, port, known.own); err != nil || len(missing) > 0 {
+			return cmp.Or(err, errCountsLess)
 		}
 		return audit(ctx, tx, port, "port.deleted", old.version, old.value, nil, by)
 	})

@@ -72,13 +72,14 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter),
 	return asOf.UTC(), nil
 }
 
-// Counters streams the counters of a port's limits whose windows are not over.
+// Counters streams the counters of a port's limits whose windows are not over; of all ports,
+// for [budget.DefaultPort].
 func (l *Ledger) Counters(ctx context.Context, port string, limits []budget.Limit, counter func(Counter)) error {
 	var counters []int64
 	for i := range limits {
 		counters = append(counters, int64(limits[i].Counter))
 	}
-	rows, err := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where port_id = $1 and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack)
+	rows, err := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where (port_id = $1 or $1 = $4) and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack, budget.DefaultPort)
 	if err == nil {
 		err = eachCounter(rows, counter)
 	}

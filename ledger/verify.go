@@ -82,7 +82,7 @@ func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool)
 	if err := tx.QueryRow(ctx, "select now()").Scan(&now); err != nil {
 		return err
 	}
-	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports order by port_id")
+	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits is not null order by port_id")
 	if err != nil {
 		return err
 	}
@@ -93,6 +93,17 @@ func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool)
 	ports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p limitedPort, err error) { return p, row.Scan(&p.port, &p.limits) })
 	if err != nil {
 		return err
+	}
+	for _, p := range ports {
+		if p.port == budget.DefaultPort {
+			of, err := portsByDefault(ctx, tx, p.limits)
+			if err != nil {
+				return err
+			}
+			for _, port := range of {
+				ports = append(ports, limitedPort{port, p.limits})
+			}
+		}
 	}
 	for _, p := range ports {
 		for i := range p.limits {
@@ -108,11 +119,7 @@ func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool)
 // nobody can add them up any more, and those that are over for so long that late calls do
 // not count in them.
 func (v *Verification) verifyLimit(ctx context.Context, tx pgx.Tx, port string, c *counted, now time.Time, whole bool) error {
-	want, err := sumLimit(ctx, tx, port, c, nil)
-	if err != nil {
-		return err
-	}
-	got, err := usedOf(ctx, tx, port, c.Counter)
+	want, got, err := sumLimit(ctx, tx, port, c, nil)
 	if err != nil {
 		return err
 	}

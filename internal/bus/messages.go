@@ -152,6 +152,9 @@ func (n Budget) check(now time.Time) error {
 	if err := n.Budget.Validate(); err != nil {
 		return err
 	}
+	if n.PortID == budget.DefaultPort {
+		return nil
+	}
 	return checkPorts([]string{n.PortID})
 }
 

@@ -248,13 +248,15 @@ func (d *deciding) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 func (d *deciding) scanStates(rows pgx.Rows) error {
 	var port string
 	var value []byte
+	var byDefault bool
 	var s portState
-	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &s.now, &s.used, &s.held, &s.leased}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &byDefault, &s.now, &s.used, &s.held, &s.leased}, func() error {
 		state := s
 		state.now = s.now.UTC()
 		if err := state.budget.Complete(value); err != nil {
 			return err
 		}
+		state.budget.Default = byDefault
 		state.rule = state.budget.Rule()
 		d.states[port] = &state
 		return nil

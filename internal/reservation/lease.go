@@ -29,6 +29,7 @@ type Lease struct {
 	Feature string        // of all its holds
 	TTL     time.Duration // a hold made from it lives for at least that long
 	Version int64         // of the budget it was granted under
+	Default bool          // that was the default budget
 	Tokens  int64
 	Holds   int       // how many holds may be made
 	Created time.Time // this and the following by the database's clock
@@ -79,7 +80,7 @@ func (d *deciding) grant(w *Want) {
 		return
 	}
 	l := Lease{
-		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Feature: w.Feature, TTL: w.TTL, Version: s.budget.Version, Tokens: tokens,
+		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Feature: w.Feature, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
 		Holds: min(w.Holds, MaxLeaseHolds), Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
 	}
 	_, _ = rand.Read(l.secret)
@@ -138,13 +139,19 @@ func (s *Store) Return(ctx context.Context, list []Returned) (done map[uuid.UUID
 // AwaitReturns returns once no gate makes holds of the port from a lease that was granted
 // before a time, which is when its budget changed: those that heard of it have returned theirs.
 // One that was killed cannot, nor can it make holds: the wait ends with an error after a second.
+// [budget.DefaultPort] stands for all ports without a budget of their own.
 func (s *Store) AwaitReturns(ctx context.Context, port string, granted time.Time) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
+	of := "port_id = $1"
+	if port == budget.DefaultPort {
+		of = `port_id <> $1 and not exists (select from system_settings s
+			where s.port_id = l.port_id and s.key = 'ai.budget' and s.value <> '{"default": true}')`
+	}
 	for {
 		var leased bool
-		err := s.patient.QueryRow(ctx, `select exists (select from ai_budget_slices
-			where port_id = $1 and holds is null and created_at <= $2 and leased_until > clock_timestamp())`, port, granted).Scan(&leased)
+		err := s.patient.QueryRow(ctx, `select exists (select from ai_budget_slices l
+			where `+of+` and holds is null and created_at <= $2 and leased_until > clock_timestamp())`, port, granted).Scan(&leased)
 		if err != nil {
 			return fmt.Errorf("reservation: wait for leases of %s: %w", port, err)
 		}

@@ -49,6 +49,12 @@ func (l *lease) left() int64 { return l.Tokens - l.made.Tokens }
 // still while the machine is suspended.
 func (l *lease) over(now time.Time) bool { return !now.Before(l.until) || !now.Round(0).Before(l.wall) }
 
+// older: it was granted under another budget than the one that is known now, and not under a
+// later version of that.
+func (l *lease) older(than *budget.Rule) bool {
+	return l.Default != than.Default || l.Version < int64(than.Version)
+}
+
 // holdFromLease makes a hold in memory, if it may.
 func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok bool) {
 	if q.IdempotencyKey != "" {
@@ -66,7 +72,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	if v = events.NewVerdict(budget.Decide(rule, count, &call, nil, now)); !v.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	l, n, want := b.take(q, int64(rule.Version), now, time.Now())
+	l, n, want := b.take(q, rule, now, time.Now())
 	if want.Holds > 0 { // the next lease, before this one is used up
 		enqueue(b, b.ahead, &holding{request: *q, want: want}, func(error) {})
 	}
@@ -83,9 +89,9 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 }
 
 // take makes a hold for q, the nth of a lease, if there is one that was granted under the
-// budget of that version, on this day by the database's clock: a hold counts in the
+// budget of that rule, or a later one, on this day by the database's clock: a hold counts in the
 // period of its lease, whatever is answered.
-func (b *Broker) take(q *events.ReserveRequest, version int64, today, now time.Time) (l *lease, n int, next Want) {
+func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now time.Time) (l *lease, n int, next Want) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.leases.port(q.PortID)
@@ -94,7 +100,7 @@ func (b *Broker) take(q *events.ReserveRequest, version int64, today, now time.T
 	if l = d.lease; l == nil {
 		return nil, 0, next
 	}
-	if l.over(now) || l.Version < version {
+	if l.over(now) || l.older(rule) {
 		b.retire(d, now)
 		return nil, 0, next
 	}
@@ -144,7 +150,7 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 		p.unused += l.Tokens
 		d.lease, d.notBefore = l, time.Time{}
 		b.leases.open[d] = struct{}{}
-		if rule, _, _, _ := b.cfg.Port(l.PortID, b.cfg.Now()); b.leases.paused(p, asked) || l.Version < int64(rule.Version) {
+		if rule, _, _, _ := b.cfg.Port(l.PortID, b.cfg.Now()); b.leases.paused(p, asked) || l.older(rule) {
 			b.retire(d, asked) // revoked before it came
 		}
 	}

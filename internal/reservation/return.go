@@ -66,6 +66,23 @@ func (b *Broker) Revoke(port string, pause time.Duration) {
 	b.returnNow(now, func(l *lease) bool { return l.PortID == port })
 }
 
+// RevokeDefault is Revoke for all ports that go by the default budget.
+func (b *Broker) RevokeDefault() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now, at := time.Now(), b.cfg.Now()
+	byDefault := map[string]bool{}
+	for id, p := range b.leases.ports {
+		if rule, _, _, _ := b.cfg.Port(id, at); rule.Default {
+			byDefault[id], p.revoked = true, now.Add(RevokedFor)
+			for _, d := range p.demands {
+				b.retire(d, now)
+			}
+		}
+	}
+	b.returnNow(now, func(l *lease) bool { return byDefault[l.PortID] })
+}
+
 // RevokeAll returns all leases, and leases nothing for a moment.
 func (b *Broker) RevokeAll() { b.revokeAll(RevokedFor) }
 

@@ -12,7 +12,8 @@ with clock as materialized (
     group by h.port_id
 )
 select clock.now, coalesce(held.port_id, ''),
-    coalesce(case s.value->>'period' when 'day' then held.day when 'week' then held.week else held.month end, 0)::bigint
+    coalesce(case coalesce(nullif(s.value, '{"default": true}'), d.value)->>'period' when 'day' then held.day when 'week' then held.week else held.month end, 0)::bigint
 from clock
 left join held on true
 left join system_settings s on s.port_id = held.port_id and s.key = 'ai.budget'
+left join system_settings d on d.port_id = '*' and d.key = 'ai.budget'

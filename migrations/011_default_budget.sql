@@ -1,0 +1,21 @@
+-- The default budget: what binds every port that has none of its own. It is stored like the
+-- others, for the port '*', which is none. A port that was given back to it has the value
+-- {"default": true}.
+alter table system_settings drop constraint system_settings_port_id_fkey;
+
+create function delete_port_settings() returns trigger language plpgsql as $$
+begin
+    delete from system_settings where port_id = old.id;
+    return null;
+end $$;
+
+create trigger zz_delete_settings after delete on ports
+    for each row execute function delete_port_settings();
+
+-- Bookings count the limits of '*' for every port that has no row, or one whose limits are
+-- null. Once '*' has limits, each port with a budget of its own has a row. It outlives the
+-- port: whoever reads what has changed must find that the limits are gone.
+alter table ai_limited_ports
+    drop constraint ai_limited_ports_port_id_fkey,
+    alter column limits drop not null;
+update ai_limited_ports set limits = '[]' where jsonb_typeof(limits) = 'null'; -- so were removed limits written
