@@ -18,7 +18,8 @@ import (
 type budgetReply struct {
 	PortID string `json:"port_id"`
 	caps
-	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
+	Default   bool       `json:"default" doc:"The port has no budget of its own: caps, period and limits are those of the default budget, and so are updated_at and updated_by."`
+	Version   int64      `json:"version" doc:"Of the port's own budget. Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
 
@@ -44,21 +45,81 @@ func (a *api) getBudget(c *call) error {
 }
 
 func (a *api) putBudget(c *call) error {
+	b, err := readSettings(c.Request)
+	if err == nil {
+		b, err = a.storeBudget(c, c.port, b)
+	}
+	if err != nil {
+		return err
+	}
+	return a.replyBudget(c, b)
+}
+
+// deleteBudget gives a port back to the default budget.
+func (a *api) deleteBudget(c *call) error {
+	b, err := a.storeBudget(c, c.port, budget.Budget{Default: true, Period: budget.Month})
+	if err != nil {
+		return err
+	}
+	return a.replyBudget(c, b)
+}
+
+// storeBudget stores a budget, if the stored version is the one that the caller has seen.
+func (a *api) storeBudget(c *call, port string, b budget.Budget) (budget.Budget, error) {
 	version, err := ifMatch(c.Header)
 	if err != nil {
-		return err
-	}
-	b, err := readSettings(c.Request)
-	if err != nil {
-		return err
+		return b, err
 	}
 	b.UpdatedBy = c.caller.Actor()
-	b, err = bus.StoreBudget(c.Context(), a.cfg.Ledger, a.cfg.Conn, c.port, b, &version)
+	if b, err = bus.StoreBudget(c.Context(), a.cfg.Ledger, a.cfg.Conn, port, b, &version); err != nil {
+		return b, err
+	}
+	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", port), slog.Int64("version", b.Version), slog.String("by", c.caller.Actor()))
+	return b, nil
+}
+
+// defaultReply is the default budget, which no port has by itself: nothing is used of it.
+type defaultReply struct {
+	caps
+	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
+	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
+	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
+	Limits    []limit    `json:"limits" doc:"Those beside the caps, in the order in which they are looked at."`
+}
+
+func (a *api) getDefault(c *call) error {
+	b, err := a.cfg.Ledger.Budget(c.Context(), budget.DefaultPort)
 	if err != nil {
 		return err
 	}
-	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", c.port), slog.Int64("version", b.Version), slog.String("by", b.UpdatedBy))
-	return a.replyBudget(c, b)
+	return c.replyDefault(b)
+}
+
+func (a *api) putDefault(c *call) error {
+	b, err := readSettings(c.Request)
+	if err == nil {
+		b, err = a.storeBudget(c, budget.DefaultPort, b)
+	}
+	if err != nil {
+		return err
+	}
+	return c.replyDefault(b)
+}
+
+func (c *call) replyDefault(b budget.Budget) error {
+	r := defaultReply{caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy, Limits: []limit{}}
+	if b.Version > 0 {
+		r.UpdatedAt = &b.UpdatedAt
+	}
+	for _, l := range b.Limits {
+		r.Limits = append(r.Limits, limit(l))
+	}
+	c.setETag(b)
+	return c.reply(r)
+}
+
+func (c *call) setETag(b budget.Budget) {
+	c.w.Header().Set("ETag", `"`+strconv.FormatInt(b.Version, 10)+`"`)
 }
 
 // ifMatch reads the version that the caller has seen. A weak validator is taken
@@ -94,15 +155,15 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 	own.Limits = nil
 	d := budget.Decide(own.Rule(), budget.Count{Used: spend.UsedTokens, Held: spend.HeldTokens}, &budget.Call{}, nil, c.now) // about a call of no tokens
 	r := budgetReply{
-		PortID: c.port, caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy,
+		PortID: c.port, caps: capsOf(b), Default: b.Default, Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
 		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
 		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits,
 	}
-	if b.Version > 0 {
+	if !b.UpdatedAt.IsZero() {
 		r.UpdatedAt = &b.UpdatedAt
 	}
-	c.w.Header().Set("ETag", `"`+strconv.FormatInt(b.Version, 10)+`"`)
+	c.setETag(b)
 	return c.reply(r)
 }
 

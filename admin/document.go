@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,9 +72,11 @@ func (r route) describe(schemas *openapi.Schemas) openapi.Object {
 	for _, p := range r.query {
 		parameters = append(parameters, openapi.Object{"name": p.name, "in": "query", "description": p.about, "schema": p.schema()})
 	}
-	if r.body != nil {
+	if slices.Contains(r.fails, http.StatusPreconditionFailed) {
 		parameters = append(parameters, openapi.Object{"name": "If-Match", "in": "header", "required": true,
 			"description": `The ETag that GET gave; "0" when nothing is stored yet.`, "schema": openapi.Object{"type": "string"}})
+	}
+	if r.body != nil {
 		o["requestBody"] = openapi.Object{"required": true, "content": openapi.Object{"application/json": openapi.Object{"schema": schemas.OfBody(r.body)}}}
 	}
 	if len(parameters) > 0 {
@@ -125,7 +128,8 @@ func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 	default:
 		success["content"] = openapi.Object{"application/json": openapi.Object{"schema": schemas.Of(r.reply)}}
 	}
-	if r.id == "getBudget" || r.id == "putBudget" {
+	switch r.reply.(type) {
+	case budgetReply, defaultReply:
 		success["headers"] = openapi.Object{"ETag": openapi.Object{"description": "The version, for If-Match.", "schema": openapi.Object{"type": "string"}}}
 	}
 	all := openapi.Object{fmt.Sprint(status): success}

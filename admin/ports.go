@@ -33,7 +33,8 @@ type port struct {
 
 type storedBudget struct {
 	caps
-	Version   int64      `json:"version" doc:"0: nothing is stored"`
+	Default   bool       `json:"default" doc:"The port has no budget of its own: this is the default budget."`
+	Version   int64      `json:"version" doc:"Of the port's own budget; 0: nothing is stored"`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored"`
 	UpdatedBy string     `json:"updated_by"`
 }
@@ -67,8 +68,8 @@ func (a *api) listPorts(c *call) error {
 }
 
 func storedBudgetOf(b budget.Budget) storedBudget {
-	s := storedBudget{caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy}
-	if b.Version > 0 {
+	s := storedBudget{caps: capsOf(b), Default: b.Default, Version: b.Version, UpdatedBy: b.UpdatedBy}
+	if b.Version > 0 || b.Default {
 		s.UpdatedAt = &b.UpdatedAt
 	}
 	return s
@@ -91,10 +92,14 @@ type change struct {
 	ChangedBy string         `json:"changed_by" doc:"Who: a name of their own choosing, and in parentheses what they proved."`
 }
 
-func (a *api) audit(c *call) error {
+func (a *api) audit(c *call) error { return a.auditOf(c, c.port) }
+
+func (a *api) auditDefault(c *call) error { return a.auditOf(c, budget.DefaultPort) }
+
+func (a *api) auditOf(c *call, port string) error {
 	limit, _ := c.query.number("limit")
 	before, _ := c.query.number("before")
-	found, err := a.cfg.Ledger.Audit(c.Context(), c.port, before, int(limit)+1)
+	found, err := a.cfg.Ledger.Audit(c.Context(), port, before, int(limit)+1)
 	if err != nil {
 		return err
 	}

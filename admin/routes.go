@@ -48,6 +48,27 @@ var routes = []route{
 		body: settings{}, reply: budgetReply{}, fails: []int{412, 415, 428}, handle: (*api).putBudget,
 	},
 	{
+		method: http.MethodDelete, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort, timeout: slowTimeout,
+		id: "deleteBudget", summary: "Give a port back to the default budget", about: "Removes the port's own budget, and adds an entry to the audit log, if the stored version still is that of If-Match. The default budget binds the port then, as if it had never had another; its version goes on.",
+		reply: budgetReply{}, fails: []int{412, 428}, handle: (*api).deleteBudget,
+	},
+	{
+		method: http.MethodGet, path: "/default-budget", permission: Permission, reach: everyPort,
+		id: "getDefaultBudget", summary: "Read the default budget", about: "The budget of every port that has none of its own. For callers that are not limited to some ports.",
+		reply: defaultReply{}, handle: (*api).getDefault,
+	},
+	{
+		method: http.MethodPut, path: "/default-budget", permission: Permission, reach: everyPort, timeout: slowTimeout,
+		id: "putDefaultBudget", summary: "Store the default budget", about: "Stores it, and an entry in the audit log, if the stored version still is that of If-Match. It binds every port that has no budget of its own, those that nobody has seen yet included. It has no extra tokens. For a limit that counts something new the ledger is read, port by port, which may take minutes.",
+		body: settings{}, reply: defaultReply{}, fails: []int{412, 415, 428}, handle: (*api).putDefault,
+	},
+	{
+		method: http.MethodGet, path: "/default-budget/audit", permission: Permission, reach: everyPort,
+		id: "listDefaultChanges", summary: "List the default budget's changes",
+		query: []param{{name: "before", number: true, min: 1, max: budget.MaxCapTokens, about: "The next of the page before."}, atMost(maxChanges, "50")},
+		reply: auditReply{}, handle: (*api).auditDefault,
+	},
+	{
 		method: http.MethodGet, path: "/ports/{port}/ai-budget/simulate", permission: Permission, reach: onePort,
 		id: "simulateBudget", summary: "Try a budget on past calls",
 		about: "What a budget would have made of the calls of a period: each is refused when the admitted calls of its period have reached the hard cap, or would exceed it together with the call.",

@@ -104,7 +104,7 @@ type SetRequest struct {
 	// Default gives the port back to the default budget. Nothing else of a budget may be given.
 	Default   bool   `json:"default,omitempty"`
 	IfVersion *int64 `json:"if_version,omitempty"`
-	UpdatedBy string  `json:"updated_by,omitempty"`
+	UpdatedBy string `json:"updated_by,omitempty"`
 }
 
 // Budget is the budget that the request stores.

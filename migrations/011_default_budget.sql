@@ -1,16 +1,10 @@
 -- The default budget: what binds every port that has none of its own. It is stored like the
 -- others, for the port '*', which is none. A port that was given back to it has the value
--- {"default": true}.
-alter table system_settings drop constraint system_settings_port_id_fkey;
-
-create function delete_port_settings() returns trigger language plpgsql as $$
-begin
-    delete from system_settings where port_id = old.id;
-    return null;
-end $$;
-
-create trigger zz_delete_settings after delete on ports
-    for each row execute function delete_port_settings();
+-- {"default": true} instead of caps.
+alter table system_settings
+    drop constraint system_settings_port_id_fkey,
+    add column port text collate "C" generated always as (nullif(port_id, '*')) stored references ports on delete cascade;
+create index system_settings_port on system_settings (port);
 
 -- Bookings count the limits of '*' for every port that has no row, or one whose limits are
 -- null. Once '*' has limits, each port with a budget of its own has a row. It outlives the

@@ -21,6 +21,9 @@ type Change struct {
 // Diff returns what makes after of before. What means the same is the same: a unit that is left
 // out is tokens, and a weight that is left out is 1.
 func Diff(before, after budget.Budget) []Change {
+	if before.Default {
+		before = budget.Budget{Default: true} // the rest is not the port's own
+	}
 	changes := append([]Change{}, diffFields("", settings(before), settings(after))...)
 	old, kept := map[string]budget.Limit{}, []string{}
 	for _, l := range before.Limits {
@@ -58,6 +61,9 @@ func settings(b budget.Budget) map[string]json.RawMessage {
 		b.ExtraTokens = nil
 	}
 	all := fields(b)
+	if b.Default {
+		all = map[string]json.RawMessage{"default": all["default"]}
+	}
 	for _, name := range []string{"version", "updated_at", "updated_by"} {
 		delete(all, name)
 	}

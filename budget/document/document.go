@@ -18,7 +18,8 @@ import (
 )
 
 // Document is a budget in a file. It is the whole budget: what it leaves out is as in a new
-// one, which is enabled, by the month, and has no caps and no limits.
+// one, which is enabled, by the month, and has no caps and no limits. With default it says that the
+// port has none of its own.
 type Document struct {
 	PortID  string // "": whatever port it is stored for
 	Version *int64 // nil: whatever is stored
@@ -44,7 +45,7 @@ func Parse(text []byte) (Document, error) {
 	return f.document()
 }
 
-// ParsePorts reads an object with a budget for each port. Each port that is wrong is in the
+// ParsePorts reads an object with a budget for each port, and for [budget.DefaultPort]. Each port that is wrong is in the
 // error, with the first of its fields that is.
 func ParsePorts(text []byte) (map[string]Document, error) {
 	var ports map[string]jsontext.Value
@@ -54,6 +55,9 @@ func ParsePorts(text []byte) (map[string]Document, error) {
 	all, wrong := map[string]Document{}, []error(nil)
 	for _, port := range sorted(ports) {
 		d, err := Parse(ports[port])
+		if err == nil {
+			err = d.Budget.ValidateFor(port)
+		}
 		if err == nil && d.PortID != "" && d.PortID != port {
 			err = fmt.Errorf("port_id: names the port %s", d.PortID)
 		}
@@ -74,7 +78,11 @@ func (f *file) document() (Document, error) {
 	for i := range b.Limits {
 		b.Limits[i].Counter = 0 // Tidegate's too
 	}
-	return Document{f.PortID, f.Version, b}, b.Validate()
+	if err := b.Validate(); err != nil || !b.Default {
+		return Document{f.PortID, f.Version, b}, err
+	}
+	// What else it says is the default budget, which is not this port's.
+	return Document{f.PortID, f.Version, budget.Budget{Default: true, Period: budget.Month}}, nil
 }
 
 // decode takes no field that it does not know: a misspelt one would leave a cap out.
