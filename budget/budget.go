@@ -26,7 +26,7 @@ type Budget struct {
 	Limits        []Limit   `json:"limits,omitempty"` // beside these caps, at most [MaxLimits]
 	// Default: the port has no budget of its own. What binds it is the default budget, which
 	// this is but for Version, the port's own.
-	Default   bool      `json:"default,omitempty"`
+	Default   bool      `json:"default,omitzero"`
 	Version   int64     `json:"version"` // 0: nothing stored yet; counts every change
 	UpdatedAt time.Time `json:"updated_at,omitzero"`
 	UpdatedBy string    `json:"updated_by,omitempty"`

@@ -102,7 +102,7 @@ type SetRequest struct {
 	// empty list removes all.
 	Limits []Limit `json:"limits,omitzero"`
 	// Default gives the port back to the default budget. Nothing else of a budget may be given.
-	Default   bool   `json:"default,omitempty"`
+	Default   bool   `json:"default,omitzero"`
 	IfVersion *int64 `json:"if_version,omitempty"`
 	UpdatedBy string `json:"updated_by,omitempty"`
 }

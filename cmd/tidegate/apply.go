@@ -16,7 +16,7 @@ import (
 
 type budgetApplyCmd struct {
 	remote
-	File   string `arg:"" help:"JSON: an object with a budget for each port, in the form that get --json prints; - is standard input. Each is the whole budget: what it leaves out is enabled, by the month, without caps and limits. Ports that are not in it stay as they are."`
+	File   string `arg:"" help:"JSON: an object with a budget for each port, in the form that get --json prints, the default budget under *; - is standard input. Each is the whole budget: what it leaves out is enabled, by the month, without caps and limits. Ports that are not in it stay as they are."`
 	DryRun bool   `help:"Say what would change, and store nothing."`
 }
 
@@ -114,10 +114,10 @@ func storedOf(ports []*applied) string {
 
 func printChanges(p *applied) {
 	if len(p.Changes) == 0 {
-		fmt.Printf("%s: nothing to change\n", paint(bold, p.PortID))
+		fmt.Printf("%s: nothing to change\n", paint(bold, named(p.PortID)))
 		return
 	}
-	fmt.Printf("%s:\n", paint(bold, p.PortID))
+	fmt.Printf("%s:\n", paint(bold, named(p.PortID)))
 	for _, c := range p.Changes {
 		switch {
 		case c.Field == "" && c.Old == nil:

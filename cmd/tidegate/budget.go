@@ -14,17 +14,37 @@ import (
 )
 
 type budgetCmd struct {
-	Get    budgetGetCmd   `cmd:"" help:"Show a port's budget."`
-	Set    budgetSetCmd   `cmd:"" help:"Store a port's budget. What is not given stays as it is."`
+	Get    budgetGetCmd   `cmd:"" help:"Show a port's budget, or the default one."`
+	Set    budgetSetCmd   `cmd:"" help:"Store a port's budget, or the default one. What is not given stays as it is."`
 	Limits limitsCmd      `cmd:"" help:"List, set or remove the limits of a budget beside the port's own caps."`
+	Unset  budgetUnsetCmd `cmd:"" help:"Give a port back to the default budget."`
 	Apply  budgetApplyCmd `cmd:"" help:"Make the budgets of ports those of a file, and say what that changes."`
 
 	Simulate budgetSimulateCmd `cmd:"" help:"Say what a budget would have done to the port's last period."`
 }
 
+// whose is the port of a command, or the default budget.
+type whose struct {
+	Port    string `arg:"" optional:"" help:"The port. One that is new is registered."`
+	Default bool   `help:"Of the default budget, which binds every port that has none of its own."`
+}
+
+// Validate is what kong asks once it has read the command line.
+func (w *whose) Validate() error {
+	switch {
+	case w.Default && w.Port != "":
+		return fmt.Errorf("--default is for the budget of every port that has none of its own: name no port with it")
+	case w.Default:
+		w.Port = events.DefaultPort
+	case w.Port == "":
+		return errors.New("name a port, or say --default")
+	}
+	return nil
+}
+
 type budgetGetCmd struct {
 	remote
-	Port string `arg:"" help:"The port."`
+	whose
 }
 
 func (c *budgetGetCmd) Run(ctx context.Context) error {
@@ -37,9 +57,26 @@ func (c *budgetGetCmd) Run(ctx context.Context) error {
 	})
 }
 
+// budgetUnsetCmd stores that a port has no budget of its own.
+type budgetUnsetCmd struct {
+	remote
+	Port string `arg:"" help:"The port."`
+}
+
+func (c *budgetUnsetCmd) Run(ctx context.Context) error {
+	c.Timeout = max(c.Timeout, limitsTimeout)
+	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
+		b, err := client.Set(ctx, events.SetRequest{PortID: c.Port, Default: true, UpdatedBy: whoami()})
+		if err != nil {
+			return err
+		}
+		return c.print(c.Port, b)
+	})
+}
+
 type budgetSetCmd struct {
 	remote
-	Port    string  `arg:"" help:"The port. One that is new is registered."`
+	whose
 	Soft    *tokens `help:"Soft cap: answers carry a warning from there on. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N" xor:"soft"`
 	Hard    *tokens `help:"Hard cap: answers are refusals from there on. 0 refuses everything." placeholder:"N" xor:"hard"`
 	Period  *string `help:"day, week (from Monday) or month, in UTC." enum:"day,week,month" placeholder:"PERIOD" xor:"period"`
@@ -129,7 +166,7 @@ const limitsTimeout = 5 * time.Minute
 // begin is how every edit begins: whoever stores a port's first budget wants it to bind.
 func begin(b *events.Budget) {
 	b.UpdatedBy = whoami()
-	b.Enabled = b.Enabled || b.Version == 0
+	b.Enabled = b.Enabled || b.Version == 0 || b.Default
 }
 
 // storeDocument stores a whole budget, if it is of a version only where that one is stored.
@@ -152,6 +189,9 @@ func otherVersion(d document.Document, stored events.Budget) error {
 
 // setWhole is a request that says of limits and extra tokens, too, that there are none.
 func setWhole(port string, b events.Budget, ifVersion *int64) events.SetRequest {
+	if b.Default {
+		return events.SetRequest{PortID: port, Default: true, IfVersion: ifVersion, UpdatedBy: whoami()}
+	}
 	if b.Limits == nil {
 		b.Limits = []events.Limit{}
 	}
@@ -174,7 +214,7 @@ func (r remote) print(port string, b events.Budget) error {
 	if r.JSON {
 		return printJSON(document.Of(port, b))
 	}
-	if b.Version == 0 {
+	if b.Version == 0 && !b.Default {
 		printNoBudget(port)
 		return nil
 	}
@@ -183,7 +223,10 @@ func (r remote) print(port string, b events.Budget) error {
 		state = paint(warn, "disabled")
 	}
 	grid(os.Stdout, []string{"port", "budget", "soft cap", "hard cap", "period", "version", "changed", "by"},
-		[][]string{{port, state, capText(b.SoftCapTokens), capText(b.HardCapTokens), string(b.Period), strconv.FormatInt(b.Version, 10), when(b.UpdatedAt), b.UpdatedBy}}, 2, 3, 5)
+		[][]string{{named(port), state, capText(b.SoftCapTokens), capText(b.HardCapTokens), string(b.Period), versionText(b), when(b.UpdatedAt), b.UpdatedBy}}, 2, 3, 5)
+	if b.Default {
+		fmt.Printf("\n%s has no budget of its own: this is the default budget.\n", paint(bold, port))
+	}
 	if b.ExtraTokens != nil && time.Now().Before(b.ExtraUntil) {
 		fmt.Printf("\n%s tokens on top of the hard cap until %s\n", paint(bold, count(*b.ExtraTokens)), when(b.ExtraUntil))
 	}
@@ -194,6 +237,26 @@ func (r remote) print(port string, b events.Budget) error {
 	return nil
 }
 
+// versionText is that of the port's own budget.
+func versionText(b events.Budget) string {
+	if b.Version == 0 {
+		return "none"
+	}
+	return strconv.FormatInt(b.Version, 10)
+}
+
+// named is a port as people read it.
+func named(port string) string {
+	if port == events.DefaultPort {
+		return "(default)"
+	}
+	return port
+}
+
 func printNoBudget(port string) {
+	if port == events.DefaultPort {
+		fmt.Println("There is no default budget: nothing binds ports that have none of their own.")
+		return
+	}
 	fmt.Printf("%s has no budget: nothing binds it, its usage is recorded all the same.\n", paint(bold, port))
 }

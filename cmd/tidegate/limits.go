@@ -154,7 +154,7 @@ func (r remote) change(ctx context.Context, port string, edit func(*events.Budge
 
 // allLimits begins with the port's own caps, in the form of a limit.
 func allLimits(b events.Budget) []events.Limit {
-	if b.Version == 0 {
+	if b.Version == 0 && !b.Default {
 		return []events.Limit{}
 	}
 	own := events.Limit{Name: budget.PortLimit, Window: b.Period, Unit: budget.Tokens, Soft: b.SoftCapTokens, Hard: b.HardCapTokens}
@@ -162,13 +162,16 @@ func allLimits(b events.Budget) []events.Limit {
 }
 
 func (r remote) printAll(port string, b events.Budget) {
-	if b.Version == 0 {
+	if b.Version == 0 && !b.Default {
 		printNoBudget(port)
 		return
 	}
 	printLimits(allLimits(b))
+	if b.Default {
+		fmt.Println(port + " has no budget of its own: these are the limits of the default budget.")
+	}
 	if !b.Enabled {
-		fmt.Println(paint(warn, "The budget of "+port+" is disabled: none of them binds."))
+		fmt.Println(paint(warn, "The budget of "+named(port)+" is disabled: none of them binds."))
 	}
 }
 

@@ -36,10 +36,13 @@ func (c *portLsCmd) Run(ctx context.Context) error {
 		rows := make([][]string, len(ports))
 		for i, p := range ports {
 			budget := "none"
-			if p.Budget.Version > 0 {
+			if p.Budget.Version > 0 || p.Budget.Default {
 				budget = fmt.Sprintf("%s / %s a %s", capText(p.Budget.SoftCapTokens), capText(p.Budget.HardCapTokens), p.Budget.Period)
 				if !p.Budget.Enabled {
 					budget += " (disabled)"
+				}
+				if p.Budget.Default {
+					budget += " (default)"
 				}
 			}
 			rows[i] = []string{p.PortID, count(p.UsedTokens), budget, count(p.TotalTokens), count(p.Requests)}
