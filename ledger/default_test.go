@@ -1,0 +1,205 @@
+package ledger_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// standard stores the default budget.
+func (s store) standard(t testing.TB, b budget.Budget) budget.Budget {
+	t.Helper()
+	b.Enabled, b.Period = true, budget.Month
+	b, err := s.SetBudget(t.Context(), budget.DefaultPort, b, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// unset gives a port back to the default budget.
+func (s store) unset(t testing.TB, port string) {
+	t.Helper()
+	if _, err := s.SetBudget(t.Context(), port, budget.Budget{Default: true, Period: budget.Month}, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// A port's budget is its own, also one that is not enabled; without one it is the default one,
+// until the port has one again. Each has its versions, and the audit log has all.
+func TestDefaultBudget(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	if b, err := s.Budget(t.Context(), "p1"); err != nil || b.Default || b.Version != 0 {
+		t.Errorf("before there is a default budget: %+v, %v", b, err)
+	}
+	s.standard(t, budget.Budget{HardCapTokens: new(int64(7))})
+	want := func(port string, byDefault bool, hard, version int64) {
+		t.Helper()
+		b, err := s.Budget(t.Context(), port)
+		if err != nil || b.Default != byDefault || b.Version != version || b.HardCapTokens == nil && hard >= 0 || b.HardCapTokens != nil && *b.HardCapTokens != hard {
+			t.Errorf("%s: %+v, %v", port, b, err)
+		}
+	}
+	want(budget.DefaultPort, false, 7, 1)
+	want("p1", true, 7, 0)
+	if _, err := s.SetBudget(t.Context(), "p1", budget.Budget{Period: budget.Month}, new(int64(0))); err != nil {
+		t.Fatal(err)
+	}
+	want("p1", false, -1, 1) // it opts out
+	s.unset(t, "p1")
+	want("p1", true, 7, 2)
+	ports, err := s.Ports(t.Context(), "", 10, time.Now())
+	if err != nil || len(ports) != 1 || !ports[0].Budget.Default || ports[0].Budget.Version != 2 || *ports[0].Budget.HardCapTokens != 7 {
+		t.Errorf("the list of ports: %+v, %v", ports, err)
+	}
+	if _, err := s.SetBudget(t.Context(), "p1", budget.Budget{Period: budget.Day}, new(int64(1))); !errors.Is(err, ledger.ErrConflict) {
+		t.Errorf("a change of what was given back meanwhile: %v", err)
+	}
+	if _, err := s.DeletePort(t.Context(), "p1", "test"); err != nil {
+		t.Fatal(err)
+	}
+	s.book(t, call("p1", time.Now()))
+	want("p1", true, 7, 0)
+	for _, bad := range []budget.Budget{{Period: budget.Month, HardCapTokens: new(int64(7)), ExtraTokens: new(int64(1)), ExtraUntil: time.Now()}, {Period: budget.Month, Default: true}} {
+		var wrong *budget.FieldError
+		if _, err := s.SetBudget(t.Context(), budget.DefaultPort, bad, nil); !errors.As(err, &wrong) {
+			t.Errorf("%+v: %v", bad, err)
+		}
+	}
+	changes, err := s.Audit(t.Context(), budget.DefaultPort, 0, 10)
+	if err != nil || len(changes) != 1 || changes[0].Version != 1 {
+		t.Errorf("the default budget's log: %+v, %v", changes, err)
+	}
+}
+
+// Limits of the default budget count for each port that goes by it what its window has, also
+// for those that come later, come back to it, or are deleted and come again; and for no others.
+func TestLimitsOfTheDefaultBudget(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	other := open(t, s.url)
+	now := time.Now()
+	s.limited(t, "own", limit("x", budget.Day))
+	s.limited(t, "bare")
+	s.book(t, call("p1", now), call("own", now), call("bare", now))
+	limits := s.standard(t, budget.Budget{Limits: []budget.Limit{limit("day", budget.Day), limit("user", budget.Total, per(budget.PerUser))}}).Limits
+	want := func(port string, calls int64) {
+		t.Helper()
+		for i, value := range []string{"", "u1"} {
+			used := map[string]int64{}
+			if calls > 0 {
+				used[value] = 110 * calls
+			}
+			if got := s.used(t, port, limits[i]); !cmp.Equal(got, used) {
+				t.Errorf("limit %s of %s has %v, want %v", limits[i].Name, port, got, used)
+			}
+		}
+		s.wantVerified(t)
+	}
+	want("p1", 1)
+	want("own", 0)
+	s.book(t, call("p1", now), call("new", now), call("own", now), call("bare", now))
+	want("p1", 2)
+	want("new", 1)
+	want("own", 0)
+	want("bare", 0)
+	if _, err := other.Book(t.Context(), []ledger.Entry{call("own", now)}); err != nil {
+		t.Fatal(err)
+	}
+	s.unset(t, "own")
+	want("own", 3)
+	if _, err := other.Book(t.Context(), []ledger.Entry{call("own", now)}); err != nil {
+		t.Fatal(err)
+	}
+	want("own", 4)
+	s.limited(t, "own", limit("x", budget.Day))
+	s.book(t, call("own", now))
+	s.unset(t, "own")
+	want("own", 5)
+	if _, err := s.DeletePort(t.Context(), "bare", "test"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := other.Book(t.Context(), []ledger.Entry{call("bare", now)}); err != nil {
+		t.Fatal(err)
+	}
+	want("bare", 1)
+	if _, err := s.EraseUser(t.Context(), "u1"); err != nil {
+		t.Fatal(err)
+	}
+	s.wantCounted(t, "p1", limits[1], map[string]int64{"": 220})
+	if err := s.Maintain(t.Context(), now); err != nil {
+		t.Fatal(err)
+	}
+	s.wantCounted(t, "p1", limits[0], map[string]int64{"": 220})
+	s.standard(t, budget.Budget{Limits: []budget.Limit{}})
+	s.wantVerified(t)
+}
+
+// However bookings meet changes of the default budget, of who goes by it, and deletions, each
+// row counts once in each limit.
+func TestTheDefaultBudgetChangesWhileCallsAreBooked(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	others := []*ledger.Ledger{open(t, s.url), open(t, s.url)}
+	ctx, stop := context.WithCancel(t.Context())
+	var group sync.WaitGroup
+	for n, l := range others {
+		for range 2 {
+			group.Go(func() {
+				random := rand.New(rand.NewPCG(uint64(n), 1))
+				for i := 0; ctx.Err() == nil; i++ {
+					var entries []ledger.Entry
+					for range 1 + random.IntN(20) {
+						entries = append(entries, call(fmt.Sprint("p", random.IntN(4)), time.Now(), by(fmt.Sprint("u", random.IntN(3)))))
+					}
+					entries = append(entries, call(fmt.Sprint("new", n, "-", min(i/5, 20)), time.Now()))
+					if _, err := l.Book(context.Background(), entries); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+	}
+	defer group.Wait()
+	defer stop()
+	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000))}
+	random := rand.New(rand.NewPCG(1, 2))
+	some := func() []budget.Limit {
+		list := []budget.Limit{}
+		for _, i := range random.Perm(len(kinds))[:random.IntN(len(kinds)+1)] {
+			list = append(list, kinds[i])
+		}
+		return list
+	}
+	for range 10 {
+		var changes sync.WaitGroup
+		limits, own := some(), some()
+		changes.Go(func() { s.standard(t, budget.Budget{Limits: limits}) })
+		changes.Go(func() { s.unset(t, "p0") })
+		changes.Go(func() { s.unset(t, "p0") }) // twice at once
+		changes.Go(func() { s.limited(t, "p1", own...) })
+		if random.IntN(3) == 0 {
+			changes.Go(func() {
+				if _, err := s.DeletePort(context.Background(), "p2", "test"); err != nil && !errors.Is(err, ledger.ErrUnknownPort) {
+					t.Error(err)
+				}
+			})
+		}
+		changes.Wait()
+		s.wantVerified(t)
+		s.limited(t, "p0", own...)
+		s.unset(t, "p1")
+		s.wantVerified(t)
+	}
+}
