@@ -12,7 +12,7 @@
  * Events: "budget-load" after each answer and "budget-change" after a save, both with
  * the budget as detail. Property: unsaved, whether leaving would lose edits.
  */
-import {Api, Problem} from './api.js';
+import {Api, DEFAULT, Problem} from './api.js';
 import {DaysChart, everyDay} from './days.js';
 import {h, need, say} from './dom.js';
 import {Editor} from './editor.js';
@@ -124,7 +124,7 @@ export class BudgetCard extends HTMLElement {
 
   #title() {
     const name = this.getAttribute('name');
-    say(need(this.root, '#name'), name || this.port);
+    say(need(this.root, '#name'), name || (this.port === DEFAULT ? 'Default budget' : this.port));
     say(need(this.root, '.id'), name && name !== this.port ? this.port : '');
   }
 
@@ -138,6 +138,7 @@ export class BudgetCard extends HTMLElement {
       const budget = await this.api.budget(this.port, signal);
       signal.throwIfAborted();
       this.#receive(budget);
+      if (this.port === DEFAULT) return;
       await this.#loadUsage(budget, signal);
     } catch (e) {
       if (!signal.aborted) this.#failed(e);
@@ -150,12 +151,17 @@ export class BudgetCard extends HTMLElement {
     this.#budget = b;
     this.#trouble(null);
     this.#pulse('live', 'Live');
-    say(need(this.root, '.as-of'), localTime(new Date(b.as_of)));
-    const now = this.api.now();
-    this.gauge.show(raised(b, now));
-    this.facts.show(raised(b, now), now);
-    this.card.dataset.level = level(b);
-    this.#notices(b);
+    const whole = this.port === DEFAULT; // nothing is used of it: no port has it by itself
+    if (whole) need(this.root, '.spend').hidden = need(this.root, '.usage').hidden = true;
+    say(need(this.root, '.default-about'), whole ? 'It binds every port that has no budget of its own, each by itself: those that nobody has seen yet, too. A hard cap of 0 means: no budget, no calls.' : '');
+    if (!whole) {
+      say(need(this.root, '.as-of'), localTime(new Date(b.as_of)));
+      const now = this.api.now();
+      this.gauge.show(raised(b, now));
+      this.facts.show(raised(b, now), now);
+      this.card.dataset.level = level(b);
+      this.#notices(b);
+    }
     this.editor.receive(b);
     this.limits.receive(b);
     need(this.root, '.ghost').hidden = true;
@@ -205,7 +211,7 @@ export class BudgetCard extends HTMLElement {
   }
 
   #tick() {
-    if (this.#budget && !document.hidden) this.facts.tick(this.#budget, this.api.now());
+    if (this.#budget && this.port !== DEFAULT && !document.hidden) this.facts.tick(this.#budget, this.api.now());
   }
 
   /** @param {unknown} e */

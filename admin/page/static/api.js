@@ -30,7 +30,8 @@
  * @property {{value: string, used: number}[] | null} top those that have used most
  *
  * @typedef {object} Stored
- * @property {number} version 0: nothing stored yet
+ * @property {boolean} [default] the port has no budget of its own: this is the default budget
+ * @property {number} version of the port's own; 0: nothing stored yet
  * @property {string | null} updated_at
  * @property {string} updated_by
  *
@@ -87,7 +88,7 @@
  * @property {string} key
  * @property {number} version
  * @property {Settings & {limits?: Limit[]} | null} old_value
- * @property {Settings & {limits?: Limit[]} | null} new_value
+ * @property {Settings & {limits?: Limit[], default?: boolean} | null} new_value
  * @property {string} changed_at
  * @property {string} changed_by
  *
@@ -99,6 +100,9 @@
  *
  * @typedef {{field: string, value?: unknown, rule: string}} FieldProblem
  */
+
+/** What stands for a port where the default budget is meant. */
+export const DEFAULT = '*';
 
 /** The server answered no: an RFC 9457 problem document. */
 export class Problem extends Error {
@@ -167,9 +171,19 @@ export class Api {
     return `/ports/${encodeURIComponent(port)}`;
   }
 
+  /** @param {string} port */
+  budgetAt(port) {
+    return port === DEFAULT ? '/default-budget' : `${this.at(port)}/ai-budget`;
+  }
+
   /** @param {string} port @param {AbortSignal} [signal] @returns {Promise<Budget>} */
   budget(port, signal) {
-    return this.ask(`${this.at(port)}/ai-budget`, {signal});
+    return this.ask(this.budgetAt(port), {signal});
+  }
+
+  /** Gives a port back to the default budget. @param {string} port @param {number} ifVersion @returns {Promise<Budget>} */
+  useDefault(port, ifVersion) {
+    return this.ask(this.budgetAt(port), {method: 'DELETE', headers: {'If-Match': `"${ifVersion}"`}}, COUNT_TIMEOUT_MS);
   }
 
   /**
@@ -179,7 +193,7 @@ export class Api {
    * @returns {Promise<Budget>}
    */
   saveBudget(port, settings, ifVersion) {
-    return this.ask(`${this.at(port)}/ai-budget`, {
+    return this.ask(this.budgetAt(port), {
       method: 'PUT',
       headers: {'Content-Type': 'application/json', 'If-Match': `"${ifVersion}"`},
       body: JSON.stringify(settings),
@@ -213,7 +227,7 @@ export class Api {
   audit(port, before, limit, signal) {
     const query = new URLSearchParams({limit: String(limit)});
     if (before) query.set('before', String(before));
-    return this.ask(`${this.at(port)}/audit?${query}`, {signal});
+    return this.ask(`${port === DEFAULT ? '/default-budget' : this.at(port)}/audit?${query}`, {signal});
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<Session>} */

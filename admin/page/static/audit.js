@@ -54,7 +54,7 @@ export class AuditLog {
   #draw() {
     this.root.hidden = false;
     if (this.#changes.length === 0) {
-      this.list.replaceChildren(h('p', {class: 'none', text: 'Nobody has set a budget for this port yet.'}));
+      this.list.replaceChildren(h('p', {class: 'none', text: this.#port === '*' ? 'Nobody has set a default budget yet.' : 'Nobody has set a budget for this port yet.'}));
       return;
     }
     this.list.replaceChildren(h('ol', {}, ...this.#changes.map((c) => h('li', {},
@@ -66,6 +66,7 @@ export class AuditLog {
 /** @param {import('./api.js').Change} c */
 function deed(c) {
   if (!c.new_value) return [c.key === 'port.deleted' ? 'The port was deleted, with its usage and its budget' : 'The budget was deleted'];
+  if (c.new_value.default) return ['The port was given back to the default budget'];
   const parts = [...differences(c.old_value, c.new_value), ...limitDifferences(c.old_value, c.new_value)].filter((d) => c.old_value || d.after !== 'none');
   if (parts.length === 0) return ['Saved without a change'];
   return parts.map((d) => h('span', {}, `${d.name} `, c.old_value ? h('s', {text: d.before}) : null, c.old_value ? h('span', {class: 'hidden', text: ' became '}) : null, ' ', h('b', {text: d.after})));

@@ -1,9 +1,10 @@
-import {Problem} from './api.js';
+import {DEFAULT, Problem} from './api.js';
 import {BackTest} from './back-test.js';
 import {Conflict} from './conflict.js';
 import {h, need, say} from './dom.js';
 import {sentence} from './format.js';
 import {BudgetForm, same} from './form.js';
+import {definition} from './limit-words.js';
 
 /**
  * @typedef {import('./api.js').Budget} Budget
@@ -37,6 +38,9 @@ export class Editor {
     this.form = new BudgetForm(form, {changed: () => this.#typed(), submit: () => this.#save()});
     this.save = need(form, '.save');
     this.discard = need(form, '.discard');
+    this.byDefault = need(form, '.by-default');
+    this.useDefault = need(form, '.use-default');
+    this.useDefault.addEventListener('click', () => this.#giveBack());
     this.outcome = need(form, '.outcome');
     this.backTest = new BackTest(need(form, '.back-test-text'), need(form, '.back-test'));
     this.conflict = new Conflict(need(form, '.conflict'), {useTheirs: () => this.#useTheirs(), overwrite: () => this.#overwrite()});
@@ -108,9 +112,14 @@ export class Editor {
   #changed() {
     const {settings} = this.form.read();
     const {api, port} = this.target();
-    this.backTest.ask(api, port, settings);
+    this.backTest.frame.hidden = port === DEFAULT; // nobody has called by it
+    if (port !== DEFAULT) this.backTest.ask(api, port, settings);
     const dirty = this.form.dirty;
     this.discard.hidden = !dirty || this.conflict.open;
+    const own = this.#base !== null && port !== DEFAULT && !this.#base.default && this.#base.version > 0;
+    this.useDefault.hidden = !own || dirty || this.conflict.open;
+    this.byDefault.hidden = !this.#base?.default;
+    say(this.byDefault, this.#base?.default ? 'This port has no budget of its own: this is the default budget. Save to give it one.' : '');
     this.save.hidden = this.conflict.open;
     this.save.setAttribute('aria-disabled', String(!dirty || this.#saving));
     if (this.conflict.open && this.#theirs) this.conflict.show(this.#theirs, settings, {focus: false});
@@ -129,7 +138,24 @@ export class Editor {
   }
 
   /** @param {import('./api.js').Settings} settings @param {number} ifVersion */
-  async #store(settings, ifVersion) {
+  #store(settings, ifVersion) {
+    // What is not changed stays as it binds now: limits of the default budget become the port's own.
+    const limits = this.#base?.default && this.#base.limits.length > 0 ? {limits: this.#base.limits.map(definition)} : {};
+    return this.#send(settings, (api, port) => api.saveBudget(port, {...settings, ...limits}, ifVersion));
+  }
+
+  /** Gives the port back to the default budget. */
+  #giveBack() {
+    const base = this.#base;
+    if (this.#saving || !base || this.form.dirty) return;
+    return this.#send(base, (api, port) => api.useDefault(port, base.version));
+  }
+
+  /**
+   * @param {import('./api.js').Settings} settings
+   * @param {(api: import('./api.js').Api, port: string) => Promise<Budget>} send
+   */
+  async #send(settings, send) {
     const {api, port} = this.target();
     this.#saving = true;
     this.on.saving();
@@ -138,7 +164,7 @@ export class Editor {
     /** @type {Budget | null} */
     let stored = null;
     try {
-      stored = await api.saveBudget(port, settings, ifVersion);
+      stored = await send(api, port);
     } catch (e) {
       if (this.target().port === port) await this.#failed(e, settings);
     }

@@ -15,7 +15,7 @@ export class BudgetForm {
   #seeded = '';
   /** What the server said about the fields as they are. @type {FieldProblem[]} */
   #refused = [];
-  /** @type {(Settings & {version?: number}) | null} */
+  /** @type {(Settings & {version?: number, default?: boolean}) | null} */
   #base = null;
 
   /** @param {HTMLFormElement} form @param {{changed: () => void, submit: () => void}} on */
@@ -43,7 +43,7 @@ export class BudgetForm {
     return need(this.form, `input[name=${name}]`);
   }
 
-  /** Fills the fields. @param {Settings & {version?: number}} s */
+  /** Fills the fields. @param {Settings & {version?: number, default?: boolean}} s */
   seed(s) {
     this.#base = s;
     this.enabled.checked = s.enabled;
@@ -140,7 +140,7 @@ export class BudgetForm {
   /** Whoever types the first cap of a port wants it to count. @param {EventTarget | null} target */
   #enableFirstBudget(target) {
     const cap = target === this.inputs.soft || target === this.inputs.hard;
-    if (cap && this.#base?.version === 0) this.enabled.checked = true;
+    if (cap && (this.#base?.version === 0 || this.#base?.default)) this.enabled.checked = true;
   }
 }
 

@@ -41,10 +41,11 @@ export class LimitRow {
     const cap = l.hard ?? l.soft ?? 0;
     const of = `${tokens(used)} of ${tokens(cap)} ${unitOf(l, cap)}`;
     const part = cap > 0 ? ` (${percent(used / cap)})` : '';
+    this.used.hidden = l.used === undefined; // of the default budget nothing is
     say(this.used, top && l.per
       ? `Fullest${(l.values ?? 0) > 1 ? ` of ${tokens(l.values ?? 0)}` : ''} ${NOW[l.window]}: ${valueName(l.per, top.value)}, ${of}${part}.`
       : l.per ? `Nothing is counted ${NOW[l.window]} yet.` : `${of} used ${NOW[l.window]}${part}.`);
-    this.bar.hidden = l.per !== undefined && !top;
+    this.bar.hidden = l.used === undefined || l.per !== undefined && !top;
     this.bar.dataset.level = level(l, used, enabled);
     place(this.bar, '--to', cap > 0 ? Math.min(1, used / cap) : 1);
     const mark = /** @type {HTMLElement} */ (this.bar.firstElementChild);

@@ -51,3 +51,9 @@ export const labels = () => /** @type {Label[]} */ (Object.keys(LABELS));
 
 /** @param {string[]} parts */
 const list = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
+
+/** A limit without what it counts, as it is stored. @param {import('./api.js').Limit} l @returns {import('./api.js').Limit} */
+export function definition({name, match, per, window, unit, weights, soft, hard}) {
+  const given = Object.entries({name, match, per, window, unit, weights, soft, hard}).filter(([, v]) => v !== undefined);
+  return /** @type {any} */ (Object.fromEntries(given));
+}

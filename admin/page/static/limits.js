@@ -4,6 +4,7 @@ import {h, need, say} from './dom.js';
 import {sentence} from './format.js';
 import {LimitForm} from './limit-form.js';
 import {LimitRow} from './limit-row.js';
+import {definition} from './limit-words.js';
 
 /**
  * @typedef {import('./api.js').Budget} Budget
@@ -148,7 +149,7 @@ export class Limits {
     let stored = null;
     try {
       // Whoever sets the first limit of a port wants it to count.
-      const enabled = b.enabled || b.version === 0;
+      const enabled = b.enabled || b.version === 0 || b.default === true;
       stored = await api.saveBudget(port, {enabled, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period, limits}, b.version);
     } catch (e) {
       if (this.target().port === port) this.#failed(e);
@@ -174,10 +175,4 @@ export class Limits {
     else this.outcome.replaceChildren(...text);
     this.outcome.dataset.kind = kind;
   }
-}
-
-/** A limit without what it counts, as it is stored. @param {Limit} l @returns {Limit} */
-function definition({name, match, per, window, unit, weights, soft, hard}) {
-  const given = Object.entries({name, match, per, window, unit, weights, soft, hard}).filter(([, v]) => v !== undefined);
-  return /** @type {any} */ (Object.fromEntries(given));
 }

@@ -1,6 +1,6 @@
 /** Our own page: the ports, the card of the chosen one, and its audit log. */
 import './ai-budget-card.js';
-import {Api, Problem} from './api.js';
+import {Api, DEFAULT, Problem} from './api.js';
 import {AuditLog} from './audit.js';
 import {h, need, say} from './dom.js';
 import {firstStep} from './empty.js';
@@ -45,8 +45,9 @@ function show() {
   }
   signedIn.dataset.view = id ? 'port' : ports.first() ? 'list' : 'empty';
   ports.mark(id);
+  need(document, '.default-budget').setAttribute('aria-current', String(id === DEFAULT));
   need(document, '.audit').hidden = true;
-  document.title = id ? `${ports.get(id)?.name || id} · Tidegate` : 'AI budgets · Tidegate';
+  document.title = id === DEFAULT ? 'Default budget · Tidegate' : id ? `${ports.get(id)?.name || id} · Tidegate` : 'AI budgets · Tidegate';
   if (!id) return chosen.replaceChildren();
   const name = ports.get(id)?.name;
   const next = h(/** @type {'div'} */ ('ai-budget-card'), {port: id, name: name || null, login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
@@ -56,7 +57,7 @@ function show() {
     audit.follow(id, b.version);
   });
   chosen.replaceChildren(next);
-  if (!ports.get(id)) ports.find(id).then((p) => { if (p?.name) next.setAttribute('name', p.name); }, () => {}); // without its name it works too
+  if (id !== DEFAULT && !ports.get(id)) ports.find(id).then((p) => { if (p?.name) next.setAttribute('name', p.name); }, () => {}); // without its name it works too
 }
 
 /** @param {import('./api.js').Session} session */
@@ -64,6 +65,12 @@ function begin(session) {
   say(need(document, '.session .name'), session.name);
   need(document, '.session').hidden = false;
   signedIn.hidden = false;
+  const standard = need(document, '.default-budget');
+  standard.hidden = session.ports !== null; // it is nobody's who may manage some ports only
+  standard.addEventListener('click', (e) => {
+    e.preventDefault();
+    go(DEFAULT);
+  });
   show();
   window.addEventListener('popstate', () => {
     const here = card()?.port ?? '';

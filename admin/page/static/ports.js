@@ -116,7 +116,7 @@ export class PortList {
     if (!port) return;
     port.used_tokens = b.used_tokens;
     port.budget = {...port.budget, enabled: b.enabled, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period,
-      extra_tokens: b.extra_tokens, extra_until: b.extra_until, version: b.version};
+      extra_tokens: b.extra_tokens, extra_until: b.extra_until, default: b.default, version: b.version};
     this.#draw();
   }
 
@@ -156,7 +156,8 @@ export class PortList {
     h('span', {class: 'port-spend', text}),
     bar,
     state === 'under' || state === 'none' ? null : h('span', {class: 'port-state', 'data-state': state, text: {hard: 'Hard cap reached', soft: 'Soft cap reached', off: 'Caps not enforced'}[state]}),
-    cap === null ? null : h('span', {class: 'hidden', text: `of ${tokens(cap)}`})));
+    cap === null ? null : h('span', {class: 'hidden', text: `of ${tokens(cap)}`}),
+    p.budget.default ? h('span', {class: 'port-default', text: 'Default budget'}) : null));
   }
 }
 

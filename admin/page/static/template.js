@@ -20,6 +20,7 @@ template.innerHTML = `
   <div class="ghost"><i></i><i></i><i></i><span class="hidden">Loading the budget</span></div>
 
   <div class="body" hidden>
+    <p class="about default-about"></p>
     <section class="spend" aria-label="Spend">
       <p class="figure"><span class="used"></span> <span class="unit"></span></p>
       <p class="ratio"><b></b><span></span></p>
@@ -58,6 +59,7 @@ template.innerHTML = `
         <h3 id="budget-title">Budget</h3>
         <label class="toggle"><input type="checkbox" role="switch" name="enabled"><span class="knob"></span><span>Enforce the caps</span></label>
       </div>
+      <p class="by-default" hidden></p>
       <div class="fields">
         <div class="field">
           <label for="soft">Soft cap</label>
@@ -85,6 +87,7 @@ template.innerHTML = `
       <section class="conflict" aria-labelledby="conflict-title" hidden></section>
       <div class="actions">
         <p class="outcome" role="status"></p>
+        <button type="button" class="quiet use-default" hidden>Use the default budget</button>
         <button type="button" class="quiet discard" hidden>Discard</button>
         <button type="submit" class="primary save">Save</button>
       </div>

@@ -1,0 +1,38 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/internal/browser"
+)
+
+// TestSystem_DefaultBudget looks at the default budget and changes it, gives a port one of its
+// own, and gives it back.
+func TestSystem_DefaultBudget(t *testing.T) {
+	s := newSystem(t)
+	s.call("marina-7", time.Now(), 4_000)
+	s.booked("marina-7", 4_000)
+	url, link := s.door(operator)
+	p := browser.Start(t).Page(t)
+	p.Open(link)
+	p.See("Ada Lovelace", "marina-7")
+	p.Role("link", "Default budget").Click()
+	p.See("It binds every port that has no budget of its own", "Nobody has set a default budget yet.")
+	p.Role("textbox", "Hard cap").Fill("8k")
+	p.Role("button", "Save").Click()
+	p.See("Saved")
+	p.Open(url + "/?port=marina-7")
+	p.See("This port has no budget of its own", "50%", "of the hard cap")
+	if v := s.check("marina-7", 4_001); v.Allowed {
+		t.Errorf("the gate goes by another budget: %+v", v)
+	}
+	p.Role("textbox", "Hard cap").Fill("16k")
+	p.Role("button", "Save").Click()
+	p.See("Saved", "25%")
+	p.SeeNot("This port has no budget of its own")
+	p.Role("button", "Use the default budget").Click()
+	p.See("This port has no budget of its own", "50%", "The port was given back to the default budget")
+	p.Open(url + "/?port=*")
+	p.See("Default budget", "Hard cap 8,000")
+}
