@@ -48,7 +48,7 @@ func valid(r admin.Route, port, token string) request {
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
-	if len(admin.Routes()) != 11 {
+	if len(admin.Routes()) != 15 {
 		t.Errorf("the table has %d routes", len(admin.Routes()))
 	}
 	noPort := w.token("another port", []string{"p2"}, admin.Permission)
@@ -128,7 +128,7 @@ func TestDeniedByDefault(t *testing.T) {
 	}
 	for token, status := range map[string]int{"": 401, w.noPermission: 403, w.all: 405} {
 		a := w.do(request{method: "PATCH", path: budgetPath, token: token})
-		if a.StatusCode != status || status == 405 && a.Header.Get("Allow") != "GET, HEAD, PUT" {
+		if a.StatusCode != status || status == 405 && a.Header.Get("Allow") != "DELETE, GET, HEAD, PUT" {
 			t.Errorf("PATCH: got %d %s, Allow %q, want %d", a.StatusCode, a.text, a.Header.Get("Allow"), status)
 		}
 	}

@@ -133,6 +133,11 @@ func TestLimitsOfTheDefaultBudget(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("bare", 1)
+	more := s.standard(t, budget.Budget{Limits: append(limits, limit("more", budget.Week))}).Limits
+	s.wantCounted(t, "bare", more[2], map[string]int64{"": 110})
+	if more[0].Counter != limits[0].Counter {
+		t.Error("a limit that stays begins anew")
+	}
 	if _, err := s.EraseUser(t.Context(), "u1"); err != nil {
 		t.Fatal(err)
 	}

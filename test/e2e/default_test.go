@@ -20,7 +20,8 @@ import (
 // setDefault stores a default budget with a hard cap.
 func (s *system) setDefault(hard int64, limits ...events.Limit) events.Budget {
 	s.t.Helper()
-	return testenv.Must(s.client.Set(s.t.Context(), events.SetRequest{PortID: events.DefaultPort, Enabled: true, HardCapTokens: &hard, Limits: append([]events.Limit{}, limits...)}))
+	patient := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: time.Minute}))
+	return testenv.Must(patient.Set(s.t.Context(), events.SetRequest{PortID: events.DefaultPort, Enabled: true, HardCapTokens: &hard, Limits: append([]events.Limit{}, limits...)}))
 }
 
 // eventuallyChecked waits until both gates say so of a port: the one that stored a budget knows it
