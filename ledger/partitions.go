@@ -12,7 +12,7 @@ import (
 )
 
 // partitionLock serialises processes that create or drop partitions.
-const partitionLock = 0x71de6a80
+const partitionLock = 0x71de6a82
 
 func monthOf(t time.Time) time.Time {
 	y, m, _ := t.UTC().Date()
