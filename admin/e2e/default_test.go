@@ -24,6 +24,7 @@ func TestSystem_DefaultBudget(t *testing.T) {
 	p.See("Saved")
 	p.Open(url + "/?port=marina-7")
 	p.See("This port has no budget of its own", "50%", "of the hard cap")
+	looks(p, "by-default", look{"light", 1280})
 	if v := s.check("marina-7", 4_001); v.Allowed {
 		t.Errorf("the gate goes by another budget: %+v", v)
 	}
@@ -35,4 +36,5 @@ func TestSystem_DefaultBudget(t *testing.T) {
 	p.See("This port has no budget of its own", "50%", "The port was given back to the default budget")
 	p.Open(url + "/?port=*")
 	p.See("Default budget", "Hard cap 8,000")
+	looks(p, "default-budget")
 }
