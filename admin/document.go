@@ -24,7 +24,11 @@ func Document() ([]byte, error) {
 		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByRun), string(events.ByDay)},
 		reflect.TypeFor[budget.Per]():       {string(budget.PerFeature), string(budget.PerProvider), string(budget.PerModel), string(budget.PerUser), string(budget.PerRun)},
 		reflect.TypeFor[budget.Unit]():      {string(budget.Tokens), string(budget.Requests), string(budget.Weighted)},
-	}, Numbers: []reflect.Type{reflect.TypeFor[budget.Weight]()}}
+	}, Written: map[reflect.Type]openapi.Object{
+		reflect.TypeFor[budget.Weight](): {"type": "number"},
+		reflect.TypeFor[budget.Threshold](): {"oneOf": []openapi.Object{{"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
+			{"type": "integer", "format": "int64", "minimum": 1, "maximum": int64(budget.MaxCapTokens)}}},
+	}}
 	paths := openapi.Object{}
 	for _, r := range routes {
 		path, ok := paths[basePath+r.path].(openapi.Object)

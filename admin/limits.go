@@ -18,15 +18,16 @@ const topValues = 5
 
 // limit is a [budget.Limit], as it describes itself.
 type limit struct {
-	Name    string            `json:"name" doc:"1 to 64 of a-z 0-9 _ . -, not port."`
-	Match   budget.Match      `json:"match,omitzero" doc:"Which calls: each dimension a value, or a prefix and *. Left out: any."`
-	Per     budget.Per        `json:"per,omitempty" doc:"Each value of it is counted by itself; left out: all calls together."`
-	Window  budget.Period     `json:"window" enum:"hour,day,week,month,total" doc:"In which it counts, in UTC; total never starts anew."`
-	Unit    budget.Unit       `json:"unit,omitempty" doc:"What it counts; left out: tokens."`
-	Weights budget.Weights    `json:"weights,omitzero" doc:"Of unit weighted: what a token of each kind counts. Left out: 1."`
-	Soft    *int64            `json:"soft,omitempty" minimum:"0" maximum:"9007199254740991" doc:"In the unit. From here on calls are allowed with a warning."`
-	Hard    *int64            `json:"hard,omitempty" minimum:"0" maximum:"9007199254740991" doc:"In the unit. Here calls are refused until the window ends. One of both must be given."`
-	Counter budget.CounterRef `json:"-"`
+	Name    string             `json:"name" doc:"1 to 64 of a-z 0-9 _ . -, not port."`
+	Match   budget.Match       `json:"match,omitzero" doc:"Which calls: each dimension a value, or a prefix and *. Left out: any."`
+	Per     budget.Per         `json:"per,omitempty" doc:"Each value of it is counted by itself; left out: all calls together."`
+	Window  budget.Period      `json:"window" enum:"hour,day,week,month,total" doc:"In which it counts, in UTC; total never starts anew."`
+	Unit    budget.Unit        `json:"unit,omitempty" doc:"What it counts; left out: tokens."`
+	Weights budget.Weights     `json:"weights,omitzero" doc:"Of unit weighted: what a token of each kind counts. Left out: 1."`
+	Soft    *int64             `json:"soft,omitempty" minimum:"0" maximum:"9007199254740991" doc:"In the unit. From here on calls are allowed with a warning."`
+	Hard    *int64             `json:"hard,omitempty" minimum:"0" maximum:"9007199254740991" doc:"In the unit. Here calls are refused until the window ends. One of both must be given."`
+	AlertAt []budget.Threshold `json:"alert_at,omitempty" doc:"Where an alert is sent beside soft and hard cap, at most 10: a percentage of the hard cap such as 80%, or a number in the unit."`
+	Counter budget.CounterRef  `json:"-"`
 }
 
 // limitState is a limit and what it counts in its present window.
@@ -108,7 +109,7 @@ func readLimits(value jsontext.Value) ([]budget.Limit, *safehttp.FieldError) {
 	case errors.As(err, &rule):
 		e.Rule = rule.Rule
 	case errors.Is(err, json.ErrUnknownName):
-		e.Rule = "is no field of a limit; there are: name, match, per, window, unit, weights, soft, hard"
+		e.Rule = "is no field of a limit; there are: name, match, per, window, unit, weights, soft, hard, alert_at"
 	default:
 		e.Rule = "must be " + wanted(wrong.GoType)
 	}

@@ -16,10 +16,12 @@ type Limit struct {
 	Window Period `json:"window"`
 	Unit   Unit   `json:"unit,omitempty"` // "": tokens
 	// Weights are of unit weighted: what a token counts.
-	Weights Weights    `json:"weights,omitzero"`
-	Soft    *int64     `json:"soft,omitempty"` // in the unit; nil: none
-	Hard    *int64     `json:"hard,omitempty"`
-	Counter CounterRef `json:"counter,omitzero"` // set by Tidegate; ignored where a budget is set
+	Weights Weights `json:"weights,omitzero"`
+	Soft    *int64  `json:"soft,omitempty"` // in the unit; nil: none
+	Hard    *int64  `json:"hard,omitempty"`
+	// AlertAt are thresholds at which an alert is sent, beside soft and hard cap.
+	AlertAt []Threshold `json:"alert_at,omitempty"`
+	Counter CounterRef  `json:"counter,omitzero"` // set by Tidegate; ignored where a budget is set
 }
 
 // CounterRef says where a limit is counted. Limits that count the same have the same, from
@@ -169,7 +171,10 @@ func (l *Limit) Validate(field string) error {
 	if l.Soft == nil && l.Hard == nil {
 		return Refuse(ReasonInvalidField, field+".hard", "null", "or soft must be set: a limit without a cap limits nothing")
 	}
-	return validateCaps(field+".soft", field+".hard", l.Soft, l.Hard)
+	if err := validateCaps(field+".soft", field+".hard", l.Soft, l.Hard); err != nil {
+		return err
+	}
+	return l.validateAlertAt(field + ".alert_at")
 }
 
 // validateLimits is for those of one budget.

@@ -1,8 +1,10 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -34,7 +36,7 @@ func (g *Gate) considerAllAlerts(now time.Time) {
 }
 
 func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
-	r := g.memory.alertRule(p)
+	r := g.memory.alertRule(id, p)
 	if !r.Enabled || (r.Soft == budget.NoCap && r.Hard == budget.NoCap) {
 		return
 	}
@@ -52,12 +54,13 @@ func (g *Gate) queueAlerts(id string, p *port, now time.Time) {
 		name string
 		cap  int64
 		done *bool
-	}{{"soft", r.Soft, &p.alerted.soft}, {"hard", r.HardAt(now), &p.alerted.hard}} {
+	}{{budget.AtSoft, r.Soft, &p.alerted.soft}, {budget.AtHard, r.HardAt(now), &p.alerted.hard}} {
 		if *c.done || c.cap == budget.NoCap || used < c.cap {
 			continue
 		}
 		select {
-		case g.alerts <- ledger.Alert{PortID: id, Period: r.Period(), PeriodStart: start, Cap: c.name, CapTokens: c.cap, UsedTokens: used, NoticedAt: now}:
+		case g.alerts <- ledger.Alert{PortID: id, Limit: budget.PortLimit, Unit: budget.Tokens, Period: r.Period(), PeriodStart: start,
+			Threshold: c.name, Reached: c.cap, Used: used, NoticedAt: now}:
 			*c.done = true
 		default: // the queue is full: the next commit or reading considers it again
 		}
@@ -132,72 +135,103 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 
 // publishMine publishes those of the alerts that no gate has published or is about to.
 func (g *Gate) publishMine(ctx context.Context, alerts []ledger.Alert) error {
+	if len(alerts) == 0 {
+		return nil
+	}
 	claim, cancel := context.WithTimeout(ctx, alertTimeout)
 	defer cancel()
 	asked := g.cfg.Now()
 	mine, err := g.cfg.Ledger.ClaimAlerts(claim, alerts)
-	for _, a := range mine {
-		if g.cfg.Now().Sub(asked) > beginWithin || !g.publishAlert(ctx, a) {
-			break // the others would fare no better
-		}
-	}
+	slices.SortStableFunc(mine, func(a, b ledger.Alert) int { return cmp.Compare(a.Reached, b.Reached) })
+	g.publishClaimed(ctx, mine, asked)
 	return err
 }
 
 func (g *Gate) takeOverAlerts(ctx context.Context) error {
 	for ctx.Err() == nil {
 		claim, cancel := context.WithTimeout(ctx, alertTimeout)
+		asked := g.cfg.Now()
 		a, ok, err := g.cfg.Ledger.TakeOverAlert(claim)
 		cancel()
 		if err != nil || !ok {
 			return err
 		}
-		g.publishAlert(ctx, a)
+		g.publishClaimed(ctx, []ledger.Alert{a}, asked)
 	}
 	return nil
 }
 
-// publishAlert publishes an alert that this gate has claimed, and finishes that when ctx
-// ends in the middle: what is not noted as published goes out again, once its claim has
-// run out. It reports whether the alert went out.
-func (g *Gate) publishAlert(ctx context.Context, a ledger.Alert) bool {
-	killpoint.Here("alert-claimed")
-	if err := g.sendAlert(context.WithoutCancel(ctx), a); err != nil {
-		g.log.Warn("an alert may not have gone out, trying again once its claim has run out", "port_id", a.PortID, "cap", a.Cap, "error", err)
-		return false
+// publishClaimed publishes alerts that this gate claimed, having asked for them then, and
+// finishes that when ctx ends in the middle: what is not noted as published goes out again,
+// once its claim has run out.
+func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked time.Time) {
+	sent := 0
+	var err error
+	for i := range alerts {
+		killpoint.Here("alert-claimed")
+		if g.cfg.Now().Sub(asked) > beginWithin {
+			break // the others would fare no better
+		}
+		if err = g.sendAlert(&alerts[i]); err != nil {
+			break
+		}
+		killpoint.Here("alert-sent")
+		sent++
+	}
+	if sent > 0 && err == nil {
+		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
+		defer cancel()
+		err = g.cfg.Conn.FlushWithContext(flush)
+	}
+	if err != nil {
+		g.log.Warn("alerts may not have gone out, trying again once their claim has run out", "alerts", len(alerts), "port_id", alerts[0].PortID, "error", err)
+		return
+	}
+	if sent == 0 {
+		return
 	}
 	killpoint.Here("alert-flushed")
-	g.log.Info("cap reached", "port_id", a.PortID, "cap", a.Cap, "cap_tokens", a.CapTokens, "used_tokens", a.UsedTokens)
+	alerts = alerts[:sent]
+	for _, a := range alerts {
+		g.metrics.countAlert(&a)
+		if a.Counter == 0 { // of others there may be very many
+			g.log.Info("cap reached", "port_id", a.PortID, "cap", a.Threshold, "cap_tokens", a.Reached, "used_tokens", a.Used)
+		}
+	}
 	for {
 		note, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
-		err := g.cfg.Ledger.AlertPublished(note, a)
+		err := g.cfg.Ledger.AlertsPublished(note, alerts)
 		cancel()
 		if err == nil {
 			break
 		}
-		g.log.Warn("an alert cannot be noted as published, trying again", "port_id", a.PortID, "cap", a.Cap, "error", err)
+		g.log.Warn("alerts cannot be noted as published, trying again", "alerts", len(alerts), "port_id", alerts[0].PortID, "error", err)
 		if pause(ctx, time.Second); ctx.Err() != nil {
-			return true
+			return
 		}
 	}
 	killpoint.Here("alert-noted")
-	return true
 }
 
-func (g *Gate) sendAlert(ctx context.Context, a ledger.Alert) error {
-	ctx, cancel := context.WithTimeout(ctx, alertTimeout)
-	defer cancel()
-	_, end := a.Period.Bounds(a.PeriodStart)
-	body, err := json.Marshal(events.Alert{V: events.Version, PortID: a.PortID, Cap: a.Cap, CapTokens: a.CapTokens, UsedTokens: a.UsedTokens,
-		Period: a.Period, PeriodStart: a.PeriodStart, ResetsAt: end, At: a.NoticedAt.UTC()})
+func (g *Gate) sendAlert(a *ledger.Alert) error {
+	body, err := json.Marshal(alertOnWire(a))
 	if err != nil {
 		return err
 	}
-	if err := g.cfg.Conn.Publish(events.Subject(events.SubjectAlert, a.PortID), body); err != nil {
-		return err
+	return g.cfg.Conn.Publish(events.Subject(events.SubjectAlert, a.PortID), body)
+}
+
+func alertOnWire(a *ledger.Alert) events.Alert {
+	out := events.Alert{V: events.Version, PortID: a.PortID, Limit: a.Limit, LimitValue: a.Value, Cap: a.Threshold, CapTokens: a.Reached, UsedTokens: a.Used,
+		Period: a.Period, PeriodStart: a.PeriodStart, At: a.NoticedAt.UTC()}
+	if a.Unit != budget.Tokens {
+		out.Unit = a.Unit
 	}
-	killpoint.Here("alert-sent")
-	return g.cfg.Conn.FlushWithContext(ctx)
+	if t, ok := budget.ParseThreshold(a.Threshold); ok {
+		out.Cap, out.Threshold = events.AlertAt, &t
+	}
+	_, out.ResetsAt = a.Period.Bounds(a.PeriodStart)
+	return out
 }
 
 // retryAlerts makes the next reading consider the alerts again.
@@ -208,7 +242,7 @@ func (g *Gate) retryAlerts(alerts []ledger.Alert) {
 		p, ok := g.memory.ports.get(a.PortID)
 		switch {
 		case !ok:
-		case a.Cap == "soft":
+		case a.Threshold == budget.AtSoft:
 			p.alerted.soft = false
 		default:
 			p.alerted.hard = false

@@ -66,7 +66,7 @@ func (g *watched) want(alerts ...string) {
 	var got []string
 	for len(g.alerts) > 0 {
 		a := <-g.alerts
-		got = append(got, fmt.Sprintf("%s %d: %d", a.Cap, a.CapTokens, a.UsedTokens))
+		got = append(got, fmt.Sprintf("%s %d: %d", a.Threshold, a.Reached, a.Used))
 	}
 	if !slices.Equal(got, alerts) {
 		g.t.Errorf("alerts %q, want %q", got, alerts)
@@ -228,7 +228,7 @@ func TestASlowGateLeavesAlertsToOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		start, _ := budget.Month.Bounds(time.Now())
-		alerts = append(alerts, ledger.Alert{PortID: port, Period: budget.Month, PeriodStart: start, Cap: "hard", CapTokens: 10, UsedTokens: 10, NoticedAt: time.Now()})
+		alerts = append(alerts, ledger.Alert{PortID: port, Limit: "port", Unit: "tokens", Period: budget.Month, PeriodStart: start, Threshold: "hard", Reached: 10, Used: 10, NoticedAt: time.Now()})
 	}
 	if err := g.publishMine(t.Context(), alerts); err != nil {
 		t.Fatal(err)

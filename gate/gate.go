@@ -145,6 +145,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	defer stop()
 	var group sync.WaitGroup // a panic in it ends the process: see cmd/tidegate
 	group.Go(func() { g.publishAlerts(background) })
+	group.Go(func() { g.alertOfLimits(background) })
 	group.Go(func() { g.learnBudgets(background) })
 	err := g.awaitLedger(ctx)
 	if err == nil {

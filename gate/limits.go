@@ -15,9 +15,16 @@ import (
 // portLimits is what a gate knows of the limits of a port beside its own caps. Ports
 // without such limits have none of it.
 type portLimits struct {
-	used    map[window]map[string]int64 // by value
-	tally   *budget.Tally               // nil: nothing is held
-	loading int                         // budgets whose counters are being read
+	used    map[window]*counts
+	tally   *budget.Tally // nil: nothing is held
+	loading int           // budgets whose counters are being read
+}
+
+// counts are what is known of a window.
+type counts struct {
+	used  map[string]int64 // by value
+	most  int64            // of any value
+	marks []budget.Mark    // at which alerts are due, the lowest first; never changed once made
 }
 
 // window is one of a limit's.
@@ -31,7 +38,9 @@ func (m *memory) count(port string, l *budget.Limit, value string, start time.Ti
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if p := m.limits[port]; p != nil {
-		c.Used = p.used[window{l.Counter, start.Unix()}][value]
+		if w := p.used[window{l.Counter, start.Unix()}]; w != nil {
+			c.Used = w.used[value]
+		}
 		if p.tally != nil {
 			c.Held = p.tally.Held(l, value, start)
 		}
@@ -50,23 +59,36 @@ func (m *memory) counts(port string) budget.Counts {
 func (m *memory) portLimits(id string) *portLimits {
 	p := m.limits[id]
 	if p == nil {
-		p = &portLimits{used: map[window]map[string]int64{}}
+		p = &portLimits{used: map[window]*counts{}}
 		m.limits[strings.Clone(id)] = p
 	}
 	return p
 }
 
 // raiseCounter sets a counter unless a larger one is known: counters only grow, so the
-// larger one is the later one.
+// larger one is the later one. Where it comes to a mark, an alert is due.
 func (m *memory) raiseCounter(c ledger.Counter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p, w := m.portLimits(c.PortID), window{c.Counter, c.Start.Unix()}
-	if p.used[w] == nil {
-		p.used[w] = map[string]int64{}
+	p, at := m.portLimits(c.PortID), window{c.Counter, c.Start.Unix()}
+	w := p.used[at]
+	if w == nil {
+		w = &counts{used: map[string]int64{}, marks: m.marks(c.PortID, c.Counter)}
+		p.used[at] = w
 	}
-	if was, ok := p.used[w][c.Value]; !ok || was < c.Used {
-		p.used[w][strings.Clone(c.Value)] = c.Used
+	was, ok := w.used[c.Value]
+	if ok && was >= c.Used {
+		return
+	}
+	value := strings.Clone(c.Value) // not a slice of a whole notice
+	w.used[value] = c.Used
+	w.most = max(w.most, c.Used)
+	if len(w.marks) > 0 && c.Used >= w.marks[0].Count {
+		if !ok {
+			was = -1
+		}
+		c.Value = value
+		m.due.crossed(c, was, w.marks)
 	}
 }
 

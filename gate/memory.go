@@ -26,7 +26,8 @@ type memory struct {
 	over map[string]int64
 	// limits has the ports with limits beside their own caps.
 	limits  map[string]*portLimits
-	loading int // default budgets whose counters are being read
+	loading int        // default budgets whose counters are being read
+	due     *dueAlerts // of these limits
 
 	// round counts the readings of the whole ledger. Ports that such a reading
 	// does not find are gone, except those that changed since it began.
@@ -50,7 +51,7 @@ type port struct {
 }
 
 func newMemory() *memory {
-	return &memory{ports: newPorts(), standard: unlimited, over: map[string]int64{}, limits: map[string]*portLimits{}}
+	return &memory{ports: newPorts(), standard: unlimited, over: map[string]int64{}, limits: map[string]*portLimits{}, due: newDue()}
 }
 
 // lookup returns the port's rule, what it has used in the current period, when that
@@ -115,7 +116,8 @@ func (m *memory) setRule(id string, p *port, own *budget.Rule) {
 		if !own.Default {
 			own.Default = true // nobody else has it yet
 		}
-		if m.standard = own; old.Enabled != own.Enabled || old.Period() != own.Period() || old.Soft != own.Soft || !old.SameHard(own) {
+		m.standard = own
+		if old.Enabled != own.Enabled || old.Period() != own.Period() || old.Soft != own.Soft || !old.SameHard(own) || len(old.Limits())+len(own.Limits()) > 0 {
 			m.changes++ // who goes by it is looked at again: see alertRule
 		}
 		return
@@ -124,6 +126,7 @@ func (m *memory) setRule(id string, p *port, own *budget.Rule) {
 	if len(r.Limits()) > 0 {
 		m.portLimits(id) // though nothing is counted yet, something may be held
 	}
+	m.setMarks(id)
 	if old.Enabled != r.Enabled || old.Period() != r.Period() {
 		p.alerted = alerted{}
 		return
@@ -138,9 +141,10 @@ func (m *memory) setRule(id string, p *port, own *budget.Rule) {
 
 // alertRule is ruleOf, for who considers alerts: what was made of the port's use under another
 // default budget is forgotten.
-func (m *memory) alertRule(p *port) *budget.Rule {
+func (m *memory) alertRule(id string, p *port) *budget.Rule {
 	if p.rule.Default && p.alerted.changes != m.changes {
 		p.alerted = alerted{start: p.alerted.start, changes: m.changes}
+		m.setMarks(id)
 	}
 	return m.ruleOf(p)
 }

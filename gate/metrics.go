@@ -4,7 +4,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 type metrics struct {
@@ -16,6 +18,7 @@ type metrics struct {
 	reserveRefused                       prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
 	overshoot, clockAhead                prometheus.Gauge
+	alerts                               *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -54,6 +57,8 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	for _, r := range []events.RefusalReason{events.ReasonHardCapReached, events.ReasonEstimateExceedsHardCap, events.ReasonGateStale} {
 		m.refused[r] = answers.WithLabelValues(string(r))
 	}
+	m.alerts = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_alerts_total",
+		Help: "Alerts that this gate published, by what they are of, port (a port's own caps) or limit (another limit), and by what was reached: soft, hard or alert_at."}, []string{"of", "cap"})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_gate_cache_age_seconds",
 		Help: "Age of what the gate remembers; -1 before it has loaded."}, func() float64 {
 		if asOf := g.AsOf(); !asOf.IsZero() {
@@ -91,4 +96,15 @@ func (m *metrics) count(v *events.Verdict) {
 	default:
 		m.allowed.Inc()
 	}
+}
+
+func (m *metrics) countAlert(a *ledger.Alert) {
+	of, reached := "port", a.Threshold
+	if a.Counter != 0 {
+		of = "limit"
+	}
+	if reached != budget.AtSoft && reached != budget.AtHard {
+		reached = events.AlertAt
+	}
+	m.alerts.WithLabelValues(of, reached).Inc()
 }

@@ -8,19 +8,24 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/tidegate/tidegate/budget"
 )
 
-// Alert says that a port reached one of its caps, at the value that this had, in a
-// period. There is one for each, and none where a higher value was reached before.
+// Alert says that a port reached a threshold of one of its limits, at the value that this
+// had, in a window. There is one for each, and none where a higher value was reached before.
 type Alert struct {
 	PortID      string
+	Limit       string            // [budget.PortLimit] for the port's own caps
+	Counter     budget.CounterRef // 0 for the port's own caps
+	Value       string            // of what the limit counts by itself
+	Unit        budget.Unit
 	Period      budget.Period
 	PeriodStart time.Time
-	Cap         string // "soft" or "hard"
-	CapTokens   int64
-	UsedTokens  int64     // when it was noticed
+	Threshold   string    // [budget.AtSoft], [budget.AtHard], or of alert_at
+	Reached     int64     // the threshold's value, in the unit
+	Used        int64     // when it was noticed
 	NoticedAt   time.Time // by the database's clock
 }
 
@@ -31,18 +36,25 @@ const AlertLease = 15 * time.Second
 //go:embed sql/claim_alerts.sql
 var claimAlertsSQL string
 
+const (
+	alertKey    = "port_id, counter, limit_name, limit_value, period, period_start, threshold, reached"
+	alertFields = "port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at"
+)
+
 // ClaimAlerts stores alerts and returns those that the caller is to publish: the others
-// are stored already, or their port is gone. After publishing one call [Ledger.AlertPublished].
+// are stored already, or their port is gone. After publishing them call [Ledger.AlertsPublished].
 func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert, err error) {
-	var ports, periods, caps []string
-	var starts, noticed []time.Time
-	var capTokens, used []int64
-	for _, a := range alerts {
-		ports, periods, caps = append(ports, a.PortID), append(periods, string(a.Period)), append(caps, a.Cap)
-		starts, noticed = append(starts, a.PeriodStart), append(noticed, a.NoticedAt)
-		capTokens, used = append(capTokens, a.CapTokens), append(used, a.UsedTokens)
+	k := splitAlerts(alerts)
+	units, ends := make([]string, len(alerts)), make([]*pgtype.Timestamptz, len(alerts))
+	used, noticed := make([]int64, len(alerts)), make([]time.Time, len(alerts))
+	for i, a := range alerts {
+		units[i], used[i], noticed[i] = string(a.Unit), a.Used, a.NoticedAt
+		if a.Counter != 0 {
+			_, end := a.Period.Bounds(a.PeriodStart)
+			ends[i] = new(pgEnd(end))
+		}
 	}
-	rows, err := l.pool.Query(ctx, claimAlertsSQL, ports, periods, starts, caps, capTokens, used, noticed, AlertLease)
+	rows, err := l.pool.Query(ctx, claimAlertsSQL, k.ports, k.counters, k.limits, k.values, units, k.periods, k.starts, ends, k.thresholds, k.reached, used, noticed, AlertLease)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
 	}
@@ -53,15 +65,31 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 	return mine, nil
 }
 
+// alertKeys are alerts by the columns of their key.
+type alertKeys struct {
+	ports, limits, values, periods, thresholds []string
+	counters, reached                          []int64
+	starts                                     []time.Time
+}
+
+func splitAlerts(alerts []Alert) (k alertKeys) {
+	for _, a := range alerts {
+		k.ports, k.counters, k.limits, k.values = append(k.ports, a.PortID), append(k.counters, int64(a.Counter)), append(k.limits, a.Limit), append(k.values, a.Value)
+		k.periods, k.starts = append(k.periods, string(a.Period)), append(k.starts, a.PeriodStart)
+		k.thresholds, k.reached = append(k.thresholds, a.Threshold), append(k.reached, a.Reached)
+	}
+	return k
+}
+
 // TakeOverAlert claims one alert that was claimed before and is still not published
 // although its lease is over. ok is false when there is none.
 func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error) {
 	a, err = scanAlert(l.pool.QueryRow(ctx, `with abandoned as materialized (
-			select port_id, period, period_start, cap, cap_tokens from ai_alerts
+			select `+alertKey+` from ai_alerts
 			where published_at is null and claimed_until < now() order by claimed_until limit 1 for update skip locked)
-		update ai_alerts a set claimed_until = now() + $1::interval from abandoned b
-		where (a.port_id, a.period, a.period_start, a.cap, a.cap_tokens) = (b.port_id, b.period, b.period_start, b.cap, b.cap_tokens)
-		returning a.port_id, a.period, a.period_start, a.cap, a.cap_tokens, a.used_tokens, a.noticed_at`, AlertLease))
+		update ai_alerts set claimed_until = now() + $1::interval
+		where (`+alertKey+`) = (select `+alertKey+` from abandoned)
+		returning `+alertFields, AlertLease))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}
@@ -72,17 +100,34 @@ func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error
 }
 
 func scanAlert(row pgx.Row) (a Alert, err error) {
-	err = row.Scan(&a.PortID, &a.Period, &a.PeriodStart, &a.Cap, &a.CapTokens, &a.UsedTokens, &a.NoticedAt)
+	err = row.Scan(&a.PortID, &a.Counter, &a.Limit, &a.Value, &a.Unit, &a.Period, &a.PeriodStart, &a.Threshold, &a.Reached, &a.Used, &a.NoticedAt)
 	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
 	return a, err
 }
 
-// AlertPublished ends the claim: the alert is never published again.
-func (l *Ledger) AlertPublished(ctx context.Context, a Alert) error {
-	_, err := l.pool.Exec(ctx, `update ai_alerts set published_at = now()
-		where port_id = $1 and period = $2 and period_start = $3 and cap = $4 and cap_tokens = $5`, a.PortID, a.Period, a.PeriodStart, a.Cap, a.CapTokens)
+// AlertsPublished ends the claims: the alerts are never published again.
+func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
+	k := splitAlerts(alerts)
+	_, err := l.pool.Exec(ctx, `update ai_alerts set published_at = now() where (`+alertKey+`) in (select * from unnest(
+		$1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::bigint[]))`,
+		k.ports, k.counters, k.limits, k.values, k.periods, k.starts, k.thresholds, k.reached)
 	if err != nil {
-		return fmt.Errorf("ledger: note the %s cap alert of %s: %w", a.Cap, a.PortID, err)
+		return fmt.Errorf("ledger: note %d alerts: %w", len(alerts), err)
 	}
 	return nil
+}
+
+// CountersPage is up to so many counters of a limit in one window, in the order of their
+// values, those after a value; nil: from the first.
+func (l *Ledger) CountersPage(ctx context.Context, port string, counter budget.CounterRef, start time.Time, after *string, most int) ([]Counter, error) {
+	rows, err := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
+		where port_id = $1 and counter = $2 and start = $3 and ($4::text is null or value > $4) order by value limit $5`, port, counter, start, after, most)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
+	}
+	list, err := pgx.CollectRows(rows, scanCounter)
+	if err != nil {
+		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
+	}
+	return list, nil
 }

@@ -40,7 +40,7 @@ func TestAlertsAreClaimedOnce(t *testing.T) {
 	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
 	s.set(t, "p2", events.Budget{Period: events.PeriodDay}, nil)
 	start, next := events.PeriodDay.Bounds(noon)
-	soft := ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "soft", CapTokens: 800, UsedTokens: 900, NoticedAt: noon}
+	soft := ledger.Alert{PortID: "p1", Limit: "port", Unit: "tokens", Period: events.PeriodDay, PeriodStart: start, Threshold: "soft", Reached: 800, Used: 900, NoticedAt: noon}
 	if n := claims(t, soft, s.Ledger, other); n != 1 {
 		t.Fatalf("%d gates publish the alert, want 1", n)
 	}
@@ -48,11 +48,11 @@ func TestAlertsAreClaimedOnce(t *testing.T) {
 		t.Errorf("%d gates claim it again while the first publishes it", n)
 	}
 	for what, change := range map[string]func(*ledger.Alert){
-		"another cap":    func(a *ledger.Alert) { a.Cap = "hard" },
+		"another cap":    func(a *ledger.Alert) { a.Threshold = "hard" },
 		"the next day":   func(a *ledger.Alert) { a.PeriodStart = next },
 		"another period": func(a *ledger.Alert) { a.Period = events.PeriodWeek },
 		"another port":   func(a *ledger.Alert) { a.PortID = "p2" },
-		"a higher value": func(a *ledger.Alert) { a.CapTokens = 1000 },
+		"a higher value": func(a *ledger.Alert) { a.Reached = 1000 },
 	} {
 		a := soft
 		change(&a)
@@ -63,7 +63,7 @@ func TestAlertsAreClaimedOnce(t *testing.T) {
 	// Who was told of a higher value knows.
 	for _, tokens := range []int64{0, 799, 800, 999, 1000} {
 		a := soft
-		a.CapTokens = tokens
+		a.Reached = tokens
 		if n := claims(t, a, s.Ledger, other); n != 0 {
 			t.Errorf("%d gates publish that %d is reached, after 1,000", n, tokens)
 		}
@@ -78,7 +78,7 @@ func TestAlertsAreClaimedTogether(t *testing.T) {
 	gates := []*ledger.Ledger{s.Ledger, open(t, s.url), open(t, s.url)}
 	start, _ := events.PeriodDay.Bounds(noon)
 	alert := func(port string, tokens int64) ledger.Alert {
-		return ledger.Alert{PortID: port, Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: tokens, UsedTokens: tokens + 1, NoticedAt: noon}
+		return ledger.Alert{PortID: port, Limit: "port", Unit: "tokens", Period: events.PeriodDay, PeriodStart: start, Threshold: "hard", Reached: tokens, Used: tokens + 1, NoticedAt: noon}
 	}
 	var all []ledger.Alert
 	for i := range 100 {
@@ -152,7 +152,7 @@ func TestAbandonedAlertsAreTakenOverOnce(t *testing.T) {
 	other := open(t, s.url)
 	s.set(t, "p1", events.Budget{Period: events.PeriodDay}, nil)
 	start, _ := events.PeriodDay.Bounds(noon)
-	a := ledger.Alert{PortID: "p1", Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: 800, UsedTokens: 900, NoticedAt: noon}
+	a := ledger.Alert{PortID: "p1", Limit: "port", Unit: "tokens", Period: events.PeriodDay, PeriodStart: start, Threshold: "hard", Reached: 800, Used: 900, NoticedAt: noon}
 	if n := takeOvers(t, a, s.Ledger, other); n != 0 {
 		t.Errorf("%d found before there was one", n)
 	}
@@ -175,7 +175,7 @@ func TestAbandonedAlertsAreTakenOverOnce(t *testing.T) {
 			t.Errorf("%d gates take over, want 1", n)
 		}
 	}
-	if err := other.AlertPublished(t.Context(), a); err != nil {
+	if err := other.AlertsPublished(t.Context(), []ledger.Alert{a}); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 day'")
@@ -192,7 +192,7 @@ func TestEveryAbandonedAlertIsFound(t *testing.T) {
 	want := map[string]bool{}
 	for _, port := range []string{"a", "b", "c"} {
 		s.set(t, port, events.Budget{Period: events.PeriodDay}, nil)
-		a := ledger.Alert{PortID: port, Period: events.PeriodDay, PeriodStart: start, Cap: "hard", CapTokens: 1, UsedTokens: 1, NoticedAt: noon}
+		a := ledger.Alert{PortID: port, Limit: "port", Unit: "tokens", Period: events.PeriodDay, PeriodStart: start, Threshold: "hard", Reached: 1, Used: 1, NoticedAt: noon}
 		if mine, err := s.ClaimAlerts(t.Context(), []ledger.Alert{a}); len(mine) != 1 || err != nil {
 			t.Fatal(mine, err)
 		}

@@ -49,6 +49,10 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		if err := uncount(ctx, tx, user); err != nil {
 			return err
 		}
+		// Of limits that may be gone. What is called like the user and is none may alert once more.
+		if _, err := tx.Exec(ctx, "delete from ai_alerts where counter <> 0 and limit_value = $1", user); err != nil {
+			return err
+		}
 		tag, err := tx.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
 		rows = tag.RowsAffected()
 		return err

@@ -38,11 +38,14 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	return l.dropCounters(ctx)
 }
 
-// dropCounters drops counters of windows in which no booking counts any more, by the
-// database's clock, as bookings go, and of limits that there are no more.
+// dropCounters drops counters, and alerts, of windows in which no booking counts any more, by
+// the database's clock, as bookings go, and counters of limits that there are no more.
 func (l *Ledger) dropCounters(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `delete from ai_limit_counters c where ends < now() - $1::interval
 		or not exists (select from ai_limited_ports p where p.port_id in (c.port_id, $2) and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate, budget.DefaultPort)
+	if err == nil { // alerts of these windows have all been sent
+		_, err = l.pool.Exec(ctx, "delete from ai_alerts where ends < now() - $1::interval", 2*countLate)
+	}
 	if err != nil {
 		return fmt.Errorf("ledger: drop counters: %w", err)
 	}

@@ -27,7 +27,7 @@ func TestDeletePortTakesEverythingButTheAuditLog(t *testing.T) {
 	if _, err := s.SetBudget(t.Context(), "p1", events.Budget{Enabled: true, HardCapTokens: &hard, Period: events.PeriodDay}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.ClaimAlerts(t.Context(), []ledger.Alert{{PortID: "p1", Period: events.PeriodDay, PeriodStart: noon, Cap: "hard"}}); err != nil {
+	if _, err := s.ClaimAlerts(t.Context(), []ledger.Alert{{PortID: "p1", Period: events.PeriodDay, PeriodStart: noon, Threshold: "hard"}}); err != nil {
 		t.Fatal(err)
 	}
 	rows, err := s.DeletePort(t.Context(), "p1", "ops")

@@ -63,8 +63,8 @@ func TestAlertsOfBeforeGetTheirCaps(t *testing.T) {
 	if err := migrations.Apply(t.Context(), url); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := conn.Query(t.Context(), `select concat_ws(' ', port_id, cap, cap_tokens, used_tokens, published_at is not null, claimed_until - noticed_at)
-		from ai_alerts order by port_id, cap desc`)
+	rows, err := conn.Query(t.Context(), `select concat_ws(' ', port_id, threshold, reached, used, published_at is not null, claimed_until - noticed_at)
+		from ai_alerts order by port_id, threshold desc`)
 	if err != nil {
 		t.Fatal(err)
 	}

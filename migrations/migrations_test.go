@@ -288,13 +288,13 @@ func TestIntegrityOfTheTables(t *testing.T) {
 		"insert into ai_usage_totals values ('p9', '2026-11-23', 'f', 'p', 'm', 1, 1, 2, 3, 0, 0, 0)",
 		"insert into ai_usage_port_days values ('p9', '2026-11-23', 1, 3)",
 		"insert into system_settings (port_id, key, value, version) values ('p9', 'k', '{}', 1)",
-		"insert into ai_alerts (port_id, period, period_start, cap, cap_tokens, used_tokens, noticed_at, claimed_until) values ('p9', 'day', '2026-11-23', 'soft', 1, 1, now(), now())",
+		"insert into ai_alerts (port_id, period, period_start, threshold, reached, used, noticed_at, claimed_until) values ('p9', 'day', '2026-11-23', 'soft', 1, 1, now(), now())",
 	} {
 		wantState(t, conn, totals, "23503")
 		run(t, conn, strings.Replace(totals, "p9", "p1", 1))
 		run(t, conn, strings.Replace(totals, "p9", "p2", 1))
 	}
-	wantState(t, conn, "insert into ai_alerts (port_id, period, period_start, cap, cap_tokens, used_tokens, noticed_at, claimed_until) values ('p1', 'day', '2026-11-24', 'medium', 1, 1, now(), now())", "23514")
+	wantState(t, conn, "insert into ai_alerts (port_id, period, period_start, threshold, reached, used, noticed_at, claimed_until) values ('p1', 'day', '2026-11-24', 'medium', 1, 1, now(), now())", "23514")
 
 	// Whoever deletes a port, by whatever way, takes everything of it and nothing else.
 	run(t, conn, "delete from ports where id = 'p1'")

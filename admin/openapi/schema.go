@@ -4,8 +4,8 @@ package openapi
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +20,7 @@ type Object map[string]any
 // Schemas collects the schemas of named types, for components/schemas.
 type Schemas struct {
 	Enums   map[reflect.Type][]string // types whose values are one of these words
-	Numbers []reflect.Type            // types that write themselves as numbers with decimals
+	Written map[reflect.Type]Object   // types that write themselves in another form
 	found   Object
 }
 
@@ -48,9 +48,10 @@ func (s *Schemas) of(t reflect.Type) Object {
 	if words, ok := s.Enums[t]; ok {
 		return Object{"type": "string", "enum": words}
 	}
+	if schema, ok := s.Written[t]; ok {
+		return maps.Clone(schema)
+	}
 	switch {
-	case slices.Contains(s.Numbers, t):
-		return Object{"type": "number"}
 	case t == timeType:
 		return Object{"type": "string", "format": "date-time"}
 	case t == valueType:

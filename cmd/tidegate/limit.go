@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/tidegate/tidegate/budget"
@@ -94,4 +95,37 @@ func unitText(l events.Limit) string {
 		}
 	}
 	return text
+}
+
+// threshold is one of an --alert-at; the zero one is none.
+type threshold struct{ budget.Threshold }
+
+func (t *threshold) UnmarshalText(text []byte) error {
+	word := strings.TrimSpace(string(text))
+	if word == "none" {
+		return nil
+	}
+	number, percent := strings.CutSuffix(word, "%")
+	if n, err := parseTokens(number); err == nil && n != nil {
+		word = strconv.FormatInt(*n, 10)
+		if percent {
+			word += "%"
+		}
+		var ok bool
+		if t.Threshold, ok = budget.ParseThreshold(word); ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("%q must be a percentage of the hard cap from 1%% to 100%%, or a number from 1 such as 800000 or 800k; none: none", text)
+}
+
+func alertText(all []budget.Threshold) string {
+	words := make([]string, len(all))
+	for i, t := range all {
+		words[i] = t.String()
+		if t.Percent == 0 {
+			words[i] = count(t.Value)
+		}
+	}
+	return strings.Join(words, ", ")
 }

@@ -49,6 +49,8 @@ type limitsSetCmd struct {
 	Weight []weight    `help:"What a token of input, cache_read, cache_write or output counts, such as output=4, with at most 3 decimals; 1 if you do not say. May be given for each." placeholder:"KIND=N" sep:"none"`
 	Soft   *tokens     `help:"Soft cap, in the unit. A number such as 800000, 800k, 1.5M or 1,500,000, or none." placeholder:"N"`
 	Hard   *tokens     `help:"Hard cap, in the unit. 0 refuses everything." placeholder:"N"`
+
+	AlertAt []threshold `help:"Send an alert there too, beside soft and hard cap: a percentage of the hard cap such as 80%, or a number in the unit. At most 10, or none." placeholder:"N,…"`
 }
 
 func (c *limitsSetCmd) Run(ctx context.Context) error {
@@ -92,6 +94,14 @@ func (c *limitsSetCmd) edit(b *events.Budget) error {
 	}
 	if c.Hard != nil {
 		l.Hard = c.Hard.n
+	}
+	if c.AlertAt != nil {
+		l.AlertAt = nil
+	}
+	for _, t := range c.AlertAt {
+		if t.Threshold != (budget.Threshold{}) { // none
+			l.AlertAt = append(l.AlertAt, t.Threshold)
+		}
 	}
 	return nil
 }
@@ -178,7 +188,7 @@ func (r remote) printAll(port string, b events.Budget) {
 func printLimits(limits []events.Limit) {
 	rows := make([][]string, len(limits))
 	for i, l := range limits {
-		rows[i] = []string{paint(accent, l.Name), matchText(l.Match), perText(l.Per), string(l.Window), unitText(l), capText(l.Soft), capText(l.Hard)}
+		rows[i] = []string{paint(accent, l.Name), matchText(l.Match), perText(l.Per), string(l.Window), unitText(l), capText(l.Soft), capText(l.Hard), alertText(l.AlertAt)}
 	}
-	grid(os.Stdout, []string{"limit", "match", "per", "window", "unit", "soft cap", "hard cap"}, rows, 5, 6)
+	grid(os.Stdout, []string{"limit", "match", "per", "window", "unit", "soft cap", "hard cap", "alert at"}, rows, 5, 6)
 }

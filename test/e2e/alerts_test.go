@@ -125,7 +125,7 @@ func TestAnAlertThatNobodyPublishedIsTakenOver(t *testing.T) {
 	a := s.watchAlerts()
 	start, _ := events.PeriodMonth.Bounds(time.Now())
 	s.setBudget("p1", -1, 1000, events.PeriodMonth)
-	if _, err := s.db.Exec(t.Context(), `insert into ai_alerts (port_id, period, period_start, cap, cap_tokens, used_tokens, noticed_at, claimed_until)
+	if _, err := s.db.Exec(t.Context(), `insert into ai_alerts (port_id, period, period_start, threshold, reached, used, noticed_at, claimed_until)
 		values ('p1', 'month', $1, 'hard', 1000, 1234, now(), now() + interval '1 hour')`, start); err != nil {
 		t.Fatal(err)
 	}

@@ -23,6 +23,7 @@
  * @property {Partial<Record<'input' | 'cache_read' | 'cache_write' | 'output', number>>} [weights]
  * @property {number} [soft]
  * @property {number} [hard]
+ * @property {(string | number)[]} [alert_at] '80%' of the hard cap, or a number in the unit
  *
  * @typedef {object} Counted what a limit counts in its present window
  * @property {number | null} used null with per

@@ -49,6 +49,7 @@ export class LimitForm {
     this.#input('limit-name').value = l?.name ?? '';
     this.#input('limit-soft').value = l?.soft === undefined ? '' : typed(l.soft);
     this.#input('limit-hard').value = l?.hard === undefined ? '' : typed(l.hard);
+    this.#input('limit-alerts').value = (l?.alert_at ?? []).join(', ');
     this.#input('limit-unit').value = l?.unit ?? 'tokens';
     this.#input('limit-window').value = l?.window ?? 'day';
     this.#input('limit-per').value = l?.per ?? '';
@@ -92,6 +93,7 @@ export class LimitForm {
     }
     if (problems.length === 0 && limit.soft === undefined && limit.hard === undefined) problems.push({field: 'hard', rule: 'needs a number, or the soft cap does: without a cap it limits nothing'});
     if (limit.soft !== undefined && limit.hard !== undefined && limit.soft > limit.hard) problems.push({field: 'soft', rule: `must be at most the hard cap, ${typed(limit.hard)}`});
+    this.#readAlerts(limit, problems);
     const [unit, per] = [this.#text('limit-unit'), this.#text('limit-per')];
     if (unit !== 'tokens') limit.unit = /** @type {Limit['unit']} */ (unit);
     if (per) limit.per = /** @type {Limit['per']} */ (per);
@@ -99,6 +101,16 @@ export class LimitForm {
     if (match.length > 0) limit.match = Object.fromEntries(match);
     if (unit === 'weighted') this.#readWeights(limit, problems);
     return {limit: problems.length > 0 ? null : limit, problems};
+  }
+
+  /** A comma may group digits, so that only one before a space, or after a %, is between two. @param {Limit} limit @param {FieldProblem[]} problems */
+  #readAlerts(limit, problems) {
+    const read = this.#text('limit-alerts').split(/[,;]\s+|[;\s]+|(?<=%),/).filter(Boolean).map((word) => {
+      const parsed = /^\d+%$/.test(word) ? {value: word} : parseTokens(word);
+      return 'value' in parsed ? parsed.value : null;
+    });
+    if (read.some((at) => at === null || at === 0)) problems.push({field: 'alert_at', rule: 'must be percentages or numbers, like 50%, 80%, 800k'});
+    else if (read.length > 0) limit.alert_at = /** @type {(string | number)[]} */ (read);
   }
 
   /** @param {Limit} limit @param {FieldProblem[]} problems */
@@ -129,4 +141,4 @@ export class LimitForm {
 }
 
 /** "limits[2] (ocr).match.model" as match.model. @param {string} field */
-const fieldOf = (field) => field.replace(/^limits\[\d+\](?: \([^)]*\))?\./, '').replace(/^weights\..*/, 'weights');
+const fieldOf = (field) => field.replace(/^limits\[\d+\](?: \([^)]*\))?\./, '').replace(/^weights\..*/, 'weights').replace(/^alert_at\[.*/, 'alert_at');

@@ -1,6 +1,6 @@
 import {h, place, say} from './dom.js';
 import {percent, tokens} from './format.js';
-import {caps, NOW, unitOf, valueName, weights, which} from './limit-words.js';
+import {alertsAt, caps, NOW, unitOf, valueName, weights, which} from './limit-words.js';
 
 /** @typedef {import('./api.js').Limit & import('./api.js').Counted} Counted */
 
@@ -12,6 +12,7 @@ export class LimitRow {
     this.caps = h('p', {class: 'limit-caps'});
     this.which = h('p', {class: 'limit-which'});
     this.weights = h('p', {class: 'limit-which'});
+    this.alerts = h('p', {class: 'limit-which'});
     this.bar = h('div', {class: 'limit-bar', role: 'meter', 'aria-valuemin': 0}, h('i', {class: 'soft-mark'}));
     this.used = h('p', {class: 'limit-used'});
     this.edit = h('button', {type: 'button', class: 'quiet', onclick: act.edit}, 'Edit', of());
@@ -20,7 +21,7 @@ export class LimitRow {
     this.acts = h('p', {class: 'limit-acts'}, this.edit, this.remove);
     this.sure = h('p', {class: 'limit-acts', hidden: true}, h('span', {}, `Remove ${name}? It binds no call from then on.`),
       this.keep, h('button', {type: 'button', class: 'primary', onclick: act.remove}, 'Yes, remove', of()));
-    this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.bar,
+    this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.alerts, this.bar,
       h('div', {class: 'limit-foot'}, this.used, this.acts), this.sure);
   }
 
@@ -36,6 +37,7 @@ export class LimitRow {
     say(this.caps, caps(l));
     say(this.which, which(l));
     say(this.weights, weights(l));
+    say(this.alerts, alertsAt(l));
     const top = l.top?.[0];
     const used = l.used ?? top?.used ?? 0;
     const cap = l.hard ?? l.soft ?? 0;

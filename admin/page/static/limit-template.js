@@ -37,6 +37,12 @@ template.innerHTML = `
     </div>
     ${capField('soft', 'Soft cap', 'Warns, refuses nothing')}
     ${capField('hard', 'Hard cap', 'Refuses calls until the window ends')}
+    <div class="field">
+      <label for="limit-alerts">More alerts at</label>
+      <input id="limit-alerts" name="limit-alerts" type="text" autocomplete="off" autocapitalize="off" spellcheck="false" placeholder="None" aria-describedby="limit-alerts-error limit-alerts-hint" data-field="alert_at">
+      <p class="hint" id="limit-alerts-hint">Of the hard cap, or a number: 50%, 800k</p>
+      <p class="error" id="limit-alerts-error"></p>
+    </div>
     ${choice('unit', 'Unit', {tokens: 'Tokens', requests: 'Calls', weighted: 'Weighted tokens'})}
     ${choice('window', 'Window, in UTC', {hour: 'Each hour', day: 'Each day', week: 'Each week', month: 'Each month', total: 'In total, without end'})}
     ${choice('per', 'Counted', {'': 'All calls together', feature: 'Each feature by itself', provider: 'Each provider by itself', model: 'Each model by itself', user_id: 'Each user by itself', run_id: 'Each run by itself'})}

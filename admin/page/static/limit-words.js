@@ -44,6 +44,9 @@ export function inShort(l) {
   return `${caps(l)}. ${which(l)}${weight && '. '}${weight}`;
 }
 
+/** "Alerts at 50% and 8,500,000 too". @param {Limit} l */
+export const alertsAt = (l) => l.alert_at?.length ? `Alerts at ${list(l.alert_at.map((t) => typeof t === 'number' ? tokens(t) : t))} too` : '';
+
 /** "user ada", or who has none. @param {Label} per @param {string} value */
 export const valueName = (per, value) => value === '' ? `calls without a ${LABELS[per]}` : `${LABELS[per]} ${value}`;
 
