@@ -71,7 +71,7 @@ func (d *dueAlerts) crossed(c ledger.Counter, was int64, marks []budget.Mark) {
 		if m.Count > c.Used {
 			return
 		}
-		if m.Count <= was || c.Used == 0 {
+		if was > 0 && m.Count <= was || c.Used == 0 { // a cap of 0 is reached by the first use
 			continue
 		}
 		p := d.of(c.PortID)

@@ -84,9 +84,6 @@ func (m *memory) raiseCounter(c ledger.Counter) {
 	w.used[value] = c.Used
 	w.most = max(w.most, c.Used)
 	if len(w.marks) > 0 && c.Used >= w.marks[0].Count {
-		if !ok {
-			was = -1
-		}
 		c.Value = value
 		m.due.crossed(c, was, w.marks)
 	}

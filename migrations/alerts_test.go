@@ -63,7 +63,7 @@ func TestAlertsOfBeforeGetTheirCaps(t *testing.T) {
 	if err := migrations.Apply(t.Context(), url); err != nil {
 		t.Fatal(err)
 	}
-	rows, err := conn.Query(t.Context(), `select concat_ws(' ', port_id, threshold, reached, used, published_at is not null, claimed_until - noticed_at)
+	rows, err := conn.Query(t.Context(), `select concat_ws(' ', port_id, limit_name || counter || limit_value, unit, threshold, reached, used, published_at is not null, claimed_until - noticed_at)
 		from ai_alerts order by port_id, threshold desc`)
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestAlertsOfBeforeGetTheirCaps(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"p1 soft 900 900 t 00:00:15", "p1 hard 1000 1000 t 00:00:15", "p2 hard 500 500 f 00:00:15", "p3 soft 0 0 t 00:00:15"}
+	want := []string{"p1 port0 tokens soft 900 900 t 00:00:15", "p1 port0 tokens hard 1000 1000 t 00:00:15", "p2 port0 tokens hard 500 500 f 00:00:15", "p3 port0 tokens soft 0 0 t 00:00:15"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("alerts (-want +got):\n%s", diff)
 	}

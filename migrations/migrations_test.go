@@ -3,6 +3,7 @@ package migrations_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -294,6 +295,11 @@ func TestIntegrityOfTheTables(t *testing.T) {
 		run(t, conn, strings.Replace(totals, "p9", "p1", 1))
 		run(t, conn, strings.Replace(totals, "p9", "p2", 1))
 	}
+	const limitAlert = "insert into ai_alerts (port_id, counter, limit_name, period, period_start, threshold, reached, used, noticed_at, claimed_until) values ('p2', %s, 'a', 'hour', '2026-11-24', %s, 1, 1, now(), now())"
+	run(t, conn, fmt.Sprintf(limitAlert, "7", "'80%'"))
+	wantState(t, conn, fmt.Sprintf(limitAlert, "0", "'80%'"), "23514")
+	wantState(t, conn, fmt.Sprintf(limitAlert, "7", "'half'"), "23514")
+	run(t, conn, "delete from ai_alerts where counter = 7")
 	wantState(t, conn, "insert into ai_alerts (port_id, period, period_start, threshold, reached, used, noticed_at, claimed_until) values ('p1', 'day', '2026-11-24', 'medium', 1, 1, now(), now())", "23514")
 
 	// Whoever deletes a port, by whatever way, takes everything of it and nothing else.
