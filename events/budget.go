@@ -161,6 +161,8 @@ type ReportRequest struct {
 	By     Dimension `json:"by,omitempty"`    // default feature
 	Limit  int       `json:"limit,omitzero"`  // how many shares at most; default 500, at most 1,000
 	After  string    `json:"after,omitempty"` // the Next of the page before
+	// LimitName asks for what a limit of the budget counts instead: see [Client.LimitUsage].
+	LimitName string `json:"limit_name,omitempty"`
 }
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
@@ -171,13 +173,22 @@ func (r ReportRequest) Validate() error {
 	if r.By != "" && !r.By.Valid() {
 		return invalid("by", r.By, "must be feature, model, user, run or day")
 	}
+	if r.LimitName != "" && r.By != "" {
+		return invalid("by", r.By, "must be left out beside limit_name: a limit says itself what it counts")
+	}
+	if err := checkText("limit_name", r.LimitName, maxLimitNameChars, false); err != nil {
+		return err
+	}
 	if r.Limit < 0 || r.Limit > MaxReportLimit {
 		return invalid("limit", int64(r.Limit), fmt.Sprintf("must be a whole number from 1 to %d, or be left out for %d", MaxReportLimit, DefaultReportLimit))
 	}
 	return checkText("after", r.After, max(maxUserChars, maxRunChars)+maxNumberChars, false)
 }
 
-const maxNumberChars = 21 // a number and the colon behind it
+const (
+	maxNumberChars    = 21 // a number and the colon behind it
+	maxLimitNameChars = 64
+)
 
 // Report is a page of a port's usage in one period, broken down by one dimension.
 type Report struct {
@@ -202,6 +213,33 @@ type Share struct {
 	InputTokens  int64  `json:"input_tokens"`
 	OutputTokens int64  `json:"output_tokens"`
 	TotalTokens  int64  `json:"total_tokens"`
+}
+
+// LimitReport is a page of what a limit of a port's budget counts in its present window. The
+// figures are in its unit; of unit weighted rounded, as in a [Verdict].
+type LimitReport struct {
+	PortID        string        `json:"port_id"`
+	Limit         string        `json:"limit"`
+	Per           budget.Per    `json:"per,omitempty"` // left out: all calls are counted together, and there is one counter
+	Unit          budget.Unit   `json:"unit"`
+	Period        Period        `json:"period"` // the window of the limit
+	PeriodStart   time.Time     `json:"period_start"`
+	ResetsAt      *time.Time    `json:"resets_at"` // null: never
+	SoftCapTokens *int64        `json:"soft_cap_tokens"`
+	HardCapTokens *int64        `json:"hard_cap_tokens"`
+	Values        int64         `json:"values"`         // that are counted, of all pages
+	Counters      []CounterUsed `json:"counters"`       // most used first, then by value
+	More          bool          `json:"more"`           // there are more: Next is the next page's After
+	Next          string        `json:"next,omitempty"` // "" on the last page
+	AsOf          time.Time     `json:"as_of"`
+}
+
+// CounterUsed is what calls with a value have used of a limit.
+type CounterUsed struct {
+	Value           string `json:"value"` // "": calls that do not name it, and those of erased users
+	UsedTokens      int64  `json:"used_tokens"`
+	HeldTokens      int64  `json:"held_tokens"`      // as the gate that answers knows it
+	RemainingTokens *int64 `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
 }
 
 // DecodeRequest reads a request that arrived on subject (base or base.<port>)

@@ -201,6 +201,22 @@ func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
 	return report, err
 }
 
+// LimitUsage returns a page of what the limit named r.LimitName counts in its present window,
+// as [Client.Usage] does. A limit that there is not is a [*ServiceError] (400).
+func (c *Client) LimitUsage(ctx context.Context, r ReportRequest) (LimitReport, error) {
+	var report LimitReport
+	if r.LimitName == "" {
+		return report, invalid("limit_name", "", "is required: the name of a limit of the port's budget")
+	}
+	if err := r.Validate(); err != nil {
+		return report, err
+	}
+	port := r.PortID
+	r.PortID = ""
+	err := c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, &report)
+	return report, err
+}
+
 // question is a kind of request.
 type question struct {
 	base       string

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/reservation"
@@ -126,5 +127,10 @@ func (g *Gate) set(ctx context.Context, r events.SetRequest) (any, error) {
 }
 
 func (g *Gate) report(ctx context.Context, r events.ReportRequest) (any, error) {
-	return g.cfg.Ledger.Report(ctx, r, g.now())
+	if r.LimitName == "" {
+		return g.cfg.Ledger.Report(ctx, r, g.now())
+	}
+	return g.cfg.Ledger.LimitReport(ctx, r, g.now(), func(l *budget.Limit, value string, start time.Time) int64 {
+		return g.memory.count(r.PortID, l, value, start).Held
+	})
 }

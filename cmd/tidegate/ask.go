@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"os"
 	"time"
@@ -61,14 +63,18 @@ func left(d time.Duration) string {
 type usageCmd struct {
 	remote
 	Port string `arg:"" help:"The port."`
-	By   string `help:"feature, model, user, run or day." enum:"feature,model,user,run,day" default:"feature"`
+	By   string `help:"feature, model, user, run or day." enum:"feature,model,user,run,day" default:"feature" xor:"what"`
 
-	Limit int `help:"How many lines at most. Default: all." placeholder:"N"`
+	LimitName string `name:"limit" help:"What this limit of the budget counts in its present window: most used first." placeholder:"NAME" xor:"what"`
+	Lines     int    `help:"How many lines at most. Default: all; with --limit 100." placeholder:"N"`
 }
 
 func (c *usageCmd) Run(ctx context.Context) error {
-	if c.Limit < 0 {
-		return fmt.Errorf("--limit must be a whole number from 1: got %d", c.Limit)
+	if c.Lines < 0 {
+		return fmt.Errorf("--lines must be a whole number from 1: got %d", c.Lines)
+	}
+	if c.LimitName != "" {
+		return c.ask(ctx, c.limit)
 	}
 	return c.ask(ctx, func(ctx context.Context, client *events.Client) error {
 		r, err := c.read(ctx, client)
@@ -101,26 +107,100 @@ func (c *usageCmd) Run(ctx context.Context) error {
 }
 
 // read reads as many pages as it takes.
-func (c *usageCmd) read(ctx context.Context, client *events.Client) (events.Report, error) {
-	r := events.ReportRequest{PortID: c.Port, By: events.Dimension(c.By), Limit: events.MaxReportLimit}
-	var whole events.Report
+func (c *usageCmd) read(ctx context.Context, client *events.Client) (whole events.Report, err error) {
 	all := []events.Share{}
-	for more := true; more; {
-		if c.Limit > 0 {
-			r.Limit = min(r.Limit, c.Limit-len(all))
-		}
+	err = readPages(events.ReportRequest{PortID: c.Port, By: events.Dimension(c.By)}, c.Lines, func(r events.ReportRequest) (got int, next string, err error) {
 		page, err := client.Usage(ctx, r)
+		if err == nil {
+			all, whole = append(all, page.By...), page
+		}
+		return len(page.By), page.Next, err
+	})
+	whole.By = all
+	return whole, err
+}
+
+// readPages reads so many lines, 0: all, a page at a time, of which next is "" if it is the last.
+func readPages(r events.ReportRequest, lines int, read func(events.ReportRequest) (got int, next string, err error)) error {
+	r.Limit = events.MaxReportLimit
+	for all := 0; ; {
+		if lines > 0 {
+			r.Limit = min(r.Limit, lines-all)
+		}
+		got, next, err := read(r)
 		var fault *events.ServiceError
 		if errors.As(err, &fault) && fault.Code == http.StatusRequestEntityTooLarge && r.Limit > 1 {
 			r.Limit /= 2 // NATS takes small messages only
 			continue
 		}
-		if err != nil {
-			return events.Report{}, err
+		all, r.After = all+got, next
+		if err != nil || next == "" || lines > 0 && all >= lines {
+			return err
 		}
-		all, whole, r.After = append(all, page.By...), page, page.Next
-		more = page.More && (c.Limit == 0 || len(all) < c.Limit)
 	}
-	whole.By = all
-	return whole, nil
+}
+
+const limitLines = 100 // of a limit that counts each user there may be a million
+
+// limit prints what a limit counts.
+func (c *usageCmd) limit(ctx context.Context, client *events.Client) error {
+	var r events.LimitReport
+	all := []events.CounterUsed{}
+	lines := c.Lines
+	if lines == 0 {
+		lines = limitLines
+	}
+	err := readPages(events.ReportRequest{PortID: c.Port, LimitName: c.LimitName}, lines, func(q events.ReportRequest) (got int, next string, err error) {
+		page, err := client.LimitUsage(ctx, q)
+		if err == nil {
+			all, r = append(all, page.Counters...), page
+		}
+		return len(page.Counters), page.Next, err
+	})
+	if err != nil {
+		return err
+	}
+	r.Counters = all
+	if c.JSON {
+		return printJSON(r)
+	}
+	caps := "hard cap " + capText(r.HardCapTokens)
+	if r.SoftCapTokens != nil {
+		caps += ", soft cap " + capText(r.SoftCapTokens)
+	}
+	resets := "never resets"
+	if r.ResetsAt != nil {
+		resets = fmt.Sprintf("resets in %s (%s)", left(time.Until(*r.ResetsAt)), when(*r.ResetsAt))
+	}
+	fmt.Printf("%s of %s: %s, %s, %s\n", paint(bold, r.Limit), paint(bold, c.Port), string(r.Unit)+windowText(r.Period), caps, resets)
+	if len(all) == 0 {
+		fmt.Println("Nothing is counted in this window yet.")
+		return nil
+	}
+	fmt.Println()
+	rows := make([][]string, len(all))
+	for i, v := range all {
+		value := v.Value
+		if value == "" {
+			value = "(none)"
+		}
+		rows[i] = []string{value, count(v.UsedTokens), count(v.HeldTokens), capText(v.RemainingTokens), "", ""}
+		if whole := cmp.Or(r.HardCapTokens, r.SoftCapTokens); whole != nil {
+			rows[i][4], rows[i][5] = share(v.UsedTokens, *whole), paint(accent, bar(v.UsedTokens, *whole))
+		}
+	}
+	head := cmp.Or(string(r.Per), "all calls")
+	grid(os.Stdout, []string{head, "used", "held", "remaining", "used of cap", ""}, rows, 1, 2, 3, 4)
+	if r.More {
+		fmt.Println(paint(faint, fmt.Sprintf("%s of %s; there are more: --lines", count(int64(len(all))), count(r.Values))))
+	}
+	return nil
+}
+
+// share is how much of a whole is used, in percent.
+func share(used, whole int64) string {
+	if whole == 0 {
+		return "100%"
+	}
+	return fmt.Sprintf("%.0f%%", math.Floor(100*float64(used)/float64(whole)))
 }

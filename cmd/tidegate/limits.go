@@ -186,9 +186,17 @@ func (r remote) printAll(port string, b events.Budget) {
 }
 
 func printLimits(limits []events.Limit) {
+	head := []string{"limit", "match", "per", "window", "unit", "soft cap", "hard cap"}
+	alerts := slices.ContainsFunc(limits, func(l events.Limit) bool { return len(l.AlertAt) > 0 })
+	if alerts {
+		head = append(head, "alert at")
+	}
 	rows := make([][]string, len(limits))
 	for i, l := range limits {
-		rows[i] = []string{paint(accent, l.Name), matchText(l.Match), perText(l.Per), string(l.Window), unitText(l), capText(l.Soft), capText(l.Hard), alertText(l.AlertAt)}
+		rows[i] = []string{paint(accent, l.Name), matchText(l.Match), perText(l.Per), string(l.Window), unitText(l), capText(l.Soft), capText(l.Hard)}
+		if alerts {
+			rows[i] = append(rows[i], alertText(l.AlertAt))
+		}
 	}
-	grid(os.Stdout, []string{"limit", "match", "per", "window", "unit", "soft cap", "hard cap", "alert at"}, rows, 5, 6)
+	grid(os.Stdout, head, rows, 5, 6)
 }
