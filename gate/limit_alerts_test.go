@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -153,5 +154,44 @@ func TestAFloodOfAlertsDelaysNoOtherPort(t *testing.T) {
 	}
 	if kept != maxDue || reads != 200 {
 		t.Errorf("%d alerts are kept and %d ports are read, want %d and 200", kept, reads, maxDue)
+	}
+}
+
+// Refusals are counted by the kind of limit that refuses, counters by how many there are: in no
+// metric is a limit's name or a value.
+func TestMetricsOfLimits(t *testing.T) {
+	t.Parallel()
+	registry := prometheus.NewRegistry()
+	g := &limited{Gate: bare(Config{Now: func() time.Time { return noon }}, registry), t: t}
+	g.version = 1
+	g.memory.applyBudget("p", budget.Budget{Enabled: true, Period: budget.Day, Version: 1, HardCapTokens: n(1000),
+		Limits: []budget.Limit{{Name: "each", Per: budget.PerUser, Window: budget.Hour, Counter: 1, Unit: budget.Requests, Hard: n(1)}}})
+	for i := range 3 {
+		g.used("p", fmt.Sprint("u", i), 1)
+		v := g.verdict(&events.CheckRequest{PortID: "p", UserID: fmt.Sprint("u", i)})
+		g.metrics.count(&v)
+	}
+	v := g.verdict(&events.CheckRequest{PortID: "p", UserID: "another", EstimatedTokens: 1001})
+	g.metrics.countReserve(&v, 1001)
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, f := range families {
+		if f.GetName() != "tidegate_refusals_total" && f.GetName() != "tidegate_gate_counters" {
+			continue
+		}
+		for _, m := range f.GetMetric() {
+			line := f.GetName()
+			for _, l := range m.GetLabel() {
+				line += " " + l.GetValue()
+			}
+			got = append(got, fmt.Sprint(line, " ", m.GetCounter().GetValue()+m.GetGauge().GetValue()))
+		}
+	}
+	want := []string{"tidegate_gate_counters 3", "tidegate_refusals_total limit check requests hour 3", "tidegate_refusals_total port reserve tokens day 1"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

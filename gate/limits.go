@@ -170,6 +170,18 @@ func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
 	}
 }
 
+// counters is how many there are.
+func (m *memory) counters() (n int) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, p := range m.limits {
+		for _, w := range p.used {
+			n += len(w.used)
+		}
+	}
+	return n
+}
+
 func (m *memory) hasLimits() bool {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

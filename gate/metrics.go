@@ -1,6 +1,8 @@
 package gate
 
 import (
+	"cmp"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -18,7 +20,7 @@ type metrics struct {
 	reserveRefused                       prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
 	overshoot, clockAhead                prometheus.Gauge
-	alerts                               *prometheus.CounterVec
+	alerts, refusals                     *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -59,6 +61,13 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	}
 	m.alerts = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_alerts_total",
 		Help: "Alerts that this gate published, by what they are of, port (a port's own caps) or limit (another limit), and by what was reached: soft, hard or alert_at."}, []string{"of", "cap"})
+	m.refusals = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_refusals_total",
+		Help: "Questions that a cap refused, by question (check or reserve), and by what refused: of is port (a port's own caps) or limit (another limit), and its unit and window."},
+		[]string{"question", "of", "unit", "window"})
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_gate_counters",
+		Help: "Counters of limits that the gate remembers: one for each limit, value and window."}, func() float64 {
+		return float64(g.memory.counters())
+	})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_gate_cache_age_seconds",
 		Help: "Age of what the gate remembers; -1 before it has loaded."}, func() float64 {
 		if asOf := g.AsOf(); !asOf.IsZero() {
@@ -80,6 +89,7 @@ func (m *metrics) countReserve(v *events.Verdict, asked int64) {
 	switch {
 	case !v.Allowed:
 		m.reserveRefused.Inc()
+		m.countRefusal("reserve", v)
 	case v.GrantedTokens < asked:
 		m.reservedLess.Inc()
 	default:
@@ -91,11 +101,25 @@ func (m *metrics) count(v *events.Verdict) {
 	switch {
 	case !v.Allowed:
 		m.refused[v.Reason].Inc()
+		m.countRefusal("check", v)
 	case v.SoftCapWarning:
 		m.warned.Inc()
 	default:
 		m.allowed.Inc()
 	}
+}
+
+// countRefusal counts by what kind of limit refused. Names of limits, and values, are no labels:
+// there may be any number of them.
+func (m *metrics) countRefusal(question string, v *events.Verdict) {
+	if v.Reason == events.ReasonGateStale {
+		return
+	}
+	of := "limit"
+	if v.Limit == budget.PortLimit {
+		of = "port"
+	}
+	m.refusals.WithLabelValues(question, of, string(cmp.Or(v.Unit, budget.Tokens)), string(v.Period)).Inc()
 }
 
 func (m *metrics) countAlert(a *ledger.Alert) {

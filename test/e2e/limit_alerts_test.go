@@ -213,3 +213,62 @@ func TestAGateKilledAtEachLineOfALimitsAlert(t *testing.T) {
 		}
 	}
 }
+
+// What a limit counts comes by what is used, in pages, with what is held, for who asks on the wire
+// and on the command line.
+func TestUsageOfALimit(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setLimits("p1", -1, `[{"name":"each-user","per":"user_id","window":"month","soft":50,"hard":200},{"name":"all","window":"total","unit":"requests","hard":9}]`)
+	for i, user := range []string{"ada", "bob", "cyd", ""} {
+		s.record("p1", user, int64(20*(i+1)), 0)
+	}
+	s.record("p1", "ada", 100, 0)
+	r := s.reserve(events.ReserveRequest{PortID: "p1", UserID: "bob", EstimatedTokens: 30})
+	if !r.Allowed {
+		t.Fatalf("%+v", r.Verdict)
+	}
+	request := events.ReportRequest{PortID: "p1", LimitName: "each-user", Limit: 2}
+	var page events.LimitReport
+	testenv.Eventually(t, "the gate has read what is held", func() bool {
+		whole := testenv.Must(s.client.LimitUsage(t.Context(), events.ReportRequest{PortID: "p1", LimitName: "each-user"}))
+		return len(whole.Counters) == 4 && whole.Counters[3].HeldTokens == 30 && !whole.More
+	})
+	var got []string
+	for more := true; more; {
+		page = testenv.Must(s.client.LimitUsage(t.Context(), request))
+		for _, c := range page.Counters {
+			got = append(got, fmt.Sprint(c.Value, " ", c.UsedTokens, " ", c.HeldTokens, " ", *c.RemainingTokens))
+		}
+		more, request.After = page.More, page.Next
+	}
+	if want := []string{"ada 120 0 80", " 80 0 120", "cyd 60 0 140", "bob 40 30 130"}; !slices.Equal(got, want) || page.Values != 4 || *page.HardCapTokens != 200 || page.ResetsAt == nil {
+		t.Errorf("%q, want %q; the last page: %+v", got, want, page)
+	}
+	all := testenv.Must(s.client.LimitUsage(t.Context(), events.ReportRequest{PortID: "p1", LimitName: "all"}))
+	if len(all.Counters) != 1 || all.Counters[0].UsedTokens != 5 || all.ResetsAt != nil || all.Unit != events.UnitRequests || all.Per != "" {
+		t.Errorf("of all calls: %+v", all)
+	}
+	out := s.cli(0, "usage", "p1", "--limit", "each-user", "--lines", "2")
+	for _, want := range []string{"hard cap 200, soft cap 50", "ada|120|0|80|60%", "(none)|80|0|120|40%", "2 of 4; there are more"} {
+		if !strings.Contains(cells(out), want) {
+			t.Errorf("not printed: %s\n%s", want, out)
+		}
+	}
+	var listed events.LimitReport
+	s.cliJSON(&listed, "usage", "p1", "--limit", "each-user")
+	if len(listed.Counters) != 4 || listed.More {
+		t.Errorf("as JSON: %+v", listed)
+	}
+	if out := s.cli(1, "usage", "p1", "--limit", "each"); !strings.Contains(out, "there are: each-user, all") {
+		t.Errorf("a limit that there is not:\n%s", out)
+	}
+	s.cli(0, "budget", "limits", "set", "p1", "each-user", "--alert-at", "50%,80%,1.5k")
+	if out := s.cli(0, "budget", "limits", "ls", "p1"); !strings.Contains(out, "50%, 80%, 1,500") {
+		t.Errorf("thresholds:\n%s", out)
+	}
+	s.cli(0, "budget", "limits", "set", "p1", "each-user", "--alert-at", "none")
+	if at := s.stored("p1").Limits[0].AlertAt; at != nil {
+		t.Errorf("thresholds that were taken away: %v", at)
+	}
+}

@@ -64,7 +64,7 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 	for _, c := range []struct {
 		want int
 		args []string
-	}{{users + 1, nil}, {1500, []string{"--limit", "1500"}}, {3, []string{"--limit", "3"}}} {
+	}{{users + 1, nil}, {1500, []string{"--lines", "1500"}}, {3, []string{"--lines", "3"}}} {
 		cmd := exec.CommandContext(t.Context(), tidegate, append([]string{"usage", "p1", "--by", "user", "--json", "--nats-url", s.nats.ClientURL()}, c.args...)...)
 		out := testenv.Must(cmd.Output())
 		var report events.Report
