@@ -62,8 +62,8 @@ func left(d time.Duration) string {
 
 type usageCmd struct {
 	remote
-	Port string `arg:"" help:"The port."`
-	By   string `help:"feature, model, user, run or day." enum:"feature,model,user,run,day" default:"feature" xor:"what"`
+	Port string  `arg:"" help:"The port."`
+	By   *string `help:"feature (if you do not say), model, user, run or day." enum:"feature,model,user,run,day" placeholder:"DIMENSION" xor:"what"`
 
 	LimitName string `name:"limit" help:"What this limit of the budget counts in its present window: most used first." placeholder:"NAME" xor:"what"`
 	Lines     int    `help:"How many lines at most. Default: all; with --limit 100." placeholder:"N"`
@@ -98,7 +98,7 @@ func (c *usageCmd) Run(ctx context.Context) error {
 			}
 			rows[i] = []string{key, count(s.Requests), count(s.InputTokens), count(s.OutputTokens), count(s.TotalTokens), paint(accent, bar(s.TotalTokens, r.UsedTokens))}
 		}
-		grid(os.Stdout, []string{c.By, "calls", "input", "output", "tokens", ""}, rows, 1, 2, 3, 4)
+		grid(os.Stdout, []string{string(c.by()), "calls", "input", "output", "tokens", ""}, rows, 1, 2, 3, 4)
 		if r.More {
 			fmt.Println(paint(faint, "there are more"))
 		}
@@ -106,10 +106,17 @@ func (c *usageCmd) Run(ctx context.Context) error {
 	})
 }
 
+func (c *usageCmd) by() events.Dimension {
+	if c.By == nil {
+		return events.ByFeature
+	}
+	return events.Dimension(*c.By)
+}
+
 // read reads as many pages as it takes.
 func (c *usageCmd) read(ctx context.Context, client *events.Client) (whole events.Report, err error) {
 	all := []events.Share{}
-	err = readPages(events.ReportRequest{PortID: c.Port, By: events.Dimension(c.By)}, c.Lines, func(r events.ReportRequest) (got int, next string, err error) {
+	err = readPages(events.ReportRequest{PortID: c.Port, By: c.by()}, c.Lines, func(r events.ReportRequest) (got int, next string, err error) {
 		page, err := client.Usage(ctx, r)
 		if err == nil {
 			all, whole = append(all, page.By...), page
