@@ -238,3 +238,48 @@ func TestASlowGateLeavesAlertsToOthers(t *testing.T) {
 		t.Errorf("%d alerts went out, want the first alone", n)
 	}
 }
+
+// Ports without a budget of their own alert at what the default budget has: once, and again
+// where that changes. A port with its own does not.
+func TestAlertsOfTheDefaultBudget(t *testing.T) {
+	g := newWatched(t)
+	standard := func(hard int64, limits ...budget.Limit) {
+		g.version++
+		g.memory.applyBudget(budget.DefaultPort, budget.Budget{Enabled: true, Period: budget.Day, Version: g.version, HardCapTokens: &hard, Limits: limits})
+		g.considerAllAlerts(g.now)
+	}
+	standard(1000)
+	g.used(1200)
+	g.want("hard 1000: 1200")
+	standard(1000)
+	g.used(1201)
+	g.want()
+	standard(1100)
+	g.want("hard 1100: 1201")
+	g.budget(noCap, 1190)
+	g.want("hard 1190: 1201")
+	standard(1195)
+	g.want()
+
+	// A limit that the default budget gets binds who is counted in it already.
+	day, _ := budget.Day.Bounds(g.now)
+	g.memory.raiseCounter(ledger.Counter{PortID: "q", Counter: 7, Value: "ada", Start: day, Used: 90})
+	due := func() (alerts []ledger.Alert, read bool) {
+		_, p, _ := g.memory.due.next()
+		return p.alerts, p.read
+	}
+	g.memory.applyTotals(notice("q", ledger.DayOf(g.now), 90), ledger.DayOf(g.now), time.Time{})
+	if alerts, read := due(); alerts != nil || read {
+		t.Errorf("without a limit %v are due, read %t", alerts, read)
+	}
+	standard(5000, budget.Limit{Name: "each", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(80)), Counter: 7})
+	if _, read := due(); !read {
+		t.Fatal("nobody looks at what the counters of a limit that is new in the default budget have")
+	}
+	g.memory.due.readTo("q", 0, nil, true)
+	due()
+	g.memory.raiseCounter(ledger.Counter{PortID: "q", Counter: 7, Value: "bob", Start: day, Used: 81})
+	if alerts, _ := due(); len(alerts) != 1 || alerts[0].Value != "bob" || alerts[0].Reached != 80 {
+		t.Errorf("%+v are due, want one of bob at 80", alerts)
+	}
+}
