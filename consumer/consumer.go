@@ -76,6 +76,7 @@ type Consumer struct {
 	log      *slog.Logger
 	js       jetstream.JetStream
 	inFlight inFlight
+	aside    *aside
 	telling  *bus.Telling
 	clock    ledger.Clock
 	metrics  metrics
@@ -113,8 +114,9 @@ func New(cfg Config) (*Consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("consumer: %w", err)
 	}
-	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, metrics: newMetrics(cfg.Registerer), id: uuid.New(),
+	c := &Consumer{cfg: cfg, log: cfg.Logger, js: js, aside: newAside(), id: uuid.New(),
 		health: errors.New("streams and partitions are not there yet")}
+	c.metrics = newMetrics(cfg.Registerer, c.aside.count)
 	c.telling = bus.NewTelling(cfg.Conn, func() time.Time { return c.clock.At(cfg.Now()) })
 	return c, nil
 }
@@ -129,8 +131,12 @@ func setDefault[T comparable](v *T, value T) {
 // Health says why the consumer does not book at this moment; nil while it does.
 func (c *Consumer) Health() error {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.health
+	err := c.health
+	c.mu.Unlock()
+	if err == nil {
+		err = c.aside.health()
+	}
+	return err
 }
 
 func (c *Consumer) setHealth(err error) {
@@ -172,6 +178,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	housekeeping.Go(func() { c.watch(background) })
 	housekeeping.Go(func() { c.maintain(background) })
 	housekeeping.Go(func() { c.sweep(background) })
+	housekeeping.Go(func() { c.retry(background) })
 
 	err := c.fetchLoop(ctx, queues)
 	for _, q := range queues {

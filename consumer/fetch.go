@@ -65,7 +65,8 @@ func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 			killpoint.Here("after-fetch")
 			c.metrics.batchSize.Observe(float64(n))
 			start := time.Now()
-			c.handOver(in.shareOut(from.stream, n < fewEvents), n < fewEvents, queues)
+			few := n < fewEvents || c.aside.alone()
+			c.handOver(in.shareOut(from.stream, few), few, queues)
 			linger = min(max(time.Since(start), minLinger), maxLinger)
 			wait = newBackoff()
 		}

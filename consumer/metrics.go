@@ -16,8 +16,10 @@ type metrics struct {
 	unsettled, unsettledTokens prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) metrics {
+func newMetrics(reg prometheus.Registerer, setAside func() float64) metrics {
 	f := promauto.With(reg)
+	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_quarantine_set_aside_messages",
+		Help: "Messages of which an event was refused and cannot be copied to the quarantine now. They stay in the stream and are tried again."}, setAside)
 	return metrics{
 		booked: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_events_booked_total",
 			Help: "Usage events written to the ledger by this process."}),

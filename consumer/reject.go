@@ -2,8 +2,11 @@ package consumer
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer/quarantine"
@@ -14,33 +17,79 @@ import (
 const (
 	quarantineTogether = 256 // copies on their way at once; JetStream stalls a client at 4,000
 	quarantineAck      = 5 * time.Second
+	copiedAlone        = 8 // events of a message that were refused have a copy each; of more the message has one
 )
 
-// publishRejected sends quarantine copies and returns the events whose copy is not
-// acknowledged.
-func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcomes []ledger.Outcome, rejected []int) (left []int) {
+// copying is a copy to be made, of an event that was refused or of a whole message.
+type copying struct {
+	events []int // of a part, all of one message
+}
+
+// copies are those that a part needs: one for each event that was refused, and one for a
+// message of which many were.
+func copies(part []delivery, outcomes []ledger.Outcome) (list []copying) {
+	of := map[*message]int{} // where in list
+	for i := range outcomes {
+		if outcomes[i].Fate != ledger.Rejected {
+			continue
+		}
+		n, ok := of[part[i].msg]
+		if !ok {
+			n = len(list)
+			of[part[i].msg], list = n, append(list, copying{})
+		}
+		list[n].events = append(list[n].events, i)
+	}
+	single := list[:0:0]
+	for _, c := range list {
+		if len(c.events) > copiedAlone {
+			single = append(single, c)
+			continue
+		}
+		for _, i := range c.events {
+			single = append(single, copying{[]int{i}})
+		}
+	}
+	return single
+}
+
+func (w copying) message(part []delivery, outcomes []ledger.Outcome) (*nats.Msg, error) {
+	first := &part[w.events[0]]
+	reason := outcomes[w.events[0]].Reason
+	if len(w.events) > 1 {
+		return quarantine.CopyWhole(first.msg, len(w.events), first.place, reason)
+	}
+	return quarantine.Copy(first.msg, first.payload, first.place, reason)
+}
+
+// publishRejected makes copies in the quarantine and returns those that are not acknowledged.
+func (c *Consumer) publishRejected(ctx context.Context, part []delivery, outcomes []ledger.Outcome, rejected []copying) (left []copying) {
 	for len(rejected) > 0 && ctx.Err() == nil {
 		some := rejected[:min(quarantineTogether, len(rejected))]
 		rejected = rejected[len(some):]
 		acks := make([]jetstream.PubAckFuture, len(some))
-		for n, i := range some {
-			if copied, err := quarantine.Copy(part[i].msg, part[i].payload, part[i].place, outcomes[i].Reason); err == nil {
-				acks[n], _ = c.js.PublishMsgAsync(copied, jetstream.WithRetryAttempts(0))
+		for n, w := range some {
+			copied, err := w.message(part, outcomes)
+			if err == nil {
+				acks[n], err = c.js.PublishMsgAsync(copied, jetstream.WithRetryAttempts(0))
+			}
+			if err != nil {
+				c.aside.failed(err)
 			}
 		}
-		first := some[0]
-		c.log.Warn("events quarantined", "events", len(some), "first_subject", part[first].msg.Subject(), "first_error", outcomes[first].Reason)
+		first := some[0].events[0]
+		c.log.Warn("events quarantined", "copies", len(some), "first_subject", part[first].msg.Subject(), "first_error", outcomes[first].Reason)
 		left = append(left, c.notCopied(ctx, some, acks)...)
 	}
 	return append(left, rejected...)
 }
 
-func (c *Consumer) notCopied(ctx context.Context, some []int, acks []jetstream.PubAckFuture) (left []int) {
+func (c *Consumer) notCopied(ctx context.Context, some []copying, acks []jetstream.PubAckFuture) (left []copying) {
 	ctx, cancel := context.WithTimeout(ctx, quarantineAck)
 	defer cancel()
-	for n, i := range some {
+	for n, w := range some {
 		if !c.copied(ctx, acks[n]) {
-			left = append(left, i)
+			left = append(left, w)
 		}
 	}
 	return left
@@ -50,29 +99,33 @@ func (c *Consumer) notCopied(ctx context.Context, some []int, acks []jetstream.P
 // for it counts only if it stored it now: a duplicate is looked up, and sent without an id
 // unless it is the same event.
 func (c *Consumer) copied(ctx context.Context, future jetstream.PubAckFuture) bool {
-	ack := await(ctx, future)
-	if ack == nil || !ack.Duplicate {
-		return ack != nil
+	if future == nil {
+		return false
 	}
-	same, err := quarantine.Open(c.js).Holds(ctx, ack.Sequence, future.Msg())
-	if err != nil || same {
-		return same
+	ack, err := await(ctx, future)
+	if err == nil && ack.Duplicate {
+		var same bool
+		if same, err = quarantine.Open(c.js).Holds(ctx, ack.Sequence, future.Msg()); err == nil && !same {
+			ack, err = c.js.PublishMsg(ctx, quarantine.WithoutID(future.Msg()), jetstream.WithRetryAttempts(0))
+			if err == nil && ack.Duplicate {
+				err = errors.New("JetStream takes it for a duplicate, which it is not")
+			}
+		}
 	}
-	ack, err = c.js.PublishMsg(ctx, quarantine.WithoutID(future.Msg()), jetstream.WithRetryAttempts(0))
-	return err == nil && !ack.Duplicate
+	if err != nil {
+		c.aside.failed(err)
+	}
+	return err == nil
 }
 
-func await(ctx context.Context, future jetstream.PubAckFuture) *jetstream.PubAck {
-	if future == nil {
-		return nil
-	}
+func await(ctx context.Context, future jetstream.PubAckFuture) (*jetstream.PubAck, error) {
 	select {
 	case ack := <-future.Ok():
-		return ack
-	case <-future.Err():
-		return nil
+		return ack, nil
+	case err := <-future.Err():
+		return nil, err
 	case <-ctx.Done():
-		return nil
+		return nil, fmt.Errorf("JetStream does not answer: %w", ctx.Err())
 	}
 }
 

@@ -75,21 +75,40 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 
 // settleAll gives every event of a part its fate: first what is refused is copied, then
 // the part's share is noted unless it is, then the messages are settled. Whoever dies in
-// between leaves messages that come again, or that are seen not to be booked. It reports
-// whether all is done; if not, the part is handed back. outcomes is nil when nothing is
-// known to be committed.
+// between leaves messages that come again, or that are seen not to be booked. Messages of which
+// something cannot be copied are set aside. It reports whether all is done; if not, the part is
+// handed back. outcomes is nil when nothing is known to be committed.
 func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes []ledger.Outcome, noted bool) bool {
-	part := p.events
-	done := outcomes != nil && c.quarantineAll(ctx, part, outcomes)
+	done := outcomes != nil
+	if done {
+		left := c.quarantineAll(ctx, writer, p, outcomes)
+		switch {
+		case len(left) == 0:
+		case ctx.Err() == nil && p.share.Of == 1:
+			p, outcomes = c.setAside(p, outcomes, left)
+		default: // what is in the other part counts only with this one
+			c.aside.handedBack()
+			done = false
+		}
+	}
 	if done && !noted {
 		done = c.note(ctx, writer, p, outcomes)
 	}
 	if !done {
-		for i := range part {
-			c.settle(&part[i], handBack, "")
-		}
+		c.handBack(p.events)
 		return false
 	}
+	c.settleOutcomes(p.events, outcomes)
+	return true
+}
+
+func (c *Consumer) handBack(part []delivery) {
+	for i := range part {
+		c.settle(&part[i], handBack, "")
+	}
+}
+
+func (c *Consumer) settleOutcomes(part []delivery, outcomes []ledger.Outcome) {
 	booked, duplicates := 0, 0
 	for i := range part {
 		if i == len(part)/2 {
@@ -110,7 +129,6 @@ func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes [
 	}
 	c.metrics.booked.Add(float64(booked))
 	c.metrics.duplicates.Add(float64(duplicates))
-	return true
 }
 
 // note notes a part's share, with what was booked of the part: Postgres may have been put
@@ -126,27 +144,27 @@ func (c *Consumer) note(ctx context.Context, writer int, p part, outcomes []ledg
 	return noted
 }
 
-// quarantineAll copies the rejected events to the quarantine stream. It reports false if
-// ctx ended before all copies were acknowledged.
-func (c *Consumer) quarantineAll(ctx context.Context, part []delivery, outcomes []ledger.Outcome) bool {
-	var rejected []int
-	for i := range outcomes {
-		if outcomes[i].Fate == ledger.Rejected {
-			rejected = append(rejected, i)
+// quarantineTries is how often a part tries to make its copies whose batch has another part.
+const quarantineTries = 3
+
+// quarantineAll copies the rejected events to the quarantine stream. It returns what could not be
+// copied. Only what was acknowledged long ago, and is read again, is tried until ctx ends: nothing
+// else would bring it back.
+func (c *Consumer) quarantineAll(ctx context.Context, writer int, p part, outcomes []ledger.Outcome) (left []copying) {
+	left = copies(p.events, outcomes)
+	for try, wait := 1, newBackoff(); len(left) > 0; try++ {
+		if writer != rebookWriter && c.aside.busy() {
+			return left // what fails now would hold up everything
 		}
-	}
-	for wait := newBackoff(); len(rejected) > 0; wait.sleep(ctx) {
-		rejected = c.publishRejected(ctx, part, outcomes, rejected)
-		if len(rejected) == 0 {
-			break
+		left = c.publishRejected(ctx, p.events, outcomes, left)
+		if len(left) == 0 || ctx.Err() != nil || writer != rebookWriter && (p.share.Of == 1 || try == quarantineTries) {
+			return left
 		}
-		if ctx.Err() != nil {
-			return false
-		}
-		c.log.Warn("events cannot be quarantined, trying again", "events", len(rejected))
+		c.log.Warn("events cannot be quarantined, trying again", "copies", len(left), "error", c.aside.why())
 		if err := c.restoreQuarantine(ctx); err != nil && ctx.Err() == nil {
 			c.log.Warn("the quarantine stream is not ready", "error", err)
 		}
+		wait.sleep(ctx)
 	}
-	return true
+	return left
 }

@@ -7,7 +7,9 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,27 +32,45 @@ const (
 	headerSequence = "Tidegate-Sequence"
 	headerPlace    = "Tidegate-Place" // in a message of several events, from 1
 	headerTime     = "Tidegate-Time"
+	headerOrigins  = "Tidegate-Origin-Headers" // how many bytes at the beginning of the body are the event's own headers
 	originPrefix   = "Origin-"
 	maxErrorBytes  = 1024
+	maxOrigins     = 4 << 10 // bytes of an event's own headers among those of its copy
 )
+
+// CopyWhole is [Copy] for a message of which many events were refused, that many: the
+// first at that place, for that reason. All its events are in the copy. Sent back, those that were
+// booked are known by their ids.
+func CopyWhole(msg jetstream.Msg, refused, first int, reason *events.FieldError) (*nats.Msg, error) {
+	return copyOf(msg, msg.Data(), 0, reason.Reason, fmt.Sprintf("%d events of the message, the first of them event %d: %s", refused, first, reason))
+}
 
 // Copy returns the message to publish for an event that was refused: payload, which
 // came in msg at that place, 0 if nothing else did. Publishing it twice stores it once,
 // within the stream's window; whether an acknowledgement that says "duplicate" means that
 // is for [Store.Holds] to say.
 func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldError) (*nats.Msg, error) {
+	return copyOf(msg, payload, place, reason.Reason, reason.Error())
+}
+
+func copyOf(msg jetstream.Msg, payload []byte, place int, reason events.Reason, why string) (*nats.Msg, error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return nil, err
 	}
 	sequence := strconv.FormatUint(meta.Sequence.Stream, 10)
-	out := nats.NewMsg(subject(msg.Subject(), reason.Reason))
+	out := nats.NewMsg(subject(msg.Subject(), reason))
 	out.Data = payload
-	for name, values := range msg.Headers() {
-		out.Header[originPrefix+name] = values
+	if block := headerBlock(msg.Headers()); len(block) > maxOrigins {
+		out.Data = append(block, payload...)
+		out.Header.Set(headerOrigins, strconv.Itoa(len(block)))
+	} else {
+		for name, values := range msg.Headers() {
+			out.Header[originPrefix+name] = values
+		}
 	}
-	out.Header.Set(headerReason, string(reason.Reason))
-	out.Header.Set(headerError, headerText(reason.Error()))
+	out.Header.Set(headerReason, string(reason))
+	out.Header.Set(headerError, headerText(why))
 	out.Header.Set(headerSubject, msg.Subject())
 	out.Header.Set(headerStream, meta.Stream)
 	out.Header.Set(headerSequence, sequence)
@@ -69,6 +89,37 @@ func Copy(msg jetstream.Msg, payload []byte, place int, reason *events.FieldErro
 		}
 	}
 	return out, nil
+}
+
+// headerBlock is headers as they are on the wire, by their names.
+func headerBlock(headers nats.Header) []byte {
+	block := []byte("NATS/1.0\r\n")
+	for _, name := range slices.Sorted(maps.Keys(headers)) {
+		for _, value := range headers[name] {
+			block = append(block, name+": "+value+"\r\n"...)
+		}
+	}
+	return append(block, "\r\n"...)
+}
+
+// ownHeaders are those of the event of which raw is a copy, and what it held. large says that they
+// do not fit beside those of a copy, or of what is sent back.
+func ownHeaders(raw *jetstream.RawStreamMsg) (own nats.Header, payload []byte, large bool) {
+	payload = raw.Data
+	if n, err := strconv.Atoi(raw.Header.Get(headerOrigins)); err == nil && n > 0 && n <= len(payload) {
+		if block, err := nats.DecodeHeadersMsg(payload[:n]); err == nil {
+			return block, payload[n:], true
+		}
+	}
+	for name, values := range raw.Header {
+		if name, ok := strings.CutPrefix(name, originPrefix); ok {
+			if own == nil {
+				own = nats.Header{}
+			}
+			own[name] = values
+		}
+	}
+	return own, payload, false
 }
 
 // arrivedAs is where the event at that place of msg comes from and when, as its copy says it.

@@ -26,6 +26,7 @@ type Event struct {
 	Headers  map[string][]string `json:"headers,omitempty"` // its own
 	Payload  []byte              `json:"payload_base64"`
 	Text     string              `json:"payload,omitempty"` // the same, if it is readable text
+	large    bool                // its headers are
 }
 
 // Origin is the message that the event was.
@@ -84,14 +85,16 @@ type arrived struct {
 	at     int64 // Unix nanoseconds
 }
 
-// Has reports whether the event at that place of msg has a copy.
+// Has reports whether the event at that place of msg has a copy, or msg has one as a whole.
 func (c Copies) Has(msg jetstream.Msg, place int) bool {
-	event, err := arrivedAs(msg, place)
-	if err != nil {
-		return false
+	for _, at := range []int{place, 0} {
+		if event, err := arrivedAs(msg, at); err == nil {
+			if _, ok := c[event]; ok {
+				return true
+			}
+		}
 	}
-	_, ok := c[event]
-	return ok
+	return false
 }
 
 // Copies returns those of all quarantined events.
@@ -153,7 +156,8 @@ func (s Store) Holds(ctx context.Context, sequence uint64, copied *nats.Msg) (bo
 // Replay sends an event back to where it was published and, once JetStream has stored
 // it in the usage stream, takes it out of the quarantine. Dying between the two is
 // harmless: the event is known by its id. One that still cannot be booked comes back.
-// It is sent without a message id, for which JetStream could take it for another.
+// It is sent without a message id, for which JetStream could take it for another, and
+// without headers of its own that would not fit.
 func (s Store) Replay(ctx context.Context, sequence uint64) error {
 	event, err := s.Get(ctx, sequence)
 	if err != nil {
@@ -162,7 +166,7 @@ func (s Store) Replay(ctx context.Context, sequence uint64) error {
 	msg := nats.NewMsg(event.Subject)
 	msg.Data = event.Payload
 	for name, values := range event.Headers {
-		if !strings.HasPrefix(strings.ToLower(name), "nats-") {
+		if !event.large && !strings.HasPrefix(strings.ToLower(name), "nats-") {
 			msg.Header[name] = values
 		}
 	}
@@ -196,21 +200,13 @@ func parse(raw *jetstream.RawStreamMsg) Event {
 		Error:    raw.Header.Get(headerError),
 		Subject:  raw.Header.Get(headerSubject),
 		Held:     raw.Time.UTC(),
-		Payload:  raw.Data,
 	}
 	e.Origin.Stream = raw.Header.Get(headerStream)
 	e.Origin.Sequence, _ = strconv.ParseUint(raw.Header.Get(headerSequence), 10, 64)
 	e.Origin.Place, _ = strconv.Atoi(raw.Header.Get(headerPlace))
 	e.Arrived, _ = time.Parse(time.RFC3339Nano, raw.Header.Get(headerTime))
-	for name, values := range raw.Header {
-		if own, ok := strings.CutPrefix(name, originPrefix); ok {
-			if e.Headers == nil {
-				e.Headers = map[string][]string{}
-			}
-			e.Headers[own] = values
-		}
-	}
-	if text := string(raw.Data); headerText(text) == text {
+	e.Headers, e.Payload, e.large = ownHeaders(raw)
+	if text := string(e.Payload); headerText(text) == text {
 		e.Text = text
 	}
 	return e

@@ -19,7 +19,7 @@ import (
 
 const (
 	minAge       = 35 * 24 * time.Hour // a month and the time to notice
-	maxStoredMsg = 64 << 10            // headers included; leaves room to quarantine it whole
+	maxStoredMsg = 20 << 10            // headers included: those of a full message may take 4 KiB
 	// The usage stream forgets message ids as fast as nats-server can: the ledger knows
 	// events for ever and compares them, where JetStream would drop one for a header. The
 	// quarantine remembers its own for as long as a copy may have to be sent again.
@@ -103,6 +103,9 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 		return have, made, &LossyError{Stream: want.Name, Problems: problems}
 	}
 	if have, err = shortenWindow(ctx, js, have, want.Duplicates); err == nil {
+		have, err = shrinkMessages(ctx, js, have, want.MaxMsgSize)
+	}
+	if err == nil {
 		have, err = claim(ctx, js, have, owner, adopt)
 	}
 	return have, made, err
@@ -124,6 +127,29 @@ func shortenWindow(ctx context.Context, js jetstream.JetStream, have jetstream.S
 		}
 	}
 	return have, nil
+}
+
+// enoughToCopy is what a message of a stream may have at most, headers included, so that its copy
+// fits wherever it does: a server takes 1 MiB unless it is configured otherwise.
+const enoughToCopy = 64 << 10
+
+// shrinkMessages makes a stream of an earlier version, or of somebody else, take no larger messages
+// than ours. Where that is not permitted, one of an earlier version is good enough.
+func shrinkMessages(ctx context.Context, js jetstream.JetStream, have jetstream.StreamConfig, want int32) (jetstream.StreamConfig, error) {
+	if want <= 0 || have.MaxMsgSize > 0 && have.MaxMsgSize <= want {
+		return have, nil
+	}
+	smaller := have
+	smaller.MaxMsgSize = want
+	_, err := js.UpdateStream(ctx, smaller)
+	switch {
+	case err == nil:
+		return smaller, nil
+	case have.MaxMsgSize > 0 && have.MaxMsgSize <= enoughToCopy:
+		return have, nil
+	}
+	return have, fmt.Errorf("stream %s takes messages that are too large to be quarantined, and that cannot be changed from here: %w (mend it with: nats stream edit %s --max-msg-size=%d)",
+		have.Name, err, have.Name, want)
 }
 
 func marked(metadata map[string]string, owner uuid.UUID, stream string) map[string]string {
