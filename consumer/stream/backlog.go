@@ -91,7 +91,7 @@ func (p progress) stalled(now time.Time) error {
 	case p.paused > 0:
 		return fmt.Errorf("the durable is paused for another %s: %s", p.paused.Round(time.Second), waits)
 	case p.Messages > 0 && now.Sub(p.moved) > stallAfter && now.Sub(p.OldestAt) > stallAfter:
-		return fmt.Errorf("nothing is booked: %s", waits)
+		return fmt.Errorf("the oldest message does not get booked: %s", waits)
 	}
 	return nil
 }

@@ -139,13 +139,19 @@ func shrinkMessages(ctx context.Context, js jetstream.JetStream, have jetstream.
 	if want <= 0 || have.MaxMsgSize > 0 && have.MaxMsgSize <= want {
 		return have, nil
 	}
-	smaller := have
+	smaller, enough := have, have.MaxMsgSize > 0 && have.MaxMsgSize <= enoughToCopy
 	smaller.MaxMsgSize = want
-	_, err := js.UpdateStream(ctx, smaller)
+	asking := ctx
+	if enough { // NATS does not answer what it forbids
+		var cancel context.CancelFunc
+		asking, cancel = context.WithTimeout(ctx, settle)
+		defer cancel()
+	}
+	_, err := js.UpdateStream(asking, smaller)
 	switch {
 	case err == nil:
 		return smaller, nil
-	case have.MaxMsgSize > 0 && have.MaxMsgSize <= enoughToCopy:
+	case enough && ctx.Err() == nil:
 		return have, nil
 	}
 	return have, fmt.Errorf("stream %s takes messages that are too large to be quarantined, and that cannot be changed from here: %w (mend it with: nats stream edit %s --max-msg-size=%d)",
@@ -159,8 +165,8 @@ func marked(metadata map[string]string, owner uuid.UUID, stream string) map[stri
 	return all
 }
 
-// settle is how long a claim must stand before it is believed: another ledger may have
-// found the stream without an owner at the same moment.
+// settle is how long a claim must stand before it is believed, since another ledger may have
+// found the stream without an owner at the same moment. A change that need not be is tried for as long.
 const settle = 300 * time.Millisecond
 
 // claim makes sure that the stream is owner's.
