@@ -33,7 +33,8 @@ func (p *Page) Axe() {
 		}
 		p.Do(string(script)) // through the debugger, which the page's policy does not bind
 	}
-	report := Eval[string](p, `axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then((r) => JSON.stringify({
+	// It computes for a second, which on a machine with as much else to do takes many.
+	report := evalWithin[string](p, 4*patience, `axe.run(document, {resultTypes: ['violations'], rules: {'target-size': {enabled: true}}}).then((r) => JSON.stringify({
 		passes: r.passes.length,
 		violations: r.violations.map((v) => ({id: v.id, help: v.help,
 			nodes: v.nodes.map((n) => n.target.flat().join(' >>> ') + ': ' + n.failureSummary)})),

@@ -161,7 +161,12 @@ func (p *Page) Dialogs() (answer func(yes bool)) {
 // goes elsewhere meanwhile, it asks again there.
 func Eval[T any](p *Page, expression string) T {
 	p.t.Helper()
-	ctx, cancel := p.in()
+	return evalWithin[T](p, patience, expression)
+}
+
+func evalWithin[T any](p *Page, patience time.Duration, expression string) T {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	defer cancel()
 	for {
 		v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
