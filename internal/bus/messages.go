@@ -165,9 +165,14 @@ func (r UsedRequest) check(now time.Time) error {
 	return checkPorts(r.Ports)
 }
 
-func (u Used) check(time.Time) error {
-	if u.Gate == "" || len(u.Gate) > maxName {
+func (u Used) check(now time.Time) error {
+	switch {
+	case u.Gate == "" || len(u.Gate) > maxName:
 		return outside("gate", u.Gate)
+	case len(u.Tokens) > MaxPorts:
+		return outside("tokens", len(u.Tokens))
+	case u.AsOf.After(now.Add(maxAhead)):
+		return outside("as_of", u.AsOf)
 	}
 	for _, tokens := range u.Tokens {
 		if tokens < 0 {

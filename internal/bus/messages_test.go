@@ -138,6 +138,8 @@ func TestInternalMessagesAreBounded(t *testing.T) {
 		"an answer of nobody":                  used(func(u *U) { u.Gate = "" }),
 		"an answer of a long name":             used(func(u *U) { u.Gate = strings.Repeat("x", 65) }),
 		"a negative answer":                    used(func(u *U) { u.Tokens[0] = -1 }),
+		"an answer about too many ports":       used(func(u *U) { u.Tokens = make([]int64, len(tooMany)) }),
+		"an answer of the future":              used(func(u *U) { u.AsOf = year9000 }),
 	} {
 		if err == nil {
 			t.Errorf("%s: not refused", name)
