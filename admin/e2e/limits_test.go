@@ -103,12 +103,16 @@ func TestSystem_Limits(t *testing.T) {
 	name.Fill("each-user")
 	p.Role("textbox", "Soft cap of the limit").Fill("2")
 	hard.Fill("3")
+	p.Role("textbox", "More alerts at").Fill("never")
 	choose(p, "Unit", "c")
 	choose(p, "Window, in UTC", "i")
 	choose(p, "Counted", "each u")
 	p.Type(kb.Enter)
 	p.Role("button", "Save limit").Click()
-	p.See("Saved each-user", "Hard cap 3 · soft cap 2 calls in total", "All calls, each user by itself",
+	p.See("Must be percentages or numbers", "Not saved")
+	p.Role("textbox", "More alerts at").Fill("50%, 1")
+	p.Role("button", "Save limit").Click()
+	p.See("Alerts at 50% and 1 too", "Saved each-user", "Hard cap 3 · soft cap 2 calls in total", "All calls, each user by itself",
 		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).")
 	looks(p, "limits")
 
@@ -126,9 +130,21 @@ func TestSystem_Limits(t *testing.T) {
 		t.Errorf("above the limit as it is now: %+v", v)
 	}
 
-	// The caps are saved beside them, and leave them alone.
+	// The caps are saved beside them, and leave them alone; so does whoever edits another limit, or
+	// another field of the same.
 	p.Role("button", "Save").Click()
 	p.See("Hard cap 7,500", "5,000 of 8,000 tokens used today", "Fullest of 3 so far")
+	p.Role("button", "Edit each-user").Click()
+	if got := p.Role("textbox", "More alerts at").Property("value"); got != "50%, 1" {
+		t.Errorf("the form says that each-user alerts at %q", got)
+	}
+	hard.Fill("4")
+	p.Role("button", "Save limit").Click()
+	p.See("Hard cap 4 · soft cap 2 calls in total", "Alerts at 50% and 1 too")
+	p.Role("button", "Edit each-user").Click()
+	p.Role("textbox", "More alerts at").Fill("75%")
+	p.Role("button", "Save limit").Click()
+	p.See("Alerts at 75% too", "Alerts at 50% and 1 too became", "Alerts at 75% too")
 
 	// Removed, once the person is sure.
 	p.Role("button", "Remove ocr-daily").Click()

@@ -1,3 +1,4 @@
+import {DEFAULT} from './api.js';
 import {differences, limitDifferences, personOf} from './changes.js';
 import {h, need} from './dom.js';
 import {localMoment} from './format.js';
@@ -54,7 +55,7 @@ export class AuditLog {
   #draw() {
     this.root.hidden = false;
     if (this.#changes.length === 0) {
-      this.list.replaceChildren(h('p', {class: 'none', text: this.#port === '*' ? 'Nobody has set a default budget yet.' : 'Nobody has set a budget for this port yet.'}));
+      this.list.replaceChildren(h('p', {class: 'none', text: this.#port === DEFAULT ? 'Nobody has set a default budget yet.' : 'Nobody has set a budget for this port yet.'}));
       return;
     }
     this.list.replaceChildren(h('ol', {}, ...this.#changes.map((c) => h('li', {},

@@ -40,8 +40,7 @@ export function weights(l) {
 
 /** All of a limit but its name. @param {Limit} l */
 export function inShort(l) {
-  const weight = weights(l);
-  return `${caps(l)}. ${which(l)}${weight && '. '}${weight}`;
+  return [caps(l), which(l), weights(l), alertsAt(l)].filter(Boolean).join('. ');
 }
 
 /** "Alerts at 50% and 8,500,000 too". @param {Limit} l */
@@ -55,8 +54,14 @@ export const labels = () => /** @type {Label[]} */ (Object.keys(LABELS));
 /** @param {string[]} parts */
 const list = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
 
-/** A limit without what it counts, as it is stored. @param {import('./api.js').Limit} l @returns {import('./api.js').Limit} */
-export function definition({name, match, per, window, unit, weights, soft, hard}) {
-  const given = Object.entries({name, match, per, window, unit, weights, soft, hard}).filter(([, v]) => v !== undefined);
-  return /** @type {any} */ (Object.fromEntries(given));
+/** What the server tells of a limit beside its definition. */
+const STATE = ['used', 'remaining', 'values', 'top', 'window_start', 'resets_at'];
+
+/**
+ * A limit without what it counts, as it is stored: with all that is part of it, whether this page
+ * knows of it or not.
+ * @param {import('./api.js').Limit} l @returns {import('./api.js').Limit}
+ */
+export function definition(l) {
+  return /** @type {any} */ (Object.fromEntries(Object.entries(l).filter(([name]) => !STATE.includes(name))));
 }
