@@ -192,12 +192,10 @@ func extraTokens(b Budget) int64 {
 // moment: what grows meanwhile may move from a page to come to one that was read.
 func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
 	var report Report
-	if err := r.Validate(); err != nil {
-		return report, err
+	if r.LimitName != "" {
+		return report, invalid("limit_name", r.LimitName, "must be left out: LimitUsage is for what a limit counts")
 	}
-	port := r.PortID
-	r.PortID = ""
-	err := c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, &report)
+	err := c.report(ctx, r, &report)
 	return report, err
 }
 
@@ -208,13 +206,17 @@ func (c *Client) LimitUsage(ctx context.Context, r ReportRequest) (LimitReport, 
 	if r.LimitName == "" {
 		return report, invalid("limit_name", "", "is required: the name of a limit of the port's budget")
 	}
+	err := c.report(ctx, r, &report)
+	return report, err
+}
+
+func (c *Client) report(ctx context.Context, r ReportRequest, report any) error {
 	if err := r.Validate(); err != nil {
-		return report, err
+		return err
 	}
 	port := r.PortID
 	r.PortID = ""
-	err := c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, &report)
-	return report, err
+	return c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, report)
 }
 
 // question is a kind of request.

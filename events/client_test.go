@@ -276,7 +276,9 @@ func TestClient_RefusesBadRequestsItself(t *testing.T) {
 	_, noPort := client.Set(t.Context(), events.SetRequest{})
 	_, usage := client.Usage(t.Context(), events.ReportRequest{PortID: "p1", By: "hour"})
 	_, bare := client.Usage(t.Context(), events.ReportRequest{})
-	for want, err := range map[string]error{"port_id": get, "soft_cap_tokens": set, "port_id ": noPort, "by": usage, "port_id  ": bare} {
+	_, limit := client.Usage(t.Context(), events.ReportRequest{PortID: "p1", LimitName: "ocr"})
+	_, noLimit := client.LimitUsage(t.Context(), events.ReportRequest{PortID: "p1"})
+	for want, err := range map[string]error{"limit_name": limit, "limit_name ": noLimit, "port_id": get, "soft_cap_tokens": set, "port_id ": noPort, "by": usage, "port_id  ": bare} {
 		var field *events.FieldError
 		if !errors.As(err, &field) || field.Field != strings.TrimSpace(want) {
 			t.Errorf("want a FieldError of %s, got %v", want, err)

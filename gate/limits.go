@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -115,17 +116,23 @@ func (m *memory) load(port string) (done func()) {
 // looks at some ports under the lock at a time.
 func (m *memory) forgetWindows(now time.Time) {
 	now = now.Add(-setBack)
+	m.eachLimited(func(id string, p *portLimits) {
+		if p.loading+m.loading == 0 {
+			m.forgetWindowsOf(id, p, now)
+		}
+	})
+}
+
+// eachLimited calls f with all that there is of limits. It holds the lock for some ports at a time.
+func (m *memory) eachLimited(f func(id string, p *portLimits)) {
 	m.mu.RLock()
-	ids := make([]string, 0, len(m.limits))
-	for id := range m.limits {
-		ids = append(ids, id)
-	}
+	ids := slices.Collect(maps.Keys(m.limits))
 	m.mu.RUnlock()
 	for some := range slices.Chunk(ids, 100) {
 		m.mu.Lock()
 		for _, id := range some {
-			if p := m.limits[id]; p != nil && p.loading+m.loading == 0 {
-				m.forgetWindowsOf(id, p, now)
+			if p := m.limits[id]; p != nil {
+				f(id, p)
 			}
 		}
 		m.mu.Unlock()
@@ -172,13 +179,11 @@ func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
 
 // counters is how many there are.
 func (m *memory) counters() (n int) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for _, p := range m.limits {
+	m.eachLimited(func(_ string, p *portLimits) {
 		for _, w := range p.used {
 			n += len(w.used)
 		}
-	}
+	})
 	return n
 }
 

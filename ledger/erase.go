@@ -11,11 +11,6 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// bookLock is shared by all bookings, each for as long as its transaction. An erasure takes
-// it alone for the moment in which it makes itself known; who changes limits waits for those
-// that have it.
-const bookLock = 0x71de6a7f
-
 // EraseUser removes the user from every ledger row, and from every event of
 // theirs that comes later. It returns how many rows it changed. Totals keep the
 // tokens. Calling it again is harmless.
@@ -112,18 +107,15 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 			}
 		}
 	}
-	if len(changes) == 0 {
-		return nil
+	if err := addCounters(ctx, tx, changes); err != nil {
+		return err
 	}
-	sortAdditions(changes)
-	var send pgx.Batch
-	addToCounters(&send, changes)
 	var counters []int64
 	for i := range changes {
 		counters = append(counters, int64(changes[i].Counter.Counter))
 	}
-	send.Queue("delete from ai_limit_counters where counter = any($1) and value = $2 and used = 0", counters, user) // the name goes too
-	return tx.SendBatch(ctx, &send).Close()
+	_, err = tx.Exec(ctx, "delete from ai_limit_counters where counter = any($1) and value = $2 and used = 0", counters, user) // the name goes too
+	return err
 }
 
 // learnErased reads who was erased.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,27 +48,24 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 	if err != nil {
 		return report, fmt.Errorf("ledger: limit %s of %s: %w", lim.Name, r.PortID, err)
 	}
-	var last, used int64
+	var last string // where the next page begins
 	var counted *string
-	var rowUsed *int64
-	_, err = pgx.ForEachRow(rows, []any{&report.Values, &counted, &rowUsed}, func() error {
+	var used *int64
+	_, err = pgx.ForEachRow(rows, []any{&report.Values, &counted, &used}, func() error {
 		switch {
 		case counted == nil: // the page is empty
 			return nil
 		case len(report.Counters) == r.Limit: // one more than asked for tells that there are more
-			report.More = true
+			report.More, report.Next = true, last
 			return nil
 		}
-		last, used = int64(len(report.Counters)), *rowUsed
-		d := lim.Standing(*counted, budget.Count{Used: used, Held: held(lim, *counted, none.PeriodStart)}, now)
+		d := lim.Standing(*counted, budget.Count{Used: *used, Held: held(lim, *counted, none.PeriodStart)}, now)
 		report.Counters = append(report.Counters, events.CounterUsed{Value: *counted, UsedTokens: d.UsedTokens, HeldTokens: d.HeldTokens, RemainingTokens: d.RemainingTokens})
+		last = strconv.FormatInt(*used, 10) + ":" + *counted
 		return nil
 	})
 	if err != nil {
 		return report, fmt.Errorf("ledger: limit %s of %s: %w", lim.Name, r.PortID, err)
-	}
-	if report.More {
-		report.Next = strconv.FormatInt(used, 10) + ":" + report.Counters[last].Value
 	}
 	return report, nil
 }
@@ -75,14 +73,11 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 func noSuchLimit(name string, limits []budget.Limit) error {
 	rule := "is no limit of the port's budget, which has none beside the port's own caps"
 	if len(limits) > 0 {
-		names := ""
+		names := make([]string, len(limits))
 		for i := range limits {
-			if i > 0 {
-				names += ", "
-			}
-			names += limits[i].Name
+			names[i] = limits[i].Name
 		}
-		rule = "is no limit of the port's budget; there are: " + names
+		rule = "is no limit of the port's budget; there are: " + strings.Join(names, ", ")
 	}
 	if name == budget.PortLimit {
 		rule += "; without limit_name, usage is of the port's own caps"

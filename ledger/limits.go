@@ -207,6 +207,17 @@ func addToCounters(send *pgx.Batch, list []addition) (now *[]Counter) {
 	return now
 }
 
+// addCounters adds to counters.
+func addCounters(ctx context.Context, tx pgx.Tx, list []addition) error {
+	if len(list) == 0 {
+		return nil
+	}
+	sortAdditions(list)
+	var send pgx.Batch
+	addToCounters(&send, list)
+	return tx.SendBatch(ctx, &send).Close()
+}
+
 // readCounters reads what counters are, as this transaction sees them.
 func readCounters(ctx context.Context, tx pgx.Tx, of []addition) ([]Counter, error) {
 	if len(of) == 0 {

@@ -11,9 +11,6 @@ import (
 	"github.com/tidegate/tidegate/budget"
 )
 
-// partitionLock serialises processes that create or drop partitions.
-const partitionLock = 0x71de6a82
-
 func monthOf(t time.Time) time.Time {
 	y, m, _ := t.UTC().Date()
 	return time.Date(y, m, 1, 0, 0, 0, 0, time.UTC)

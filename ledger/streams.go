@@ -115,9 +115,6 @@ func (l *Ledger) Marks(ctx context.Context, stream uuid.UUID, limit int) ([]Mark
 	return marks, nil
 }
 
-// foldLock lets one process at a time fold.
-const foldLock = 0x71de6a81
-
 // FoldBooked puts what bookings noted into one row, and notes the stream's last message.
 // Without it [Ledger.Booked] is right all the same, but ever slower. Of two that are
 // called at once, one does nothing.

@@ -98,7 +98,7 @@ func start() (*Browser, error) {
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-quic", true), // these two: no attempts to leave the machine
 		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("js-flags", "--single-threaded"), // its helper threads take a sixth of the processors' time, and win nothing on a page this small
+		chromedp.Flag("js-flags", "--single-threaded"), // its helper threads take processors from what else is tested
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("lang", "en-US"),
 		chromedp.UserDataDir(data),

@@ -90,7 +90,7 @@ func TestInternalMessagesAreBounded(t *testing.T) {
 		"totals": totals(func(*T) {}), "of a day that is just over": totals(func(n *T) { n.Days[0]-- }), "of tomorrow": totals(func(n *T) { n.Days[0]++ }),
 		"a heartbeat": totals(func(n *T) { *n = T{From: "c", Seq: 2, At: now} }), "a deletion": totals(func(n *T) { *n = T{Deleted: []string{"p"}} }),
 		"holds": holds(func(*H) {}), "a recall": holds(func(n *H) { *n = H{Recall: []string{"p"}} }),
-		"a budget": stored(func(*B) {}), "a request": request(func(*R) {}), "an answer": used(func(*U) {}),
+		"a budget": stored(func(*B) {}), "the default budget": stored(func(n *B) { n.PortID = budget.DefaultPort }), "a request": request(func(*R) {}), "an answer": used(func(*U) {}),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -1,0 +1,53 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The advisory locks, beside those of ports (see the package reservation) and that of migrations,
+// which is the number before. They are one list, so that no two have the same number: processes
+// of different builds share them.
+const (
+	// bookLock is shared by all bookings, each for as long as its transaction. An erasure takes
+	// it alone for the moment in which it makes itself known; who changes limits waits for those
+	// that have it.
+	bookLock = 0x71de6a7f + iota
+	// limitsLock is held by who changes ai_limited_ports, so that versions become visible in
+	// their order. With a port's hash, it is held by who adds to counters what was booked before.
+	limitsLock
+	// foldLock lets one process at a time fold what bookings noted.
+	foldLock
+	// partitionLock serialises processes that create or drop partitions.
+	partitionLock
+)
+
+// awaitHolders returns once every transaction has ended that had an advisory lock of one
+// number, either bookLock or others than that.
+func (l *Ledger) awaitHolders(ctx context.Context, which string) error {
+	under, err := l.holders(ctx, which)
+	for ; err == nil && len(under) > 0; time.Sleep(2 * time.Millisecond) {
+		var now []string
+		now, err = l.holders(ctx, which)
+		under = slices.DeleteFunc(under, func(b string) bool { return !slices.Contains(now, b) })
+	}
+	return err
+}
+
+func (l *Ledger) holders(ctx context.Context, which string) ([]string, error) {
+	rows, err := l.pool.Query(ctx, `select distinct pid || ' ' || virtualtransaction from pg_locks
+		where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
+			and `+which+` and objsubid = 1 and granted`, int64(bookLock))
+	if err != nil {
+		return nil, fmt.Errorf("ledger: look for transactions under way: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: look for transactions under way: %w", err)
+	}
+	return list, nil
+}
