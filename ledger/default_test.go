@@ -6,12 +6,15 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -207,4 +210,44 @@ func TestTheDefaultBudgetChangesWhileCallsAreBooked(t *testing.T) {
 		s.unset(t, "p1")
 		s.wantVerified(t)
 	}
+}
+
+// Who stores the default budget waits for the reservations that may have read the one before, and
+// tells the gates only then: they take back what those were granted.
+func TestTheDefaultBudgetWaitsForReservationsUnderWay(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.standard(t, budget.Budget{HardCapTokens: new(int64(1000))})
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock($1)", reservation.PortLocks("p1")[0]); err != nil {
+		t.Fatal(err)
+	}
+	var ended atomic.Bool
+	var stored sync.WaitGroup
+	stored.Go(func() {
+		none := budget.Budget{Enabled: true, Period: budget.Month, HardCapTokens: new(int64)}
+		_, err := s.StoreBudget(context.Background(), budget.DefaultPort, none, nil, func(budget.Budget) error {
+			if !ended.Load() {
+				t.Error("the gates are told while a reservation is under way that may go by the old budget")
+			}
+			return nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	testenv.Eventually(t, "the budget is stored", func() bool {
+		b, err := s.Budget(t.Context(), budget.DefaultPort)
+		return err == nil && b.Version == 2
+	})
+	time.Sleep(50 * time.Millisecond) // in which they would be told
+	ended.Store(true)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stored.Wait()
 }

@@ -292,10 +292,12 @@ func (c *cutOff) Hold(ctx context.Context, requests []events.ReserveRequest, wan
 func TestARevokedPortIsNotLeasedForAWhile(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 10_000)
+	h.store("p", budget.Budget{Default: true, Period: budget.Month})
+	h.budget(budget.DefaultPort, 10_000)
 	b := h.open()
 	b.heat(ask(10))
 	for name, revoke := range map[string]func(){
-		"the port": func() { b.Revoke("p", reservation.RevokedFor) }, "all ports": b.RevokeAll,
+		"the port": func() { b.Revoke("p", reservation.RevokedFor) }, "all ports": b.RevokeAll, "those of the default budget": b.RevokeDefault,
 	} {
 		revoked := time.Now()
 		revoke()

@@ -78,7 +78,9 @@ func (h *house) budget(port string, hard int64) {
 func (h *house) store(port string, b budget.Budget) {
 	h.t.Helper()
 	_, err := h.ledger.StoreBudget(context.Background(), port, b, nil, func(b budget.Budget) error {
-		h.rule.Store(b.Rule())
+		rule := b.Rule()
+		rule.Default = rule.Default || port == budget.DefaultPort
+		h.rule.Store(rule)
 		for _, o := range h.living() {
 			o.Revoke(port, 0)
 		}

@@ -56,13 +56,7 @@ func (b *Broker) Revoke(port string, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
-	p := b.leases.port(port)
-	if until := now.Add(pause); pause > 0 && p.revoked.Before(until) {
-		p.revoked = until
-	}
-	for _, d := range p.demands {
-		b.retire(d, now)
-	}
+	b.revoke(b.leases.port(port), pause, now)
 	b.returnNow(now, func(l *lease) bool { return l.PortID == port })
 }
 
@@ -71,16 +65,25 @@ func (b *Broker) RevokeDefault() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, at := time.Now(), b.cfg.Now()
-	byDefault := map[string]bool{}
+	byDefault := func(port string) bool {
+		rule, _, _, _ := b.cfg.Port(port, at)
+		return rule.Default
+	}
 	for id, p := range b.leases.ports {
-		if rule, _, _, _ := b.cfg.Port(id, at); rule.Default {
-			byDefault[id], p.revoked = true, now.Add(RevokedFor)
-			for _, d := range p.demands {
-				b.retire(d, now)
-			}
+		if byDefault(id) {
+			b.revoke(p, RevokedFor, now)
 		}
 	}
-	b.returnNow(now, func(l *lease) bool { return byDefault[l.PortID] })
+	b.returnNow(now, func(l *lease) bool { return byDefault(l.PortID) })
+}
+
+func (b *Broker) revoke(p *portLeases, pause time.Duration, now time.Time) {
+	if until := now.Add(pause); pause > 0 && p.revoked.Before(until) {
+		p.revoked = until
+	}
+	for _, d := range p.demands {
+		b.retire(d, now)
+	}
 }
 
 // RevokeAll returns all leases, and leases nothing for a moment.
