@@ -158,41 +158,18 @@ func TestLimitsOfTheDefaultBudget(t *testing.T) {
 func TestTheDefaultBudgetChangesWhileCallsAreBooked(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	others := []*ledger.Ledger{open(t, s.url), open(t, s.url)}
-	ctx, stop := context.WithCancel(t.Context())
-	var group sync.WaitGroup
-	for n, l := range others {
-		for range 2 {
-			group.Go(func() {
-				random := rand.New(rand.NewPCG(uint64(n), 1))
-				for i := 0; ctx.Err() == nil; i++ {
-					var entries []ledger.Entry
-					for range 1 + random.IntN(20) {
-						entries = append(entries, call(fmt.Sprint("p", random.IntN(4)), time.Now(), by(fmt.Sprint("u", random.IntN(3)))))
-					}
-					entries = append(entries, call(fmt.Sprint("new", n, "-", min(i/5, 20)), time.Now()))
-					if _, err := l.Book(context.Background(), entries); err != nil {
-						t.Error(err)
-						return
-					}
-				}
-			})
+	stop := s.keepBooking(t, func(random *rand.Rand, process, i int) (entries []ledger.Entry) {
+		for range 1 + random.IntN(20) {
+			entries = append(entries, call(fmt.Sprint("p", random.IntN(4)), time.Now(), by(fmt.Sprint("u", random.IntN(3)))))
 		}
-	}
-	defer group.Wait()
+		return append(entries, call(fmt.Sprint("new", process, "-", min(i/5, 20)), time.Now()))
+	})
 	defer stop()
 	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000))}
 	random := rand.New(rand.NewPCG(1, 2))
-	some := func() []budget.Limit {
-		list := []budget.Limit{}
-		for _, i := range random.Perm(len(kinds))[:random.IntN(len(kinds)+1)] {
-			list = append(list, kinds[i])
-		}
-		return list
-	}
 	for range 10 {
 		var changes sync.WaitGroup
-		limits, own := some(), some()
+		limits, own := someOf(random, kinds), someOf(random, kinds)
 		changes.Go(func() { s.standard(t, budget.Budget{Limits: limits}) })
 		changes.Go(func() { s.unset(t, "p0") })
 		changes.Go(func() { s.unset(t, "p0") }) // twice at once

@@ -145,46 +145,60 @@ func TestChangesOfLimits(t *testing.T) {
 	s.wantVerified(t)
 }
 
-// However bookings and changes of limits meet, each row counts once in each limit.
-func TestLimitsThatChangeWhileCallsAreBooked(t *testing.T) {
-	t.Parallel()
-	s := newStore(t)
-	others := []*ledger.Ledger{open(t, s.url), open(t, s.url)}
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
+// keepBooking books in two other processes, twice at once in each, until the function that it
+// returns is called: what entries returns for a process and its batch i.
+func (s store) keepBooking(t *testing.T, entries func(random *rand.Rand, process, i int) []ledger.Entry) (stop func()) {
+	ctx, cancel := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	var booked atomic.Int64
-	for n, l := range others {
+	for n, l := range []*ledger.Ledger{open(t, s.url), open(t, s.url)} {
 		for range 2 {
 			group.Go(func() {
 				random := rand.New(rand.NewPCG(uint64(n), 1))
-				for ctx.Err() == nil {
-					var entries []ledger.Entry
-					for range 1 + random.IntN(20) {
-						entries = append(entries, call("p1", time.Now(), by(fmt.Sprint("u", random.IntN(3)))))
-					}
-					if _, err := l.Book(context.Background(), entries); err != nil {
+				for i := 0; ctx.Err() == nil; i++ {
+					if _, err := l.Book(context.Background(), entries(random, n, i)); err != nil {
 						t.Error(err)
 						return
 					}
-					booked.Add(int64(len(entries)))
 				}
 			})
 		}
 	}
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+// someOf are some of the limits, in any order, or none.
+func someOf(random *rand.Rand, limits []budget.Limit) []budget.Limit {
+	some := []budget.Limit{}
+	for _, i := range random.Perm(len(limits))[:random.IntN(len(limits)+1)] {
+		some = append(some, limits[i])
+	}
+	return some
+}
+
+// However bookings and changes of limits meet, each row counts once in each limit.
+func TestLimitsThatChangeWhileCallsAreBooked(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	var booked atomic.Int64
+	stop := s.keepBooking(t, func(random *rand.Rand, _, _ int) (entries []ledger.Entry) {
+		for range 1 + random.IntN(20) {
+			entries = append(entries, call("p1", time.Now(), by(fmt.Sprint("u", random.IntN(3)))))
+		}
+		booked.Add(int64(len(entries)))
+		return entries
+	})
+	defer stop()
 	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000)), limit("d", budget.Day, matching(budget.Match{UserID: "u1"}))}
 	random := rand.New(rand.NewPCG(1, 2))
 	for range 40 {
-		some := []budget.Limit{}
-		for _, i := range random.Perm(len(kinds))[:random.IntN(len(kinds)+1)] {
-			some = append(some, kinds[i])
-		}
-		s.limited(t, "p1", some...)
+		s.limited(t, "p1", someOf(random, kinds)...)
 		s.wantVerified(t)
 	}
 	limits := s.limited(t, "p1", kinds...)
 	stop()
-	group.Wait()
 	s.wantVerified(t)
 	if used := s.used(t, "p1", limits[1]); used["u0"]+used["u1"]+used["u2"] != 110*booked.Load() {
 		t.Errorf("%d calls of 110 tokens are booked, and %v counted", booked.Load(), used)
