@@ -128,16 +128,22 @@ func (s *Service) askGates(ctx context.Context, page []ledger.PortTokens, gates 
 	return answers, err
 }
 
-// countGates asks who is there.
+// countGates asks who is there, and asks once more with more patience when nobody answers: on a
+// busy machine that is no sign of it.
 func (s *Service) countGates(ctx context.Context) (n int, err error) {
 	subject, err := micro.ControlSubject(micro.PingVerb, events.GateService, "")
 	if err != nil {
 		return 0, err
 	}
-	err = s.gather(ctx, subject, nil, 1<<30, 300*time.Millisecond, func(*nats.Msg) error {
-		n++
-		return nil
-	})
+	for _, wait := range []time.Duration{300 * time.Millisecond, gatesAnswer} {
+		err = s.gather(ctx, subject, nil, 1<<30, wait, func(*nats.Msg) error {
+			n++
+			return nil
+		})
+		if err != nil || n > 0 {
+			break
+		}
+	}
 	return n, err
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -44,7 +45,8 @@ type system struct {
 	now       func() time.Time // the machine's clock
 	clock     *testenv.Clock   // nil: the real one
 	options   options
-	consumer  *consumer.Consumer // unless there are no roles
+	consumer  *consumer.Consumer               // unless there are no roles
+	differed  atomic.Pointer[ops.Verification] // what verified last saw
 }
 
 type options struct {
@@ -86,6 +88,11 @@ func start(t testing.TB, o options) *system {
 	s.client = testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Service: "test", Timeout: 5 * time.Second}))
 	s.ops = ops.NewClient(s.nc, 30*time.Second)
 	s.options = o
+	t.Cleanup(func() {
+		if v := s.differed.Load(); v != nil && t.Failed() {
+			t.Logf("what last differed: %+v", *v)
+		}
+	})
 	if !o.noRoles {
 		s.run()
 	}
@@ -194,11 +201,16 @@ func (s *system) booked(port string) (tokens int64) {
 	return tokens
 }
 
+// verified says whether ledger, totals and gates agree. How they last did not is in the output
+// of a test that fails.
 func (s *system) verified() bool {
 	s.t.Helper()
 	v, err := s.ops.Verify(s.t.Context())
 	if err != nil {
 		s.t.Fatal(err)
+	}
+	if !v.OK {
+		s.differed.Store(&v)
 	}
 	return v.OK
 }
