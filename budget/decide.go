@@ -20,6 +20,7 @@ type Rule struct {
 // more is what few budgets have.
 type more struct {
 	limits []Limit
+	looks  []Per // dimensions that any of them looks at, beside the feature
 	raised int64 // the hard cap before until
 	until  time.Time
 }
@@ -43,7 +44,7 @@ func (b Budget) Rule() *Rule {
 	}
 	raised := b.HardCapTokens != nil && b.ExtraTokens != nil && *b.ExtraTokens > 0
 	if raised || len(b.Limits) > 0 {
-		r.more = &more{limits: b.Limits}
+		r.more = &more{limits: b.Limits, looks: looksAt(b.Limits)}
 	}
 	if raised {
 		r.more.raised, r.more.until = min(r.Hard+*b.ExtraTokens, MaxCapTokens), b.ExtraUntil
@@ -60,6 +61,14 @@ func (r *Rule) Limits() []Limit {
 		return nil
 	}
 	return r.more.limits
+}
+
+// LooksAt are the dimensions that the limits look at, beside the feature.
+func (r *Rule) LooksAt() []Per {
+	if r.more == nil {
+		return nil
+	}
+	return r.more.looks
 }
 
 // HardAt is the hard cap at a time, with what is on top of it then.
@@ -88,9 +97,9 @@ func (r *Rule) extra() (raised int64, until time.Time) {
 	return r.more.raised, r.more.until
 }
 
-// Leases reports whether calls may be held by a lease. A lease knows of nothing but the port's
-// own caps, and goes on when the hard cap falls without anybody changing the budget.
-func (r *Rule) Leases(now time.Time) bool { return len(r.Limits()) == 0 && !r.raised(now) }
+// Leases reports whether calls may be held by a lease. One would go on when the hard cap falls
+// without anybody changing the budget.
+func (r *Rule) Leases(now time.Time) bool { return !r.raised(now) }
 
 // Refuses reports whether calls may be refused.
 func (r *Rule) Refuses() bool {
@@ -158,6 +167,17 @@ func Decide(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision
 	})
 	d.SoftCapWarning = warned
 	return d
+}
+
+// WithCall is d with the figures that they are with the call, which d allowed, among what is held.
+func (d Decision) WithCall(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
+	with := Decide(r, Count{port.Used, Add(port.Held, c.Tokens)}, &Call{Labels: c.Labels}, func(l *Limit, value string, start time.Time) Count {
+		n := counts(l, value, start)
+		n.Held = Add(n.Held, l.Asks(c.Estimate))
+		return n
+	}, now)
+	with.Allowed, with.Reason, with.SoftCapWarning = true, "", d.SoftCapWarning
+	return with
 }
 
 // Explain returns what each limit that matches says by itself, the port's own caps first.

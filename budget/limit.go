@@ -121,6 +121,40 @@ func (l *Limit) LooksAt(d Per) bool {
 	return l.Per == d || m.Of(d) != ""
 }
 
+// looksAt are the dimensions that any of limits looks at, beside the feature.
+func looksAt(limits []Limit) (dims []Per) {
+	for _, d := range Pers[1:] {
+		if slices.ContainsFunc(limits, func(l Limit) bool { return l.LooksAt(d) }) {
+			dims = append(dims, d)
+		}
+	}
+	return dims
+}
+
+// Set sets a dimension's value.
+func (l *Labels) Set(d Per, value string) {
+	switch d {
+	case PerFeature:
+		l.Feature = value
+	case PerProvider:
+		l.Provider = value
+	case PerModel:
+		l.Model = value
+	case PerUser:
+		l.UserID = value
+	case PerRun:
+		l.RunID = value
+	}
+}
+
+// Only is the labels without all but some dimensions.
+func (l *Labels) Only(dims []Per) (some Labels) {
+	for _, d := range dims {
+		some.Set(d, l.Of(d))
+	}
+	return some
+}
+
 // CountsLike reports whether both limits count the same calls, in the same way.
 func (l *Limit) CountsLike(o *Limit) bool {
 	return l.Match == o.Match && l.Per == o.Per && l.Window == o.Window && l.unit() == o.unit() &&

@@ -7,40 +7,47 @@ type Tally struct {
 	limits []Limit
 	now    time.Time
 	held   map[heldIn]int64
+	leased map[string][]leasedIn // by the limit's name
 }
 
 type heldIn struct {
 	limit string // its name
 	value string
-	all   bool // in the count of every value
+}
+
+// leasedIn is what is left of a lease, in a limit.
+type leasedIn struct {
+	lease  *Leased
+	values values
+	left   int64
 }
 
 // NewTally returns the tally of a moment at which nothing is held.
 func NewTally(limits []Limit, now time.Time) *Tally {
-	return &Tally{limits, now, map[heldIn]int64{}}
+	return &Tally{limits, now, map[heldIn]int64{}, map[string][]leasedIn{}}
 }
 
 // Hold adds so many calls under way since a moment, which together are expected to use what c says.
 func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 	for i := range t.limits {
 		if l := &t.limits[i]; l.Matches(&c.Labels) && t.current(l, since) {
-			at := heldIn{limit: l.Name, value: c.Of(l.Per)}
+			at := heldIn{l.Name, c.Of(l.Per)}
 			t.held[at] = Add(t.held[at], l.asked(c.Estimate, calls))
 		}
 	}
 }
 
-// HoldUnlabelled adds calls of which only the feature is known: they may count in any value
-// of what a limit looks at, and so do in each. since is when the lease began that they are
-// from: they may have begun up to the end of that day, and so in a later hour.
-func (t *Tally) HoldUnlabelled(feature string, tokens, calls int64, since time.Time) {
+// HoldLeased adds what is left of a lease, for at most so many calls: it counts in each value
+// that one of them may have, as if all that may have it did. since is when the lease began: they
+// may have begun up to the end of that day, and so in a later hour.
+func (t *Tally) HoldLeased(by *Leased, tokens, calls int64, since time.Time) {
 	for i := range t.limits {
-		if l := &t.limits[i]; matches(l.Match.Feature, feature) && (l.Window == Hour || t.current(l, since)) {
-			at := heldIn{limit: l.Name, value: feature}
-			if l.Per != PerFeature {
-				at = heldIn{limit: l.Name, all: true}
-			}
-			t.held[at] = Add(t.held[at], l.asked(Estimate{Tokens: tokens}, calls))
+		l := &t.limits[i]
+		if l.Window != Hour && !t.current(l, since) {
+			continue
+		}
+		if v := by.in(l); v.all || len(v.some) > 0 {
+			t.leased[l.Name] = append(t.leased[l.Name], leasedIn{by, v, l.AsksAtMost(tokens, calls)})
 		}
 	}
 }
@@ -62,9 +69,12 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 	if now, _ := l.Window.Bounds(t.now); !now.Equal(start) {
 		return 0 // what was held before counts no more
 	}
-	held := t.held[heldIn{limit: l.Name, all: true}]
 	if l.Per == "" {
 		value = ""
 	}
-	return Add(held, t.held[heldIn{limit: l.Name, value: value}])
+	held := t.held[heldIn{l.Name, value}]
+	for _, in := range t.leased[l.Name] {
+		held = Add(held, in.lease.heldIn(l, &in.values, value, in.left))
+	}
+	return held
 }

@@ -103,6 +103,46 @@ func (l *Limit) Asks(e Estimate) int64 {
 	return Add(times(e.Input, w[0]), times(e.Output, w[3]))
 }
 
+// asksSum is what some calls count in the limit together.
+func (l *Limit) asksSum(s *Sum) int64 {
+	asks := l.asked(Estimate{Tokens: s.Tokens, Input: s.Input, Output: s.Output}, s.Calls)
+	if l.unit() == Weighted && Add(s.Input, s.Output) != 0 { // of calls that did not say
+		asks = Add(asks, times(max(s.Tokens-Add(s.Input, s.Output), 0), WeightScale))
+	}
+	return asks
+}
+
+// AsksAtMost is what so many calls count in the limit at most, that are expected to use so many
+// tokens together, whatever of them is input and output.
+func (l *Limit) AsksAtMost(tokens, calls int64) int64 {
+	switch l.unit() {
+	case Requests:
+		return calls
+	case Tokens:
+		return tokens
+	}
+	w := l.Weights.scaled()
+	return times(tokens, max(w[0], w[3], WeightScale))
+}
+
+// Room is how many tokens calls may ask for together, and how many calls these may be, that are
+// to count for a share of what is left of the limit at most: under its hard cap, and under its
+// soft cap until that is reached.
+func (l *Limit) Room(n Count, share int64) (tokens, calls int64) {
+	left, spent := int64(math.MaxInt64), Add(n.Used, n.Held)
+	if l.Hard != nil {
+		left = *l.Hard*l.scale() - spent
+	}
+	if l.Soft != nil && spent < *l.Soft*l.scale() {
+		left = min(left, *l.Soft*l.scale()-spent)
+	}
+	left = max(left, 0) / share
+	if l.unit() == Requests {
+		return math.MaxInt64, left
+	}
+	return left / l.AsksAtMost(1, 1), math.MaxInt64
+}
+
 // fits is the largest estimate like e, and not larger, that asks for no more than so
 // much: output is given up first, since that is what a caller can bound.
 func (l *Limit) fits(e Estimate, left int64) (Estimate, bool) {

@@ -16,7 +16,7 @@ import (
 // newBroker makes what holds are made by; see [Gate.reservations].
 func (g *Gate) newBroker(store reservation.Backend) *reservation.Broker {
 	return reservation.NewBroker(reservation.Config{
-		Store: store, LeaseFrom: g.cfg.LeaseFrom, Timeout: g.cfg.ReserveTimeout, Now: g.now, Port: g.memory.lookup, Withheld: g.withheld, Tell: g.tellHolds,
+		Store: store, LeaseFrom: g.cfg.LeaseFrom, Timeout: g.cfg.ReserveTimeout, Now: g.now, Port: g.memory.lookup, Counts: g.memory.counts, Withheld: g.withheld, Tell: g.tellHolds,
 		Took: func(took time.Duration) { g.metrics.reserveSeconds.Observe(took.Seconds()) }, Log: g.log,
 	})
 }
@@ -126,6 +126,7 @@ func (g *Gate) readHolds(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		g.reservations.WithoutSpare(list)
 		g.memory.setUnderWay(list, at)
 	}
 	g.followClock(asked, g.cfg.Now(), at)

@@ -37,7 +37,13 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 			return err
 		}
 		// Holds name a user for as long as they live, which is an hour at most.
-		_, err := tx.Exec(ctx, "update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
+		// A lease for the calls of nobody knows whose counts in every value, until it ends.
+		_, err := tx.Exec(ctx, `update ai_budget_slices set calls = null
+			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text))`, user)
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, "update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
 		if err != nil {
 			return err
 		}

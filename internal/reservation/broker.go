@@ -32,6 +32,8 @@ type Config struct {
 	// Port is what is known of a port: its rule, what it has used in the current period, when
 	// that began, and up to when all of this is known.
 	Port func(port string, now time.Time) (rule *budget.Rule, used int64, start, asOf time.Time)
+	// Counts tells what is known of a port's limits.
+	Counts func(port string) budget.Counts
 	// Withheld says why no tokens of a port can be held now, nil where they can.
 	Withheld func(port string) error
 	// Tell tells all gates, by [Broker.Hear] and [Broker.Revoke], what ports' holds add up

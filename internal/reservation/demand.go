@@ -1,6 +1,7 @@
 package reservation
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -14,7 +15,9 @@ const (
 	// gate that is killed leaves no more than that behind.
 	demandFor = time.Second
 	minHolds  = 32
-	askAgain  = 250 * time.Millisecond // for a lease, if none was granted
+	// leaseCalls is for how many users, models or the like one lease is, where limits look at these.
+	leaseCalls = 64
+	askAgain   = 250 * time.Millisecond // for a lease, if none was granted
 )
 
 // kind is what a lease is for.
@@ -32,6 +35,8 @@ type demand struct {
 	}
 	lease     *lease    // nil: none
 	notBefore time.Time // the time to ask for one again
+	// calls are whose are asked for, and when they last were, where limits look at that.
+	calls map[budget.Labels]time.Time
 }
 
 func (p *portLeases) demand(k kind, now time.Time) *demand {
@@ -50,13 +55,40 @@ func leaseFor(ttl time.Duration) time.Duration { return min(maxLease, ttl/8) }
 func (d *demand) count(tokens int64, now time.Time) {
 	if gone := now.Sub(d.since); gone >= demandFor {
 		before := d.now
-		*d = demand{since: now, lease: d.lease, notBefore: d.notBefore}
+		*d = demand{since: now, lease: d.lease, notBefore: d.notBefore, calls: d.calls}
 		if gone < 2*demandFor {
 			d.before = before
 		}
 	}
 	d.now.holds++
 	d.now.tokens = budget.Add(d.now.tokens, tokens)
+}
+
+// knows reports whether somebody is asking again. Leases are for those who do: a lease would be
+// of no use to calls of which each has a run of its own.
+func (d *demand) knows(of budget.Labels, now time.Time) bool {
+	last, ok := d.calls[of]
+	if !ok && len(d.calls) >= leaseCalls {
+		maps.DeleteFunc(d.calls, func(_ budget.Labels, last time.Time) bool { return now.Sub(last) > forgetAfter })
+		if len(d.calls) >= leaseCalls {
+			return false
+		}
+	}
+	if d.calls == nil {
+		d.calls = map[budget.Labels]time.Time{}
+	}
+	d.calls[of] = now
+	return ok && now.Sub(last) <= forgetAfter
+}
+
+// recent are whose calls are asked for.
+func (d *demand) recent(now time.Time) (calls []budget.Labels) {
+	for of, last := range d.calls {
+		if now.Sub(last) <= forgetAfter {
+			calls = append(calls, of)
+		}
+	}
+	return calls
 }
 
 // want asks for the next lease, now and then, where there is demand and three quarters of
@@ -73,7 +105,7 @@ func (b *Broker) want(q *events.ReserveRequest, p *portLeases, d *demand, now ti
 	d.notBefore = now.Add(askAgain)
 	each := tokens/int64(holds) + 1
 	holds = min(max(4*holds, minHolds), MaxLeaseHolds)
-	return Want{PortID: q.PortID, Feature: q.Feature, TTL: q.TTL(), For: lasts, Tokens: each * int64(holds), Least: 4 * each, Holds: holds}
+	return Want{PortID: q.PortID, Feature: q.Feature, TTL: q.TTL(), For: lasts, Tokens: each * int64(holds), Least: 4 * each, Holds: holds, Calls: d.recent(now)}
 }
 
 // paused: what was leased of the port was revoked a moment ago.

@@ -97,7 +97,7 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 		return nil, err
 	}
 	killpoint.Here("reserve-locked")
-	if err := d.readLimits(ctx, conn, requests); err != nil {
+	if err := d.readLimits(ctx, conn, requests, wants); err != nil {
 		return nil, err
 	}
 	done := &Held{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
@@ -205,7 +205,7 @@ func askedFor(q *events.ReserveRequest) string {
 func (d *deciding) mayFit(q *events.ReserveRequest) bool {
 	s := d.states[q.PortID]
 	call := q.Call()
-	return s.leased > 0 && (q.AcceptLess || s.decide(s.held-s.leased, &call).Allowed)
+	return s.leased > 0 && (q.AcceptLess || s.allowsWithoutSpare(&call))
 }
 
 func (h *holdRows) add(q *events.ReserveRequest, call *budget.Call, id uuid.UUID, created, expires time.Time, asked *string) {

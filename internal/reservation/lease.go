@@ -1,9 +1,12 @@
 package reservation
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,10 +29,10 @@ var (
 type Lease struct {
 	PortID  string
 	ID      uuid.UUID
-	Feature string        // of all its holds
-	TTL     time.Duration // a hold made from it lives for at least that long
-	Version int64         // of the budget it was granted under
-	Default bool          // that was the default budget
+	Calls   *budget.Leased // whose holds they all are
+	TTL     time.Duration  // a hold made from it lives for at least that long
+	Version int64          // of the budget it was granted under
+	Default bool           // that was the default budget
 	Tokens  int64
 	Holds   int       // how many holds may be made
 	Created time.Time // this and the following by the database's clock
@@ -48,6 +51,24 @@ type Want struct {
 	For           time.Duration // for how long holds will be made
 	Tokens, Least int64         // a lease of fewer than Least, which is more than 0, is of no use
 	Holds         int
+	Calls         []budget.Labels // whose holds, where the port's limits look at more than the feature
+}
+
+// callsBy are labels of calls that the want is for, as far as dimensions go, each once.
+func (w *Want) callsBy(dims []budget.Per) []budget.Labels {
+	all := []budget.Labels{{Feature: w.Feature}}
+	if len(dims) > 0 {
+		all = all[:0]
+		for i := range w.Calls {
+			of := w.Calls[i].Only(dims)
+			of.Feature = w.Feature
+			all = append(all, of)
+		}
+	}
+	slices.SortFunc(all, func(a, b budget.Labels) int {
+		return cmp.Or(strings.Compare(a.UserID, b.UserID), strings.Compare(a.Model, b.Model), strings.Compare(a.Provider, b.Provider), strings.Compare(a.RunID, b.RunID))
+	})
+	return slices.Compact(all)
 }
 
 const (
@@ -55,6 +76,8 @@ const (
 	MaxLeaseHolds = 4096
 	// leaseShare is the part of what is left under the hard cap that a lease may take.
 	leaseShare = 8
+	// leastHolds is how many holds a lease is for, at least.
+	leastHolds = 8
 	// leaseGrace is how long after the end of a lease its gate may take to return it.
 	// One that is still open then has lost its gate.
 	leaseGrace = time.Second
@@ -71,22 +94,58 @@ func (d *deciding) grant(w *Want) {
 	if s.budget.Enabled && s.budget.HardCapTokens != nil {
 		tokens = min(tokens, (*s.budget.HardCapTokens-s.used-s.held)/leaseShare)
 	}
+	tokens, holds, calls := s.shareFor(w, tokens)
 	// A hold counts in the period it was made in, and periods end with a day.
 	until := s.now.Add(w.For)
 	if _, midnight := budget.Day.Bounds(s.now); midnight.Before(until) {
 		until = midnight
 	}
-	if tokens < w.Least || until.Sub(s.now) < w.For/4 {
+	if tokens < w.Least || holds == 0 || until.Sub(s.now) < w.For/4 {
 		return
 	}
 	l := Lease{
-		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Feature: w.Feature, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
-		Holds: min(w.Holds, MaxLeaseHolds), Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
+		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Calls: calls, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
+		Holds: holds, Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
 	}
 	_, _ = rand.Read(l.secret)
 	s.held += tokens
 	d.leases = append(d.leases, l)
-	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (l.Holds+7)/8), l.secret, l.Created, until, l.Expires, l.Feature)
+	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Feature, writeLeased(calls))
+}
+
+// shareFor is for how many tokens, and for how many holds of whose calls, a lease may be of which so many
+// tokens are left of the port's own caps. With limits of each user it is as large as half of the users
+// have room for, and for the calls of these: one who is near a cap is not held up by what others lease.
+func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, calls *budget.Leased) {
+	calls = &budget.Leased{Feature: w.Feature}
+	holds = min(w.Holds, MaxLeaseHolds)
+	if s.limits == nil {
+		return tokens, holds, calls
+	}
+	calls.By = s.rule.LooksAt()
+	all := w.callsBy(calls.By)
+	rooms := make([]room, len(all))
+	for i := range all {
+		rooms[i] = s.room(&all[i])
+	}
+	enough := slices.DeleteFunc(slices.Clone(rooms), func(r room) bool { return r.tokens < w.Least || r.holds < leastHolds })
+	if len(enough) == 0 {
+		return 0, 0, nil
+	}
+	slices.SortFunc(enough, func(a, b room) int { return cmp.Compare(a.tokens, b.tokens) })
+	half := enough[len(enough)/2]
+	for _, r := range enough[len(enough)/2:] {
+		half.holds = min(half.holds, r.holds)
+	}
+	tokens = min(tokens, half.tokens)
+	holds = int(min(int64(holds+7), half.holds)) / 8 * 8 // they are bits of whole bytes
+	for i := range all {
+		if rooms[i].tokens >= tokens && rooms[i].holds >= int64(holds) {
+			calls.Calls = append(calls.Calls, all[i].Only(calls.By))
+		}
+	}
+	s.limits.tally.HoldLeased(calls, tokens, int64(holds), s.now)
+	return tokens, holds, calls
 }
 
 // Returned says what a gate has made of a lease. It makes no more.
@@ -95,7 +154,8 @@ type Returned struct {
 	ID               uuid.UUID
 	Service, Feature string // of the holds
 	Holds            int
-	Tokens           int64 // of all the holds
+	Tokens           int64          // of all the holds
+	Calls            *budget.Leased // whose, and what was made for each; nil: unknown
 	// Doubtful: nobody knows whether it was granted. Its port is locked first, which the
 	// transaction that may have granted it did too: by then that one has ended.
 	Doubtful bool
@@ -118,7 +178,11 @@ func (s *Store) Return(ctx context.Context, list []Returned) (done map[uuid.UUID
 			send.Queue(lockPortsSQL, PortLocks(doubtful...))
 		}
 		for _, r := range list {
-			send.Queue(leaseReturnSQL, r.PortID, r.ID, r.Tokens, r.Service, r.Feature, r.Holds).QueryRow(func(row pgx.Row) error {
+			var calls *string
+			if r.Calls != nil {
+				calls = writeLeased(r.Calls)
+			}
+			send.Queue(leaseReturnSQL, r.PortID, r.ID, r.Tokens, r.Service, r.Feature, r.Holds, calls).QueryRow(func(row pgx.Row) error {
 				var ok bool
 				var at time.Time
 				err := row.Scan(&ok, &at)

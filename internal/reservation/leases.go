@@ -3,6 +3,8 @@ package reservation
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
@@ -30,10 +32,11 @@ type portLeases struct {
 
 type lease struct {
 	Lease
-	until    time.Time // the end of the lease, by this process's monotonic clock
-	wall     time.Time // and by the machine's
-	used     time.Time // when the last hold was made
-	made     Returned  // what it has been made into so far
+	until    time.Time    // the end of the lease, by this process's monotonic clock
+	wall     time.Time    // and by the machine's
+	used     time.Time    // when the last hold was made
+	made     Returned     // what it has been made into so far
+	madeFor  []budget.Sum // each of Calls, where limits look at that
 	returnAt time.Time
 	// counted: what is left of it is not among its port's unused tokens any more. It counts
 	// as held where it is part of what is known: rather too many than too few.
@@ -41,6 +44,15 @@ type lease struct {
 	// unsure: the store may have returned it at any time, or never granted it. What is known
 	// of its port may be with or without it, until that is read again.
 	unsure bool
+}
+
+// toReturn is what the store is told of it.
+func (l *lease) toReturn() Returned {
+	r := l.made
+	if l.Calls.Calls != nil {
+		r.Calls = &budget.Leased{By: l.Calls.By, Calls: l.Calls.Calls, Made: l.madeFor}
+	}
+	return r
 }
 
 func (l *lease) left() int64 { return l.Tokens - l.made.Tokens }
@@ -57,8 +69,8 @@ func (l *lease) older(than *budget.Rule) bool {
 
 // holdFromLease makes a hold in memory, if it may.
 func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok bool) {
-	if q.IdempotencyKey != "" {
-		return v, false // another gate may get the retry: only Postgres can know
+	if q.IdempotencyKey != "" || q.Explain {
+		return v, false // another gate may get the retry, and what explains is exact: only Postgres can know
 	}
 	if b.cfg.Withheld(q.PortID) != nil {
 		return v, false // its turn says why
@@ -69,7 +81,12 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 		return v, false
 	}
 	call := q.Call()
-	if v = events.NewVerdict(budget.Decide(rule, count, &call, nil, now)); !v.Allowed {
+	var counts budget.Counts
+	if len(rule.Limits()) > 0 {
+		counts = b.cfg.Counts(q.PortID)
+	}
+	d := budget.Decide(rule, count, &call, counts, now)
+	if !d.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
 	l, n, want := b.take(q, rule, now, time.Now())
@@ -79,12 +96,9 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	if l == nil {
 		return v, false
 	}
+	v = events.NewVerdict(d.WithCall(rule, count, &call, counts, now))
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = l.HoldID(n, q.EstimatedTokens), q.EstimatedTokens, l.Expires
-	v.HeldTokens = budget.Add(count.Held, q.EstimatedTokens)
-	if v.RemainingTokens != nil {
-		*v.RemainingTokens = max(*v.RemainingTokens-q.EstimatedTokens, 0)
-	}
 	return v, true
 }
 
@@ -96,7 +110,10 @@ func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now ti
 	defer b.mu.Unlock()
 	p := b.leases.port(q.PortID)
 	d := p.demand(kind{q.Feature, q.TTL()}, now)
-	d.count(q.EstimatedTokens, now)
+	call := q.Call()
+	if by := rule.LooksAt(); len(by) == 0 || d.knows(call.Only(by), now) {
+		d.count(q.EstimatedTokens, now)
+	}
 	if l = d.lease; l == nil {
 		return nil, 0, next
 	}
@@ -109,6 +126,13 @@ func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now ti
 	start, end := budget.Day.Bounds(today)
 	if l.Created.Before(start) || !l.Created.Before(end) || q.EstimatedTokens == 0 || l.left() < q.EstimatedTokens || l.made.Holds == l.Holds {
 		return nil, 0, next
+	}
+	if l.Calls.Calls != nil {
+		which := l.Calls.Which(&call.Labels)
+		if which < 0 {
+			return nil, 0, next
+		}
+		l.madeFor[which] = l.madeFor[which].Add(budget.Sum{Estimate: call.Estimate, Calls: 1})
 	}
 	if n = l.made.Holds; n == 0 {
 		l.made.Service = q.Service
@@ -145,7 +169,7 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 	for i := range held.Leases {
 		l := newLease(&held.Leases[i], asked)
 		p := b.leases.port(l.PortID)
-		d := p.demand(kind{l.Feature, l.TTL}, asked)
+		d := p.demand(kind{l.Calls.Feature, l.TTL}, asked)
 		b.retire(d, asked.Add(returnAfter))
 		p.unused += l.Tokens
 		d.lease, d.notBefore = l, time.Time{}
@@ -159,7 +183,8 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 
 func newLease(g *Lease, asked time.Time) *lease {
 	until := asked.Add(g.Until.Sub(g.Created)) // not after that, whatever the clocks say: it was created later
-	return &lease{Lease: *g, until: until, wall: until.Round(0), used: asked, made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Feature}}
+	return &lease{Lease: *g, until: until, wall: until.Round(0), used: asked,
+		made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature}, madeFor: make([]budget.Sum, len(g.Calls.Calls))}
 }
 
 // doubt takes over leases of which nobody knows whether they were granted: no holds
@@ -171,5 +196,25 @@ func (b *Broker) doubt(maybe []Lease, now time.Time) {
 		l := newLease(&maybe[i], now)
 		l.made.Doubtful, l.counted, l.unsure = true, true, true
 		b.end(l, now)
+	}
+}
+
+// WithoutSpare takes from leases of this broker in a list of what is under way what is no
+// hold: at other gates it may become one.
+func (b *Broker) WithoutSpare(list []UnderWay) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	mine := make(map[uuid.UUID]*lease, len(b.leases.open)+len(b.leases.ending))
+	for d := range b.leases.open {
+		mine[d.lease.ID] = d.lease
+	}
+	for _, l := range b.leases.ending {
+		mine[l.ID] = l
+	}
+	for i := range list {
+		u := &list[i]
+		if l := mine[u.ID]; l != nil && !l.unsure {
+			u.Call.Tokens, u.Calls = max(u.Call.Tokens-l.left(), 0), max(u.Calls-int64(l.Holds-l.made.Holds), 0)
+		}
 	}
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -22,20 +24,75 @@ var (
 // of a lease.
 type UnderWay struct {
 	PortID string
+	ID     uuid.UUID
 	Call   budget.Call
 	Calls  int64
 	Since  time.Time
-	// Leased: only port, feature and tokens are known.
-	Leased bool
+	Lease  *budget.Leased // nil: it is a call
 }
 
 // AddTo adds it to what is held in limits.
 func (u *UnderWay) AddTo(t *budget.Tally) {
-	if u.Leased {
-		t.HoldUnlabelled(u.Call.Feature, u.Call.Tokens, u.Calls, u.Since)
+	if u.Lease != nil {
+		t.HoldLeased(u.Lease, u.Call.Tokens, u.Calls, u.Since)
 	} else {
 		t.Hold(&u.Call, u.Calls, u.Since)
 	}
+}
+
+// leasedCalls is what the row of a lease says of whose calls it is for, and once it is sealed
+// what holds were made for each.
+type leasedCalls struct {
+	By   []budget.Per `json:"by"`
+	Of   [][]string   `json:"of"`
+	Made [][4]int64   `json:"made,omitempty"` // holds, tokens, input, output
+}
+
+func writeLeased(l *budget.Leased) *string {
+	if l.Calls == nil {
+		return nil
+	}
+	calls := leasedCalls{By: l.By}
+	for i := range l.Calls {
+		of := []string{}
+		for _, d := range l.By {
+			of = append(of, l.Calls[i].Of(d))
+		}
+		calls.Of = append(calls.Of, of)
+	}
+	for _, m := range l.Made {
+		calls.Made = append(calls.Made, [4]int64{m.Calls, m.Tokens, m.Input, m.Output})
+	}
+	body, err := json.Marshal(calls)
+	if err != nil {
+		panic(err) // plain fields only
+	}
+	return new(string(body))
+}
+
+func readLeased(feature string, text []byte) (*budget.Leased, error) {
+	l := &budget.Leased{Feature: feature}
+	if text == nil {
+		return l, nil
+	}
+	var calls leasedCalls
+	if err := json.Unmarshal(text, &calls); err != nil {
+		return nil, err
+	}
+	l.By, l.Calls = calls.By, []budget.Labels{}
+	for _, of := range calls.Of {
+		var c budget.Labels
+		for i, d := range calls.By[:min(len(of), len(calls.By))] {
+			c.Set(d, of[i])
+		}
+		l.Calls = append(l.Calls, c)
+	}
+	if len(calls.Made) == len(calls.Of) {
+		for _, m := range calls.Made {
+			l.Made = append(l.Made, budget.Sum{Calls: m[0], Estimate: budget.Estimate{Tokens: m[1], Input: m[2], Output: m[3]}})
+		}
+	}
+	return l, nil
 }
 
 // heldCall is what a hold's row says of its call, beside feature and tokens.
@@ -59,8 +116,8 @@ func callOf(c *budget.Call) *string {
 	return new(string(body))
 }
 
-// scan reads the row of a hold, or of what is left of a lease.
-func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte, leased bool) error {
+// scan reads the row of a hold.
+func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte) error {
 	var h heldCall
 	if call != nil {
 		if err := json.Unmarshal(call, &h); err != nil {
@@ -69,14 +126,20 @@ func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte, le
 	}
 	h.Feature = feature
 	u.Call = budget.Call{Labels: h.Labels, Estimate: budget.Estimate{Tokens: tokens, Input: h.Input, Output: h.Output}}
-	u.Calls, u.Leased = int64(calls), leased
+	u.Calls = int64(calls)
 	return nil
+}
+
+// scanLease reads the row of what is left of a lease.
+func (u *UnderWay) scanLease(l *budget.Leased, tokens int64, calls int) {
+	u.Call, u.Calls, u.Lease = budget.Call{Estimate: budget.Estimate{Tokens: tokens}}, int64(calls), l
 }
 
 // limitState is what a port's requests are decided by beside its own caps.
 type limitState struct {
 	used  map[counterAt]int64
 	tally *budget.Tally
+	spare *budget.Tally // of that, the most that gates may have leased and not made into holds
 }
 
 type counterAt struct {
@@ -89,43 +152,66 @@ func (s *limitState) count(l *budget.Limit, value string, start time.Time) budge
 	return budget.Count{Used: s.used[counterAt{l.Counter, value, start.Unix()}], Held: s.tally.Held(l, value, start)}
 }
 
+// withoutSpare is count as if gates gave back what they have leased.
+func (s *limitState) withoutSpare(l *budget.Limit, value string, start time.Time) budget.Count {
+	n := s.count(l, value, start)
+	n.Held = max(n.Held-s.spare.Held(l, value, start), 0)
+	return n
+}
+
+// toRead are counters, each once.
+type toRead struct {
+	asked         map[string]map[counterAt]bool // by port
+	ports, values []string
+	counters      []int64
+	starts        []time.Time
+}
+
+// add adds those that calls of a port count in.
+func (r *toRead) add(port string, s *portState, of *budget.Labels) {
+	if s.limits == nil {
+		return
+	}
+	if r.asked[port] == nil {
+		r.asked[port] = map[counterAt]bool{}
+	}
+	limits := s.rule.Limits()
+	for i := range limits {
+		l := &limits[i]
+		start, _ := l.Window.Bounds(s.now)
+		at := counterAt{l.Counter, of.Of(l.Per), start.Unix()}
+		if l.Matches(of) && !r.asked[port][at] {
+			r.asked[port][at] = true
+			r.ports, r.counters, r.values, r.starts = append(r.ports, port), append(r.counters, int64(l.Counter)), append(r.values, at.value), append(r.starts, start)
+		}
+	}
+}
+
 // readLimits reads what the limits of ports that have any need to know. The ports' locks are held.
-func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest) error {
-	var limited, ports, values []string
-	var counters []int64
-	var starts []time.Time
+func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want) error {
+	var limited []string
 	for port, s := range d.states {
 		if s.rule.Enabled && len(s.rule.Limits()) > 0 {
 			limited = append(limited, port)
-			s.limits = &limitState{map[counterAt]int64{}, budget.NewTally(s.rule.Limits(), s.now)}
+			limits := s.rule.Limits()
+			s.limits = &limitState{map[counterAt]int64{}, budget.NewTally(limits, s.now), budget.NewTally(limits, s.now)}
 		}
 	}
 	if len(limited) == 0 {
 		return nil
 	}
-	asked := map[string]map[counterAt]bool{}
+	read := toRead{asked: map[string]map[counterAt]bool{}}
 	for i := range requests {
-		q := &requests[i]
-		s := d.states[q.PortID]
-		if s.limits == nil {
-			continue
-		}
-		if asked[q.PortID] == nil {
-			asked[q.PortID] = map[counterAt]bool{}
-		}
-		call := q.Call()
-		limits := s.rule.Limits()
-		for j := range limits {
-			l := &limits[j]
-			start, _ := l.Window.Bounds(s.now)
-			at := counterAt{l.Counter, call.Of(l.Per), start.Unix()}
-			if l.Matches(&call.Labels) && !asked[q.PortID][at] {
-				asked[q.PortID][at] = true
-				ports, counters, values, starts = append(ports, q.PortID), append(counters, int64(l.Counter)), append(values, at.value), append(starts, start)
-			}
+		call := requests[i].Call()
+		read.add(requests[i].PortID, d.states[requests[i].PortID], &call.Labels)
+	}
+	for i := range wants {
+		s := d.states[wants[i].PortID]
+		for _, of := range wants[i].callsBy(s.rule.LooksAt()) {
+			read.add(wants[i].PortID, s, &of)
 		}
 	}
-	rows, err := conn.Query(ctx, limitsReadSQL, ports, counters, values, starts, limited)
+	rows, err := conn.Query(ctx, limitsReadSQL, read.ports, read.counters, read.values, read.starts, limited, leaseGrace)
 	if err != nil {
 		return err
 	}
@@ -134,39 +220,86 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 	var counter, amount int64
 	var at time.Time
 	var call []byte
-	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call}, func() error {
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &id}, func() error {
 		s := d.states[port].limits
-		if kind == 0 {
+		u := UnderWay{PortID: port, ID: id, Since: at}
+		switch kind {
+		case 0:
 			s.used[counterAt{budget.CounterRef(counter), value, at.Unix()}] = amount
 			return nil
+		case 1:
+			if err := u.scan(value, amount, calls, call); err != nil {
+				return err
+			}
+		default:
+			l, err := readLeased(value, call)
+			if err != nil {
+				return err
+			}
+			u.scanLease(l, amount, calls)
+			if kind == 3 {
+				u.AddTo(s.spare)
+			}
 		}
-		u := UnderWay{PortID: port, Since: at}
-		err := u.scan(value, amount, calls, call, kind == 2)
 		u.AddTo(s.tally)
-		return err
+		return nil
 	})
 	return err
 }
 
+// leasesSeen keeps what leases' rows say of whose calls they are for, which changes once, when
+// they are sealed, so that it is read twice. It has those of the latest reading.
+type leasesSeen struct {
+	mu sync.Mutex
+	of map[uuid.UUID]leaseSeen
+}
+
+type leaseSeen struct {
+	sealed bool
+	*budget.Leased
+}
+
 // UnderWay lists the calls under way of ports that have limits.
 func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
-	rows, err := s.pool.Query(ctx, underWaySQL)
+	s.seen.mu.Lock()
+	defer s.seen.mu.Unlock()
+	ids, sealed := make([]uuid.UUID, 0, len(s.seen.of)), make([]bool, 0, len(s.seen.of))
+	for id, l := range s.seen.of {
+		ids, sealed = append(ids, id), append(sealed, l.sealed)
+	}
+	rows, err := s.pool.Query(ctx, underWaySQL, ids, sealed)
 	if err != nil {
 		return nil, fmt.Errorf("reservation: read calls under way: %w", err)
 	}
+	seen := map[uuid.UUID]leaseSeen{}
 	var u UnderWay
+	var leased, isSealed, known bool
 	var feature string
 	var tokens int64
 	var calls int
 	var call []byte
-	var leased bool
-	_, err = pgx.ForEachRow(rows, []any{&u.PortID, &feature, &u.Since, &tokens, &calls, &call, &leased}, func() error {
-		err := u.scan(feature, tokens, calls, call, leased)
-		list = append(list, u)
-		return err
+	_, err = pgx.ForEachRow(rows, []any{&leased, &u.PortID, &feature, &u.Since, &tokens, &calls, &call, &u.ID, &isSealed, &known}, func() (err error) {
+		one := UnderWay{PortID: u.PortID, ID: u.ID, Since: u.Since}
+		if leased {
+			l := s.seen.of[u.ID]
+			if !known {
+				l.sealed = isSealed
+				if l.Leased, err = readLeased(feature, call); err != nil {
+					return err
+				}
+			}
+			seen[u.ID] = l
+			one.scanLease(l.Leased, tokens, calls)
+		} else if err := one.scan(feature, tokens, calls, call); err != nil {
+			return err
+		}
+		list = append(list, one)
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reservation: read calls under way: %w", err)
 	}
+	s.seen.of = seen
 	return list, nil
 }

@@ -111,6 +111,9 @@ func (h *house) open(change ...func(*reservation.Config)) *broker {
 			start, _ := budget.Day.Bounds(now)
 			return h.rule.Load(), 0, start, now
 		},
+		Counts: func(string) budget.Counts {
+			return func(*budget.Limit, string, time.Time) budget.Count { return budget.Count{} }
+		},
 		Withheld: func(string) error { return nil },
 		Tell: func(standings []reservation.Standing, revoke []string) {
 			for _, o := range h.living() {

@@ -42,13 +42,14 @@ type Store struct {
 	pool     *pgxpool.Pool
 	patient  *pgxpool.Pool
 	register func(ctx context.Context, ports []string) error
+	seen     leasesSeen
 }
 
 // NewStore returns a store. Reservations have pool to themselves, so that nothing delays
 // them; patient is for what may take longer. register makes ports known, if need be,
 // before tokens of theirs are held.
 func NewStore(pool, patient *pgxpool.Pool, register func(ctx context.Context, ports []string) error) *Store {
-	return &Store{pool, patient, register}
+	return &Store{pool: pool, patient: patient, register: register}
 }
 
 // ID names a hold, as whoever has it got it.

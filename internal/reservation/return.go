@@ -136,7 +136,7 @@ func (b *Broker) returnSome(ctx context.Context) (left bool) {
 	some := b.toReturn(time.Now())
 	list := make([]Returned, len(some))
 	for i, l := range some {
-		list[i] = l.made
+		list[i] = l.toReturn()
 	}
 	var done map[uuid.UUID]time.Time
 	var err error

@@ -1,6 +1,7 @@
 package reservation
 
 import (
+	"math"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -27,6 +28,34 @@ func (s *portState) counts() budget.Counts {
 		return nil
 	}
 	return s.limits.count
+}
+
+// allowsWithoutSpare decides as if gates gave back what they have leased.
+func (s *portState) allowsWithoutSpare(call *budget.Call) bool {
+	counts := s.counts()
+	if s.limits != nil {
+		counts = s.limits.withoutSpare
+	}
+	return budget.Decide(s.rule, budget.Count{Used: s.used, Held: s.held - s.leased}, call, counts, s.now).Allowed
+}
+
+// room is how many tokens, and holds, a lease may have of what is left under limits.
+type room struct{ tokens, holds int64 }
+
+// room is that for calls of these labels.
+func (s *portState) room(of *budget.Labels) room {
+	r := room{math.MaxInt64, math.MaxInt64}
+	limits := s.rule.Limits()
+	for i := range limits {
+		l := &limits[i]
+		if !l.Matches(of) {
+			continue
+		}
+		start, _ := l.Window.Bounds(s.now)
+		tokens, calls := l.Room(s.limits.count(l, of.Of(l.Per), start), leaseShare)
+		r.tokens, r.holds = min(r.tokens, tokens), min(r.holds, calls)
+	}
+	return r
 }
 
 // hold counts a hold that was made now.

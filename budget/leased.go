@@ -1,0 +1,100 @@
+package budget
+
+import (
+	"slices"
+	"sync"
+)
+
+// Leased says whose calls are made from a lease. A [Limit] that looks at nothing else counts
+// the lease for them alone. It is never changed once made, and safe for concurrent use.
+type Leased struct {
+	Feature string   // of all of them
+	By      []Per    // the dimensions, beside the feature, that are known of them
+	Calls   []Labels // of these alone, as far as By goes; nil: of anybody
+	Made    []Sum    // what was made for each of Calls; nil: the lease is still open
+
+	mu   sync.Mutex
+	sets map[matchPer]values // what in has found
+}
+
+// Sum is what some calls are expected to use together: Tokens, of which Input and Output where
+// calls said so.
+type Sum struct {
+	Estimate
+	Calls int64
+}
+
+// Add returns the sum of both.
+func (s Sum) Add(o Sum) Sum {
+	return Sum{Estimate{Add(s.Tokens, o.Tokens), Add(s.Input, o.Input), Add(s.Output, o.Output)}, s.Calls + o.Calls}
+}
+
+type matchPer struct {
+	match Match
+	per   Per
+}
+
+// values are values of a limit's Per, and what was made for each. all: any value.
+type values struct {
+	all  bool
+	some map[string]Sum
+}
+
+// Which is the place in Calls of whoever makes a call, or -1 where the lease is not for that.
+func (s *Leased) Which(c *Labels) int {
+	return slices.Index(s.Calls, c.Only(s.By))
+}
+
+// in are the values of a limit in which calls of the lease may count.
+func (s *Leased) in(l *Limit) values {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := matchPer{l.Match, l.Per}
+	v, ok := s.sets[key]
+	if !ok {
+		if s.sets == nil {
+			s.sets = map[matchPer]values{}
+		}
+		v = s.find(l)
+		s.sets[key] = v
+	}
+	return v
+}
+
+func (s *Leased) find(l *Limit) values {
+	known := append([]Per{PerFeature}, s.By...)
+	looked := Limit{Match: Match((*Labels)(&l.Match).Only(known))} // the rest may match
+	calls := s.Calls
+	if calls == nil {
+		calls = []Labels{{}}
+	}
+	v := values{some: map[string]Sum{}}
+	for i, c := range calls {
+		c.Feature = s.Feature
+		if !looked.Matches(&c) {
+			continue
+		}
+		value := c.Of(l.Per)
+		var made Sum
+		if s.Made != nil {
+			made = s.Made[i]
+		}
+		v.some[value] = v.some[value].Add(made)
+		v.all = v.all || l.Per != "" && !slices.Contains(known, l.Per)
+	}
+	return v
+}
+
+// heldIn is what is left of the lease in a value of a limit, where so much is left of it in all.
+func (s *Leased) heldIn(l *Limit, v *values, value string, left int64) int64 {
+	made, ok := v.some[value]
+	switch {
+	case v.all:
+		return left
+	case !ok:
+		return 0
+	case s.Made == nil:
+		return left
+	}
+	return min(l.asksSum(&made), left)
+}

@@ -1,0 +1,176 @@
+package reservation_test
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
+)
+
+// limited stores a budget of p with limits. The brokers of these tests know of no count in
+// a limit, so that what keeps it is what Postgres granted.
+func (h *house) limited(hard int64, limits ...budget.Limit) {
+	h.t.Helper()
+	h.store("p", budget.Budget{Enabled: true, HardCapTokens: &hard, Period: budget.Day, Limits: limits})
+}
+
+func by(user, run string) func(*events.ReserveRequest) {
+	return func(q *events.ReserveRequest) { q.UserID, q.RunID = user, run }
+}
+
+// However many callers ask two gates at once, no limit is passed, and each is used up: nobody
+// is refused for what others lease.
+func TestLeasesGiveNoMoreThanEachLimit(t *testing.T) {
+	t.Parallel()
+	for name, weighted := range map[string]int64{"the users' bind": 100_000, "the weighted one binds": 9_000} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testLimitsBind(t, weighted)
+		})
+	}
+}
+
+func testLimitsBind(t *testing.T, weighted int64) {
+	const users, tokens, requests = 12, 600, 250
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40,
+		budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(tokens))},
+		budget.Limit{Name: "requests", Match: budget.Match{Feature: "ocr"}, Per: budget.PerUser, Window: budget.Total, Unit: budget.Requests, Hard: new(int64(requests))},
+		budget.Limit{Name: "weighted", Window: budget.Week, Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(4000))}, Hard: &weighted},
+	)
+	gates := []*broker{h.open(), h.open()}
+	var mu sync.Mutex
+	used, calls, weight := map[string]int64{}, map[string]int{}, int64(0)
+	var group sync.WaitGroup
+	for caller := range 16 {
+		group.Go(func() {
+			for i, refused := caller, 0; refused < 3*users; i++ {
+				in, out := int64(1+i%5), int64(i%3)
+				user := fmt.Sprint("u", i*7%users)
+				q := ask(in+out, by(user, ""), func(q *events.ReserveRequest) { q.EstimatedInputTokens, q.EstimatedOutputTokens = in, out })
+				switch v, err := gates[i%2].hold(q); {
+				case err != nil:
+					t.Error(err)
+					return
+				case !v.Allowed:
+					refused++
+				default:
+					refused = 0
+					mu.Lock()
+					used[user], weight = used[user]+in+out, weight+in+4*out
+					calls[user]++
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	group.Wait()
+	for user, n := range used {
+		if n > tokens || calls[user] > requests {
+			t.Errorf("%s holds %d tokens in %d calls, want at most %d and %d", user, n, calls[user], tokens, requests)
+		}
+		if n < tokens-7 && calls[user] < requests && weight < weighted-4*7 {
+			t.Errorf("%s holds %d tokens in %d calls and is refused, want %d or %d", user, n, calls[user], tokens, requests)
+		}
+	}
+	if weight > weighted || len(used) != users {
+		t.Errorf("%d users hold %d weighted tokens of at most %d", len(used), weight, weighted)
+	}
+	if n := gates[0].FromLeases.Load() + gates[1].FromLeases.Load(); n < 100 {
+		t.Errorf("%d holds came from leases: too few to mean anything", n)
+	}
+}
+
+// A lease counts for the users whose calls it is for, and binds no other. It is for those who
+// have room for it.
+func TestALeaseIsForSomeUsers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Hour, Hard: new(int64(1000))})
+	b := h.open()
+	full := b.must(ask(950, by("full", ""))) // asks the most often, and has no room
+	for range 5 {
+		b.must(ask(1, by("full", "")))
+	}
+	b.heat(ask(10, by("u1", "")))
+	if v := b.must(ask(10, by("u2", ""))); fromLease(v) {
+		t.Errorf("%+v: u2 is served by a lease that was granted before u2 was there", v)
+	}
+	if v := b.must(ask(990, by("u2", ""))); fromLease(v) {
+		t.Errorf("%+v", v)
+	}
+	if v := b.must(ask(45, by("full", ""))); fromLease(v) || v.LimitValue != "full" || v.HeldTokens != 1000 {
+		t.Errorf("%+v, want that full holds 1,000", v)
+	}
+	if !b.release(full.ReservationID) {
+		t.Error("a hold cannot be released")
+	}
+	// What u1 leases is not lost to u1.
+	held := int64(0)
+	if err := h.db.QueryRow(t.Context(), "select coalesce(sum(tokens), 0) from ai_budget_holds where call->>'user_id' = 'u1'").Scan(&held); err != nil {
+		t.Fatal(err)
+	}
+	b.must(ask(1000-held, by("u1", "")))
+	if v, err := b.hold(ask(1, by("u1", ""))); err != nil || v.Allowed || v.Limit != "user" || v.LimitValue != "u1" {
+		t.Errorf("%+v, %v; want it refused by the limit of u1", v, err)
+	}
+}
+
+// A verdict from a lease has the figures of the limit with the least left, the hold among them.
+func TestAVerdictFromALeaseOfALimitedPort(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Soft: new(int64(20_400)), Hard: new(int64(100_000))})
+	b := h.open(func(c *reservation.Config) {
+		c.Counts = func(string) budget.Counts {
+			return func(*budget.Limit, string, time.Time) budget.Count { return budget.Count{Used: 20_000, Held: 300} }
+		}
+	})
+	b.heat(ask(10, by("u1", "")))
+	v := b.must(ask(50, by("u1", "")))
+	if !fromLease(v) || v.Limit != "user" || v.LimitValue != "u1" || v.HeldTokens != 350 || *v.RemainingTokens != 79_650 || v.SoftCapWarning || v.GrantedTokens != 50 {
+		t.Errorf("%+v", v)
+	}
+	if v := b.must(ask(100, by("u1", ""))); !fromLease(v) || !v.SoftCapWarning {
+		t.Errorf("%+v, want a warning: 20,400 are reached", v)
+	}
+	if v := b.must(ask(10, by("u1", ""), func(q *events.ReserveRequest) { q.Explain = true })); fromLease(v) || len(v.Limits) != 2 {
+		t.Errorf("%+v, want what both limits say", v)
+	}
+}
+
+// Calls that have a run each, where a limit counts runs, are not worth a lease.
+func TestCallsOfARunEachAreNotLeased(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "run", Per: budget.PerRun, Window: budget.Total, Hard: new(int64(1000))})
+	b := h.open()
+	for i := range 100 {
+		b.must(ask(10, by("u1", fmt.Sprint("run-", i))))
+	}
+	if n, granted := b.FromLeases.Load(), b.Granted.Load(); n != 0 || granted != 0 {
+		t.Errorf("%d holds came from %d leases", n, granted)
+	}
+	b.heat(ask(10, by("u1", "run-1")))
+}
+
+// Erasing a user leaves no name in leases, and what they hold binds as before.
+func TestErasedUsersAreNotNamedByLeases(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1000))})
+	b := h.open()
+	b.heat(ask(10, by("u1", "")))
+	if _, err := h.ledger.EraseUser(t.Context(), "u1"); err != nil {
+		t.Fatal(err)
+	}
+	var named int
+	if err := h.db.QueryRow(t.Context(), "select count(*) from ai_budget_slices where calls::text like '%u1%'").Scan(&named); err != nil || named != 0 {
+		t.Errorf("%d leases name an erased user, %v", named, err)
+	}
+	b.must(ask(1000, by("u2", ""))) // the lease, of anybody now, is given back for it
+}
