@@ -29,15 +29,19 @@ func (s Sum) Add(o Sum) Sum {
 	return Sum{Estimate{Add(s.Tokens, o.Tokens), Add(s.Input, o.Input), Add(s.Output, o.Output)}, s.Calls + o.Calls}
 }
 
+func (s Sum) without(o Sum) Sum {
+	return Sum{Estimate{max(s.Tokens-o.Tokens, 0), max(s.Input-o.Input, 0), max(s.Output-o.Output, 0)}, max(s.Calls-o.Calls, 0)}
+}
+
 type matchPer struct {
 	match Match
 	per   Per
 }
 
-// values are values of a limit's Per, and what was made for each. all: any value.
+// values are values of a limit's Per, and the places of the Calls that have them. all: any value.
 type values struct {
 	all  bool
-	some map[string]Sum
+	some map[string][]int
 }
 
 // Which is the place in Calls of whoever makes a call, or -1 where the lease is not for that.
@@ -68,33 +72,36 @@ func (s *Leased) find(l *Limit) values {
 	if calls == nil {
 		calls = []Labels{{}}
 	}
-	v := values{some: map[string]Sum{}}
+	v := values{some: map[string][]int{}}
 	for i, c := range calls {
 		c.Feature = s.Feature
 		if !looked.Matches(&c) {
 			continue
 		}
-		value := c.Of(l.Per)
-		var made Sum
-		if s.Made != nil {
-			made = s.Made[i]
-		}
-		v.some[value] = v.some[value].Add(made)
+		v.some[c.Of(l.Per)] = append(v.some[c.Of(l.Per)], i)
 		v.all = v.all || l.Per != "" && !slices.Contains(known, l.Per)
 	}
 	return v
 }
 
-// heldIn is what is left of the lease in a value of a limit, where so much is left of it in all.
-func (s *Leased) heldIn(l *Limit, v *values, value string, left int64) int64 {
-	made, ok := v.some[value]
+// heldIn is what is left of the lease in a value of a limit, once so much has ended of what was
+// made for each of Calls, where so much is left of it in all.
+func (s *Leased) heldIn(l *Limit, v *values, value string, ended []Sum, left int64) int64 {
+	places, ok := v.some[value]
 	switch {
 	case v.all:
 		return left
 	case !ok:
 		return 0
-	case s.Made == nil:
+	case s.Made == nil: // each may yet have all of it
 		return left
 	}
-	return min(l.asksSum(&made), left)
+	var under Sum
+	for _, i := range places {
+		under = under.Add(s.Made[i])
+		if i < len(ended) {
+			under = under.without(ended[i])
+		}
+	}
+	return min(l.asksSum(&under), left)
 }

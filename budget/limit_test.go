@@ -250,8 +250,8 @@ func TestTally(t *testing.T) {
 	want("the next hour", tally.Held(&limits[0], "u1", hour.Add(time.Hour)), 0)
 	want("requests", tally.Held(&limits[1], "", day), 2)
 	want("a model", tally.Held(&limits[2], "", day), 7)
-	tally.HoldLeased(&budget.Leased{Feature: "ocr"}, 100, 3, now)
-	tally.HoldLeased(&budget.Leased{Feature: "x"}, 1000, 3, now.Add(-time.Hour)) // of a lease of the hour before
+	tally.HoldLeased(&budget.Leased{Feature: "ocr"}, nil, 100, 3, now)
+	tally.HoldLeased(&budget.Leased{Feature: "x"}, nil, 1000, 3, now.Add(-time.Hour)) // of a lease of the hour before
 	want("u1, with calls of somebody", tally.Held(&limits[0], "u1", hour), 1105)
 	want("a user of whom nothing is held", tally.Held(&limits[0], "u3", hour), 1100)
 	want("requests, with calls of ocr", tally.Held(&limits[1], "", day), 5)
@@ -274,21 +274,27 @@ func TestTallyOfLeases(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		lease *budget.Leased
+		ended []budget.Sum
 		want  map[string]int64 // by limit and value
 	}{
-		{"of two users", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerUser}, Calls: []budget.Labels{{UserID: "u1"}, {UserID: "u2"}}},
+		{"of two users", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerUser}, Calls: []budget.Labels{{UserID: "u1"}, {UserID: "u2"}}}, nil,
 			map[string]int64{"user u1": 100, "user u2": 100, "user-of-m u1": 100, "user-of-m u2": 100, "models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
-		{"of a user and a model, and of nobody", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerModel, budget.PerUser}, Calls: []budget.Labels{{UserID: "u2", Model: "n"}, {UserID: "u1", Model: "m1"}, {}}},
+		{"of a user and a model, and of nobody", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerModel, budget.PerUser}, Calls: []budget.Labels{{UserID: "u2", Model: "n"}, {UserID: "u1", Model: "m1"}, {}}}, nil,
 			map[string]int64{"user u1": 100, "user u2": 100, "user ": 100, "user-of-m u1": 100, "models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
 		{"that is sealed", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerUser}, Calls: []budget.Labels{{UserID: "u1"}, {UserID: "u2"}, {UserID: "u9"}},
 			Made: []budget.Sum{{Calls: 1, Estimate: budget.Estimate{Tokens: 60, Input: 10, Output: 20}}, {Calls: 4, Estimate: budget.Estimate{Tokens: 200}}, {}}},
+			nil,
 			map[string]int64{"user u1": 60, "user u2": 100, "user-of-m u1": 60, "user-of-m u2": 100, "models m1": 100, "models n": 100, "models ": 100, "requests ": 1, "weighted ocr": 10_000 + 80_000 + 30_000 + 200_000}},
-		{"of others", &budget.Leased{Feature: "x", By: []budget.Per{budget.PerModel, budget.PerUser}, Calls: []budget.Labels{{UserID: "u3", Model: "o"}}}, map[string]int64{}},
-		{"of anybody", &budget.Leased{Feature: "ocr"}, map[string]int64{"user u1": 100, "user u2": 100, "user ": 100, "user u9": 100, "user-of-m u1": 100, "user-of-m u2": 100, "user-of-m ": 100, "user-of-m u9": 100,
+		{"of which some has ended", &budget.Leased{Feature: "ocr", By: []budget.Per{budget.PerUser}, Calls: []budget.Labels{{UserID: "u1"}, {UserID: "u2"}},
+			Made: []budget.Sum{{Calls: 3, Estimate: budget.Estimate{Tokens: 60, Input: 10, Output: 20}}, {Calls: 4, Estimate: budget.Estimate{Tokens: 200}}}},
+			[]budget.Sum{{Calls: 1, Estimate: budget.Estimate{Tokens: 20, Input: 10, Output: 10}}, {Calls: 4, Estimate: budget.Estimate{Tokens: 200}}},
+			map[string]int64{"user u1": 40, "user-of-m u1": 40, "models m1": 100, "models n": 100, "models ": 100, "requests ": 2, "weighted ocr": 40_000 + 30_000}},
+		{"of others", &budget.Leased{Feature: "x", By: []budget.Per{budget.PerModel, budget.PerUser}, Calls: []budget.Labels{{UserID: "u3", Model: "o"}}}, nil, map[string]int64{}},
+		{"of anybody", &budget.Leased{Feature: "ocr"}, nil, map[string]int64{"user u1": 100, "user u2": 100, "user ": 100, "user u9": 100, "user-of-m u1": 100, "user-of-m u2": 100, "user-of-m ": 100, "user-of-m u9": 100,
 			"models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
 	} {
 		tally := budget.NewTally(limits, now)
-		tally.HoldLeased(c.lease, 100, 3, now)
+		tally.HoldLeased(c.lease, c.ended, 100, 3, now)
 		got := map[string]int64{}
 		for i, values := range [][]string{{"u1", "u2", "", "u9"}, {"u1", "u2", "", "u9"}, {"m1", "n", ""}, {""}, {"ocr", "x"}, {""}} {
 			for _, v := range values {

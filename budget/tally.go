@@ -19,6 +19,7 @@ type heldIn struct {
 type leasedIn struct {
 	lease  *Leased
 	values values
+	ended  []Sum
 	left   int64
 }
 
@@ -38,16 +39,17 @@ func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 }
 
 // HoldLeased adds what is left of a lease, for at most so many calls: it counts in each value
-// that one of them may have, as if all that may have it did. since is when the lease began: they
+// that one of them may have, as if all that may have it did. ended is what of the lease's calls has
+// ended, in their order. since is when the lease began: they
 // may have begun up to the end of that day, and so in a later hour.
-func (t *Tally) HoldLeased(by *Leased, tokens, calls int64, since time.Time) {
+func (t *Tally) HoldLeased(by *Leased, ended []Sum, tokens, calls int64, since time.Time) {
 	for i := range t.limits {
 		l := &t.limits[i]
 		if l.Window != Hour && !t.current(l, since) {
 			continue
 		}
 		if v := by.in(l); v.all || len(v.some) > 0 {
-			t.leased[l.Name] = append(t.leased[l.Name], leasedIn{by, v, l.AsksAtMost(tokens, calls)})
+			t.leased[l.Name] = append(t.leased[l.Name], leasedIn{by, v, ended, l.AsksAtMost(tokens, calls)})
 		}
 	}
 }
@@ -74,7 +76,7 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 	}
 	held := t.held[heldIn{l.Name, value}]
 	for _, in := range t.leased[l.Name] {
-		held = Add(held, in.lease.heldIn(l, &in.values, value, in.left))
+		held = Add(held, in.lease.heldIn(l, &in.values, value, in.ended, in.left))
 	}
 	return held
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -274,7 +275,7 @@ func TestForgedIDsFreeNothing(t *testing.T) {
 		"an unknown slice":  flip(16),
 		"another signature": flip(len(raw) - 1),
 		"the signature of another": change(func(b []byte) []byte {
-			theirs, _ := base64.RawURLEncoding.DecodeString(other.HoldID(0, 700))
+			theirs, _ := base64.RawURLEncoding.DecodeString(other.HoldID(0, -1, budget.Estimate{Tokens: 700}))
 			copy(b[len(b)-12:], theirs[len(theirs)-12:])
 			return b
 		}),
@@ -283,8 +284,8 @@ func TestForgedIDsFreeNothing(t *testing.T) {
 		"truncated":                 id[:len(id)-1],
 		"longer":                    id + "A",
 		"padded":                    id + "=",
-		"signed without the secret": secretless.HoldID(0, 700),
-		"a hold beyond the slice's": mine.HoldID(4000, 700),
+		"signed without the secret": secretless.HoldID(0, -1, budget.Estimate{Tokens: 700}),
+		"a hold beyond the slice's": mine.HoldID(4000, -1, budget.Estimate{Tokens: 700}),
 		"the slice's own id":        mine.ID.String(),
 		"the foreign port's":        foreignID,
 		"garbage":                   "garbage",

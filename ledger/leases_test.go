@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -28,7 +29,7 @@ type lease struct {
 // hold makes one more hold. Like the ledger, it leaves it to the caller to stay
 // within the lease.
 func (l *lease) hold(tokens int64) (id string) {
-	id = l.HoldID(l.made.Holds, tokens)
+	id = l.HoldID(l.made.Holds, -1, budget.Estimate{Tokens: tokens})
 	l.made.Holds++
 	l.made.Tokens += tokens
 	return id

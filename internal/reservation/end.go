@@ -6,6 +6,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/tidegate/tidegate/budget"
 )
 
 var (
@@ -67,13 +69,14 @@ type lockedLease struct {
 	secret               []byte
 	tokens, closedTokens int64
 	closed               []byte // a bit for each hold that has ended
+	closedCalls          []byte // what of whose calls has ended; see [addSum]
 	sealed, changed      bool
 }
 
 func scanLocked(rows pgx.Rows, locked map[key]*lockedLease) error {
 	var k key
 	var l lockedLease
-	_, err := pgx.ForEachRow(rows, []any{&k.port, &k.id, &l.secret, &l.tokens, &l.closedTokens, &l.closed, &l.sealed}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&k.port, &k.id, &l.secret, &l.tokens, &l.closedTokens, &l.closed, &l.closedCalls, &l.sealed}, func() error {
 		*locked[k] = l
 		l = lockedLease{} // the next row gets memory of its own
 		return nil
@@ -87,7 +90,10 @@ func (l *lockedLease) end(h *leasedID) bool {
 		return false
 	}
 	l.closed[h.n/8] |= 1 << (h.n % 8)
-	l.closedTokens += h.tokens
+	l.closedTokens += h.Tokens
+	if h.of >= 0 {
+		l.closedCalls = addSum(l.closedCalls, h.of, budget.Sum{Estimate: h.Estimate, Calls: 1})
+	}
 	l.changed = true
 	return true
 }
@@ -100,6 +106,7 @@ func closeHolds(ctx context.Context, tx pgx.Tx, locked map[key]*lockedLease) err
 		ids    []uuid.UUID
 		tokens []int64
 		closed [][]byte
+		calls  [][]byte
 	}
 	for k, l := range locked {
 		to := &changed
@@ -109,11 +116,12 @@ func closeHolds(ctx context.Context, tx pgx.Tx, locked map[key]*lockedLease) err
 		case l.sealed && l.closedTokens == l.tokens:
 			to = &done
 		}
-		to.ports, to.ids, to.tokens, to.closed = append(to.ports, k.port), append(to.ids, k.id), append(to.tokens, l.closedTokens), append(to.closed, l.closed)
+		to.ports, to.ids, to.tokens = append(to.ports, k.port), append(to.ids, k.id), append(to.tokens, l.closedTokens)
+		to.closed, to.calls = append(to.closed, l.closed), append(to.calls, l.closedCalls)
 	}
 	var send pgx.Batch
 	if len(changed.ids) > 0 {
-		send.Queue(leaseCloseSQL, changed.ports, changed.ids, changed.tokens, changed.closed)
+		send.Queue(leaseCloseSQL, changed.ports, changed.ids, changed.tokens, changed.closed, changed.calls)
 	}
 	if len(done.ids) > 0 {
 		send.Queue(leaseDeleteSQL, done.ports, done.ids)

@@ -144,7 +144,7 @@ func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, call
 			calls.Calls = append(calls.Calls, all[i].Only(calls.By))
 		}
 	}
-	s.limits.tally.HoldLeased(calls, tokens, int64(holds), s.now)
+	s.limits.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
 	return tokens, holds, calls
 }
 

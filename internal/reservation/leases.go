@@ -89,23 +89,23 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	if !d.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	l, n, want := b.take(q, rule, now, time.Now())
+	id, expires, want := b.take(q, rule, now, time.Now())
 	if want.Holds > 0 { // the next lease, before this one is used up
 		enqueue(b, b.ahead, &holding{request: *q, want: want}, func(error) {})
 	}
-	if l == nil {
+	if id == "" {
 		return v, false
 	}
 	v = events.NewVerdict(d.WithCall(rule, count, &call, counts, now))
 	v.AsOf = asOf
-	v.ReservationID, v.GrantedTokens, v.ExpiresAt = l.HoldID(n, q.EstimatedTokens), q.EstimatedTokens, l.Expires
+	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, q.EstimatedTokens, expires
 	return v, true
 }
 
-// take makes a hold for q, the nth of a lease, if there is one that was granted under the
+// take makes a hold for q from a lease, if there is one that was granted under the
 // budget of that rule, or a later one, on this day by the database's clock: a hold counts in the
 // period of its lease, whatever is answered.
-func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now time.Time) (l *lease, n int, next Want) {
+func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now time.Time) (id string, expires time.Time, next Want) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.leases.port(q.PortID)
@@ -114,34 +114,36 @@ func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now ti
 	if by := rule.LooksAt(); len(by) == 0 || d.knows(call.Only(by), now) {
 		d.count(q.EstimatedTokens, now)
 	}
-	if l = d.lease; l == nil {
-		return nil, 0, next
+	l := d.lease
+	if l == nil {
+		return "", expires, next
 	}
 	if l.over(now) || l.older(rule) {
 		b.retire(d, now)
-		return nil, 0, next
+		return "", expires, next
 	}
 	// Around midnight Postgres knows what comes first. A hold of nothing is Postgres's
 	// too: by its tokens nobody could tell that it has ended.
 	start, end := budget.Day.Bounds(today)
 	if l.Created.Before(start) || !l.Created.Before(end) || q.EstimatedTokens == 0 || l.left() < q.EstimatedTokens || l.made.Holds == l.Holds {
-		return nil, 0, next
+		return "", expires, next
 	}
+	of := -1
 	if l.Calls.Calls != nil {
-		which := l.Calls.Which(&call.Labels)
-		if which < 0 {
-			return nil, 0, next
+		if of = l.Calls.Which(&call.Labels); of < 0 {
+			return "", expires, next
 		}
-		l.madeFor[which] = l.madeFor[which].Add(budget.Sum{Estimate: call.Estimate, Calls: 1})
+		l.madeFor[of] = l.madeFor[of].Add(budget.Sum{Estimate: call.Estimate, Calls: 1})
 	}
-	if n = l.made.Holds; n == 0 {
+	n := l.made.Holds
+	if n == 0 {
 		l.made.Service = q.Service
 	} else if l.made.Service != q.Service {
 		l.made.Service = severalServices
 	}
 	l.made.Holds, l.made.Tokens, l.used = n+1, l.made.Tokens+q.EstimatedTokens, now
 	p.unused -= q.EstimatedTokens
-	return l, n, b.want(q, p, d, now)
+	return l.HoldID(n, of, call.Estimate), l.Expires, b.want(q, p, d, now)
 }
 
 func (s *leases) port(id string) *portLeases {

@@ -2,6 +2,7 @@ package reservation
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"sync"
@@ -29,12 +30,13 @@ type UnderWay struct {
 	Calls  int64
 	Since  time.Time
 	Lease  *budget.Leased // nil: it is a call
+	Ended  []budget.Sum   // of the holds that were made from the lease, by whose calls they are
 }
 
 // AddTo adds it to what is held in limits.
 func (u *UnderWay) AddTo(t *budget.Tally) {
 	if u.Lease != nil {
-		t.HoldLeased(u.Lease, u.Call.Tokens, u.Calls, u.Since)
+		t.HoldLeased(u.Lease, u.Ended, u.Call.Tokens, u.Calls, u.Since)
 	} else {
 		t.Hold(&u.Call, u.Calls, u.Since)
 	}
@@ -95,6 +97,38 @@ func readLeased(feature string, text []byte) (*budget.Leased, error) {
 	return l, nil
 }
 
+// readSums reads what a lease's row says of what has ended for each of its calls.
+func readSums(text []byte) (sums []budget.Sum) {
+	for len(text) > 0 {
+		var s budget.Sum
+		for _, field := range []*int64{&s.Calls, &s.Tokens, &s.Input, &s.Output} {
+			v, size := binary.Uvarint(text)
+			if size <= 0 {
+				return sums
+			}
+			*field, text = int64(v), text[size:]
+		}
+		sums = append(sums, s)
+	}
+	return sums
+}
+
+// addSum adds to one of the sums that are written like that.
+func addSum(text []byte, which int, more budget.Sum) []byte {
+	sums := readSums(text)
+	if n := which + 1 - len(sums); n > 0 {
+		sums = append(sums, make([]budget.Sum, n)...)
+	}
+	sums[which] = sums[which].Add(more)
+	var buf []byte
+	for _, s := range sums {
+		for _, v := range [...]int64{s.Calls, s.Tokens, s.Input, s.Output} {
+			buf = binary.AppendUvarint(buf, uint64(v))
+		}
+	}
+	return buf
+}
+
 // heldCall is what a hold's row says of its call, beside feature and tokens.
 type heldCall struct {
 	budget.Labels
@@ -131,8 +165,8 @@ func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte) er
 }
 
 // scanLease reads the row of what is left of a lease.
-func (u *UnderWay) scanLease(l *budget.Leased, tokens int64, calls int) {
-	u.Call, u.Calls, u.Lease = budget.Call{Estimate: budget.Estimate{Tokens: tokens}}, int64(calls), l
+func (u *UnderWay) scanLease(l *budget.Leased, ended []byte, tokens int64, calls int) {
+	u.Call, u.Calls, u.Lease, u.Ended = budget.Call{Estimate: budget.Estimate{Tokens: tokens}}, int64(calls), l, readSums(ended)
 }
 
 // limitState is what a port's requests are decided by beside its own caps.
@@ -219,11 +253,10 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 	var port, value string
 	var counter, amount int64
 	var at time.Time
-	var call []byte
-	var id uuid.UUID
-	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &id}, func() error {
+	var call, ended []byte
+	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &ended}, func() error {
 		s := d.states[port].limits
-		u := UnderWay{PortID: port, ID: id, Since: at}
+		u := UnderWay{PortID: port, Since: at}
 		switch kind {
 		case 0:
 			s.used[counterAt{budget.CounterRef(counter), value, at.Unix()}] = amount
@@ -237,7 +270,7 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 			if err != nil {
 				return err
 			}
-			u.scanLease(l, amount, calls)
+			u.scanLease(l, ended, amount, calls)
 			if kind == 3 {
 				u.AddTo(s.spare)
 			}
@@ -278,8 +311,8 @@ func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
 	var feature string
 	var tokens int64
 	var calls int
-	var call []byte
-	_, err = pgx.ForEachRow(rows, []any{&leased, &u.PortID, &feature, &u.Since, &tokens, &calls, &call, &u.ID, &isSealed, &known}, func() (err error) {
+	var call, ended []byte
+	_, err = pgx.ForEachRow(rows, []any{&leased, &u.PortID, &feature, &u.Since, &tokens, &calls, &call, &ended, &u.ID, &isSealed, &known}, func() (err error) {
 		one := UnderWay{PortID: u.PortID, ID: u.ID, Since: u.Since}
 		if leased {
 			l := s.seen.of[u.ID]
@@ -290,7 +323,7 @@ func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
 				}
 			}
 			seen[u.ID] = l
-			one.scanLease(l.Leased, tokens, calls)
+			one.scanLease(l.Leased, ended, tokens, calls)
 		} else if err := one.scan(feature, tokens, calls, call); err != nil {
 			return err
 		}

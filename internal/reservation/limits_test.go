@@ -120,6 +120,55 @@ func TestALeaseIsForSomeUsers(t *testing.T) {
 	}
 }
 
+// Once a lease is sealed, what ends of it is no longer held of the user whose call it was, whatever
+// of others' calls is still under way.
+func TestWhatEndsOfALeaseIsItsUsers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40,
+		budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(10_000))},
+		budget.Limit{Name: "weighted", Match: budget.Match{UserID: "u1"}, Window: budget.Day, Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(3000))}, Hard: new(int64(20_000))},
+	)
+	b := h.open()
+	parts := func(q *events.ReserveRequest) { q.EstimatedInputTokens, q.EstimatedOutputTokens = 6, 4 }
+	for _, user := range []string{"u1", "u2", "u1", "u2"} { // both are known to ask
+		v := b.must(ask(10, by(user, ""), parts))
+		b.release(v.ReservationID)
+	}
+	b.heat(ask(10, by("u1", ""), parts))
+	var mine []string
+	for range 8 {
+		v := b.must(ask(10, by("u1", ""), parts))
+		if !fromLease(b.must(ask(10, by("u2", "")))) || !fromLease(v) {
+			t.Fatal("a hold is from no lease")
+		}
+		mine = append(mine, v.ReservationID)
+	}
+	held := func(user string, left int64) {
+		t.Helper()
+		q := ask(left, by(user, ""))
+		v := b.must(q)
+		if v.HeldTokens != 10_000 {
+			t.Errorf("%+v, want 10,000 held", v)
+		}
+		b.release(v.ReservationID)
+		if v, err := b.hold(ask(left+1, by(user, ""))); err != nil || v.Allowed || v.Limit != "user" {
+			t.Errorf("%+v, %v; want it refused by the limit of %s", v, err, user)
+		}
+	}
+	held("u1", 10_000-80) // the lease is given back for it
+	held("u2", 10_000-80)
+	for _, id := range mine[:5] {
+		b.release(id)
+	}
+	held("u1", 10_000-30)
+	held("u2", 10_000-80)
+	v := b.must(ask(5_000, by("u1", ""), func(q *events.ReserveRequest) { q.EstimatedOutputTokens = 5_000 }))
+	if v.Limit != "weighted" || v.HeldTokens != 3*(6+3*4)+3*5_000 {
+		t.Errorf("%+v, want what is under way of u1, by its weights", v)
+	}
+}
+
 // A verdict from a lease has the figures of the limit with the least left, the hold among them.
 func TestAVerdictFromALeaseOfALimitedPort(t *testing.T) {
 	t.Parallel()

@@ -29,7 +29,7 @@ import (
 // sliceOf is the slice that a reservation was made from.
 func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 	buf, err := base64.RawURLEncoding.DecodeString(reservation)
-	if err != nil || len(buf) < 17 || buf[0] != 1 { // a UUID decodes to something else
+	if err != nil || len(buf) < 17 || buf[0] != 1 && buf[0] != 2 { // a UUID decodes to something else
 		return slice, false
 	}
 	return uuid.UUID(buf[1:17]), true
