@@ -39,13 +39,13 @@ type leasedID struct {
 }
 
 // HoldID is the reservation id of the nth hold of the lease, counted from 0. of is the place
-// in Calls of whose it is, if the lease has any.
+// in Calls of whose it is, -1 if the lease does not say whose its calls are.
 func (l *Lease) HoldID(n, of int, e budget.Estimate) string {
 	buf := make([]byte, 0, 1+16+2+4*binary.MaxVarintLen64+signatureBytes)
 	buf = append(append(buf, leasedVersion), l.ID[:]...)
 	buf = binary.BigEndian.AppendUint16(buf, uint16(n))
 	buf = binary.AppendUvarint(buf, uint64(e.Tokens))
-	if l.Calls.Calls != nil {
+	if of >= 0 {
 		buf[0] = leasedOfVersion
 		for _, v := range [...]uint64{uint64(of), uint64(e.Input), uint64(e.Output)} {
 			buf = binary.AppendUvarint(buf, v)

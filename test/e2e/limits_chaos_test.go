@@ -13,10 +13,14 @@ import (
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
+// chaosScale is by how much a port's limits are larger: with the small ones of most ports
+// there are no leases.
+func chaosScale(port string) int64 { return [...]int64{1, 1, 1, 10}[portNumber(port)%4] }
+
 // chaosLimits are what budgets have, each of them or not, beside the port's cap. A user's
 // window is an hour, unless that is about to end.
-func chaosLimits() []events.Limit {
-	hard := func(n int64) *int64 { return &n }
+func chaosLimits(port string) []events.Limit {
+	hard := func(n int64) *int64 { return new(n * chaosScale(port)) }
 	user := budget.Hour
 	if _, end := budget.Hour.Bounds(time.Now()); time.Until(end) < time.Minute {
 		user = budget.Total
@@ -30,7 +34,8 @@ func chaosLimits() []events.Limit {
 	}
 }
 
-// chaosCounts are the counts of chaosLimits: of which limit, for which value, and how much fits.
+// chaosCounts are the counts of chaosLimits: of which limit, for which value, and how much fits,
+// times the scale.
 var chaosCounts = [...]struct {
 	limit int
 	value string
@@ -86,13 +91,15 @@ func countsOfRow(feature string, call []byte, tokens int64) counts {
 	return countsAs(c, tokens)
 }
 
-// beginLimits gives every port a limit or two, so that no leases are granted.
+// beginLimits gives every port a limit or two.
 func (c *chaos) beginLimits() {
 	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: time.Second}))
 	for p := range chaosPorts {
-		c.setLimitsOf(chaosPort(p), 1<<(p%len(chaosLimits()))|1<<((p/4)%len(chaosLimits())))
+		c.setLimitsOf(chaosPort(p), 1<<(p%chaosLimitKinds)|1<<((p/4)%chaosLimitKinds))
 	}
 }
+
+const chaosLimitKinds = 5
 
 // chaosChangers change limits at once, each those of its own ports.
 const chaosChangers = 4
@@ -101,7 +108,7 @@ const chaosChangers = 4
 func (c *chaos) changeLimits(ctx context.Context, n int) {
 	random := rand.New(rand.NewPCG(uint64(c.seed), 7+uint64(n)))
 	for ctx.Err() == nil {
-		c.setLimitsOf(chaosPort(n+chaosChangers*random.IntN(chaosPorts/chaosChangers)), uint8(1+random.IntN(1<<len(chaosLimits())-1)))
+		c.setLimitsOf(chaosPort(n+chaosChangers*random.IntN(chaosPorts/chaosChangers)), uint8(1+random.IntN(1<<chaosLimitKinds-1)))
 	}
 }
 
@@ -109,7 +116,7 @@ func (c *chaos) changeLimits(ctx context.Context, n int) {
 // with the version that was read, since a try that nobody answered may be done later.
 func (c *chaos) setLimitsOf(port string, which uint8) {
 	limits := []events.Limit{}
-	for i, l := range chaosLimits() {
+	for i, l := range chaosLimits(port) {
 		if which&(1<<i) != 0 {
 			limits = append(limits, l)
 		}
@@ -176,6 +183,7 @@ var limitPlants = map[string]string{
 		create trigger plant after update on system_settings for each row execute function plant()`,
 	"hold does not say whose it is": plantIn("ai_budget_holds", "insert", "new.call := '{\"user_id\":\"x\"}';"),
 	"parts of a hold are lost":      plantIn("ai_budget_holds", "insert", "new.call := new.call - 'input' - 'output';"),
+	"limits forgotten in a lease":   plantIn("ai_budget_slices", "insert", `new.calls := '{"by":["model","user_id","run_id"],"of":[]}';`),
 	"window of the day before":      plantIn("ai_limit_counters", "insert", "new.start := new.start - interval '1 day';"),
 }
 

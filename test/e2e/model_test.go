@@ -71,13 +71,13 @@ func (c counts) plus(o counts) counts {
 }
 
 // fits reports whether so much more fits under the limits that there are.
-func (s state) fits(asked counts) bool {
+func (s state) fits(asked counts, scale int64) bool {
 	all := s.counts
 	for _, h := range s.holds {
 		all = all.plus(h.counts)
 	}
 	for i, of := range chaosCounts {
-		if asked[i] > 0 && s.limits&(1<<of.limit) != 0 && all[i]+asked[i] > of.hard {
+		if asked[i] > 0 && s.limits&(1<<of.limit) != 0 && all[i]+asked[i] > scale*of.hard {
 			return false
 		}
 	}
@@ -110,7 +110,7 @@ func step(s state, op operation) (bool, state) {
 	case opReserve:
 		spent := s.used + s.held()
 		hard := chaosCap(op.port)
-		fits := spent < hard && spent+op.tokens <= hard && s.fits(op.counts)
+		fits := spent < hard && spent+op.tokens <= hard && s.fits(op.counts, chaosScale(op.port))
 		if op.ok != fits { // past the cap, or refused while budget was left
 			return false, s
 		}

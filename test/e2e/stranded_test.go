@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
@@ -152,6 +154,7 @@ func (c *chaos) findStranded() {
 			held[slice] += op.tokens
 		}
 	}
+	stranded := map[string]int64{} // since when, by budget
 	unanswered := map[string]bool{}
 	for _, op := range c.unknown {
 		unanswered[op.port] = true
@@ -168,9 +171,16 @@ func (c *chaos) findStranded() {
 			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
 			c.history = append(c.history, op)
 			c.recordExpiry(op, expires)
+			stranded[op.budget()] = min(cmp.Or(stranded[op.budget()], op.call), op.call)
 		}
 		return nil
 	}))
+	if c.limits { // whose calls they were nobody knows: until it expires the lease counts for all whom it was for
+		c.history = slices.DeleteFunc(c.history, func(op operation) bool {
+			since, ok := stranded[op.budget()]
+			return ok && op.kind == opReserve && !op.ok && op.ret > since
+		})
+	}
 }
 
 // cable is a way to Postgres that can be cut.
