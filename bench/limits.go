@@ -14,9 +14,10 @@ import (
 )
 
 type limitsCmd struct {
-	Ports  int `default:"1000"`
-	Events int `default:"200000" help:"That wait in the stream, for ingest."`
-	Calls  int `default:"1000000" help:"Of one port, that a limit which is added has to count."`
+	Ports  int           `default:"1000"`
+	Events int           `default:"200000" help:"That wait in the stream, for ingest."`
+	Calls  int           `default:"1000000" help:"Of one port, that a limit which is added has to count."`
+	Heat   time.Duration `default:"10s" help:"How long callers ask before they are measured: by then most users have asked twice."`
 }
 
 // threeLimits are what ports with limits have here: one of a feature, one of each user, one of
@@ -31,7 +32,7 @@ func threeLimits() []events.Limit {
 }
 
 func (c *limitsCmd) Run(ctx context.Context, r *report) error {
-	r.section("Limits", fmt.Sprintf("%s ports with three limits each (a feature by the day, each of 50 users by the day, weighted tokens by the month) against as many with a cap alone, in the same run, rounds alternate. 64 callers; reserve is settled by an event on the shared subject. Ports without limits are served from leases, those with limits are not.", digits(c.Ports)))
+	r.section("Limits", fmt.Sprintf("%s ports with three limits each (a feature by the day, each of 50 users by the day, weighted tokens by the month) against as many with a cap alone, in the same run, rounds alternate. 64 callers; reserve is settled by an event on the shared subject. Each reservation is of one of 50 users.", digits(c.Ports)))
 	rows, err := c.answers(ctx, r)
 	if err != nil {
 		return err
@@ -74,13 +75,16 @@ func (c *limitsCmd) answers(ctx context.Context, r *report) (rows [][]string, er
 		{"check", func(nc *nats.Conn, port string) error {
 			return ask(nc, events.Subject(events.SubjectCheck, port), reserveRequest)
 		}},
-		{"reserve and settle", b.reserveAndSettle},
+		{"reserve and settle", func(nc *nats.Conn, port string) error {
+			user := fmt.Sprint("u", rand.IntN(50))
+			return b.reserveAs(nc, port, fmt.Appendf(nil, `{"feature":"ocr","user_id":%q,"estimated_tokens":2000}`, user), user)
+		}},
 	} {
 		var rounds []pair
 		for range r.runs {
 			var p pair
 			for prefix, to := range map[string]*rate{"port": &p.yard, "limited": &p.ours} {
-				*to, _, err = b.sustained(ctx, 64, func(nc *nats.Conn, caller, i int) error {
+				*to, _, err = b.sustainedAfter(ctx, c.Heat, 64, func(nc *nats.Conn, caller, i int) error {
 					return kind.call(nc, prefix+b.port(caller, i)[len("port"):])
 				})
 				if err != nil {

@@ -147,7 +147,12 @@ func (b *reserveBench) startRedis(ctx context.Context) (func(), error) {
 
 // reserveAndSettle is one call.
 func (b *reserveBench) reserveAndSettle(nc *nats.Conn, port string) error {
-	msg, err := nc.Request(events.Subject(events.SubjectReserve, port), reserveRequest, 10*time.Second)
+	return b.reserveAs(nc, port, reserveRequest, "")
+}
+
+// reserveAs is one call, of a user that the request names.
+func (b *reserveBench) reserveAs(nc *nats.Conn, port string, request []byte, user string) error {
+	msg, err := nc.Request(events.Subject(events.SubjectReserve, port), request, 10*time.Second)
 	if err != nil {
 		return err
 	}
@@ -158,7 +163,7 @@ func (b *reserveBench) reserveAndSettle(nc *nats.Conn, port string) error {
 	if err := json.Unmarshal(msg.Data, &v); err != nil || !v.Allowed {
 		return fmt.Errorf("reserve answered %s: %w", msg.Data, err)
 	}
-	b.publisher.Record(events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: 1500, OutputTokens: 400, ReservationID: v.ReservationID})
+	b.publisher.Record(events.Usage{PortID: port, Feature: "ocr", Provider: "openai", Model: "gpt-5-mini", InputTokens: 1500, OutputTokens: 400, UserID: user, ReservationID: v.ReservationID})
 	b.settled.Add(1)
 	return nil
 }
@@ -206,8 +211,12 @@ func (b *reserveBench) drain(ctx context.Context) (allBooked time.Time, err erro
 // sustained measures ours and counts, too, what was booked a second until nothing
 // was left: events that still wait in the publisher have cost the system nothing.
 func (b *reserveBench) sustained(ctx context.Context, n int, op func(nc *nats.Conn, caller, i int) error) (ours rate, booked float64, err error) {
+	return b.sustainedAfter(ctx, toHeat, n, op)
+}
+
+func (b *reserveBench) sustainedAfter(ctx context.Context, heat time.Duration, n int, op func(nc *nats.Conn, caller, i int) error) (ours rate, booked float64, err error) {
 	before, begin := b.settled.Load(), time.Now()
-	if ours, err = warmCallers(ctx, b.s.nats, n, toHeat, op); err != nil {
+	if ours, err = warmCallers(ctx, b.s.nats, n, heat, op); err != nil {
 		return ours, 0, err
 	}
 	end, err := b.drain(ctx)
