@@ -74,7 +74,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	}
 	l, n, want := b.take(q, rule, now, time.Now())
 	if want.Holds > 0 { // the next lease, before this one is used up
-		enqueue(b, b.ahead, &holding{request: *q, want: want}, func(error) {})
+		b.askAhead(&holding{request: *q, want: want})
 	}
 	if l == nil {
 		return v, false
@@ -86,6 +86,16 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 		*v.RemainingTokens = max(*v.RemainingTokens-q.EstimatedTokens, 0)
 	}
 	return v, true
+}
+
+// askAhead asks for a lease, unless too many are being asked for: the next hold asks again.
+func (b *Broker) askAhead(h *holding) {
+	b.intake.Take(func() {
+		select {
+		case b.ahead <- h:
+		default:
+		}
+	})
 }
 
 // take makes a hold for q, the nth of a lease, if there is one that was granted under the
