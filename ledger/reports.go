@@ -143,7 +143,7 @@ func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Tim
 }
 
 func (l *Ledger) portTokens(ctx context.Context, where string, args ...any) ([]PortTokens, error) {
-	rows, err := l.pool.Query(ctx, `select p.id, coalesce(sum(d.total_tokens), 0)::bigint from ports p
+	rows, err := l.reportPool.Query(ctx, `select p.id, coalesce(sum(d.total_tokens), 0)::bigint from ports p
 		left join ai_usage_port_days d on d.port_id = p.id
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
 		where `+where+` group by p.id order by p.id`, args...)
