@@ -40,6 +40,9 @@ func problem(err error) service.Problem {
 	if errors.Is(err, ledger.ErrConflict) || errors.As(err, &key) {
 		return service.Problem{Code: http.StatusConflict}
 	}
+	if errors.Is(err, reservation.ErrTooManyHolds) {
+		return service.Problem{Code: http.StatusTooManyRequests}
+	}
 	return service.Problem{Code: http.StatusServiceUnavailable, What: "the ledger cannot be asked right now: " + err.Error()}
 }
 

@@ -249,8 +249,8 @@ func TestALargePictureDelaysNoSmallOne(t *testing.T) {
 	if r := w.scan("p2"); r.Source != "ai" {
 		t.Errorf("the small one: %d %s", r.status, r.text)
 	}
-	if answered.Load() == many {
-		t.Error("the small one was read after all large ones")
+	if n := answered.Load(); n > many/2 {
+		t.Errorf("%d of %d large ones were read before the small one", n, many)
 	}
 	large.Wait()
 }
