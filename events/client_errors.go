@@ -16,7 +16,7 @@ var ErrConflict = errors.New("what is stored is not what the request goes by")
 
 // ServiceError is a fault that the gate reports, as opposed to a refusal.
 type ServiceError struct {
-	Code        int // 400 bad request, 404 unknown, 409 conflict, 413 the answer is too large, 503 not ready
+	Code        int // 400 bad request, 404 unknown, 409 conflict, 413 the answer is too large, 429 too many holds, 503 not ready
 	Description string
 	Subject     string // what was asked
 	TryAgain    bool   // nothing was done: the same may be asked again

@@ -206,7 +206,7 @@ func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	reading := g.hearing.BeginReading(began)
 	g.memory.beginReading()
 	oldest := oldestDay(g.now())
-	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.raiseCounter, g.memory.readBudget, func(days []ledger.PortDay) {
+	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readCounter, g.memory.readBudget, func(days []ledger.PortDay) {
 		g.memory.readDays(days[0].PortID, days)
 	})
 	if err != nil {

@@ -195,3 +195,31 @@ func TestMetricsOfLimits(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// A counter that was too high comes to its marks all the same. What was told of, the ledger knows.
+func TestAHealedCounterMissesNoAlert(t *testing.T) {
+	t.Parallel()
+	g := newLimited(t)
+	limit := budget.Limit{Name: "each", Per: budget.PerUser, Window: budget.Hour, Hard: new(int64(100)), Counter: 1}
+	g.budget("p", false, limit)
+	g.used("p", "ada", 1_000) // wrong, and no alert is due while the budget is off
+	g.budget("p", true, limit)
+	g.want("read") // which finds nothing
+	g.used("p", "ada", 100)
+	g.want()
+	hour, _ := budget.Hour.Bounds(noon)
+	read := func(used int64) {
+		g.memory.beginReading()
+		g.memory.readBudget("p", budget.Budget{Enabled: true, Period: budget.Month, Version: g.version, Limits: []budget.Limit{limit}})
+		g.memory.readCounter(ledger.Counter{PortID: "p", Counter: 1, Value: "ada", Start: hour, Used: used})
+		g.memory.endReading(noon, oldestDay(noon))
+	}
+	read(100)
+	g.want("each hard 100: ada 100")
+	read(100)
+	g.want()
+	read(99) // it was too high by one
+	g.want()
+	g.used("p", "ada", 101)
+	g.want("each hard 100: ada 101")
+}

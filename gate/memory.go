@@ -300,6 +300,7 @@ func (m *memory) readDays(id string, days []ledger.PortDay) {
 // endReading forgets the ports that the round did not find. Until all were looked at,
 // as_of is as it was.
 func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
+	m.healCounters()
 	m.ports.walk(&m.mu, func(id string, p *port) {
 		if p.changed == m.round {
 			return
@@ -327,6 +328,7 @@ func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
 // abandonReading ends a round that could not be finished. What it read is true,
 // but says nothing about what it did not reach.
 func (m *memory) abandonReading() {
+	m.keepCounters()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.reading, m.deleted = false, nil

@@ -72,7 +72,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 func (g *Gate) tellHolds(standings []reservation.Standing, revoke []string) {
 	n := bus.Holds{Recall: revoke}
 	for _, s := range standings {
-		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, s.Held), append(n.At, s.At.UnixMicro())
+		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, min(s.Held, bus.MaxTokens)), append(n.At, s.At.UnixMicro())
 	}
 	_ = bus.Tell(g.cfg.Conn, n) // a lost one heals by the next reading, or when it is told again
 }

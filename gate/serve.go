@@ -18,9 +18,10 @@ import (
 )
 
 // How many requests that need Postgres run at once, and how many of each kind may wait for
-// how long. Changes do not stand in line behind reports.
+// how long. Changes do not stand in line behind readings.
 const (
 	changesAtOnce = 8
+	getsAtOnce    = 8
 	reportsAtOnce = 4
 	slowWaiting   = 1024
 	slowTimeout   = 10 * time.Second
@@ -39,18 +40,22 @@ func problem(err error) service.Problem {
 	if errors.Is(err, ledger.ErrConflict) || errors.As(err, &key) {
 		return service.Problem{Code: http.StatusConflict}
 	}
+	if errors.Is(err, reservation.ErrTooManyHolds) {
+		return service.Problem{Code: http.StatusTooManyRequests}
+	}
 	return service.Problem{Code: http.StatusServiceUnavailable, What: "the ledger cannot be asked right now: " + err.Error()}
 }
 
 func (g *Gate) endpoints(ctx context.Context) (list []service.Endpoint) {
-	changes, reports := service.NewLine(changesAtOnce, slowWaiting, slowTimeout), service.NewLine(reportsAtOnce, slowWaiting, slowTimeout)
+	line := func(atOnce int) *service.Line { return service.NewLine(atOnce, slowWaiting, slowTimeout) }
+	changes, gets, reports := line(changesAtOnce), line(getsAtOnce), line(reportsAtOnce)
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
 	}{
 		{"reserve", events.SubjectReserve, g.reserve},
 		{"release", events.SubjectRelease, g.release},
-		{"get", events.SubjectBudgetGet, slow(ctx, g.service, changes, g.get)},
+		{"get", events.SubjectBudgetGet, slow(ctx, g.service, gets, g.get)},
 		{"set", events.SubjectBudgetSet, slow(ctx, g.service, changes, g.set)},
 		{"usage", events.SubjectReport, slow(ctx, g.service, reports, g.report)},
 		// Last: whoever waits for a check to be answered finds all the others there.

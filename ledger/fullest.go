@@ -40,7 +40,7 @@ func (l *Ledger) Fullest(ctx context.Context, port string, limits []budget.Limit
 		start, _ := limits[i].Window.Bounds(now)
 		counters, starts = append(counters, int64(limits[i].Counter)), append(starts, start)
 	}
-	rows, err := l.pool.Query(ctx, fullestSQL, port, counters, starts, most)
+	rows, err := l.reportPool.Query(ctx, fullestSQL, port, counters, starts, most)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: what limits of %s count: %w", port, err)
 	}

@@ -48,6 +48,7 @@ type Ledger struct {
 	bookPool    *pgxpool.Pool // for Book
 	reservePool *pgxpool.Pool // its own, so that nothing delays a reservation
 	reportPool  *pgxpool.Pool // for what may read millions of rows, so that no change waits for it
+	countPool   *pgxpool.Pool // for changes that must read as much
 	cfg         Config
 	log         *slog.Logger
 
@@ -87,6 +88,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
 		{&l.reportPool, reportConns, []map[string]string{patient}},
+		{&l.countPool, countConns, []map[string]string{patient}},
 	} {
 		var err error
 		if *p.pool, err = connect(ctx, cfg.URL, p.conns, p.settings...); err != nil {
@@ -107,8 +109,9 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 const (
 	bookConns    = 4
 	reserveConns = 8  // reservations, releases, the gate's readings, and leases that are returned
-	reportConns  = 4  // usage, simulations, verifications
-	otherConns   = 10 // budgets, pages, operators
+	reportConns  = 4  // usage, lists, simulations, verifications
+	countConns   = 2  // what limits that begin have to count: a change of a budget waits for no report
+	otherConns   = 10 // budgets, and what else is short
 )
 
 // keyed is for statements that look up, by primary key, whatever arrays they are
@@ -143,7 +146,7 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 
 // Close waits for running calls and closes the connections.
 func (l *Ledger) Close() {
-	for _, pool := range []*pgxpool.Pool{l.reportPool, l.reservePool, l.bookPool, l.pool} {
+	for _, pool := range []*pgxpool.Pool{l.countPool, l.reportPool, l.reservePool, l.bookPool, l.pool} {
 		if pool != nil { // nil: Open failed before
 			pool.Close()
 		}

@@ -148,7 +148,7 @@ func portsByDefault(ctx context.Context, tx pgx.Tx, limits []counted) ([]string,
 
 // countBefore adds to counters of a port what bookings did not count.
 func (l *Ledger) countBefore(ctx context.Context, port string, begun []counted) error {
-	return pgx.BeginFunc(ctx, l.reportPool, func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, l.countPool, func(tx pgx.Tx) error {
 		// Two may begin the same limit of the default budget for one port. The second must see
 		// what the first has added.
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1, hashtext($2))", int32(limitsLock), port); err != nil {

@@ -44,7 +44,7 @@ func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, 
 		start, end := p.Bounds(now)
 		args = append(args, start, end)
 	}
-	rows, err := l.pool.Query(ctx, fmt.Sprintf(listPortsSQL, which), append(args, more...)...)
+	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(listPortsSQL, which), append(args, more...)...)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}

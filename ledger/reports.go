@@ -30,16 +30,19 @@ func mostFirst(shares string) string {
 	return fmt.Sprintf(sharesSQL, shares, "tokens < $4 or tokens = $4 and key > $5", "tokens desc, key", "tokens desc, key")
 }
 
+// saturated makes a sum a bigint. One beyond that is the largest there is, and no error.
+func saturated(sum string) string { return "least(" + sum + ", 9223372036854775807)::bigint" }
+
 func ofTotals(key string) string {
-	return `select ` + key + ` as key, sum(requests)::bigint as requests, sum(input_tokens)::bigint as input,
-		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
+	return `select ` + key + ` as key, sum(requests)::bigint as requests, ` + saturated("sum(input_tokens)") + ` as input,
+		` + saturated("sum(output_tokens)") + ` as output, ` + saturated("sum(total_tokens)") + ` as tokens
 		from ai_usage_totals where port_id = $1 and day >= ($2::timestamptz at time zone 'UTC')::date
 		and day < ($3::timestamptz at time zone 'UTC')::date`
 }
 
 func ofLedger(key string) string {
-	return `select coalesce(` + key + `, '') as key, count(*) as requests, sum(input_tokens)::bigint as input,
-		sum(output_tokens)::bigint as output, sum(total_tokens)::bigint as tokens
+	return `select coalesce(` + key + `, '') as key, count(*) as requests, ` + saturated("sum(input_tokens)") + ` as input,
+		` + saturated("sum(output_tokens)") + ` as output, ` + saturated("sum(total_tokens)") + ` as tokens
 		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3`
 }
 
@@ -143,7 +146,7 @@ func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Tim
 }
 
 func (l *Ledger) portTokens(ctx context.Context, where string, args ...any) ([]PortTokens, error) {
-	rows, err := l.pool.Query(ctx, `select p.id, coalesce(sum(d.total_tokens), 0)::bigint from ports p
+	rows, err := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
 		left join ai_usage_port_days d on d.port_id = p.id
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
 		where `+where+` group by p.id order by p.id`, args...)

@@ -53,7 +53,7 @@ func (l *Ledger) Verify(ctx context.Context, now time.Time) (Verification, error
 		return v, fmt.Errorf("ledger: verify: %w", err)
 	}
 	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	err = tx.QueryRow(ctx, `select count(*), coalesce(sum(input_tokens), 0)::bigint, coalesce(sum(output_tokens), 0)::bigint, count(distinct port_id)
+	err = tx.QueryRow(ctx, `select count(*), `+saturated("coalesce(sum(input_tokens), 0)")+`, `+saturated("coalesce(sum(output_tokens), 0)")+`, count(distinct port_id)
 		from ai_usage_ledger where created_at >= $1`, v.Since).Scan(&v.Rows, &v.InputTokens, &v.OutputTokens, &v.Ports)
 	if err != nil {
 		return v, fmt.Errorf("ledger: verify: %w", err)

@@ -8,7 +8,6 @@
 package receipt
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -93,6 +92,8 @@ type service struct {
 	Config
 	slots    chan struct{} // one for each scan that runs
 	decoding chan struct{} // one decodes at a time: that takes the most memory
+	// decodingSmall is for those that take little: they do not wait for large ones.
+	decodingSmall chan struct{}
 }
 
 // multipartOverhead is room for the parts' headers and for fields beside the picture.
@@ -104,7 +105,7 @@ func New(cfg Config) (http.Handler, error) {
 	if err := cfg.complete(); err != nil {
 		return nil, err
 	}
-	s := &service{Config: cfg, slots: make(chan struct{}, cfg.MaxScans), decoding: make(chan struct{}, 1)}
+	s := &service{Config: cfg, slots: make(chan struct{}, cfg.MaxScans), decoding: make(chan struct{}, 1), decodingSmall: make(chan struct{}, 1)}
 	mux := http.NewServeMux()
 	port := identity.PathPort("port")
 	mux.Handle("POST /api/v1/ports/{port}/scan-receipt", cfg.Auth.Require(Permission, port, http.HandlerFunc(s.scan)))
@@ -119,14 +120,4 @@ func New(cfg Config) (http.Handler, error) {
 		mux.Handle("/logout", login)
 	}
 	return safehttp.SecureHeaders(safehttp.SameOrigin(safehttp.LimitBody(cfg.MaxBytes+multipartOverhead, mux))), nil
-}
-
-// acquire takes a place in c unless ctx ends first.
-func acquire(ctx context.Context, c chan struct{}) error {
-	select {
-	case c <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -98,11 +98,22 @@ func (s *service) bound(r *http.Request) (ctx context.Context, done func()) {
 	}
 }
 
+// smallPixels is what a small picture has at most. To decode it takes some 20 MB.
+const smallPixels = 2_000_000
+
 func (s *service) decode(ctx context.Context, file picture.File) (image.Image, error) {
-	if err := acquire(ctx, s.decoding); err != nil {
+	var small chan struct{} // nil: no place there
+	if file.Pixels <= smallPixels {
+		small = s.decodingSmall
+	}
+	select {
+	case s.decoding <- struct{}{}:
+		defer func() { <-s.decoding }()
+	case small <- struct{}{}:
+		defer func() { <-small }()
+	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: it waited too long for its turn", picture.ErrUndecoded)
 	}
-	defer func() { <-s.decoding }()
 	return file.Decode()
 }
 

@@ -1,6 +1,7 @@
 package receipt_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,12 +11,15 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/receipt"
+	"github.com/tidegate/tidegate/receipt/receipttest"
 )
 
 var resets = time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
@@ -220,4 +224,33 @@ func TestAmountsAreNumbersWithTwoDecimals(t *testing.T) {
 			t.Errorf("%d: %s, %v, want %s", a, got, err, want)
 		}
 	}
+}
+
+// A small picture is read while large ones wait for their turn.
+func TestALargePictureDelaysNoSmallOne(t *testing.T) {
+	const many = 6
+	w := start(t, open(), nil)
+	body, contentType := form(t, "image", receipttest.PNG(t, image.NewGray(image.Rect(0, 0, 1600, 1500))))
+	var answered atomic.Int64
+	var large sync.WaitGroup
+	for range many {
+		large.Go(func() {
+			if r := w.post("/api/v1/ports/p1/scan-receipt", w.token, contentType, bytes.NewReader(body)); r.Source != "ai" {
+				t.Errorf("a large one: %d %s", r.status, r.text)
+			}
+			answered.Add(1)
+		})
+	}
+	for checked := 0; checked < many; time.Sleep(time.Millisecond) {
+		w.gate.mu.Lock()
+		checked = len(w.gate.asked)
+		w.gate.mu.Unlock()
+	}
+	if r := w.scan("p2"); r.Source != "ai" {
+		t.Errorf("the small one: %d %s", r.status, r.text)
+	}
+	if n := answered.Load(); n > many/2 {
+		t.Errorf("%d of %d large ones were read before the small one", n, many)
+	}
+	large.Wait()
 }

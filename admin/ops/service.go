@@ -46,11 +46,12 @@ type Service struct {
 }
 
 const (
-	quickAtOnce = 8
-	longAtOnce  = 2                // verifications
-	waiting     = 64               // in each line
-	quickly     = 30 * time.Second // for everything but a verification
-	verifyLimit = time.Hour
+	changesAtOnce  = 4
+	readingsAtOnce = 4
+	longAtOnce     = 2                // verifications
+	waiting        = 64               // in each line
+	quickly        = 30 * time.Second // for everything but a verification
+	verifyLimit    = time.Hour
 )
 
 // New returns a service. It does not talk to the network.
@@ -76,33 +77,38 @@ func New(cfg Config) (*Service, error) {
 // Run answers until ctx ends. It returns after the requests under way are
 // answered; a verification is cut short.
 func (s *Service) Run(ctx context.Context) error {
-	quick, long := service.NewLine(quickAtOnce, waiting, quickly), service.NewLine(longAtOnce, waiting, verifyLimit)
-	quick.CutShort, long.CutShort = true, true
+	line := func(atOnce int, limit time.Duration) *service.Line {
+		l := service.NewLine(atOnce, waiting, limit)
+		l.CutShort = true
+		return l
+	}
+	// Changes do not stand in line behind readings.
+	changes, readings, verifications := line(changesAtOnce, quickly), line(readingsAtOnce, quickly), line(longAtOnce, verifyLimit)
 	var endpoints []service.Endpoint
-	for subject, decode := range map[string]decoder{
-		subjectVerify:           handle(s.verify),
-		subjectPorts:            handle(s.ports),
-		subjectPortDelete:       handle(s.deletePort),
-		subjectHolds:            handle(s.holds),
-		subjectUnsettled:        handle(s.unsettled),
-		subjectUserErase:        handle(s.eraseUser),
-		subjectQuarantineList:   handle(s.listQuarantine),
-		subjectQuarantineShow:   handle(s.showQuarantined),
-		subjectQuarantineReplay: handle(s.replayQuarantined),
-		subjectTokenCreate:      handle(s.createToken),
-		subjectTokenList:        handle(s.listTokens),
-		subjectTokenRevoke:      handle(s.revokeToken),
-		subjectLoginLink:        handle(s.loginLink),
-		subjectSimulate:         handle(s.simulate),
-		subjectRebook:           handle(s.rebook),
-		subjectPosition:         handle(s.position),
+	for _, e := range []struct {
+		subject string
+		line    *service.Line
+		decode  decoder
+	}{
+		{subjectVerify, verifications, handle(s.verify)},
+		{subjectPorts, readings, handle(s.ports)},
+		{subjectPortDelete, changes, handle(s.deletePort)},
+		{subjectHolds, readings, handle(s.holds)},
+		{subjectUnsettled, readings, handle(s.unsettled)},
+		{subjectUserErase, changes, handle(s.eraseUser)},
+		{subjectQuarantineList, readings, handle(s.listQuarantine)},
+		{subjectQuarantineShow, readings, handle(s.showQuarantined)},
+		{subjectQuarantineReplay, changes, handle(s.replayQuarantined)},
+		{subjectTokenCreate, changes, handle(s.createToken)},
+		{subjectTokenList, readings, handle(s.listTokens)},
+		{subjectTokenRevoke, changes, handle(s.revokeToken)},
+		{subjectLoginLink, changes, handle(s.loginLink)},
+		{subjectSimulate, readings, handle(s.simulate)},
+		{subjectRebook, changes, handle(s.rebook)},
+		{subjectPosition, readings, handle(s.position)},
 	} {
-		name := strings.ReplaceAll(strings.TrimPrefix(subject, subjectAdmin+"."), ".", "-")
-		line := quick
-		if subject == subjectVerify {
-			line = long
-		}
-		endpoints = append(endpoints, service.Endpoint{Name: name, Subject: subject, Handle: s.service.Slow(ctx, line, decode)})
+		name := strings.ReplaceAll(strings.TrimPrefix(e.subject, subjectAdmin+"."), ".", "-")
+		endpoints = append(endpoints, service.Endpoint{Name: name, Subject: e.subject, Handle: s.service.Slow(ctx, e.line, e.decode)})
 	}
 	if err := s.service.Start(ctx, endpoints); err != nil {
 		if ctx.Err() != nil {

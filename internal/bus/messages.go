@@ -80,7 +80,7 @@ func (UsedRequest) subject() string { return SubjectUsed }
 // The bounds.
 const (
 	MaxPorts     = 10_000            // that one message names
-	maxTokens    = math.MaxInt64 / 2 // of a port on one day, or held
+	MaxTokens    = math.MaxInt64 / 2 // of a port on one day, or held; whoever tells of more tells of this
 	maxName      = 64                // bytes, of a consumer or a gate
 	maxValue     = 512               // bytes, of what a limit counts by itself: 128 characters
 	maxAhead     = 5 * time.Minute   // of clocks
@@ -187,7 +187,7 @@ func checkTokens(ports []string, tokens []int64) error {
 		return outside("tokens", len(tokens))
 	}
 	for _, n := range tokens {
-		if n < 0 || n > maxTokens {
+		if n < 0 || n > MaxTokens {
 			return outside("tokens", n)
 		}
 	}

@@ -65,7 +65,7 @@ func (n *Telling) Send(days []ledger.PortDay, counters []ledger.Counter) {
 	for some := range slices.Chunk(days, portsTold) {
 		t := Totals{Ports: make([]string, len(some)), Days: make([]int32, len(some)), Tokens: make([]int64, len(some))}
 		for i, d := range some {
-			t.Ports[i], t.Days[i], t.Tokens[i] = d.PortID, int32(d.Day), d.TotalTokens
+			t.Ports[i], t.Days[i], t.Tokens[i] = d.PortID, int32(d.Day), min(d.TotalTokens, MaxTokens)
 		}
 		n.publish(t)
 	}

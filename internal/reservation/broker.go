@@ -48,9 +48,9 @@ type Config struct {
 type Broker struct {
 	cfg       Config
 	intake    intake.Intake
-	tasks     sync.WaitGroup // that queue reservations again
-	holds     [queues]chan *holding
-	releases  [queues]chan *releasing
+	tasks     sync.WaitGroup                 // that queue reservations again
+	holds     [queues]*intake.Fair[*holding] // ports take turns
+	releases  [queues]*intake.Fair[*releasing]
 	ahead     chan *holding // for leases that are nearly used up
 	returning sync.Mutex    // while what is held is read or leases are returned: a reading has seen all of that or nothing
 	due       chan struct{} // leases are to be returned
@@ -95,7 +95,7 @@ func NewBroker(cfg Config) *Broker {
 	b := &Broker{cfg: cfg, ahead: make(chan *holding, queueLength), due: make(chan struct{}, 1)}
 	b.leases.ports, b.leases.open = map[string]*portLeases{}, map[*demand]struct{}{}
 	for i := range queues {
-		b.holds[i], b.releases[i] = make(chan *holding, queueLength), make(chan *releasing, queueLength)
+		b.holds[i], b.releases[i] = intake.NewFair[*holding](queueLength), intake.NewFair[*releasing](queueLength)
 	}
 	return b
 }
@@ -106,8 +106,8 @@ func NewBroker(cfg Config) *Broker {
 func (b *Broker) Start(ctx context.Context) (stop func()) {
 	var deciding, returning sync.WaitGroup
 	for i := range queues {
-		deciding.Go(func() { intake.Gather(b.holds[i], together, 0, func(some []*holding) { b.decide(ctx, some) }) })
-		deciding.Go(func() { intake.Gather(b.releases[i], together, 0, func(some []*releasing) { b.release(ctx, some) }) })
+		deciding.Go(func() { b.holds[i].Gather(together, func(some []*holding) { b.decide(ctx, some) }) })
+		deciding.Go(func() { b.releases[i].Gather(together, func(some []*releasing) { b.release(ctx, some) }) })
 	}
 	deciding.Go(func() { intake.Gather(b.ahead, together, aheadWait, func(some []*holding) { b.decide(ctx, some) }) })
 	until, end := context.WithCancel(ctx)
@@ -116,8 +116,8 @@ func (b *Broker) Start(ctx context.Context) (stop func()) {
 		b.intake.Close()
 		b.tasks.Wait()
 		for i := range queues {
-			close(b.holds[i])
-			close(b.releases[i])
+			b.holds[i].Close()
+			b.releases[i].Close()
 		}
 		close(b.ahead)
 		deciding.Wait()
@@ -141,31 +141,23 @@ func (b *Broker) Hold(q events.ReserveRequest, answer func(*events.Verdict, erro
 }
 
 func (b *Broker) queue(h *holding) {
-	enqueue(b, b.holds[queueOf(h.request.PortID)], h, func(err error) { h.answer(nil, err) })
+	enqueue(b, &b.holds, h.request.PortID, h, func(h *holding, err error) { h.answer(nil, err) })
 }
 
 // Release answers whether there was such a hold, which there is no more.
 func (b *Broker) Release(id ID, answer func(released bool, err error)) {
-	enqueue(b, b.releases[queueOf(id.PortID)], &releasing{id, answer}, func(err error) { answer(false, err) })
+	enqueue(b, &b.releases, id.PortID, &releasing{id, answer}, func(r *releasing, err error) { r.answer(false, err) })
 }
 
-func queueOf(port string) uint64 { return uint64(PortLocks(port)[0]) % queues }
-
-// enqueue never waits: who finds no place is told to try again.
-func enqueue[T any](b *Broker, queue chan<- T, task T, refuse func(error)) {
-	err := intake.ErrBusy
+// enqueue never waits: whoever finds no place, or loses it to others, is told to try again.
+func enqueue[T any](b *Broker, to *[queues]*intake.Fair[T], port string, task T, refuse func(T, error)) {
 	open := b.intake.Take(func() {
-		select {
-		case queue <- task:
-			err = nil
-		default:
+		if away, full := to[uint64(PortLocks(port)[0])%queues].Put(port, task); full {
+			refuse(away, intake.ErrBusy)
 		}
 	})
 	if !open {
-		err = intake.ErrStopping
-	}
-	if err != nil {
-		refuse(err)
+		refuse(task, intake.ErrStopping)
 	}
 }
 

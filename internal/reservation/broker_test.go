@@ -759,3 +759,59 @@ func TestBrokersAreTheModel(t *testing.T) {
 		t.Errorf("%d holds came from leases: too few to mean anything", leased)
 	}
 }
+
+// A port with thousands of requests on their way does not delay its neighbour's.
+func TestPortsTakeTurns(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1_000_000)
+	gate := &turnstile{began: make(chan struct{}), open: make(chan struct{})}
+	b := h.open(func(c *reservation.Config) {
+		gate.Backend, c.Store, c.LeaseFrom, c.Timeout = c.Store, gate, -1, time.Minute
+	})
+	neighbour := "n"
+	for n := 0; (reservation.PortLocks(neighbour)[0]^reservation.PortLocks("p")[0])&1 != 0; n++ { // else each has a queue
+		neighbour = fmt.Sprint("n", n)
+	}
+	hold := func(port string, answered func()) {
+		b.Hold(ask(1, func(q *events.ReserveRequest) { q.PortID = port }), func(v *events.Verdict, err error) {
+			if err != nil || !v.Allowed {
+				t.Errorf("%s: %v, %v", port, v, err)
+			}
+			answered()
+		})
+	}
+	var busy, theirs sync.WaitGroup
+	var ofBusy, before atomic.Int64
+	add := func() {
+		busy.Add(1)
+		hold("p", func() { ofBusy.Add(1); busy.Done() })
+	}
+	add()
+	<-gate.began
+	for range 3_000 {
+		add()
+	}
+	for range 20 {
+		theirs.Add(1)
+		hold(neighbour, func() { before.Store(ofBusy.Load()); theirs.Done() })
+	}
+	close(gate.open)
+	theirs.Wait()
+	if n := before.Load(); n > 256 {
+		t.Errorf("%d requests of another port were answered before the neighbour's last", n)
+	}
+	busy.Wait()
+}
+
+// turnstile lets nothing through until it is open.
+type turnstile struct {
+	reservation.Backend
+	first       sync.Once
+	began, open chan struct{}
+}
+
+func (s *turnstile) Hold(ctx context.Context, q []events.ReserveRequest, w []reservation.Want) (*reservation.Held, error) {
+	s.first.Do(func() { close(s.began) })
+	<-s.open
+	return s.Backend.Hold(ctx, q, w)
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/fnv"
+	"math"
 	"slices"
 	"time"
 
@@ -26,7 +27,7 @@ var (
 // Held is what a call to [Store.Hold] did.
 type Held struct {
 	Verdicts  []events.Verdict // one for each request, in their order
-	Faults    []error          // for each: nil, or a [*KeyConflict] that there is instead of a verdict
+	Faults    []error          // for each: nil, or a [*KeyConflict] or [ErrTooManyHolds], that there is instead of a verdict
 	Leased    []bool           // for each: it was refused, and gates may have leased what it needs
 	Standings []Standing       // what each port's holds add up to now
 	Leases    []Lease          // what was granted of the wants
@@ -43,6 +44,16 @@ func (c *KeyConflict) Error() string {
 	return fmt.Sprintf("idempotency_key %q holds tokens for another request: that one was %s, this one is %s; repeat a request unchanged, and give every other call a key of its own",
 		c.Key, c.Before, c.Now)
 }
+
+// What a port may hold at once, leases aside. All its holds are added up whenever one of its
+// reservations is decided, which those of other ports may wait for.
+const (
+	MaxHolds      = 100_000
+	MaxHeldTokens = math.MaxInt64 / 2
+)
+
+// ErrTooManyHolds says that a port would hold more than it may.
+var ErrTooManyHolds = fmt.Errorf("too many holds: a port may have %d at once, of %d tokens in all; settle or release some, or wait until they expire", MaxHolds, int64(MaxHeldTokens))
 
 // Hold decides requests in the order given and makes a hold for each that is
 // allowed, all in one transaction that has their ports to itself: used, held and
@@ -177,6 +188,9 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 		v.AsOf = s.now
 		return v, nil
 	}
+	if s.holds >= MaxHolds || budget.Add(s.held, call.Tokens) > MaxHeldTokens {
+		return events.Verdict{}, ErrTooManyHolds
+	}
 	s.explain(&v, q, &call)
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
@@ -250,7 +264,7 @@ func (d *deciding) scanStates(rows pgx.Rows) error {
 	var value []byte
 	var byDefault bool
 	var s portState
-	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &byDefault, &s.now, &s.used, &s.held, &s.leased}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &byDefault, &s.now, &s.used, &s.held, &s.leased, &s.holds}, func() error {
 		state := s
 		state.now = s.now.UTC()
 		if err := state.budget.Complete(value); err != nil {

@@ -92,7 +92,7 @@ func (d *deciding) grant(w *Want) {
 	}
 	tokens := w.Tokens
 	if s.budget.Enabled && s.budget.HardCapTokens != nil {
-		tokens = min(tokens, (*s.budget.HardCapTokens-s.used-s.held)/leaseShare)
+		tokens = min(tokens, (*s.budget.HardCapTokens-budget.Add(s.used, s.held))/leaseShare)
 	}
 	tokens, holds, calls := s.shareFor(w, tokens)
 	// A hold counts in the period it was made in, and periods end with a day.
@@ -108,7 +108,7 @@ func (d *deciding) grant(w *Want) {
 		Holds: holds, Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
 	}
 	_, _ = rand.Read(l.secret)
-	s.held += tokens
+	s.held = budget.Add(s.held, tokens)
 	d.leases = append(d.leases, l)
 	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Feature, writeLeased(calls))
 }

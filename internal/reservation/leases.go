@@ -91,7 +91,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	}
 	id, expires, want := b.take(q, rule, now, time.Now())
 	if want.Holds > 0 { // the next lease, before this one is used up
-		enqueue(b, b.ahead, &holding{request: *q, want: want}, func(error) {})
+		b.askAhead(&holding{request: *q, want: want})
 	}
 	if id == "" {
 		return v, false
@@ -100,6 +100,16 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, q.EstimatedTokens, expires
 	return v, true
+}
+
+// askAhead asks for a lease, unless too many are being asked for: the next hold asks again.
+func (b *Broker) askAhead(h *holding) {
+	b.intake.Take(func() {
+		select {
+		case b.ahead <- h:
+		default:
+		}
+	})
 }
 
 // take makes a hold for q from a lease, if there is one that was granted under the

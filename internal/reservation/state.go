@@ -13,6 +13,7 @@ type portState struct {
 	budget     budget.Budget
 	rule       *budget.Rule // of the budget
 	used, held int64
+	holds      int64 // of any period, without those of leases
 	now        time.Time
 	leased     int64       // of held: the most that gates may have leased and not made into holds
 	limits     *limitState // nil: there are none
@@ -60,7 +61,7 @@ func (s *portState) room(of *budget.Labels) room {
 
 // hold counts a hold that was made now.
 func (s *portState) hold(call *budget.Call) {
-	s.held = budget.Add(s.held, call.Tokens)
+	s.held, s.holds = budget.Add(s.held, call.Tokens), s.holds+1
 	if s.limits != nil {
 		s.limits.tally.Hold(call, 1, s.now)
 	}

@@ -4,8 +4,8 @@
 with page as (select * from ports where id > $1 and %s order by id limit $2)
 select p.id, p.name, p.created_at, b.value, coalesce(s.version, 0), s.value is null and coalesce(s.version, st.version, 0) > 0,
     coalesce(b.updated_at, p.created_at), coalesce(b.updated_by, ''),
-    coalesce(sum(d.total_tokens) filter (where d.day >= (b.start at time zone 'UTC')::date and d.day < (b.finish at time zone 'UTC')::date), 0)::bigint,
-    coalesce(sum(d.total_tokens), 0)::bigint, coalesce(sum(d.requests), 0)::bigint
+    least(coalesce(sum(d.total_tokens) filter (where d.day >= (b.start at time zone 'UTC')::date and d.day < (b.finish at time zone 'UTC')::date), 0), 9223372036854775807)::bigint,
+    least(coalesce(sum(d.total_tokens), 0), 9223372036854775807)::bigint, coalesce(sum(d.requests), 0)::bigint
 from page p
 left join (select port_id, nullif(value, '{"default": true}') as value, version, updated_at, updated_by from system_settings where key = $3) s on s.port_id = p.id
 left join system_settings st on st.port_id = '*' and st.key = $3

@@ -2,7 +2,7 @@
 -- feature $4. Those that gates make from a lease are known once it is sealed, about a
 -- second later; until then only its tokens are. Older versions listed the holds of a lease,
 -- under labels; the first of these stands for all.
-select service, feature, sum(holds)::bigint, sum(tokens)::bigint, min(expires_at) from (
+select service, feature, sum(holds)::bigint, least(sum(tokens), 9223372036854775807)::bigint, min(expires_at) from (
     select service, feature, 1 as holds, tokens, expires_at from ai_budget_holds
     where port_id = $1 and expires_at > clock_timestamp()
     union all

@@ -7,7 +7,7 @@ with shares as (
 ), page as (
     select * from shares where $4::bigint is null or %s order by %s limit $6
 ), whole as (
-    select coalesce(sum(tokens), 0)::bigint as used, coalesce(sum(requests), 0)::bigint as calls from shares
+    select least(coalesce(sum(tokens), 0), 9223372036854775807)::bigint as used, coalesce(sum(requests), 0)::bigint as calls from shares
 )
 select used, calls, key, coalesce(requests, 0), coalesce(input, 0), coalesce(output, 0), coalesce(tokens, 0)
 from whole left join page on true

@@ -1,5 +1,5 @@
 -- Every port's day against the sum of its totals, both ways.
-select 'port_days', concat_ws(' ', port_id, day), coalesce(want, 0)::bigint, coalesce(got, 0)::bigint, what
+select 'port_days', concat_ws(' ', port_id, day), least(coalesce(want, 0), 9223372036854775807)::bigint, coalesce(got, 0)::bigint, what
 from (select port_id, day, sum(requests) as requests, sum(total_tokens) as total_tokens from ai_usage_totals
       where day >= ($1::timestamptz at time zone 'UTC')::date group by 1, 2) t
 full join (select * from ai_usage_port_days where day >= ($1::timestamptz at time zone 'UTC')::date) d using (port_id, day)

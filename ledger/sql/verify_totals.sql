@@ -7,7 +7,7 @@ with booked as (
     from ai_usage_ledger where created_at >= $1
     group by 1, 2, 3, 4, 5
 )
-select 'totals', concat_ws(' ', port_id, day, feature, provider, model), coalesce(want, 0)::bigint, coalesce(got, 0)::bigint, what
+select 'totals', concat_ws(' ', port_id, day, feature, provider, model), least(coalesce(want, 0), 9223372036854775807)::bigint, coalesce(got, 0)::bigint, what
 from booked b
 full join (select * from ai_usage_totals where day >= ($1::timestamptz at time zone 'UTC')::date) t
     using (port_id, day, feature, provider, model)

@@ -51,6 +51,7 @@ func startsWith(magic string) func([]byte) bool {
 
 // File is a picture file whose header was read.
 type File struct {
+	Pixels int // before it is shrunk
 	data   []byte
 	format format
 }
@@ -61,24 +62,25 @@ type File struct {
 func Open(data []byte, maxPixels int) (File, error) {
 	for _, f := range formats {
 		if f.is(data) {
-			return File{data, f}, f.check(data, maxPixels)
+			pixels, err := f.pixels(data, maxPixels)
+			return File{pixels, data, f}, err
 		}
 	}
 	return File{}, ErrKind
 }
 
-func (f format) check(data []byte, maxPixels int) error {
+func (f format) pixels(data []byte, most int) (int, error) {
 	size, err := f.size(data)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %v", ErrUndecoded, f.name, err)
+		return 0, fmt.Errorf("%w: %s: %v", ErrUndecoded, f.name, err)
 	}
 	if size.Width <= 0 || size.Height <= 0 {
-		return fmt.Errorf("%w: %s: it is empty", ErrUndecoded, f.name)
+		return 0, fmt.Errorf("%w: %s: it is empty", ErrUndecoded, f.name)
 	}
-	if size.Width > maxPixels/size.Height {
-		return fmt.Errorf("%w: %d × %d, at most %.1f million are taken", ErrTooLarge, size.Width, size.Height, float64(maxPixels)/1e6)
+	if size.Width > most/size.Height {
+		return 0, fmt.Errorf("%w: %d × %d, at most %.1f million are taken", ErrTooLarge, size.Width, size.Height, float64(most)/1e6)
 	}
-	return nil
+	return size.Width * size.Height, nil
 }
 
 // Decode returns the picture upright, on white, and no longer than 3,000 pixels.

@@ -27,13 +27,14 @@ type Config struct {
 	Languages string        // as tesseract -l takes them, default eng
 	Timeout   time.Duration // of one process, default 20 s; a receipt takes two
 	Memory    uint64        // bytes that a process may map, default 1 GiB; Linux only
-	Processes int           // at once, the others wait. Default: one for each processor
+	Processes int           // at once, the others wait. Default: one for each processor. One more reads small pictures only
 }
 
 // Provider is a [receipt.Provider].
 type Provider struct {
 	cfg   Config
 	slots chan struct{}
+	small chan struct{} // a slot for small pictures only: they do not wait for large ones
 
 	mu    sync.Mutex
 	model string // "" until the command has told
@@ -57,7 +58,7 @@ func New(cfg Config) *Provider {
 	if cfg.Processes <= 0 {
 		cfg.Processes = runtime.GOMAXPROCS(0)
 	}
-	return &Provider{cfg: cfg, slots: make(chan struct{}, cfg.Processes)}
+	return &Provider{cfg: cfg, slots: make(chan struct{}, cfg.Processes), small: make(chan struct{}, 1)}
 }
 
 // name is the provider in usage events.
@@ -73,9 +74,15 @@ func (p *Provider) Read(ctx context.Context, _ *http.Client, img image.Image) (r
 	if err != nil {
 		return receipt.Receipt{}, nil, fmt.Errorf("%w: %v (on Debian, apt-get install -y tesseract-ocr)", receipt.ErrNotConfigured, err)
 	}
+	var small chan struct{} // nil: no place there
+	if size := img.Bounds().Size(); size.X*size.Y <= smallPixels {
+		small = p.small
+	}
 	select {
 	case p.slots <- struct{}{}:
 		defer func() { <-p.slots }()
+	case small <- struct{}{}:
+		defer func() { <-small }()
 	case <-ctx.Done():
 		return receipt.Receipt{}, nil, fmt.Errorf("tesseract: waiting for its turn: %w", ctx.Err())
 	}
@@ -90,6 +97,9 @@ func (p *Provider) Read(ctx context.Context, _ *http.Client, img image.Image) (r
 	}
 	return text.Read(time.Now(), looks...), usage, nil
 }
+
+// smallPixels is what a small picture has at most: it is read in a second or two.
+const smallPixels = 500_000
 
 // narrow is the width that small pictures are enlarged to: tesseract reads letters
 // best that are 20 to 30 pixels high, and a till prints some 40 in a row. More than

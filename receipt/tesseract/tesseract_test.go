@@ -118,7 +118,7 @@ func TestLimits(t *testing.T) {
 
 func TestCancelledWhileWaiting(t *testing.T) {
 	p := tesseract.New(tesseract.Config{Processes: 1, Command: command(t, "cat >/dev/null; exec sleep 60"), Timeout: time.Minute})
-	picture := image.NewGray(image.Rect(0, 0, 9, 9))
+	picture := image.NewGray(image.Rect(0, 0, 1000, 1000))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 2)
 	for range 2 {
@@ -133,5 +133,35 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		if err := <-ended; !errors.Is(err, context.Canceled) {
 			t.Errorf("it ends with %v", err)
 		}
+	}
+}
+
+// A small picture is read while large ones keep every other process busy.
+func TestALargePictureDelaysNoSmallOne(t *testing.T) {
+	program := command(t, `[ "$1" = --version ] && exit 1
+		if [ $(wc -c) -gt 600000 ]; then
+			: > "$0.began"
+			until [ -e "$0.go" ]; do sleep 0.02; done
+		fi`)
+	p := tesseract.New(tesseract.Config{Processes: 1, Command: program, Timeout: time.Minute})
+	large := make(chan error, 1)
+	go func() {
+		_, _, err := p.Read(t.Context(), nil, image.NewGray(image.Rect(0, 0, 1000, 1000)))
+		large <- err
+	}()
+	for began := false; !began; time.Sleep(time.Millisecond) {
+		_, err := os.Stat(program + ".began")
+		began = err == nil
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, _, err := p.Read(ctx, nil, image.NewGray(image.Rect(0, 0, 9, 9))); err != nil {
+		t.Errorf("the small picture: %v", err)
+	}
+	if err := os.WriteFile(program+".go", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-large; err != nil {
+		t.Errorf("the large picture: %v", err)
 	}
 }

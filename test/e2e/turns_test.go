@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/tidegate/tidegate/admin/ops"
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -66,7 +68,7 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	hasty := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second}))
 	begun := time.Now()
 	var reports sync.WaitGroup
-	for range 40 {
+	for range 64 {
 		reports.Go(func() {
 			if _, err := hasty.Usage(t.Context(), events.ReportRequest{PortID: "p1"}); !errors.Is(err, events.ErrUnavailable) {
 				t.Errorf("a report that cannot be made: %v", err)
@@ -81,6 +83,10 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	}
 	testenv.Eventually(s.t, "reports are stuck", func() bool { return waiting() > 0 })
 	s.setBudget("p1", -1, 200, events.PeriodMonth)
+	if _, err := s.client.Set(t.Context(), events.SetRequest{PortID: "p1", Enabled: true, Limits: []budget.Limit{{
+		Name: "each-user", Per: "user_id", Window: budget.Hour, Hard: new(int64(1000))}}}); err != nil {
+		t.Errorf("a limit that counts what was booked: %v", err)
+	}
 	if waiting() == 0 {
 		t.Error("the budget was stored once the reports had ended, not beside them")
 	}
@@ -89,6 +95,36 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	if took := time.Since(begun); took > 8*time.Second {
 		t.Errorf("reports whose callers waited for 2 s were worked on for %s", took)
 	}
+}
+
+// Lists that get stuck keep operators from no change.
+func TestSlowListsDelayNoChange(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	stuck := testenv.Must(s.db.Begin(t.Context()))
+	defer func() { _ = stuck.Rollback(t.Context()) }()
+	if _, err := stuck.Exec(t.Context(), "lock table ai_unsettled_holds in access exclusive mode"); err != nil {
+		t.Fatal(err)
+	}
+	var lists sync.WaitGroup
+	for range 64 {
+		lists.Go(func() {
+			if _, err := s.ops.Holds(t.Context(), "p1"); err != nil {
+				t.Errorf("a list that had to wait: %v", err)
+			}
+		})
+	}
+	testenv.Eventually(s.t, "lists are stuck", func() bool {
+		var n int
+		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
+		return err == nil && n > 1
+	})
+	if _, err := ops.NewClient(s.nc, 10*time.Second).EraseUser(t.Context(), "u1"); err != nil {
+		t.Errorf("a user is erased while lists are stuck: %v", err)
+	}
+	s.setBudget("p1", -1, 100, events.PeriodMonth)
+	_ = stuck.Rollback(t.Context())
+	lists.Wait()
 }
 
 // A gate that stops sends those away that wait for their turn, and answers the others.
