@@ -26,7 +26,6 @@ type LimitSimulation struct {
 // ValueRefused is what a limit would have refused of one value.
 type ValueRefused struct {
 	Value          string    `json:"value"`
-	Calls          int64     `json:"calls"` // in windows in which a cap is reached
 	RefusedCalls   int64     `json:"refused_calls"`
 	RefusedTokens  int64     `json:"refused_tokens"`
 	FirstRefusedAt time.Time `json:"first_refused_at"`
@@ -91,7 +90,6 @@ func (p *LimitPlayer) Play(value string, at time.Time, u *Usage) {
 		p.begin(at)
 	}
 	asks := p.limit.Used(1, u)
-	p.value.Calls++
 	refused, warned := judge(p.soft, p.hard, p.used, asks)
 	if refused != "" {
 		p.value.RefusedCalls++
