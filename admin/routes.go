@@ -29,6 +29,9 @@ var (
 // What a handler may take that has millions of rows to read or change.
 const slowTimeout = 10 * time.Minute
 
+// What a limit that is tried on millions of calls may take.
+const simulateTimeout = time.Minute
+
 // routes is the whole API. Whoever adds one says here who may.
 var routes = []route{
 	{
@@ -78,6 +81,13 @@ var routes = []route{
 			{name: "of", fallback: budget.Previous, about: "Whose calls: previous or current, of that period, or a month like 2026-10, widened to whole periods."},
 		},
 		reply: simulationReply{}, handle: (*api).simulate,
+	},
+	{
+		method: http.MethodPost, path: "/ports/{port}/ai-budget/simulate-limit", permission: Permission, reach: onePort, timeout: simulateTimeout,
+		id: "simulateLimit", summary: "Try a limit on past calls",
+		about: "What a limit would have made of the calls of a period, by itself: each call that it matches is refused when what was admitted of its value in its window has reached the hard cap, or would exceed it together with the call. Nothing is stored.",
+		query: []param{{name: "of", fallback: budget.Previous, about: "Whose calls: previous or current, of the limit's window (of a day for hours, of a month for total), or a month like 2026-10, widened to whole windows. A total counts from nothing at the beginning."}},
+		body:  limit{}, reply: limitSimulationReply{}, fails: []int{415}, handle: (*api).simulateLimit,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: Permission, reach: onePort,

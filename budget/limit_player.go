@@ -61,6 +61,18 @@ func NewLimitPlayer(l *Limit, from, to time.Time) *LimitPlayer {
 	return p
 }
 
+// Span is the period whose calls a limit is tried on: its window, or the day of an hour, or a
+// month of what never starts anew.
+func (l *Limit) Span() Period {
+	switch l.Window {
+	case Hour:
+		return Day
+	case Total:
+		return Month
+	}
+	return l.Window
+}
+
 // Worth is what the calls of a value and window together must use at least to be worth
 // playing: those that use less are neither refused nor warned of.
 func (p *LimitPlayer) Worth() int64 {

@@ -94,6 +94,7 @@ func (s *Service) Run(ctx context.Context) error {
 		subjectTokenRevoke:      handle(s.revokeToken),
 		subjectLoginLink:        handle(s.loginLink),
 		subjectSimulate:         handle(s.simulate),
+		subjectTryLimit:         handle(s.simulateLimit),
 		subjectRebook:           handle(s.rebook),
 		subjectPosition:         handle(s.position),
 	} {
