@@ -96,6 +96,12 @@ var routes = []route{
 		reply: usageReply{}, handle: (*api).getUsage,
 	},
 	{
+		method: http.MethodGet, path: "/ports/{port}/ai-usage/limit", permission: Permission, reach: onePort,
+		id: "getLimitUsage", summary: "Read what a limit counts", about: "In its running window: each value that it counts by itself, or the one count of all calls.",
+		query: []param{{name: "limit_name", about: "The limit, one of the budget's. Needed."}, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
+		reply: limitUsageReply{}, handle: (*api).getLimitUsage,
+	},
+	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage.csv", permission: Permission, reach: onePort,
 		id: "getUsageCSV", summary: "Download a port's usage", about: "All of it, as CSV with a header line. Keys that a spreadsheet would take for a formula get an apostrophe in front.",
 		query: []param{by, period}, reply: csv{}, handle: (*api).getUsageCSV,
