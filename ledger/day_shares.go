@@ -27,17 +27,25 @@ const (
 	keptAfter = time.Hour
 )
 
+// keepFor is for how long a report keeps days before it is answered: most of the first one. The
+// rest is kept by the next maintenance, or by the next report.
+const keepFor = 2 * time.Second
+
 // keptInAdvance is for how long days are kept in advance after a report had to wait for one.
 const keptInAdvance = 35 * 24 * time.Hour
 
 // keepDays keeps, by user or by run, the days of [start, end) that are over and are not kept as
-// they are. Each is committed by itself: a report that is given up has less to do when it is
-// asked for again.
+// they are, for a report or in advance. Each is committed by itself: what a report did not come
+// to, or was given up for, need not be done again.
 func (l *Ledger) keepDays(ctx context.Context, port string, by events.Dimension, start, end time.Time, asked bool) error {
+	began := time.Now()
 	days, err := l.daysToKeep(ctx, port, by, start, end)
 	kept := true
 	for i := 0; err == nil && kept && i < len(days); i++ {
 		kept, err = l.keepDay(ctx, port, by, days[i], asked)
+		if asked && time.Since(began) > l.keepFor {
+			break
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("ledger: keep days of %s by %s: %w", port, by, err)

@@ -195,6 +195,34 @@ func TestADayIsKeptWhenAReportNeedsIt(t *testing.T) {
 	}
 }
 
+// A report does not wait until all days are kept; the next maintenance keeps the others.
+func TestAReportKeepsSomeDays(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.KeepDaysFrom(1)
+	s.KeepFor(0)
+	_, today, _ := lastMonths()
+	for days := range 5 {
+		s.book(t, call("p1", today.AddDate(0, 0, -2-days), by("anna")))
+	}
+	kept := func(want int) {
+		t.Helper()
+		if n := one[int](t, s.db, "select count(*)::int from ai_usage_day_shares"); n != want {
+			t.Errorf("%d days are kept, want %d", n, want)
+		}
+	}
+	for i := range 2 {
+		if diff := gocmp.Diff([]events.Share{share("anna", 5, 500, 50)}, s.shares(t, "p1", events.ByUser)); diff != "" {
+			t.Errorf("report %d (-want +got):\n%s", i+1, diff)
+		}
+		kept(i + 1)
+	}
+	if err := s.Maintain(t.Context(), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	kept(5)
+}
+
 // A report during an erasure keeps nothing, which might name the user, and is right nevertheless.
 func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 	t.Parallel()

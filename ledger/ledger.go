@@ -51,7 +51,8 @@ type Ledger struct {
 	cfg         Config
 	log         *slog.Logger
 
-	keptCalls int64 // another one in tests
+	keptCalls int64         // another one in tests
+	keepFor   time.Duration // another one in tests
 
 	// expectDuplicates remembers that the last batch held known ids, so that the
 	// next one skips the COPY that would fail.
@@ -76,7 +77,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls}
+	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls, keepFor: keepFor}
 	// A process that was stopped inside a transaction must not hold its locks for long.
 	patient := map[string]string{"idle_in_transaction_session_timeout": "10s"}
 	hasty := map[string]string{"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"}
