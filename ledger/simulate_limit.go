@@ -51,7 +51,7 @@ func (l *Ledger) SimulateLimit(ctx context.Context, port string, limit *budget.L
 func playLimit(ctx context.Context, tx pgx.Tx, port string, limit *budget.Limit, p *budget.LimitPlayer, from, to time.Time) error {
 	// The plan depends on what the limit matches. The calls of a port lie together, in their
 	// order: Postgres would rather read a whole month than believe that.
-	_, err := tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan; set local random_page_cost = 1.1")
+	_, err := tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan; set local random_page_cost = 1.1; set local work_mem = '64MB'")
 	if err != nil {
 		return err
 	}

@@ -47,9 +47,10 @@ type Service struct {
 
 const (
 	quickAtOnce = 8
-	longAtOnce  = 2                // verifications
+	longAtOnce  = 2                // verifications, and limits that are tried
 	waiting     = 64               // in each line
-	quickly     = 30 * time.Second // for everything but a verification
+	quickly     = 30 * time.Second // for everything but these
+	tryLimit    = time.Minute
 	verifyLimit = time.Hour
 )
 
@@ -77,7 +78,8 @@ func New(cfg Config) (*Service, error) {
 // answered; a verification is cut short.
 func (s *Service) Run(ctx context.Context) error {
 	quick, long := service.NewLine(quickAtOnce, waiting, quickly), service.NewLine(longAtOnce, waiting, verifyLimit)
-	quick.CutShort, long.CutShort = true, true
+	trying := service.NewLine(longAtOnce, waiting, tryLimit)
+	quick.CutShort, long.CutShort, trying.CutShort = true, true, true
 	var endpoints []service.Endpoint
 	for subject, decode := range map[string]decoder{
 		subjectVerify:           handle(s.verify),
@@ -100,8 +102,11 @@ func (s *Service) Run(ctx context.Context) error {
 	} {
 		name := strings.ReplaceAll(strings.TrimPrefix(subject, subjectAdmin+"."), ".", "-")
 		line := quick
-		if subject == subjectVerify {
+		switch subject {
+		case subjectVerify:
 			line = long
+		case subjectTryLimit:
+			line = trying
 		}
 		endpoints = append(endpoints, service.Endpoint{Name: name, Subject: subject, Handle: s.service.Slow(ctx, line, decode)})
 	}

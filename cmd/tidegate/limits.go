@@ -108,7 +108,7 @@ func (c *limitsSimulateCmd) Run(ctx context.Context) error {
 }
 
 // simulateTimeout is as long as an answer may take.
-const simulateTimeout = 30 * time.Second
+const simulateTimeout = time.Minute
 
 func (c *limitsSimulateCmd) print(l events.Limit, s budget.LimitSimulation) {
 	fmt.Printf("with this limit, %s of %s calls that it matches from %s to %s would have been refused", paint(bold, count(s.RefusedCalls)), count(s.Calls),
