@@ -30,7 +30,7 @@ func (w *world) unchanged(t *testing.T) {
 func guarded(t *testing.T) *world {
 	w := newWorld(t)
 	w.usage("p1", noon)
-	w.put(monthly, `"0"`).want(w, http.StatusOK)
+	w.put(strings.TrimSuffix(monthly, "}")+`,"limits":[{"name":"each-user","per":"user_id","window":"day","hard":1000}]}`, `"0"`).want(w, http.StatusOK)
 	return w
 }
 
@@ -40,6 +40,12 @@ func valid(r admin.Route, port, token string) request {
 	if r.Method == http.MethodPut {
 		req.body, req.header = monthly, []string{"If-Match", `"1"`}
 	}
+	if strings.HasSuffix(r.Path, "/ai-usage/limit") {
+		req.path += "?limit_name=each-user"
+	}
+	if strings.HasSuffix(r.Path, "/simulate-limit") {
+		req.body = `{"name":"tried","window":"day","hard":1}`
+	}
 	return req
 }
 
@@ -48,7 +54,7 @@ func valid(r admin.Route, port, token string) request {
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
-	if len(admin.Routes()) != 15 {
+	if len(admin.Routes()) != 17 {
 		t.Errorf("the table has %d routes", len(admin.Routes()))
 	}
 	noPort := w.token("another port", []string{"p2"}, admin.Permission)

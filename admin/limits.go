@@ -85,14 +85,19 @@ func readLimits(value jsontext.Value) ([]budget.Limit, *safehttp.FieldError) {
 	if value.Kind() == 'n' {
 		return nil, &safehttp.FieldError{Field: "limits", Value: "null", Rule: "must be a list; without it the limits stay as they are, and [] removes all"}
 	}
-	err := json.Unmarshal(value, &limits, json.RejectUnknownMembers(true))
+	return limits, readLimitsInto(&limits, "limits", "must be a list of limits", value)
+}
+
+// readLimitsInto reads a limit, or a list of them, which is what field is.
+func readLimitsInto(limits any, field, rule string, value jsontext.Value) *safehttp.FieldError {
+	err := json.Unmarshal(value, limits, json.RejectUnknownMembers(true))
 	if err == nil {
-		return limits, nil
+		return nil
 	}
-	e := &safehttp.FieldError{Field: "limits", Value: shortened(string(value)), Rule: "must be a list of limits"}
+	e := &safehttp.FieldError{Field: field, Value: shortened(string(value)), Rule: rule}
 	var wrong *json.SemanticError
 	if !errors.As(err, &wrong) {
-		return nil, e
+		return e
 	}
 	for name := range wrong.JSONPointer.Tokens() {
 		var list []jsontext.Value
@@ -104,16 +109,16 @@ func readLimits(value jsontext.Value) ([]budget.Limit, *safehttp.FieldError) {
 		}
 	}
 	e.Value = shortened(string(value))
-	var rule *budget.FieldError
+	var broken *budget.FieldError
 	switch {
-	case errors.As(err, &rule):
-		e.Rule = rule.Rule
+	case errors.As(err, &broken):
+		e.Rule = broken.Rule
 	case errors.Is(err, json.ErrUnknownName):
 		e.Rule = "is no field of a limit; there are: name, match, per, window, unit, weights, soft, hard, alert_at"
 	default:
 		e.Rule = "must be " + wanted(wrong.GoType)
 	}
-	return nil, e
+	return e
 }
 
 func wanted(t reflect.Type) string {

@@ -176,3 +176,37 @@ func TestInvalidLimitsNameTheirFields(t *testing.T) {
 		t.Errorf("something was stored: %+v", got)
 	}
 }
+
+func TestLimitUsage(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	now := time.Now().UTC().Truncate(time.Millisecond)
+	w.clock.set(now)
+	today := now.Truncate(24 * time.Hour)
+	w.put(`{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":null,"period":"month","limits":[
+		{"name":"each-user","per":"user_id","window":"day","soft":200,"hard":300},{"name":"calls","window":"total","unit":"requests","hard":2}]}`, `"0"`).want(w, http.StatusOK)
+	for _, user := range []string{"anna", "", "anna", "ben", "anna"} {
+		w.usage("p1", now, func(u *events.Usage) { u.UserID = user })
+	}
+	w.usage("p1", now.AddDate(0, 0, -1))
+	const path = "/api/v1/ports/p1/ai-usage/limit?limit_name="
+	same := func(query, want string) {
+		t.Helper()
+		got, expected := get[any](w, path+query), any(nil)
+		answer{text: want}.into(w, &expected)
+		if diff := gocmp.Diff(expected, got); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", query, diff)
+		}
+	}
+	same("each-user", `{"port_id":"p1","limit_name":"each-user","per":"user_id","unit":"tokens","window":"day","window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+today.AddDate(0, 0, 1).Format(time.RFC3339)+`",
+		"soft":200,"hard":300,"values":3,"counters":[{"value":"anna","used":330,"remaining":0},{"value":"","used":110,"remaining":190},{"value":"ben","used":110,"remaining":190}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+	same("each-user&limit=1&after=330:anna", `{"port_id":"p1","limit_name":"each-user","per":"user_id","unit":"tokens","window":"day","window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+today.AddDate(0, 0, 1).Format(time.RFC3339)+`",
+		"soft":200,"hard":300,"values":3,"counters":[{"value":"","used":110,"remaining":190}],"next":"110:","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+	same("calls", `{"port_id":"p1","limit_name":"calls","unit":"requests","window":"total","window_start":"1970-01-01T00:00:00Z","resets_at":null,
+		"soft":null,"hard":2,"values":1,"counters":[{"value":"","used":6,"remaining":0}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+	ask := func(query string) answer { return w.do(request{method: "GET", path: path + query, token: w.all}) }
+	ask("each").wantField(w, "limit_name", `"each"`, "there are: each-user, calls")
+	ask("").wantField(w, "limit_name", `""`, "there are: each-user, calls")
+	ask("calls&after=x").wantField(w, "after", `"x"`, "must be the next of the page before")
+	ask("calls&limit=0").wantField(w, "limit", `"0"`, "from 1 to 1000")
+}

@@ -29,6 +29,9 @@ var (
 // What a handler may take that has millions of rows to read or change.
 const slowTimeout = 10 * time.Minute
 
+// What a limit that is tried on millions of calls may take.
+const simulateTimeout = time.Minute
+
 // routes is the whole API. Whoever adds one says here who may.
 var routes = []route{
 	{
@@ -80,10 +83,23 @@ var routes = []route{
 		reply: simulationReply{}, handle: (*api).simulate,
 	},
 	{
+		method: http.MethodPost, path: "/ports/{port}/ai-budget/simulate-limit", permission: Permission, reach: onePort, timeout: simulateTimeout,
+		id: "simulateLimit", summary: "Try a limit on past calls",
+		about: "What a limit would have made of the calls of a period, by itself: each call that it matches is refused when what was admitted of its value in its window has reached the hard cap, or would exceed it together with the call. Nothing is stored.",
+		query: []param{{name: "of", fallback: budget.Previous, about: "Whose calls: previous or current, of the limit's window (of a day for hours, of a month for total), or a month like 2026-10, widened to whole windows. A total counts from nothing at the beginning."}},
+		body:  limit{}, reply: limitSimulationReply{}, fails: []int{415}, handle: (*api).simulateLimit,
+	},
+	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: Permission, reach: onePort,
 		id: "getUsage", summary: "Read a port's usage",
 		query: []param{by, period, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
 		reply: usageReply{}, handle: (*api).getUsage,
+	},
+	{
+		method: http.MethodGet, path: "/ports/{port}/ai-usage/limit", permission: Permission, reach: onePort,
+		id: "getLimitUsage", summary: "Read what a limit counts", about: "In its running window: each value that it counts by itself, or the one count of all calls.",
+		query: []param{{name: "limit_name", about: "The limit, one of the budget's. Needed."}, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
+		reply: limitUsageReply{}, handle: (*api).getLimitUsage,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage.csv", permission: Permission, reach: onePort,

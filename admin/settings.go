@@ -37,17 +37,9 @@ type caps struct {
 // readSettings reads the body. Its error is a problem that names every field that
 // is wrong, not just the first.
 func readSettings(r *http.Request) (budget.Budget, error) {
-	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
-		return budget.Budget{}, refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
-			"send Content-Type: application/json; it was "+quoted(r.Header.Get("Content-Type")))
-	}
-	body, err := io.ReadAll(r.Body)
-	if tooLarge, ok := safehttp.TooLarge(err); ok {
-		return budget.Budget{}, &problem{tooLarge}
-	}
+	body, err := readBody(r)
 	if err != nil {
-		return budget.Budget{}, malformed(err)
+		return budget.Budget{}, err
 	}
 	var fields map[string]jsontext.Value
 	if err := json.Unmarshal(body, &fields); err != nil {
@@ -57,6 +49,23 @@ func readSettings(r *http.Request) (budget.Budget, error) {
 		return budget.Budget{}, malformed(fmt.Errorf("it is null"))
 	}
 	return settingsFrom(fields)
+}
+
+// readBody reads what says of itself that it is JSON.
+func readBody(r *http.Request) ([]byte, error) {
+	kind, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if charset := params["charset"]; err != nil || kind != "application/json" || charset != "" && !strings.EqualFold(charset, "utf-8") {
+		return nil, refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
+			"send Content-Type: application/json; it was "+quoted(r.Header.Get("Content-Type")))
+	}
+	body, err := io.ReadAll(r.Body)
+	if tooLarge, ok := safehttp.TooLarge(err); ok {
+		return nil, &problem{tooLarge}
+	}
+	if err != nil {
+		return nil, malformed(err)
+	}
+	return body, nil
 }
 
 func malformed(err error) *problem {

@@ -92,6 +92,39 @@ func (a *api) getUsageCSV(c *call) error {
 	return nil
 }
 
+// limitUsageReply is a page of what a limit counts in its running window.
+type limitUsageReply struct {
+	PortID      string        `json:"port_id"`
+	LimitName   string        `json:"limit_name"`
+	Per         budget.Per    `json:"per,omitempty" doc:"Left out: all calls are counted together, in one count."`
+	Unit        budget.Unit   `json:"unit" doc:"Of all figures."`
+	Window      budget.Period `json:"window" enum:"hour,day,week,month,total"`
+	WindowStart time.Time     `json:"window_start"`
+	ResetsAt    *time.Time    `json:"resets_at" doc:"null: never"`
+	Soft        *int64        `json:"soft" doc:"null: no soft cap"`
+	Hard        *int64        `json:"hard" doc:"null: no hard cap"`
+	Values      int64         `json:"values" doc:"How many are counted, of all pages."`
+	Counters    []valueUsed   `json:"counters" doc:"Most used first, then by value. What calls under way hold is not taken off what remains."`
+	Next        string        `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
+	AsOf        time.Time     `json:"as_of" doc:"Every commit up to then is counted."`
+}
+
+func (a *api) getLimitUsage(c *call) error {
+	limit, _ := c.query.number("limit")
+	asked := events.ReportRequest{PortID: c.port, LimitName: c.query["limit_name"], After: c.query["after"], Limit: int(limit)}
+	nothing := func(*budget.Limit, string, time.Time) int64 { return 0 } // gates know what is held
+	u, err := a.cfg.Ledger.LimitReport(c.Context(), asked, c.now, nothing)
+	if err != nil {
+		return err
+	}
+	r := limitUsageReply{PortID: u.PortID, LimitName: u.Limit, Per: u.Per, Unit: u.Unit, Window: u.Period, WindowStart: u.PeriodStart, ResetsAt: u.ResetsAt,
+		Soft: u.SoftCapTokens, Hard: u.HardCapTokens, Values: u.Values, Counters: make([]valueUsed, len(u.Counters)), Next: u.Next, AsOf: u.AsOf}
+	for i, v := range u.Counters {
+		r.Counters[i] = valueUsed{v.Value, v.UsedTokens, v.RemainingTokens}
+	}
+	return c.reply(r)
+}
+
 func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // harmless keeps a spreadsheet from taking a key, which services choose, for a

@@ -185,3 +185,59 @@ func TestSimulate(t *testing.T) {
 		t.Errorf("by the week: %+v", got)
 	}
 }
+
+func TestSimulateLimit(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	users := func(name string) func(*events.Usage) { return func(u *events.Usage) { u.UserID = name } }
+	at := func(day, minute int) time.Time { return time.Date(2026, 11, day, 12, minute, 0, 0, time.UTC) } // noon is the 23rd
+	for i, name := range []string{"anna", "anna", "ben", "anna", "", "ben"} {
+		w.usage("p1", at(22, i), users(name))
+	}
+	w.usage("p1", at(23, -1), users("anna"))
+	w.usage("p2", at(22, 0), users("anna"))
+	const path = budgetPath + "/simulate-limit"
+	try := func(query, body string) answer {
+		t.Helper()
+		return w.do(request{method: "POST", path: path + query, token: w.onlyP1, body: body})
+	}
+	for _, c := range []struct{ query, body, want string }{
+		{"", `{"name":"each-user","per":"user_id","window":"day","soft":100,"hard":220}`,
+			`{"port_id":"p1","of":"previous","from":"2026-11-22T00:00:00Z","to":"2026-11-23T00:00:00Z","unit":"tokens","calls":6,"refused_calls":1,"refused":110,
+			"first_refused_at":"2026-11-22T12:03:00Z","warned_calls":5,"first_warned_at":"2026-11-22T12:00:00Z","used":550,"values":3,"refused_values":1,
+			"top":[{"value":"anna","refused_calls":1,"refused":110,"first_refused_at":"2026-11-22T12:03:00Z"}]}`},
+		{"?of=2026-11", `{"name":"calls","window":"hour","unit":"requests","hard":5}`,
+			`{"port_id":"p1","of":"2026-11","from":"2026-11-01T00:00:00Z","to":"2026-12-01T00:00:00Z","unit":"requests","calls":7,"refused_calls":1,"refused":1,
+			"first_refused_at":"2026-11-22T12:05:00Z","warned_calls":0,"first_warned_at":null,"used":6,"values":null,"refused_values":null,"top":null}`},
+		{"", `{"name":"all-time","window":"total","unit":"weighted","weights":{"input":0.005},"hard":10}`, // October
+			`{"port_id":"p1","of":"previous","from":"2026-10-01T00:00:00Z","to":"2026-11-01T00:00:00Z","unit":"weighted","calls":0,"refused_calls":0,"refused":0,
+			"first_refused_at":null,"warned_calls":0,"first_warned_at":null,"used":0,"values":null,"refused_values":null,"top":null}`},
+	} {
+		a := try(c.query, c.body)
+		a.want(w, http.StatusOK)
+		var got, want any
+		a.into(w, &got)
+		answer{text: c.want}.into(w, &want)
+		if diff := gocmp.Diff(want, got); diff != "" {
+			t.Errorf("%s %s (-want +got):\n%s", c.query, c.body, diff)
+		}
+	}
+	if b := get[budget](w, budgetPath); b.Version != 0 {
+		t.Error("a limit that is tried is stored")
+	}
+	for body, want := range map[string][3]string{
+		`{"name":"a","window":"year","hard":1}`:                           {"limit (a).window", `"year"`, "hour, day, week, month or total"},
+		`{"name":"a","window":"day","hard":1,"macht":{}}`:                 {"limit.macht", "{}", "there are: name, match"},
+		`{"name":"a","window":"day","hard":"1"}`:                          {"limit.hard", `"1"`, "whole number"},
+		`{"name":"a","window":"day","unit":"weighted","weights":{"x":1}}`: {"limit.weights.x", "1", "no field of a limit"},
+		`{"name":"a","window":"day"}`:                                     {"limit (a).hard", `"null"`, "limits nothing"},
+	} {
+		try("", body).wantField(w, want[0], want[1], want[2])
+	}
+	try("?of=tomorrow", `{"name":"a","window":"day","hard":1}`).wantField(w, "of", `"tomorrow"`, "current, previous")
+	for _, body := range []string{"", "null", "[]", "{"} {
+		if a := try("", body); a.StatusCode != http.StatusBadRequest && a.StatusCode != http.StatusUnsupportedMediaType {
+			t.Errorf("%q: %d %s", body, a.StatusCode, a.text)
+		}
+	}
+}

@@ -54,9 +54,16 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		if _, err := tx.Exec(ctx, "delete from ai_alerts where counter <> 0 and limit_value = $1", user); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, "update ai_usage_ledger set user_id = null where user_id = $1", user)
-		rows = tag.RowsAffected()
-		return err
+		// What is kept of days by user would keep the name. Waits for whoever keeps one now.
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", eraseLock); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, `with erased as (
+				update ai_usage_ledger set user_id = null where user_id = $1 returning port_id, (created_at at time zone 'UTC')::date as day
+			), gone as (
+				delete from ai_usage_day_shares where dimension = 'user' and (port_id, day) in (select port_id, day from erased)
+			)
+			select count(*) from erased`, user).Scan(&rows)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("ledger: erase a user: %w", err)

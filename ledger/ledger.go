@@ -52,6 +52,9 @@ type Ledger struct {
 	cfg         Config
 	log         *slog.Logger
 
+	keptCalls int64         // another one in tests
+	keepFor   time.Duration // another one in tests
+
 	// expectDuplicates remembers that the last batch held known ids, so that the
 	// next one skips the COPY that would fail.
 	expectDuplicates atomic.Bool
@@ -75,7 +78,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Logger}
+	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls, keepFor: keepFor}
 	// A process that was stopped inside a transaction must not hold its locks for long.
 	patient := map[string]string{"idle_in_transaction_session_timeout": "10s"}
 	hasty := map[string]string{"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"}
@@ -87,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		{&l.pool, otherConns, []map[string]string{patient}},
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
-		{&l.reportPool, reportConns, []map[string]string{patient}},
+		{&l.reportPool, reportConns, []map[string]string{patient, {"jit": "off"}}}, // to compile a report takes longer than the report
 		{&l.countPool, countConns, []map[string]string{patient}},
 	} {
 		var err error

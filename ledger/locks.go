@@ -24,6 +24,8 @@ const (
 	foldLock
 	// partitionLock serialises processes that create or drop partitions.
 	partitionLock
+	// eraseLock is held by who erases a user, and shared by who keeps days of the ledger.
+	eraseLock
 )
 
 // awaitHolders returns once every transaction has ended that had an advisory lock of one

@@ -23,6 +23,7 @@ func partitionName(month time.Time) string {
 // Maintain creates the partitions of this and the next two months and drops
 // those that hold only what is older than the retention, unless somebody reads
 // the ledger at that moment for longer than a second: then the next call does.
+// It also keeps days by user and by run where reports are asked for.
 // It is idempotent; run it at start and every few hours. Dropped rows stay in the totals.
 func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	month := monthOf(now)
@@ -32,7 +33,10 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	if err := l.dropOldPartitions(ctx, l.Oldest(now)); err != nil {
 		return err
 	}
-	return l.dropCounters(ctx)
+	if err := l.dropCounters(ctx); err != nil {
+		return err
+	}
+	return l.keepAsked(ctx, now)
 }
 
 // dropCounters drops counters, and alerts, of windows in which no booking counts any more, by
@@ -113,6 +117,9 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		}
 		after := slices.MaxFunc(dropped, time.Time.Compare).AddDate(0, 1, 0)
 		if _, err := tx.Exec(ctx, "update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "delete from ai_usage_day_shares where day < $1", after); err != nil {
 			return err
 		}
 		return l.learnDropped(ctx, tx)

@@ -17,13 +17,14 @@ import (
 //go:embed sql/shares.sql
 var sharesSQL string
 
-// Feature, model and day come from the totals; users and runs are in the ledger only.
+// Feature, model and day come from the totals; users and runs are in the ledger only, and in
+// what is kept of its days.
 var reportSQL = map[events.Dimension]string{
 	events.ByFeature: mostFirst(ofTotals("feature")),
 	events.ByModel:   mostFirst(ofTotals("model")),
 	events.ByDay:     fmt.Sprintf(sharesSQL, ofTotals("to_char(day, 'YYYY-MM-DD')"), "key > $5", "key", "key"),
-	events.ByUser:    mostFirst(ofLedger("user_id")),
-	events.ByRun:     mostFirst(ofLedger("run_id")),
+	events.ByUser:    mostFirst(ofLedger(events.ByUser)),
+	events.ByRun:     mostFirst(ofLedger(events.ByRun)),
 }
 
 func mostFirst(shares string) string {
@@ -40,11 +41,7 @@ func ofTotals(key string) string {
 		and day < ($3::timestamptz at time zone 'UTC')::date`
 }
 
-func ofLedger(key string) string {
-	return `select coalesce(` + key + `, '') as key, count(*) as requests, ` + saturated("sum(input_tokens)") + ` as input,
-		` + saturated("sum(output_tokens)") + ` as output, ` + saturated("sum(total_tokens)") + ` as tokens
-		from ai_usage_ledger where port_id = $1 and created_at >= $2 and created_at < $3`
-}
+func ofLedger(by events.Dimension) string { return fmt.Sprintf(sharesOfLedgerSQL, ledgerColumn[by]) }
 
 // SharePage is a page of a port's usage.
 type SharePage struct {
@@ -70,7 +67,14 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 	if r.Limit > 0 {
 		limit = new(r.Limit + 1)
 	}
-	rows, err := l.reportPool.Query(ctx, sql, r.PortID, start, end, tokens, key, limit)
+	args := []any{r.PortID, start, end, tokens, key, limit}
+	if ledgerColumn[r.By] != "" {
+		if err := l.keepDays(ctx, r.PortID, r.By, start, end, true); err != nil {
+			return page, err
+		}
+		args = append(args, string(r.By))
+	}
+	rows, err := l.reportPool.Query(ctx, sql, args...)
 	if err != nil {
 		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
 	}

@@ -83,12 +83,12 @@ func (s *simulator) run(ctx context.Context, period budget.Period, from, to time
 	if _, err := s.tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan"); err != nil {
 		return err
 	}
-	days, err := s.days(ctx, from, to)
+	days, err := daysStillKept(ctx, s.tx, s.port, from, to)
 	if err != nil {
 		return err
 	}
-	if err := s.stillKept(ctx, days, from); err != nil {
-		return err
+	for _, d := range days {
+		s.Count(d.calls, d.tokens)
 	}
 	for len(days) > 0 {
 		_, end := period.Bounds(days[0].day.Time())
@@ -150,23 +150,22 @@ func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens 
 	return from, nil
 }
 
-func (s *simulator) days(ctx context.Context, from, to time.Time) ([]simulatedDay, error) {
-	rows, err := s.tx.Query(ctx, simulateDaysSQL, s.port, from, to)
+// daysStillKept are the days of [from, to) with calls, all of which are in the ledger: totals
+// outlive the months that retention drops.
+func daysStillKept(ctx context.Context, tx pgx.Tx, port string, from, to time.Time) ([]simulatedDay, error) {
+	rows, err := tx.Query(ctx, simulateDaysSQL, port, from, to)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (d simulatedDay, err error) {
+	days, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d simulatedDay, err error) {
 		var day int32
 		err = row.Scan(&day, &d.calls, &d.tokens)
 		d.day = Day(day)
-		s.Count(d.calls, d.tokens)
 		return d, err
 	})
-}
-
-// stillKept makes sure that the days' calls are in the ledger: totals outlive the
-// months that retention drops.
-func (s *simulator) stillKept(ctx context.Context, days []simulatedDay, from time.Time) error {
+	if err != nil {
+		return nil, err
+	}
 	var checked time.Time
 	for _, d := range days {
 		month := monthOf(d.day.Time())
@@ -175,15 +174,15 @@ func (s *simulator) stillKept(ctx context.Context, days []simulatedDay, from tim
 		}
 		checked = month
 		var kept bool
-		if err := s.tx.QueryRow(ctx, "select to_regclass($1) is not null", partitionName(month)).Scan(&kept); err != nil {
-			return err
+		if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", partitionName(month)).Scan(&kept); err != nil {
+			return nil, err
 		}
 		if !kept {
-			return &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: from.Format(time.DateOnly),
+			return nil, &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: from.Format(time.DateOnly),
 				Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
 		}
 	}
-	return nil
+	return days, nil
 }
 
 func (s *simulator) sum(ctx context.Context, from, to time.Time) (calls, tokens int64, err error) {

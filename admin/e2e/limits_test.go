@@ -63,8 +63,10 @@ func TestSystem_Limits(t *testing.T) {
 	if hard.Property("invalid") != "true" || hard.Property("focused") != "true" {
 		t.Error("the cap that is missing is not marked, or has not the focus")
 	}
+	p.See("Type a cap as 200k, 1.5M or 1,500,000 to see what it would have done.")
 	hard.Fill("10k")
 	p.SeeNot("Needs a number")
+	p.See("There were no calls yesterday that this limit matches.")
 	p.Type(kb.Enter)
 	p.See("Must be 1 to 64 of a-z", "Not saved")
 	if name.Property("invalid") != "true" || name.Property("focused") != "true" || !strings.HasPrefix(name.Property("description"), "Must be 1 to 64 of a-z") {
@@ -268,4 +270,41 @@ func cardLimits(t *testing.T, f *fake, p *browser.Page) {
 	off.Enabled = false
 	f.store("marina-7", off, grace)
 	p.See("They do not bind: the caps are not enforced.", "Grace Hopper removed frontier in the meantime.")
+}
+
+// Beside the inputs of a limit stands what it would have done yesterday, whatever is typed.
+func TestSystem_LimitBackTest(t *testing.T) {
+	s := newSystem(t)
+	yesterday := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
+	for i, user := range []string{"ada", "ada", "grace", "ada", "ada"} {
+		s.call("marina-7", yesterday.Add(time.Duration(i)*time.Minute), 100, func(u *events.Usage) { u.Feature, u.UserID = "summary", user })
+	}
+	s.booked("marina-7", 500)
+	url, link := s.door(operator)
+	p := browser.Start(t).Page(t)
+	p.Open(link)
+	p.See("Ada Lovelace", "marina-7")
+	p.Open(url + "/?port=marina-7")
+	p.See("There are none.")
+	p.Role("button", "Add limit").Click()
+	p.See("Type a cap as 200k, 1.5M or 1,500,000 to see what it would have done.")
+	hard := p.Role("textbox", "Hard cap of the limit")
+	hard.Fill("350")
+	p.See("With this limit, yesterday 2 of 5 calls that it matches would have been refused, from 12:03 UTC on.")
+	choose(p, "Counted", "each u")
+	p.See("With this limit, yesterday 1 of 5 calls that it matches would have been refused, from 12:04 UTC on. Of 1 of 2 users: ada (1).")
+	choose(p, "Unit", "c")
+	hard.Fill("2")
+	p.Role("textbox", "Soft cap of the limit").Fill("1")
+	p.See("yesterday 2 of 5 calls that it matches would have been refused, from 12:03 UTC on. Of 1 of 2 users: ada (2). The soft cap would have warned from 12:00 UTC on.")
+	looks(p, "limit-back-test")
+	p.Role("textbox", "Feature").Fill("ocr")
+	p.See("There were no calls yesterday that this limit matches.")
+	p.Role("textbox", "Feature").Fill("sum*")
+	hard.Fill("two")
+	p.See("Type a cap as 200k")
+	hard.Fill("5")
+	p.See("none of 5 calls that it matches would have been refused")
+	p.Role("button", "Cancel").Click()
+	p.See("There are none.")
 }

@@ -17,6 +17,7 @@ const (
 	subjectTokenRevoke = subjectAdmin + ".tokens.revoke"
 	subjectLoginLink   = subjectAdmin + ".login.link"
 	subjectSimulate    = subjectAdmin + ".simulate"
+	subjectTryLimit    = subjectAdmin + ".simulate.limit"
 )
 
 // NewToken asks for an API token.
@@ -61,6 +62,12 @@ type SimulateRequest struct {
 	Period        budget.Period `json:"period"`
 }
 
+// SimulateLimitRequest asks what a limit would have done to a port's last window.
+type SimulateLimitRequest struct {
+	PortID string       `json:"port_id"`
+	Limit  budget.Limit `json:"limit"`
+}
+
 // CreateToken makes an API token.
 func (c *Client) CreateToken(ctx context.Context, r NewToken) (t CreatedToken, err error) {
 	err = c.ask(ctx, subjectTokenCreate, r, &t)
@@ -95,6 +102,13 @@ func (c *Client) LoginLink(ctx context.Context) (l LoginLink, err error) {
 // Simulate replays the port's previous period against a budget.
 func (c *Client) Simulate(ctx context.Context, r SimulateRequest) (s budget.Simulation, err error) {
 	err = c.ask(ctx, subjectSimulate, r, &s)
+	return s, err
+}
+
+// SimulateLimit replays the port's previous window (a day for hours, a month for a total)
+// against a limit.
+func (c *Client) SimulateLimit(ctx context.Context, r SimulateLimitRequest) (s budget.LimitSimulation, err error) {
+	err = c.ask(ctx, subjectTryLimit, r, &s)
 	return s, err
 }
 
@@ -142,4 +156,15 @@ func (s *Service) simulate(ctx context.Context, r SimulateRequest) (any, error) 
 		return nil, err
 	}
 	return s.cfg.Ledger.Simulate(ctx, r.PortID, b, of.Start, of.End)
+}
+
+func (s *Service) simulateLimit(ctx context.Context, r SimulateLimitRequest) (any, error) {
+	if err := r.Limit.Validate("limit"); err != nil {
+		return nil, err
+	}
+	of, err := budget.ParseNamed("of", budget.Previous, r.Limit.Span(), s.cfg.Now())
+	if err != nil {
+		return nil, err
+	}
+	return s.cfg.Ledger.SimulateLimit(ctx, r.PortID, &r.Limit, of.Start, of.End)
 }

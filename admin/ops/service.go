@@ -48,9 +48,10 @@ type Service struct {
 const (
 	changesAtOnce  = 4
 	readingsAtOnce = 4
-	longAtOnce     = 2                // verifications
+	longAtOnce     = 2                // verifications, and limits that are tried, each
 	waiting        = 64               // in each line
-	quickly        = 30 * time.Second // for everything but a verification
+	quickly        = 30 * time.Second // for everything but these
+	tryLimit       = time.Minute
 	verifyLimit    = time.Hour
 )
 
@@ -83,7 +84,8 @@ func (s *Service) Run(ctx context.Context) error {
 		return l
 	}
 	// Changes do not stand in line behind readings.
-	changes, readings, verifications := line(changesAtOnce, quickly), line(readingsAtOnce, quickly), line(longAtOnce, verifyLimit)
+	changes, readings := line(changesAtOnce, quickly), line(readingsAtOnce, quickly)
+	verifications, trials := line(longAtOnce, verifyLimit), line(longAtOnce, tryLimit)
 	var endpoints []service.Endpoint
 	for _, e := range []struct {
 		subject string
@@ -104,6 +106,7 @@ func (s *Service) Run(ctx context.Context) error {
 		{subjectTokenRevoke, changes, handle(s.revokeToken)},
 		{subjectLoginLink, changes, handle(s.loginLink)},
 		{subjectSimulate, readings, handle(s.simulate)},
+		{subjectTryLimit, trials, handle(s.simulateLimit)},
 		{subjectRebook, changes, handle(s.rebook)},
 		{subjectPosition, readings, handle(s.position)},
 	} {

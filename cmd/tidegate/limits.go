@@ -1,21 +1,25 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 )
 
 type limitsCmd struct {
-	Ls  limitsLsCmd  `cmd:"" help:"List a port's limits, its own caps first."`
-	Set limitsSetCmd `cmd:"" help:"Add a limit, or change the one of that name. What is not given stays as it is."`
-	Rm  limitsRmCmd  `cmd:"" help:"Remove limits."`
+	Ls       limitsLsCmd       `cmd:"" help:"List a port's limits, its own caps first."`
+	Set      limitsSetCmd      `cmd:"" help:"Add a limit, or change the one of that name. What is not given stays as it is."`
+	Rm       limitsRmCmd       `cmd:"" help:"Remove limits."`
+	Simulate limitsSimulateCmd `cmd:"" help:"Say what a limit, as set would make it, would have done to the port's last window: its last hours, a day; a total, the last month. Stores nothing."`
 }
 
 type limitsLsCmd struct {
@@ -39,7 +43,12 @@ func (c *limitsLsCmd) Run(ctx context.Context) error {
 
 type limitsSetCmd struct {
 	remote
-	Port string `arg:"" help:"The port. One that is new is registered."`
+	limitFlags
+}
+
+// limitFlags make a limit, or change one.
+type limitFlags struct {
+	Port string `arg:"" help:"The port. One that is new is registered if a limit is stored."`
 	Name string `arg:"" help:"The limit: 1 to 64 of a-z 0-9 _ . -"`
 
 	Match  []dimension `help:"Only calls of this feature, provider, model, user_id or run_id, such as model=gpt-5*, where * stands for anything; without a value, of any. May be given for each." placeholder:"DIMENSION=VALUE" sep:"none"`
@@ -60,7 +69,80 @@ func (c *limitsSetCmd) Run(ctx context.Context) error {
 	return c.change(ctx, c.Port, c.edit)
 }
 
-func (c *limitsSetCmd) edit(b *events.Budget) error {
+type limitsSimulateCmd struct {
+	remote
+	limitFlags
+	Lines int `help:"How many of the users, runs or other values that are counted by themselves to list, at most 100." default:"10" placeholder:"N"`
+}
+
+func (c *limitsSimulateCmd) Run(ctx context.Context) error {
+	if c.Name == budget.PortLimit {
+		return fmt.Errorf("%s is the name of the port's own caps: tidegate budget simulate %s tries them", c.Name, c.Port)
+	}
+	var l events.Limit
+	err := c.ask(ctx, func(ctx context.Context, client *events.Client) error {
+		b, err := client.Get(ctx, c.Port)
+		if err == nil {
+			err = c.edit(&b)
+		}
+		if err == nil {
+			l = b.Limits[slices.IndexFunc(b.Limits, func(l events.Limit) bool { return l.Name == c.Name })]
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	c.Timeout = max(c.Timeout, simulateTimeout)
+	return c.operate(ctx, func(ctx context.Context, client *ops.Client) error {
+		s, err := client.SimulateLimit(ctx, ops.SimulateLimitRequest{PortID: c.Port, Limit: l})
+		if err != nil {
+			return err
+		}
+		if c.JSON {
+			return printJSON(s)
+		}
+		c.print(l, s)
+		return nil
+	})
+}
+
+// simulateTimeout is as long as an answer may take.
+const simulateTimeout = time.Minute
+
+func (c *limitsSimulateCmd) print(l events.Limit, s budget.LimitSimulation) {
+	fmt.Printf("with this limit, %s of %s calls that it matches from %s to %s would have been refused", paint(bold, count(s.RefusedCalls)), count(s.Calls),
+		s.From.Format(time.DateOnly), s.To.Add(-time.Nanosecond).Format(time.DateOnly))
+	if !s.FirstRefusedAt.IsZero() {
+		fmt.Printf(", from %s on (%s %s)", when(s.FirstRefusedAt), count(s.RefusedTokens), unitWord(s.Unit))
+	}
+	fmt.Printf("; %s would have carried the soft cap's warning\n", count(s.WarnedCalls))
+	shown := s.Refused[:min(max(c.Lines, 0), len(s.Refused))]
+	if l.Per == "" || len(shown) == 0 {
+		return
+	}
+	fmt.Printf("%s of %s values of %s would have had calls refused:\n\n", count(s.RefusedValues), count(s.Values), l.Per)
+	rows := make([][]string, len(shown))
+	for i, v := range shown {
+		rows[i] = []string{cmp.Or(v.Value, "(none)"), count(v.RefusedCalls), count(v.RefusedTokens), when(v.FirstRefusedAt)}
+	}
+	grid(os.Stdout, []string{string(l.Per), "refused", unitWord(s.Unit), "first"}, rows, 1, 2)
+	if more := s.RefusedValues - int64(len(shown)); more > 0 {
+		fmt.Println(paint(faint, "and "+count(more)+" more"))
+	}
+}
+
+func unitWord(u budget.Unit) string {
+	switch u {
+	case budget.Requests:
+		return "calls"
+	case budget.Weighted:
+		return "weighted tokens"
+	}
+	return "tokens"
+}
+
+func (c *limitFlags) edit(b *events.Budget) error {
 	i := slices.IndexFunc(b.Limits, func(l events.Limit) bool { return l.Name == c.Name })
 	if i < 0 {
 		if c.Window == nil {

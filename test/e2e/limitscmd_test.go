@@ -287,3 +287,44 @@ each-user|u 1|estimate_exceeds_hard_cap|600|0|100|2,000|1,400|total|weighted|nev
 		t.Errorf("an estimate that is not the sum of its parts:\n%s", out)
 	}
 }
+
+// A limit is tried on what was yesterday, stored or not, and nothing is stored.
+func TestLimitsSimulateCommand(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	yesterday := time.Now().UTC().Truncate(24 * time.Hour).Add(-12 * time.Hour)
+	for i, user := range []string{"ada", "ada", "bo", "ada", ""} {
+		u := usage("p1", 300)
+		u.ID, u.UserID = events.NewUUIDv7(yesterday.Add(time.Duration(i)*time.Second)).String(), user
+		s.publisher.Record(u)
+	}
+	testenv.Eventually(t, "the calls are booked", func() bool {
+		page, err := s.ledger.Shares(t.Context(), events.ReportRequest{PortID: "p1", By: events.ByFeature}, yesterday.Truncate(24*time.Hour), yesterday.Truncate(24*time.Hour).AddDate(0, 0, 1))
+		return err == nil && page.Requests == 5
+	})
+	out := s.cli(0, "budget", "limits", "simulate", "p1", "each-user", "--per", "user_id", "--window", "day", "--hard", "500")
+	first, table, _ := strings.Cut(out, "\n\n")
+	if want := "with this limit, 2 of 5 calls that it matches from " + yesterday.Format(time.DateOnly) + " to " + yesterday.Format(time.DateOnly) + " would have been refused"; !strings.HasPrefix(first, want) ||
+		!strings.Contains(first, "1 of 3 values of user_id would have had calls refused:") {
+		t.Errorf("simulate says\n%s\nwant\n%s", out, want)
+	}
+	if !strings.HasPrefix(cells(table), "user_id|refused|tokens|first\nada|2|600|") {
+		t.Errorf("simulate lists\n%s", table)
+	}
+	if b := s.stored("p1"); b.Version != 0 {
+		t.Errorf("stored is %+v", b)
+	}
+	// The stored limit, with another cap.
+	s.cli(0, "budget", "limits", "set", "p1", "each-user", "--per", "user_id", "--window", "day", "--hard", "5000")
+	var sim budget.LimitSimulation
+	s.cliJSON(&sim, "budget", "limits", "simulate", "p1", "each-user", "--unit", "requests", "--hard", "1")
+	if sim.Calls != 5 || sim.RefusedCalls != 2 || sim.RefusedValues != 1 || sim.Unit != budget.Requests {
+		t.Errorf("%+v", sim)
+	}
+	if out := s.cli(1, "budget", "limits", "simulate", "p1", "other", "--hard", "1"); !strings.Contains(out, "needs a --window") {
+		t.Errorf("no window:\n%s", out)
+	}
+	if out := s.cli(1, "budget", "limits", "simulate", "p1", "port", "--hard", "1"); !strings.Contains(out, "tidegate budget simulate p1 tries them") {
+		t.Errorf("the port's own caps:\n%s", out)
+	}
+}

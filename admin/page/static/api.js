@@ -75,6 +75,16 @@
  * @property {number} warned_calls
  * @property {string | null} first_warned_at
  *
+ * @typedef {object} LimitSimulation
+ * @property {number} calls that the limit matches
+ * @property {number} refused_calls
+ * @property {string | null} first_refused_at
+ * @property {number} warned_calls
+ * @property {string | null} first_warned_at
+ * @property {number | null} values null without per
+ * @property {number | null} refused_values
+ * @property {{value: string, refused_calls: number}[] | null} top those with most refused calls
+ *
  * @typedef {object} Port
  * @property {string} port_id
  * @property {string} name
@@ -127,6 +137,7 @@ export class Unreachable extends Error {
 }
 
 const TIMEOUT_MS = 15_000;
+const TRY_TIMEOUT_MS = 65_000; // the server may play millions of calls
 const COUNT_TIMEOUT_MS = 330_000; // for a new limit the server may read the whole ledger
 
 export class Api {
@@ -217,6 +228,12 @@ export class Api {
     if (settings.hard_cap_tokens !== null) query.set('hard', String(settings.hard_cap_tokens));
     if (settings.soft_cap_tokens !== null) query.set('soft', String(settings.soft_cap_tokens));
     return this.ask(`${this.at(port)}/ai-budget/simulate?${query}`, {signal});
+  }
+
+  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} signal @returns {Promise<LimitSimulation>} */
+  simulateLimit(port, limit, signal) {
+    const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit), signal};
+    return this.ask(`${this.at(port)}/ai-budget/simulate-limit`, init, TRY_TIMEOUT_MS);
   }
 
   /** @param {string} after @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{ports: Port[], next: string}>} */

@@ -6,6 +6,13 @@ const DEBOUNCE_MS = 250;
 const AGAIN_MS = 3000;
 
 /**
+ * @typedef {object} Question
+ * @property {string} key what it is about: the same is not asked twice
+ * @property {string} [idle] what to say instead of asking
+ * @property {(signal: AbortSignal) => Promise<string>} ask
+ */
+
+/**
  * Says, while somebody types caps, what they would have done last period. Only the
  * answer to the latest question is shown, in whatever order the answers come.
  */
@@ -21,29 +28,24 @@ export class BackTest {
     this.frame = frame;
   }
 
-  /**
-   * @param {import('./api.js').Api} api @param {string} port
-   * @param {import('./api.js').Settings | null} settings null: what was typed is no budget
-   */
-  ask(api, port, settings) {
-    const question = JSON.stringify([port, settings && {...settings, enabled: true}]);
-    if (question === this.#asked) return;
+  /** @param {Question} question */
+  ask(question) {
+    if (question.key === this.#asked) return;
     const first = this.#asked === '';
     this.stop();
-    this.#asked = question;
-    if (!settings) return say(this.out, 'Type caps as 200k, 1.5M or 1,500,000. Empty is no cap.');
-    if (settings.soft_cap_tokens === null && settings.hard_cap_tokens === null) return say(this.out, 'Without caps nothing is refused and nobody is warned.');
+    this.#asked = question.key;
+    if (question.idle) return say(this.out, question.idle);
     this.frame.setAttribute('aria-busy', 'true');
-    this.#timer = setTimeout(() => this.#run(api, port, settings), first ? 0 : DEBOUNCE_MS);
+    this.#timer = setTimeout(() => this.#run(question), first ? 0 : DEBOUNCE_MS);
   }
 
   /**
    * Asks once more if the last question failed, which the server may by now be able to
    * answer, but does not press a server that has just failed.
-   * @param {import('./api.js').Api} api @param {string} port @param {import('./api.js').Settings | null} settings
+   * @param {Question} question
    */
-  again(api, port, settings) {
-    if (this.#failedAt && Date.now() - this.#failedAt >= AGAIN_MS) this.ask(api, port, settings);
+  again(question) {
+    if (this.#failedAt && Date.now() - this.#failedAt >= AGAIN_MS) this.ask(question);
   }
 
   /** Forgets the question that is under way. */
@@ -56,12 +58,12 @@ export class BackTest {
     this.frame.removeAttribute('aria-busy');
   }
 
-  /** @param {import('./api.js').Api} api @param {string} port @param {import('./api.js').Settings} settings */
-  async #run(api, port, settings) {
+  /** @param {Question} question */
+  async #run(question) {
     const {signal} = this.#abort;
     let text;
     try {
-      text = sentence(await api.simulate(port, settings, signal), settings);
+      text = await question.ask(signal);
     } catch (e) {
       if (signal.aborted) return;
       this.#asked = ''; // the next keystroke asks again
@@ -72,6 +74,19 @@ export class BackTest {
     this.frame.removeAttribute('aria-busy');
     say(this.out, text);
   }
+}
+
+/**
+ * What the caps of a budget would have done.
+ * @param {import('./api.js').Api} api @param {string} port
+ * @param {import('./api.js').Settings | null} settings null: what was typed is no budget
+ * @returns {Question}
+ */
+export function ofCaps(api, port, settings) {
+  const key = JSON.stringify([port, settings && {...settings, enabled: true}]);
+  if (!settings) return {key, idle: 'Type caps as 200k, 1.5M or 1,500,000. Empty is no cap.', ask: async () => ''};
+  const idle = settings.soft_cap_tokens === null && settings.hard_cap_tokens === null ? 'Without caps nothing is refused and nobody is warned.' : undefined;
+  return {key, idle, ask: async (signal) => sentence(await api.simulate(port, settings, signal), settings)};
 }
 
 /** @param {import('./api.js').Simulation} s @param {import('./api.js').Settings} settings */
@@ -88,7 +103,7 @@ export function sentence(s, settings) {
 }
 
 /** @param {string} at @param {import('./api.js').Period} period */
-function since(at, period) {
+export function since(at, period) {
   const d = new Date(at);
   if (period === 'day') return `${utcTime(d)} UTC`;
   return period === 'week' ? utcLongWeekday(d) : `the ${ordinal(d.getUTCDate())}`;

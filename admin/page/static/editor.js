@@ -1,5 +1,5 @@
 import {DEFAULT, Problem} from './api.js';
-import {BackTest} from './back-test.js';
+import {BackTest, ofCaps} from './back-test.js';
 import {Conflict} from './conflict.js';
 import {h, need, say} from './dom.js';
 import {sentence} from './format.js';
@@ -70,7 +70,7 @@ export class Editor {
     const known = this.#theirs ?? this.#base;
     if (known && known.version === b.version) {
       const {api, port} = this.target();
-      return this.backTest.again(api, port, this.form.read().settings);
+      return this.backTest.again(ofCaps(api, port, this.form.read().settings));
     }
     if (!this.#base || !this.form.touched) return this.#fill(b);
     const {settings} = this.form.read();
@@ -113,7 +113,7 @@ export class Editor {
     const {settings} = this.form.read();
     const {api, port} = this.target();
     this.backTest.frame.hidden = port === DEFAULT; // nobody has called by it
-    if (port !== DEFAULT) this.backTest.ask(api, port, settings);
+    if (port !== DEFAULT) this.backTest.ask(ofCaps(api, port, settings));
     const dirty = this.form.dirty;
     this.discard.hidden = !dirty || this.conflict.open;
     const own = this.#base !== null && port !== DEFAULT && !this.#base.default && this.#base.version > 0;

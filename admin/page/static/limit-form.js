@@ -14,8 +14,9 @@ const WEIGHTS = /** @type {const} */ (['input', 'cache_read', 'cache_write', 'ou
 export class LimitForm {
   #seeded = '';
 
-  /** @param {{submit: () => void, cancel: () => void}} on */
+  /** @param {{changed: () => void, submit: () => void, cancel: () => void}} on */
   constructor(on) {
+    this.on = on;
     this.root = limitFields();
     const match = need(this.root, '.match');
     for (const d of labels()) {
@@ -73,6 +74,7 @@ export class LimitForm {
     need(this.root, '.weighted').hidden = this.#text('limit-unit') !== 'weighted';
     const still = complainedOf(this.root);
     if (still.length > 0) complain(this.root, this.read([]).problems.filter((p) => still.includes(p.field)));
+    this.on.changed();
   }
 
   /**

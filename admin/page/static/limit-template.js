@@ -56,6 +56,7 @@ template.innerHTML = `
     <div class="match"></div>
     <p class="hint" id="match-hint">Empty is any. A * at the end stands for anything: gpt-5*</p>
   </fieldset>
+  <div class="back-test"><span class="tag">Back-test</span><p class="back-test-text" role="status"></p></div>
   <div class="actions">
     <button type="button" class="quiet cancel">Cancel</button>
     <button type="submit" class="primary">Save limit</button>

@@ -1,7 +1,9 @@
-import {Problem} from './api.js';
+import {DEFAULT, Problem} from './api.js';
+import {BackTest} from './back-test.js';
 import {personOf} from './changes.js';
 import {h, need, say} from './dom.js';
 import {sentence} from './format.js';
+import {ofLimit} from './limit-back-test.js';
 import {LimitForm} from './limit-form.js';
 import {LimitRow} from './limit-row.js';
 import {definition} from './limit-words.js';
@@ -41,8 +43,9 @@ export class Limits {
     this.about = need(root, '.about');
     this.list = need(root, '.limit-list');
     this.outcome = need(root, '.outcome');
-    this.form = new LimitForm({submit: () => this.#submit(), cancel: () => this.#close()});
+    this.form = new LimitForm({changed: () => this.#try(), submit: () => this.#submit(), cancel: () => this.#close()});
     this.form.root.hidden = true;
+    this.backTest = new BackTest(need(this.form.root, '.back-test-text'), need(this.form.root, '.back-test'));
     root.insertBefore(this.form.root, this.outcome);
     this.add.addEventListener('click', () => this.#open(null));
   }
@@ -58,6 +61,7 @@ export class Limits {
     this.#rows.clear();
     this.list.replaceChildren();
     this.form.root.hidden = true;
+    this.backTest.stop();
     this.#say('');
   }
 
@@ -74,9 +78,12 @@ export class Limits {
     // Only when they differ: what is moved loses the focus.
     if (now.length !== this.list.children.length || now.some((e, i) => e !== this.list.children[i])) this.list.replaceChildren(...now);
     const off = b.limits.length > 0 && !b.enabled ? ' They do not bind: the caps are not enforced.' : '';
-    say(this.about, b.limits.length === 0 ? 'Caps for some of the calls, beside the budget: by feature, provider, model, user or run, in a window of their own. There are none.' : `A call must fit under the budget and under every limit that it matches.${off} The back-test tries the caps of the budget only.`);
+    say(this.about, b.limits.length === 0 ? 'Caps for some of the calls, beside the budget: by feature, provider, model, user or run, in a window of their own. There are none.' : `A call must fit under the budget and under every limit that it matches.${off}`);
     this.#arrange();
-    if (!this.form.root.hidden && this.#edited) this.#compare(b, this.#edited.name);
+    if (this.form.root.hidden) return;
+    if (this.#edited) this.#compare(b, this.#edited.name);
+    const {api, port} = this.target();
+    this.backTest.again(ofLimit(api, port, this.form.read([]).limit));
   }
 
   /** Tells who edits a limit that somebody else changed it. @param {Budget} b @param {string} name */
@@ -97,8 +104,8 @@ export class Limits {
     const stored = this.#budget?.limits.find((l) => l.name === name);
     this.#edited = stored ? definition(stored) : null;
     this.#known = JSON.stringify(this.#edited);
-    this.form.seed(this.#edited);
     this.form.root.hidden = false;
+    this.form.seed(this.#edited);
     this.#say('');
     this.#arrange();
     need(this.form.root, 'input').focus();
@@ -107,10 +114,19 @@ export class Limits {
   /** Ends the form; the focus goes to where it was opened, or to what was stored. @param {string} [name] */
   #close(name = this.#edited?.name) {
     this.form.root.hidden = true;
+    this.backTest.stop();
     this.#edited = null;
     this.#say('');
     this.#arrange();
     (this.#rows.get(name ?? '')?.edit ?? (this.add.hidden ? this.title : this.add)).focus();
+  }
+
+  /** Says what the limit in the form would have done. */
+  #try() {
+    const {api, port} = this.target();
+    if (this.form.root.hidden) return;
+    this.backTest.frame.hidden = port === DEFAULT; // nobody has called by it
+    if (port !== DEFAULT) this.backTest.ask(ofLimit(api, port, this.form.read([]).limit));
   }
 
   async #submit() {
