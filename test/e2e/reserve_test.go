@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -287,5 +288,25 @@ func TestStoppedGateBlocksNobody(t *testing.T) {
 	var spent int64
 	if err := s.db.QueryRow(t.Context(), "select coalesce(sum(tokens), 0)::bigint from ai_held_tokens where expires_at > clock_timestamp()").Scan(&spent); err != nil || spent > 1000 {
 		t.Errorf("%d held, %v", spent, err)
+	}
+}
+
+// A port that holds as much as it may is told so. Its neighbour notices nothing.
+func TestTooManyHoldsIsAFault(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	s.setBudget("p2", -1, 1000, events.PeriodMonth)
+	s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr"})
+	if _, err := s.db.Exec(t.Context(), `insert into ai_budget_holds (port_id, id, tokens, created_at, expires_at)
+		select 'p1', gen_random_uuid(), 0, now(), now() + interval '1 hour' from generate_series(2, $1)`, reservation.MaxHolds); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", Feature: "ocr"})
+	var fault *events.ServiceError
+	if !errors.As(err, &fault) || fault.Code != 429 || !strings.Contains(fault.Description, "too many holds: a port may have 100000 at once") {
+		t.Errorf("one hold more: %v", err)
+	}
+	if r := s.reserve(events.ReserveRequest{PortID: "p2", Feature: "ocr", EstimatedTokens: 5}); !r.Allowed {
+		t.Errorf("the neighbour: %+v", r.Verdict)
 	}
 }
