@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -248,7 +249,9 @@ func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 		if n := one[int](t, s.db, "select sum(requests)::int from ai_usage_day_shares"); n != 1 {
 			t.Errorf("days of %d calls are kept, want the one of before", n)
 		}
-		return nil
+		// Nor does who changes the default budget wait for it.
+		_, err := s.SetBudget(t.Context(), budget.DefaultPort, events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: new(int64(5))}, nil)
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)
