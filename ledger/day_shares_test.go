@@ -3,7 +3,9 @@ package ledger_test
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -227,7 +229,8 @@ func TestAReportKeepsSomeDays(t *testing.T) {
 // A report during an erasure keeps nothing, which might name the user, and is right nevertheless.
 func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	var log strings.Builder // no two write at once: the handler sees to it
+	s := newStore(t, func(c *ledger.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	s.KeepDaysFrom(1)
 	_, today, _ := lastMonths()
 	s.book(t, call("p1", today.AddDate(0, 0, -2), by("anna")))
@@ -250,7 +253,10 @@ func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 			t.Errorf("days of %d calls are kept, want the one of before", n)
 		}
 		// Nor does who changes the default budget wait for it.
-		_, err := s.SetBudget(t.Context(), budget.DefaultPort, events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: new(int64(5))}, nil)
+		_, err := s.StoreBudget(t.Context(), budget.DefaultPort, events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: new(int64(5))}, nil, func(budget.Budget) error { return nil })
+		if log.String() != "" {
+			t.Errorf("the default budget is stored, and the log says\n%s", &log)
+		}
 		return err
 	})
 	if err != nil {
