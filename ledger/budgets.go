@@ -125,7 +125,7 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 func (l *Ledger) awaitDecisions(ctx context.Context) (at time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout) // one that was stopped is ended before that: see Open
 	defer cancel()
-	if err := l.awaitHolders(ctx, "(classid, objid) <> (0, $1::bigint::oid)"); err != nil {
+	if err := l.awaitHolders(ctx, "not (classid = 0 and objid = any($1::bigint[]::oid[]))", bookLock, eraseLock); err != nil {
 		return at, err
 	}
 	err = l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&at)

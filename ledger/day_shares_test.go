@@ -3,7 +3,9 @@ package ledger_test
 import (
 	"cmp"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"pgregory.net/rapid"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -226,7 +229,8 @@ func TestAReportKeepsSomeDays(t *testing.T) {
 // A report during an erasure keeps nothing, which might name the user, and is right nevertheless.
 func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 	t.Parallel()
-	s := newStore(t)
+	var log strings.Builder // no two write at once: the handler sees to it
+	s := newStore(t, func(c *ledger.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 	s.KeepDaysFrom(1)
 	_, today, _ := lastMonths()
 	s.book(t, call("p1", today.AddDate(0, 0, -2), by("anna")))
@@ -248,7 +252,12 @@ func TestNoDayIsKeptDuringAnErasure(t *testing.T) {
 		if n := one[int](t, s.db, "select sum(requests)::int from ai_usage_day_shares"); n != 1 {
 			t.Errorf("days of %d calls are kept, want the one of before", n)
 		}
-		return nil
+		// Nor does who changes the default budget wait for it.
+		_, err := s.StoreBudget(t.Context(), budget.DefaultPort, events.Budget{Enabled: true, Period: events.PeriodMonth, HardCapTokens: new(int64(5))}, nil, func(budget.Budget) error { return nil })
+		if log.String() != "" {
+			t.Errorf("the default budget is stored, and the log says\n%s", &log)
+		}
+		return err
 	})
 	if err != nil {
 		t.Fatal(err)

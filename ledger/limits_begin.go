@@ -176,5 +176,5 @@ const startSlack = time.Minute
 
 // awaitBookings returns once every booking that was under way has ended.
 func (l *Ledger) awaitBookings(ctx context.Context) error {
-	return l.awaitHolders(ctx, "(classid, objid) = (0, $1::bigint::oid)")
+	return l.awaitHolders(ctx, "classid = 0 and objid = any($1::bigint[]::oid[])", bookLock)
 }

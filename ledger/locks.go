@@ -28,22 +28,22 @@ const (
 	eraseLock
 )
 
-// awaitHolders returns once every transaction has ended that had an advisory lock of one
-// number, either bookLock or others than that.
-func (l *Ledger) awaitHolders(ctx context.Context, which string) error {
-	under, err := l.holders(ctx, which)
+// awaitHolders returns once every transaction has ended that had one of some advisory locks, or
+// one that is none of them, as which says of the list $1.
+func (l *Ledger) awaitHolders(ctx context.Context, which string, locks ...int64) error {
+	under, err := l.holders(ctx, which, locks)
 	for ; err == nil && len(under) > 0; time.Sleep(2 * time.Millisecond) {
 		var now []string
-		now, err = l.holders(ctx, which)
+		now, err = l.holders(ctx, which, locks)
 		under = slices.DeleteFunc(under, func(b string) bool { return !slices.Contains(now, b) })
 	}
 	return err
 }
 
-func (l *Ledger) holders(ctx context.Context, which string) ([]string, error) {
+func (l *Ledger) holders(ctx context.Context, which string, locks []int64) ([]string, error) {
 	rows, err := l.pool.Query(ctx, `select distinct pid || ' ' || virtualtransaction from pg_locks
 		where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
-			and `+which+` and objsubid = 1 and granted`, int64(bookLock))
+			and `+which+` and objsubid = 1 and granted`, locks)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: look for transactions under way: %w", err)
 	}
