@@ -154,7 +154,7 @@ func (w *world) do(r request) answer {
 	if r.token != "" {
 		req.Header.Set("Authorization", "Bearer "+r.token)
 	}
-	if r.body != "" {
+	if r.method == http.MethodPut || r.body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i < len(r.header); i += 2 {
