@@ -37,9 +37,12 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 			return err
 		}
 		// Holds name a user for as long as they live, which is an hour at most.
-		// A lease for the calls of nobody knows whose counts in every value, until it ends.
-		_, err := tx.Exec(ctx, `update ai_budget_slices set calls = null
-			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text))`, user)
+		// A lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
+		_, err := tx.Exec(ctx, `with named as (
+			select port_id, id from ai_budget_slices
+			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text))
+			order by port_id, id for update
+		) update ai_budget_slices s set calls = null from named n where s.port_id = n.port_id and s.id = n.id`, user)
 		if err != nil {
 			return err
 		}
