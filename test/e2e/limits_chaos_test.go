@@ -183,7 +183,6 @@ var limitPlants = map[string]string{
 		create trigger plant after update on system_settings for each row execute function plant()`,
 	"hold does not say whose it is": plantIn("ai_budget_holds", "insert", "new.call := '{\"user_id\":\"x\"}';"),
 	"parts of a hold are lost":      plantIn("ai_budget_holds", "insert", "new.call := new.call - 'input' - 'output';"),
-	"limits forgotten in a lease":   plantIn("ai_budget_slices", "insert", `new.calls := '{"by":["model","user_id","run_id"],"of":[]}';`),
 	"window of the day before":      plantIn("ai_limit_counters", "insert", "new.start := new.start - interval '1 day';"),
 }
 

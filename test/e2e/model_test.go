@@ -153,7 +153,7 @@ var model = porcupine.Model{
 
 // How long the checker may take over one budget. Of a planted bug some budget shows it soon.
 const (
-	checkFor    = 20 * time.Second
+	checkFor    = time.Minute
 	checkForBug = 2 * time.Second
 )
 

@@ -25,6 +25,9 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 		from generate_series(1, $1) n`, users); err != nil {
 		t.Fatal(err)
 	}
+	s.exec(`insert into ai_usage_port_days as d (port_id, day, requests, total_tokens)
+		select port_id, date_trunc('month', now(), 'UTC')::date, count(*), sum(total_tokens) from ai_usage_ledger where model = 'm' group by 1
+		on conflict (port_id, day) do update set requests = d.requests + excluded.requests, total_tokens = d.total_tokens + excluded.total_tokens`)
 	r := events.ReportRequest{PortID: "p1", By: events.ByUser}
 	first := testenv.Must(s.client.Usage(t.Context(), r))
 	if len(first.By) != events.DefaultReportLimit || !first.More || first.Requests != users+1 {
