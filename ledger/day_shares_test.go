@@ -103,7 +103,7 @@ func TestReportsByUserAndRunAreTheLedgers(t *testing.T) {
 			},
 			"delete": func(rt *rapid.T) {
 				if len(booked) == 0 {
-					rt.Skip("there is no port")
+					return // there is no port
 				}
 				if _, err := s.DeletePort(t.Context(), port, "ada"); err != nil {
 					rt.Fatal(err)
