@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"strings"
 
@@ -17,6 +18,9 @@ import (
 
 //go:embed *.sql
 var files embed.FS
+
+// Files are the migrations of this build.
+func Files() fs.FS { return files }
 
 // lockKey serialises processes that start at the same moment. Tern takes a lock
 // of its own, but only after it has created its version table.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,7 +114,8 @@ func makeTemplate(ctx context.Context, dir, data string) error {
 	return os.RemoveAll(making)
 }
 
-// templateKey changes with whatever makes a cluster and the tables in it.
+// templateKey changes with whatever makes a cluster and the tables in it. The migrations are
+// those of this binary: somebody may be writing another one.
 func templateKey() (string, error) {
 	root, err := moduleDir()
 	if err != nil {
@@ -125,7 +127,18 @@ func templateKey() (string, error) {
 	}
 	sum := sha256.New()
 	fmt.Fprintln(sum, version)
-	for _, pattern := range []string{"dev/*.go", "migrations/*.go", "migrations/*.sql", "internal/testenv/template.go"} {
+	err = fs.WalkDir(migrations.Files(), ".", func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(migrations.Files(), name)
+		fmt.Fprintf(sum, "%s\n%s", name, text)
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	for _, pattern := range []string{"dev/*.go", "migrations/*.go", "internal/testenv/template.go"} {
 		names, err := filepath.Glob(filepath.Join(root, pattern))
 		if err != nil {
 			return "", err
