@@ -36,8 +36,8 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock_shared($1)", bookLock); err != nil {
 			return err
 		}
-		// Holds name a user for as long as they live, which is an hour at most.
-		// A lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
+		// Holds and leases name a user for as long as they live, which is an hour at most. A
+		// lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
 		_, err := tx.Exec(ctx, `with named as (
 			select port_id, id from ai_budget_slices
 			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text))

@@ -68,15 +68,17 @@ func End(ctx context.Context, tx pgx.Tx, send *pgx.Batch, holds []ID) (ended map
 type lockedLease struct {
 	secret               []byte
 	tokens, closedTokens int64
-	closed               []byte // a bit for each hold that has ended
-	closedCalls          []byte // what of whose calls has ended; see [addSum]
+	closed               []byte       // a bit for each hold that has ended
+	ended                []budget.Sum // by whose calls they were; nil: the lease does not say whose
 	sealed, changed      bool
 }
 
 func scanLocked(rows pgx.Rows, locked map[key]*lockedLease) error {
 	var k key
 	var l lockedLease
-	_, err := pgx.ForEachRow(rows, []any{&k.port, &k.id, &l.secret, &l.tokens, &l.closedTokens, &l.closed, &l.closedCalls, &l.sealed}, func() error {
+	var ended []byte
+	_, err := pgx.ForEachRow(rows, []any{&k.port, &k.id, &l.secret, &l.tokens, &l.closedTokens, &l.closed, &ended, &l.sealed}, func() error {
+		l.ended = readSums(ended)
 		*locked[k] = l
 		l = lockedLease{} // the next row gets memory of its own
 		return nil
@@ -92,7 +94,8 @@ func (l *lockedLease) end(h *leasedID) bool {
 	l.closed[h.n/8] |= 1 << (h.n % 8)
 	l.closedTokens += h.Tokens
 	if h.of >= 0 {
-		l.closedCalls = addSum(l.closedCalls, h.of, budget.Sum{Estimate: h.Estimate, Calls: 1})
+		l.ended = append(l.ended, make([]budget.Sum, max(h.of+1-len(l.ended), 0))...)
+		l.ended[h.of] = l.ended[h.of].Add(budget.Sum{Estimate: h.Estimate, Calls: 1})
 	}
 	l.changed = true
 	return true
@@ -117,7 +120,7 @@ func closeHolds(ctx context.Context, tx pgx.Tx, locked map[key]*lockedLease) err
 			to = &done
 		}
 		to.ports, to.ids, to.tokens = append(to.ports, k.port), append(to.ids, k.id), append(to.tokens, l.closedTokens)
-		to.closed, to.calls = append(to.closed, l.closed), append(to.calls, l.closedCalls)
+		to.closed, to.calls = append(to.closed, l.closed), append(to.calls, writeSums(l.ended))
 	}
 	var send pgx.Batch
 	if len(changed.ids) > 0 {

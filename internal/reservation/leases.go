@@ -89,7 +89,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	if !d.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
-	id, expires, want := b.take(q, rule, now, time.Now())
+	id, expires, want := b.take(q, &call, rule, now, time.Now())
 	if want.Holds > 0 { // the next lease, before this one is used up
 		b.askAhead(&holding{request: *q, want: want})
 	}
@@ -115,12 +115,11 @@ func (b *Broker) askAhead(h *holding) {
 // take makes a hold for q from a lease, if there is one that was granted under the
 // budget of that rule, or a later one, on this day by the database's clock: a hold counts in the
 // period of its lease, whatever is answered.
-func (b *Broker) take(q *events.ReserveRequest, rule *budget.Rule, today, now time.Time) (id string, expires time.Time, next Want) {
+func (b *Broker) take(q *events.ReserveRequest, call *budget.Call, rule *budget.Rule, today, now time.Time) (id string, expires time.Time, next Want) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.leases.port(q.PortID)
 	d := p.demand(kind{q.Feature, q.TTL()}, now)
-	call := q.Call()
 	if by := rule.LooksAt(); len(by) == 0 || d.knows(call.Only(by), now) {
 		d.count(q.EstimatedTokens, now)
 	}

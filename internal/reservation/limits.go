@@ -113,20 +113,14 @@ func readSums(text []byte) (sums []budget.Sum) {
 	return sums
 }
 
-// addSum adds to one of the sums that are written like that.
-func addSum(text []byte, which int, more budget.Sum) []byte {
-	sums := readSums(text)
-	if n := which + 1 - len(sums); n > 0 {
-		sums = append(sums, make([]budget.Sum, n)...)
-	}
-	sums[which] = sums[which].Add(more)
-	var buf []byte
+// writeSums writes sums as readSums reads them.
+func writeSums(sums []budget.Sum) (text []byte) {
 	for _, s := range sums {
 		for _, v := range [...]int64{s.Calls, s.Tokens, s.Input, s.Output} {
-			buf = binary.AppendUvarint(buf, uint64(v))
+			text = binary.AppendUvarint(text, uint64(v))
 		}
 	}
-	return buf
+	return text
 }
 
 // heldCall is what a hold's row says of its call, beside feature and tokens.
