@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidegate/tidegate/internal/browser"
 )
 
 // TestSystem_DefaultBudget looks at the default budget and changes it, gives a port one of its
@@ -13,10 +12,7 @@ func TestSystem_DefaultBudget(t *testing.T) {
 	s := newSystem(t)
 	s.call("marina-7", time.Now(), 4_000)
 	s.booked("marina-7", 4_000)
-	url, link := s.door(operator)
-	p := browser.Start(t).Page(t)
-	p.Open(link)
-	p.See("Ada Lovelace", "marina-7")
+	p, url := s.enter(t)
 	p.Role("link", "Default budget").Click()
 	p.See("It binds every port that has no budget of its own", "Nobody has set a default budget yet.")
 	p.Role("textbox", "Hard cap").Fill("8k")

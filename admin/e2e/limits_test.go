@@ -41,10 +41,7 @@ func TestSystem_Limits(t *testing.T) {
 	s.call("marina-7", now, 1_500, func(u *events.Usage) { u.Feature, u.UserID = "summary", "ada" })
 	s.call("marina-7", now, 500, func(u *events.Usage) { u.Feature, u.UserID = "summary", "" })
 	s.booked("marina-7", 6_000)
-	url, link := s.door(operator)
-	p := browser.Start(t).Page(t)
-	p.Open(link)
-	p.See("Ada Lovelace", "marina-7")
+	p, url := s.enter(t)
 	p.Open(url + "/?port=marina-7")
 	p.See("There are none.")
 
@@ -280,10 +277,7 @@ func TestSystem_LimitBackTest(t *testing.T) {
 		s.call("marina-7", yesterday.Add(time.Duration(i)*time.Minute), 100, func(u *events.Usage) { u.Feature, u.UserID = "summary", user })
 	}
 	s.booked("marina-7", 500)
-	url, link := s.door(operator)
-	p := browser.Start(t).Page(t)
-	p.Open(link)
-	p.See("Ada Lovelace", "marina-7")
+	p, url := s.enter(t)
 	p.Open(url + "/?port=marina-7")
 	p.See("There are none.")
 	p.Role("button", "Add limit").Click()

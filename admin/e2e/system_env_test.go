@@ -14,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/browser"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -97,6 +98,16 @@ func (s *system) door(caller identity.Caller) (url, link string) {
 	s.Cleanup(server.Close)
 	path, _ := login.NewLink(time.Now())
 	return server.URL, server.URL + path
+}
+
+// enter signs an operator in, who sees the ports.
+func (s *system) enter(t *testing.T) (p *browser.Page, url string) {
+	t.Helper()
+	url, link := s.door(operator)
+	p = browser.Start(t).Page(t)
+	p.Open(link)
+	p.See("Ada Lovelace", "marina-7")
+	return p, url
 }
 
 var operator = identity.Caller{Subject: "local", Name: "Ada Lovelace", Permissions: []string{admin.Permission}}

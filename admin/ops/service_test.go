@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
@@ -96,6 +97,20 @@ func TestCountGatesEndsWithItsContext(t *testing.T) {
 	}
 	if n, err := s.countGates(t.Context()); n != 0 || err != nil {
 		t.Errorf("%d gates, %v, where there are none", n, err)
+	}
+}
+
+// A gate that takes its time is there all the same.
+func TestCountGatesWaitsForABusyOne(t *testing.T) {
+	t.Parallel()
+	s, _, _ := serve(t, Config{})
+	subject := testenv.Must(micro.ControlSubject(micro.PingVerb, events.GateService, ""))
+	testenv.Must(s.cfg.Conn.Subscribe(subject, func(msg *nats.Msg) {
+		time.Sleep(600 * time.Millisecond)
+		_ = msg.Respond(nil)
+	}))
+	if n, err := s.countGates(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d gates, %v, want the one", n, err)
 	}
 }
 

@@ -207,6 +207,71 @@ func TestCallsOfARunEachAreNotLeased(t *testing.T) {
 	b.heat(ask(10, by("u1", "run-1")))
 }
 
+// What is read of a lease that is open is what was made of it, for each of its callers, as far as
+// its own gate knows; and once it is sealed, what was made for each and has not ended.
+func TestCallsUnderWayOfALease(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	limits := []budget.Limit{
+		{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(10_000))},
+		{Name: "calls", Per: budget.PerUser, Window: budget.Day, Unit: budget.Requests, Hard: new(int64(10_000))},
+	}
+	h.limited(1<<40, limits...)
+	b := h.open()
+	for range 2 {
+		for _, user := range []string{"u1", "u2"} {
+			b.release(b.must(ask(10, by(user, ""))).ReservationID)
+		}
+	}
+	b.heat(ask(10, by("u1", "")))
+	var mine []string
+	for range 3 {
+		mine = append(mine, b.must(ask(10, by("u1", ""))).ReservationID)
+	}
+	b.must(ask(20, by("u2", "")))
+	start, _ := budget.Day.Bounds(time.Now())
+	held := func(what string, want [4]int64) {
+		t.Helper()
+		var got [4]int64
+		h.eventually(what, 5*time.Second, func() bool {
+			list, err := h.ledger.Reservations.UnderWay(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.WithoutSpare(list)
+			tally := budget.NewTally(limits, time.Now())
+			for i := range list {
+				list[i].AddTo(tally)
+			}
+			for i, user := range []string{"u1", "u2"} {
+				got[2*i], got[2*i+1] = tally.Held(&limits[0], user, start), tally.Held(&limits[1], user, start)
+			}
+			return got == want
+		})
+	}
+	held("each may have made all of it", [4]int64{50, 4, 50, 4})
+	held("the same, of what was read before", [4]int64{50, 4, 50, 4})
+	b.Revoke("p", 0)
+	held("sealed", [4]int64{30, 3, 20, 1})
+	b.release(mine[0])
+	held("one of them has ended", [4]int64{20, 2, 20, 1})
+}
+
+// However many users ask, a lease names a bounded number of them.
+func TestALeaseNamesSoManyUsers(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1_000_000))})
+	b := h.open()
+	for i := range 600 {
+		b.must(ask(10, by(fmt.Sprint("u", i%100), "")))
+	}
+	var most, leases int
+	if err := h.db.QueryRow(t.Context(), "select coalesce(max(jsonb_array_length(calls->'of')), 0), count(*) from ai_budget_slices").Scan(&most, &leases); err != nil || most > 64 || most < 32 {
+		t.Errorf("%d leases name up to %d users, %v; want some of at most 64", leases, most, err)
+	}
+}
+
 // Erasing a user leaves no name in leases, and what they hold binds as before.
 func TestErasedUsersAreNotNamedByLeases(t *testing.T) {
 	t.Parallel()
