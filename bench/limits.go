@@ -14,11 +14,13 @@ import (
 )
 
 type limitsCmd struct {
-	Ports  int           `default:"1000"`
-	Events int           `default:"200000" help:"That wait in the stream, for ingest."`
-	Calls  int           `default:"1000000" help:"Of one port, that a limit which is added has to count."`
-	Heat   time.Duration `default:"10s" help:"How long callers ask before they are measured: by then most users have asked twice."`
+	Ports  int `default:"1000"`
+	Events int `default:"200000" help:"That wait in the stream, for ingest."`
+	Calls  int `default:"1000000" help:"Of one port, that a limit which is added has to count."`
 }
+
+// toKnow is how long callers ask before they are measured: by then gates know most of the users.
+const toKnow = 10 * time.Second
 
 // threeLimits are what ports with limits have here: one of a feature, one of each user, one of
 // weighted tokens. Nothing reaches them.
@@ -47,7 +49,7 @@ func (c *limitsCmd) Run(ctx context.Context, r *report) error {
 
 // answers measures check and reserve.
 func (c *limitsCmd) answers(ctx context.Context, r *report) (rows [][]string, err error) {
-	b := &reserveBench{cmd: &reserveCmd{Ports: c.Ports}}
+	b := &reserveBench{cmd: &reserveCmd{Ports: c.Ports}, heat: toKnow}
 	stop, err := b.start(ctx)
 	if err != nil {
 		return nil, err
@@ -84,7 +86,7 @@ func (c *limitsCmd) answers(ctx context.Context, r *report) (rows [][]string, er
 		for range r.runs {
 			var p pair
 			for prefix, to := range map[string]*rate{"port": &p.yard, "limited": &p.ours} {
-				*to, _, err = b.sustainedAfter(ctx, c.Heat, 64, func(nc *nats.Conn, caller, i int) error {
+				*to, _, err = b.sustained(ctx, 64, func(nc *nats.Conn, caller, i int) error {
 					return kind.call(nc, prefix+b.port(caller, i)[len("port"):])
 				})
 				if err != nil {
