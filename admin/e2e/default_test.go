@@ -3,7 +3,6 @@ package e2e
 import (
 	"testing"
 	"time"
-
 )
 
 // TestSystem_DefaultBudget looks at the default budget and changes it, gives a port one of its
