@@ -44,11 +44,6 @@ type values struct {
 	some map[string][]int
 }
 
-// Which is the place in Calls of whoever makes a call, or -1 where the lease is not for that.
-func (s *Leased) Which(c *Labels) int {
-	return slices.Index(s.Calls, c.Only(s.By))
-}
-
 // in are the values of a limit in which calls of the lease may count.
 func (s *Leased) in(l *Limit) values {
 	s.mu.Lock()

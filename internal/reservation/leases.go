@@ -32,11 +32,12 @@ type portLeases struct {
 
 type lease struct {
 	Lease
-	until    time.Time    // the end of the lease, by this process's monotonic clock
-	wall     time.Time    // and by the machine's
-	used     time.Time    // when the last hold was made
-	made     Returned     // what it has been made into so far
-	madeFor  []budget.Sum // each of Calls, where limits look at that
+	until    time.Time             // the end of the lease, by this process's monotonic clock
+	wall     time.Time             // and by the machine's
+	used     time.Time             // when the last hold was made
+	made     Returned              // what it has been made into so far
+	madeFor  []budget.Sum          // each of Calls, where limits look at that
+	places   map[budget.Labels]int // in Calls
 	returnAt time.Time
 	// counted: what is left of it is not among its port's unused tokens any more. It counts
 	// as held where it is part of what is known: rather too many than too few.
@@ -139,9 +140,11 @@ func (b *Broker) take(q *events.ReserveRequest, call *budget.Call, rule *budget.
 	}
 	of := -1
 	if l.Calls.Calls != nil {
-		if of = l.Calls.Which(&call.Labels); of < 0 {
+		place, ok := l.places[call.Only(l.Calls.By)]
+		if !ok {
 			return "", expires, next
 		}
+		of = place
 		l.madeFor[of] = l.madeFor[of].Add(budget.Sum{Estimate: call.Estimate, Calls: 1})
 	}
 	n := l.made.Holds
@@ -194,8 +197,12 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 
 func newLease(g *Lease, asked time.Time) *lease {
 	until := asked.Add(g.Until.Sub(g.Created)) // not after that, whatever the clocks say: it was created later
-	return &lease{Lease: *g, until: until, wall: until.Round(0), used: asked,
-		made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature}, madeFor: make([]budget.Sum, len(g.Calls.Calls))}
+	l := &lease{Lease: *g, until: until, wall: until.Round(0), used: asked, made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature},
+		madeFor: make([]budget.Sum, len(g.Calls.Calls)), places: make(map[budget.Labels]int, len(g.Calls.Calls))}
+	for i, of := range g.Calls.Calls {
+		l.places[of] = i
+	}
+	return l
 }
 
 // doubt takes over leases of which nobody knows whether they were granted: no holds
