@@ -136,13 +136,13 @@ func TestWhatEndsOfALeaseIsItsUsers(t *testing.T) {
 		b.release(v.ReservationID)
 	}
 	b.heat(ask(10, by("u1", ""), parts))
-	var mine []string
+	var mine, others []string
 	for range 8 {
-		v := b.must(ask(10, by("u1", ""), parts))
-		if !fromLease(b.must(ask(10, by("u2", "")))) || !fromLease(v) {
+		v, other := b.must(ask(10, by("u1", ""), parts)), b.must(ask(10, by("u2", "")))
+		if !fromLease(v) || !fromLease(other) {
 			t.Fatal("a hold is from no lease")
 		}
-		mine = append(mine, v.ReservationID)
+		mine, others = append(mine, v.ReservationID), append(others, other.ReservationID)
 	}
 	held := func(user string, left int64) {
 		t.Helper()
@@ -163,6 +163,9 @@ func TestWhatEndsOfALeaseIsItsUsers(t *testing.T) {
 	}
 	held("u1", 10_000-30)
 	held("u2", 10_000-80)
+	b.release(others[0])
+	held("u1", 10_000-30)
+	held("u2", 10_000-70)
 	v := b.must(ask(5_000, by("u1", ""), func(q *events.ReserveRequest) { q.EstimatedOutputTokens = 5_000 }))
 	if v.Limit != "weighted" || v.HeldTokens != 3*(6+3*4)+3*5_000 {
 		t.Errorf("%+v, want what is under way of u1, by its weights", v)
@@ -211,24 +214,36 @@ func TestCallsOfARunEachAreNotLeased(t *testing.T) {
 // its own gate knows; and once it is sealed, what was made for each and has not ended.
 func TestCallsUnderWayOfALease(t *testing.T) {
 	t.Parallel()
+	for name, budgetOf := range map[string]string{"limits of its own": "q", "limits of the default budget": budget.DefaultPort} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			testCallsUnderWay(t, budgetOf)
+		})
+	}
+}
+
+func testCallsUnderWay(t *testing.T, budgetOf string) {
 	h := newHouse(t, 1<<40)
 	limits := []budget.Limit{
 		{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(10_000))},
 		{Name: "calls", Per: budget.PerUser, Window: budget.Day, Unit: budget.Requests, Hard: new(int64(10_000))},
 	}
-	h.limited(1<<40, limits...)
+	h.store(budgetOf, budget.Budget{Enabled: true, Period: budget.Day, Limits: limits})
+	ask := func(tokens int64, user string) events.ReserveRequest {
+		return ask(tokens, by(user, ""), func(q *events.ReserveRequest) { q.PortID = "q" })
+	}
 	b := h.open()
 	for range 2 {
 		for _, user := range []string{"u1", "u2"} {
-			b.release(b.must(ask(10, by(user, ""))).ReservationID)
+			b.release(b.must(ask(10, user)).ReservationID, "q")
 		}
 	}
-	b.heat(ask(10, by("u1", "")))
+	b.heat(ask(10, "u1"))
 	var mine []string
 	for range 3 {
-		mine = append(mine, b.must(ask(10, by("u1", ""))).ReservationID)
+		mine = append(mine, b.must(ask(10, "u1")).ReservationID)
 	}
-	b.must(ask(20, by("u2", "")))
+	b.must(ask(20, "u2"))
 	start, _ := budget.Day.Bounds(time.Now())
 	held := func(what string, want [4]int64) {
 		t.Helper()
@@ -251,9 +266,9 @@ func TestCallsUnderWayOfALease(t *testing.T) {
 	}
 	held("each may have made all of it", [4]int64{50, 4, 50, 4})
 	held("the same, of what was read before", [4]int64{50, 4, 50, 4})
-	b.Revoke("p", 0)
+	b.Revoke("q", 0)
 	held("sealed", [4]int64{30, 3, 20, 1})
-	b.release(mine[0])
+	b.release(mine[0], "q")
 	held("one of them has ended", [4]int64{20, 2, 20, 1})
 }
 

@@ -196,7 +196,7 @@ func (b *broker) heat(q events.ReserveRequest) {
 	b.house.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; {
 		v := b.must(q)
-		b.release(v.ReservationID)
+		b.release(v.ReservationID, q.PortID)
 		if fromLease(v) {
 			return
 		}
