@@ -37,9 +37,9 @@ type Config struct {
 	// ReserveTimeout is how long Postgres may take over a reservation before the
 	// caller gets a fault (503) and its own policy decides. Default 1 s.
 	ReserveTimeout time.Duration
-	// LeaseFrom is how many reservations of a port, for one feature and lifetime, within a
-	// second make the gate lease a part of the port's headroom, from which it makes holds
-	// without asking Postgres. Default 4; negative: never.
+	// LeaseFrom is how many reservations of a port, for one feature and lifetime, within the time
+	// that a lease would last, and 4 s at most, make the gate lease a part of the port's
+	// headroom, from which it makes holds without asking Postgres. Default 4; negative: never.
 	LeaseFrom int
 	// Behind says that the ledger lacks what the usage stream has acknowledged, as after an
 	// older copy of the database was put back. It is asked often and must not wait. While it is

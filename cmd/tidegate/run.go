@@ -45,7 +45,7 @@ type runCmd struct {
 	RetentionMonths int           `help:"Months of ledger rows to keep beside the current one." default:"84" env:"TIDEGATE_RETENTION_MONTHS" placeholder:"N"`
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
-	SliceFrom       int           `help:"Reservations of a port, for one feature and lifetime, within a second that make a gate lease a part of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
+	SliceFrom       int           `help:"Reservations of a port, for one feature and lifetime, within four seconds that make a gate lease a part of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
 	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"2s" env:"TIDEGATE_ACK_WAIT"`
 	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`

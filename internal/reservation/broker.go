@@ -26,7 +26,7 @@ type Backend interface {
 // Config makes a [Broker].
 type Config struct {
 	Store     Backend
-	LeaseFrom int           // reservations of a port, for one feature and lifetime, within a second that are worth a lease; negative: none are
+	LeaseFrom int           // reservations of a port, for one feature and lifetime, that are worth a lease, within lookBack times demandFor; negative: none are
 	Timeout   time.Duration // of a transaction, and of what waits for one
 	Now       func() time.Time
 	// Port is what is known of a port: its rule, what it has used in the current period, when

@@ -58,6 +58,24 @@ func TestWhatIsServedFromLeases(t *testing.T) {
 	}
 }
 
+// Whoever asks less than once a second gets a lease, unless it would be over by the next call.
+func TestWhoAsksSeldomIsServedFromLeases(t *testing.T) {
+	t.Parallel()
+	for ttl, want := range map[time.Duration]bool{time.Minute: true, 8 * time.Second: false} {
+		t.Run(ttl.String(), func(t *testing.T) {
+			t.Parallel()
+			b := newHouse(t, 100_000).open(func(c *reservation.Config) { c.LeaseFrom = 3 })
+			for range 3 {
+				b.must(ask(10, lives(ttl)))
+				time.Sleep(1100 * time.Millisecond)
+			}
+			if v := b.must(ask(10, lives(ttl))); fromLease(v) != want {
+				t.Errorf("from a lease: %v, want %v", fromLease(v), want)
+			}
+		})
+	}
+}
+
 // However many callers ask two gates at once, no id is given out twice, the cap holds, and
 // what was answered is what is held once the gates have stopped.
 func TestLeasesGiveNoMoreThanTheCap(t *testing.T) {

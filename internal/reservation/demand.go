@@ -15,6 +15,9 @@ const (
 	// gate that is killed leaves no more than that behind.
 	demandFor = time.Second
 	minHolds  = 32
+	// lookBack is how many times demandFor a port is observed: one that is asked for once a
+	// second is worth a lease too, since that lasts for longer.
+	lookBack = 4
 	// leaseCalls is for how many users, models or the like one lease is, where limits look at these.
 	leaseCalls = 64
 	askAgain   = 250 * time.Millisecond // for a lease, if none was granted
@@ -28,15 +31,17 @@ type kind struct {
 
 // demand is how much of a kind is asked for, and the lease that serves it.
 type demand struct {
-	since       time.Time
-	now, before struct { // since then, and in the time before
-		holds  int
-		tokens int64
-	}
-	lease     *lease    // nil: none
-	notBefore time.Time // the time to ask for one again
+	since     time.Time
+	asked     [lookBack]asked // since then, and in the times before, the latest first
+	lease     *lease          // nil: none
+	notBefore time.Time       // the time to ask for one again
 	// calls are whose are asked for, and when they last were, where limits look at that.
 	calls map[budget.Labels]time.Time
+}
+
+type asked struct {
+	holds  int
+	tokens int64
 }
 
 func (p *portLeases) demand(k kind, now time.Time) *demand {
@@ -53,15 +58,21 @@ func (p *portLeases) demand(k kind, now time.Time) *demand {
 func leaseFor(ttl time.Duration) time.Duration { return min(maxLease, ttl/8) }
 
 func (d *demand) count(tokens int64, now time.Time) {
-	if gone := now.Sub(d.since); gone >= demandFor {
-		before := d.now
-		*d = demand{since: now, lease: d.lease, notBefore: d.notBefore, calls: d.calls}
-		if gone < 2*demandFor {
-			d.before = before
-		}
+	if times := int(min(now.Sub(d.since)/demandFor, lookBack)); times > 0 {
+		var asked [lookBack]asked
+		copy(asked[times:], d.asked[:])
+		d.asked, d.since = asked, now
 	}
-	d.now.holds++
-	d.now.tokens = budget.Add(d.now.tokens, tokens)
+	d.asked[0].holds++
+	d.asked[0].tokens = budget.Add(d.asked[0].tokens, tokens)
+}
+
+// within is how many holds were asked for while one lease would have lasted.
+func (d *demand) within(lasts time.Duration) (holds int) {
+	for _, a := range d.asked[:min(max(lasts/demandFor, 1), lookBack)] {
+		holds += a.holds
+	}
+	return holds
 }
 
 // knows reports whether somebody is asking again. Leases are for those who do: a lease would be
@@ -94,11 +105,14 @@ func (d *demand) recent(now time.Time) (calls []budget.Labels) {
 // want asks for the next lease, now and then, where there is demand and three quarters of
 // the present one are used up, of its tokens, its holds or its time.
 func (b *Broker) want(q *events.ReserveRequest, p *portLeases, d *demand, now time.Time) (w Want) {
-	holds, tokens := max(d.now.holds, d.before.holds), max(d.now.tokens, d.before.tokens)
-	if b.cfg.LeaseFrom < 0 || holds < b.cfg.LeaseFrom || tokens == 0 || now.Sub(d.since) >= 2*demandFor || now.Before(d.notBefore) || b.leases.paused(p, now) {
+	lasts := leaseFor(q.TTL())
+	if b.cfg.LeaseFrom < 0 || d.within(lasts) < b.cfg.LeaseFrom || now.Sub(d.since) >= 2*demandFor || now.Before(d.notBefore) || b.leases.paused(p, now) {
 		return w
 	}
-	lasts := leaseFor(q.TTL())
+	holds, tokens := max(d.asked[0].holds, d.asked[1].holds), max(d.asked[0].tokens, d.asked[1].tokens)
+	if tokens == 0 {
+		return w
+	}
 	if l := d.lease; l != nil && l.left() > l.Tokens/4 && l.made.Holds < l.Holds/4*3 && l.until.Sub(now) >= lasts/4 {
 		return w
 	}

@@ -12,7 +12,7 @@ import (
 // How leases end: used up, replaced, revoked, idle, over or in doubt, and then returned.
 
 const (
-	idleFor = 2 * time.Second // then a lease is returned
+	idleFor = lookBack * demandFor // then a lease is returned
 	// returnAfter leaves a lease open for a while when it has given out its last hold:
 	// of calls that are short by then nothing has to be written down.
 	returnAfter  = 500 * time.Millisecond
@@ -24,7 +24,7 @@ const (
 	forever    = 1000 * time.Hour
 	// forgetAfter ends what is known of demand. forgetAtOnce bounds how many ports are
 	// looked at, while nobody can reserve or check.
-	forgetAfter  = 10 * time.Second
+	forgetAfter  = time.Minute
 	forgetAtOnce = 1000
 )
 
