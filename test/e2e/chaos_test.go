@@ -55,12 +55,19 @@ func TestChaos(t *testing.T) {
 }
 
 // TestChaosFindsPlantedBugs plants bugs, each as a side effect in the database, and
-// wants the checker to object to each.
+// wants the checker to object to each: to one of them here, to all in `make chaos`.
 func TestChaosFindsPlantedBugs(t *testing.T) {
+	findPlanted(t, plants, "settle twice in a slice")
+}
+
+func findPlanted(t *testing.T, plants map[string]string, one string, change ...func(*chaos)) {
 	for bug := range plants {
+		if bug != one && os.Getenv("CHAOS_PLANTS") != "all" {
+			continue
+		}
 		t.Run(bug, func(t *testing.T) {
 			for attempt := range 5 { // a race needs its chance
-				c := newChaos(t, 1000+attempt, bug)
+				c := newChaos(t, 1000+attempt, bug, change...)
 				c.run()
 				if illegal, _ := c.check(1); len(illegal) > 0 {
 					t.Logf("caught: %v", illegal)
@@ -150,7 +157,7 @@ type mortal struct {
 
 func newChaos(t *testing.T, seed int, bug string, change ...func(*chaos)) *chaos {
 	o := options{gates: -1, shared: seed/2%2 == 0} // half of them report several events in a message
-	dayEnds := seed%2 == 0 && bug == "" && len(change) == 0
+	dayEnds := seed%2 == 0 && bug == ""
 	if dayEnds {
 		o.at = midnight.Add(-beforeMidnight)
 	}
@@ -164,11 +171,12 @@ func newChaos(t *testing.T, seed int, bug string, change ...func(*chaos)) *chaos
 		c.gates = append(c.gates, c.birth(i))
 	}
 	c.awaitGate()
-	for p := range chaosPorts {
-		s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
-	}
 	if c.limits {
 		c.beginLimits()
+	} else {
+		for p := range chaosPorts {
+			s.setBudget(chaosPort(p), -1, chaosCap(chaosPort(p)), c.period())
+		}
 	}
 	c.awaitBudgets()
 	s.exec(keepEnded)
@@ -407,7 +415,7 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 				// counts in the one in which the first try made it.
 				r.PeriodStart = c.periodOf(events.UUIDv7Time(uuid.MustParse(r.ReservationID)))
 			}
-			if c.limits { // the answer is about a limit and its window
+			if c.limits && c.clock == nil { // the answer is about a limit and its window
 				r.PeriodStart = c.periodOf(begin)
 			}
 			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed

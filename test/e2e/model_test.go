@@ -23,7 +23,7 @@ const (
 	opSettle
 	opRelease
 	opExpire
-	opLimits // which limits the budget has is changed
+	opLimits // which limits the budget has, and how many extra tokens, is changed
 )
 
 func (k opKind) String() string {
@@ -35,7 +35,7 @@ type operation struct {
 	period    time.Time // the start of the one that it is about
 	kind      opKind
 	id        string // of the reservation
-	tokens    int64  // asked, or used
+	tokens    int64  // asked, or used; of opLimits: extra
 	ok        bool   // of a reserve: allowed
 	spent     int64  // of a refused one: used + held, as it was answered
 	counts    counts // asked, or used, in each count of limits that the call is about
@@ -52,6 +52,7 @@ type state struct {
 	holds  []hold // sorted by id
 	counts counts // used, whether the budget has the limit or not: one that comes counts what there is
 	limits uint8
+	extra  int64 // on top of the hard cap
 }
 
 type hold struct {
@@ -109,7 +110,7 @@ func step(s state, op operation) (bool, state) {
 	switch op.kind {
 	case opReserve:
 		spent := s.used + s.held()
-		hard := chaosCap(op.port)
+		hard := chaosCap(op.port) + s.extra
 		fits := spent < hard && spent+op.tokens <= hard && s.fits(op.counts, chaosScale(op.port))
 		if op.ok != fits { // past the cap, or refused while budget was left
 			return false, s
@@ -128,7 +129,7 @@ func step(s state, op operation) (bool, state) {
 		s.used, s.counts = s.used+op.tokens, s.counts.plus(op.counts)
 		return true, s
 	case opLimits:
-		s.limits = op.limits
+		s.limits, s.extra = op.limits, op.tokens
 		return true, s
 	default:
 		return true, s.without(op.id)
@@ -143,7 +144,7 @@ var model = porcupine.Model{
 	},
 	Equal: func(a, b any) bool {
 		x, y := a.(state), b.(state)
-		return x.used == y.used && x.counts == y.counts && x.limits == y.limits && slices.Equal(x.holds, y.holds)
+		return x.used == y.used && x.counts == y.counts && x.limits == y.limits && x.extra == y.extra && slices.Equal(x.holds, y.holds)
 	},
 	DescribeOperation: func(in, _ any) string {
 		op := in.(operation)
