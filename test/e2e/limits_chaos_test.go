@@ -102,7 +102,8 @@ func countsOfRow(feature string, call []byte, tokens int64) counts {
 
 // beginLimits gives every port a limit or two.
 func (c *chaos) beginLimits() {
-	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: time.Second}))
+	// A change waits up to a second for the leases of gates that are dead.
+	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 3 * time.Second}))
 	for p := range chaosPorts {
 		c.setLimitsOf(chaosPort(p), 1<<(p%chaosLimitKinds)|1<<((p/4)%chaosLimitKinds), 0)
 	}
