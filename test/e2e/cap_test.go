@@ -16,7 +16,7 @@ import (
 )
 
 // TestThousandCallersNeverPassTheCap lets 1,000 callers reserve 97 tokens at a
-// time from three gate processes, which are killed at random, until a cap of 400,000
+// time from three gate processes, which are killed at random, until a cap of 200,000
 // (in `make chaos` of a million) is spent. Half of them name a key and ask until they are
 // answered; the others are served from slices and give up on what nobody answers.
 func TestThousandCallersNeverPassTheCap(t *testing.T) {
@@ -24,7 +24,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 		callers  = 1_000
 		estimate = 97
 	)
-	hardCap := int64(envInt(t, "CAP_TOKENS", 400_000))
+	hardCap := int64(envInt(t, "CAP_TOKENS", 200_000))
 	s := start(t, options{gates: -1, noRoles: true})
 	binary := testenv.Killable(t)
 	s.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, AckWait: time.Second})).Run)

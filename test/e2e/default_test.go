@@ -158,7 +158,7 @@ func TestDefaultBudgetUnderConcurrency(t *testing.T) {
 		s.setDefault(high)
 	}
 	// Now with a cap that is reached, and a limit that is new: each port has its own.
-	const enough = 3000
+	const enough = 1000
 	var caps int64
 	if err := s.db.QueryRow(t.Context(), "select max(total_tokens) from ai_usage_port_days").Scan(&caps); err != nil {
 		t.Fatal(err)
