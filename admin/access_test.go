@@ -244,7 +244,7 @@ func TestOddQueries(t *testing.T) {
 		"ports?limit=501":                           {"limit", `"501"`, "from 1 to 500"},
 		"ports?limit=x":                             {"limit", `"x"`, "whole number"},
 		"ports?limit=1&limit=2":                     {"limit", `"1, 2"`, "given once"},
-		"ports?page=2":                              {"page", `"2"`, "there are: after, limit"},
+		"ports?page=2":                              {"page", `"2"`, "there are: q, after, limit"},
 		"session?x=1":                               {"x", `"1"`, "there are: none"},
 		"ports/p1/audit?before=-1":                  {"before", `"-1"`, "whole number from 1"},
 		"ports/p1/ai-usage?by=tenant":               {"by", `"tenant"`, "feature, model, user, run or day"},

@@ -16,6 +16,7 @@ import (
 type portsReply struct {
 	Ports []port `json:"ports" doc:"In the order of their ids."`
 	Next  string `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
+	Total *int64 `json:"total" doc:"How many there are in all. Only with the first page, else null."`
 }
 
 // port is a tenant with what it has spent.
@@ -41,18 +42,19 @@ type storedBudget struct {
 
 func (a *api) listPorts(c *call) error {
 	limit, _ := c.query.number("limit")
-	after := c.query["after"]
-	var found []ledger.Port
-	var err error
-	if c.caller.Ports == nil {
-		found, err = a.cfg.Ledger.Ports(c.Context(), after, int(limit)+1, c.now)
-	} else {
-		found, err = a.cfg.Ledger.NamedPorts(c.Context(), c.caller.Ports, after, int(limit)+1, c.now)
-	}
+	q := ledger.PortQuery{IDs: c.caller.Ports, Search: c.query["q"], After: c.query["after"], Limit: int(limit) + 1}
+	found, err := a.cfg.Ledger.Ports(c.Context(), q, c.now)
 	if err != nil {
 		return err
 	}
 	r := portsReply{Ports: []port{}}
+	if q.After == "" {
+		total, err := a.cfg.Ledger.CountPorts(c.Context(), q)
+		if err != nil {
+			return err
+		}
+		r.Total = &total
+	}
 	if len(found) > int(limit) {
 		found = found[:limit]
 		r.Next = found[limit-1].PortID

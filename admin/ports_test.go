@@ -29,7 +29,8 @@ type portList struct {
 		PeriodStart time.Time `json:"period_start"`
 		ResetsAt    time.Time `json:"resets_at"`
 	}
-	Next string
+	Next  string
+	Total *int64
 }
 
 func TestPortsInPages(t *testing.T) {
@@ -61,7 +62,9 @@ func TestPortsInPages(t *testing.T) {
 						t.Errorf("p2: %+v", p)
 					}
 				}
-				pages++
+				if pages++; (list.Total != nil) != (pages == 1) || list.Total != nil && *list.Total != int64(len(want)) {
+					t.Errorf("page %d: total %v, want %d on the first", pages, list.Total, len(want))
+				}
 				if after = list.Next; after == "" {
 					break
 				}
@@ -71,6 +74,20 @@ func TestPortsInPages(t *testing.T) {
 			}
 		}
 	}
+	for _, c := range []struct{ token, q, want string }{{w.all, "P1", "p1"}, {w.all, "p", "p0 p1 p2 p3 p4"}, {some, "p", "p1 p2 p3"}, {some, "p4", ""}, {w.all, "%25", ""}} {
+		a := w.do(request{method: "GET", path: "/api/v1/ports?q=" + c.q, token: c.token})
+		a.want(w, http.StatusOK)
+		var list portList
+		a.into(w, &list)
+		var got []string
+		for _, p := range list.Ports {
+			got = append(got, p.PortID)
+		}
+		if strings.Join(got, " ") != c.want || *list.Total != int64(len(got)) {
+			t.Errorf("%s: %v of %d, want %s", c.q, got, *list.Total, c.want)
+		}
+	}
+	w.do(request{method: "GET", path: "/api/v1/ports?q=" + strings.Repeat("x", 101), token: w.all}).want(w, http.StatusUnprocessableEntity)
 }
 
 func TestAuditInPages(t *testing.T) {

@@ -17,6 +17,7 @@ type param struct {
 	words       []string // one of these; nil: see number
 	number      bool     // a whole number from min to max
 	min, max    int64
+	longest     int // characters; 0: as many as fit into an address
 	fallback    string
 }
 
@@ -69,6 +70,8 @@ func (p param) rule(text string) string {
 		return ""
 	case strings.ContainsRune(text, 0) || !utf8.ValidString(text): // Postgres takes neither
 		return "must be UTF-8, without a zero byte"
+	case p.longest > 0 && utf8.RuneCountInString(text) > p.longest:
+		return fmt.Sprintf("must have at most %d characters", p.longest)
 	case p.words != nil && !slices.Contains(p.words, text):
 		return "must be " + oneOf(p.words)
 	case p.number:

@@ -12,6 +12,7 @@ import (
 // people read.
 const (
 	maxPorts   = 500
+	maxSearch  = 100 // characters
 	maxChanges = 200
 )
 
@@ -37,7 +38,7 @@ var routes = []route{
 	{
 		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts,
 		id: "listPorts", summary: "List ports", about: "Every port that the caller may manage, with its budget and what it has spent.",
-		query: []param{{name: "after", about: "The next of the page before."}, atMost(maxPorts, "100")},
+		query: []param{{name: "q", longest: maxSearch, about: "Only ports with this in their id or name, in capitals or not."}, {name: "after", about: "The next of the page before."}, atMost(maxPorts, "100")},
 		reply: portsReply{}, handle: (*api).listPorts,
 	},
 	{

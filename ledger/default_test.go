@@ -61,7 +61,7 @@ func TestDefaultBudget(t *testing.T) {
 	want("p1", false, -1, 1) // it opts out
 	s.unset(t, "p1")
 	want("p1", true, 7, 2)
-	ports, err := s.Ports(t.Context(), "", 10, time.Now())
+	ports, err := s.Ports(t.Context(), ledger.PortQuery{Limit: 10}, time.Now())
 	if err != nil || len(ports) != 1 || !ports[0].Budget.Default || ports[0].Budget.Version != 2 || *ports[0].Budget.HardCapTokens != 7 {
 		t.Errorf("the list of ports: %+v, %v", ports, err)
 	}

@@ -68,7 +68,7 @@ func TestSumsBeyond64BitsFailNobody(t *testing.T) {
 		page, err := s.Shares(t.Context(), events.ReportRequest{PortID: "huge", By: by}, yesterday, tomorrow)
 		want("usage by "+string(by), page.UsedTokens, most, err)
 	}
-	if ports, err := s.Ports(t.Context(), "", 10, now); err != nil || len(ports) != 2 {
+	if ports, err := s.Ports(t.Context(), ledger.PortQuery{Limit: 10}, now); err != nil || len(ports) != 2 {
 		t.Errorf("ports: %+v, %v", ports, err)
 	}
 	used, err := s.UsedByPort(t.Context(), "", 10, yesterday, tomorrow)

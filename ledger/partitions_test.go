@@ -97,7 +97,7 @@ func TestMonthsAndDaysAreUTC(t *testing.T) {
 						t.Errorf("the report by %s at %s says %+v, want %s alone", by, now, r.By, key)
 					}
 				}
-				ports, err := s.Ports(t.Context(), "", 9, now)
+				ports, err := s.Ports(t.Context(), ledger.PortQuery{Limit: 9}, now)
 				if err != nil {
 					t.Fatal(err)
 				}

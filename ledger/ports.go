@@ -27,24 +27,47 @@ type Port struct {
 //go:embed sql/list_ports.sql
 var listPortsSQL string
 
-// Ports lists at most limit ports in the order of their ids, those after the
-// given one ("" for the first).
-func (l *Ledger) Ports(ctx context.Context, after string, limit int, now time.Time) ([]Port, error) {
-	return l.listPorts(ctx, "true", after, limit, now)
+// PortQuery says which ports are listed, in the order of their ids.
+type PortQuery struct {
+	IDs    []string // only those of these that are registered; nil: any
+	Search string   // in an id or a name, in capitals or not; "": any
+	After  string   // those after this id
+	Limit  int
 }
 
-// NamedPorts is [Ledger.Ports] for those of the given ids that are registered.
-func (l *Ledger) NamedPorts(ctx context.Context, ids []string, after string, limit int, now time.Time) ([]Port, error) {
-	return l.listPorts(ctx, "id = any($10)", after, limit, now, ids)
+// which is the condition, with its arguments among those that there are.
+func (q *PortQuery) which(args *[]any) string {
+	which := "true"
+	if q.IDs != nil {
+		*args = append(*args, q.IDs)
+		which = fmt.Sprintf("id = any($%d)", len(*args))
+	}
+	if q.Search != "" {
+		*args = append(*args, q.Search)
+		which += fmt.Sprintf(" and (position(lower($%d) in lower(id)) > 0 or position(lower($%[1]d) in lower(name)) > 0)", len(*args))
+	}
+	return which
 }
 
-func (l *Ledger) listPorts(ctx context.Context, which, after string, limit int, now time.Time, more ...any) ([]Port, error) {
-	args := []any{after, limit, BudgetKey}
+// CountPorts is how many ports a query would list without After and Limit.
+func (l *Ledger) CountPorts(ctx context.Context, q PortQuery) (n int64, err error) {
+	var args []any
+	which := q.which(&args)
+	if err := l.reportPool.QueryRow(ctx, "select count(*) from ports where "+which, args...).Scan(&n); err != nil {
+		return 0, fmt.Errorf("ledger: count ports: %w", err)
+	}
+	return n, nil
+}
+
+// Ports lists ports.
+func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port, error) {
+	args := []any{q.After, q.Limit, BudgetKey}
 	for _, p := range budget.Periods {
 		start, end := p.Bounds(now)
 		args = append(args, start, end)
 	}
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(listPortsSQL, which), append(args, more...)...)
+	which := q.which(&args)
+	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(listPortsSQL, which), args...)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}

@@ -157,7 +157,7 @@ func TestPortsArePagedAndCounted(t *testing.T) {
 
 	var got []ledger.Port
 	for after := ""; len(got) < 20; {
-		page, err := s.Ports(t.Context(), after, 5, noon)
+		page, err := s.Ports(t.Context(), ledger.PortQuery{After: after, Limit: 5}, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,12 +185,27 @@ func TestPortsArePagedAndCounted(t *testing.T) {
 		limit int
 		want  []ledger.Port
 	}{{"", 500, some}, {"", 2, some[:2]}, {"p01", 2, some[2:4]}, {"p99", 2, nil}} {
-		page, err := s.NamedPorts(t.Context(), named, c.after, c.limit, noon)
+		page, err := s.Ports(t.Context(), ledger.PortQuery{IDs: named, After: c.after, Limit: c.limit}, noon)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if diff := cmp.Diff(c.want, page, cmpopts.EquateEmpty()); diff != "" {
 			t.Errorf("%d of those named after %q (-want +got)\n%s", c.limit, c.after, diff)
+		}
+	}
+	for search, want := range map[string][]string{"P1": {"p10", "p11"}, "EMPTY one": {"p99"}, "9": {"p09", "p99"}, "%": nil, "_": nil, "nobody": nil} {
+		q := ledger.PortQuery{Search: search, Limit: 9}
+		page, err := s.Ports(t.Context(), q, noon)
+		total, failed := s.CountPorts(t.Context(), q)
+		if err != nil || failed != nil {
+			t.Fatal(err, failed)
+		}
+		var ids []string
+		for _, p := range page {
+			ids = append(ids, p.PortID)
+		}
+		if !slices.Equal(ids, want) || total != int64(len(want)) {
+			t.Errorf("%q finds %v and counts %d, want %v", search, ids, total, want)
 		}
 	}
 	for i, p := range got[:12] {

@@ -155,7 +155,7 @@ func TestPeriodsOfBudgets(t *testing.T) {
 				}
 			}
 			before := string(c.port[:len(c.port)-1]) // an id that comes just before it
-			ports, err := s.Ports(t.Context(), before, 1, q.now)
+			ports, err := s.Ports(t.Context(), ledger.PortQuery{After: before, Limit: 1}, q.now)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -121,7 +121,7 @@ func TestOrderIsTheSameInEveryLanguage(t *testing.T) {
 		t.Errorf("the order of the snapshot is %v", inSnapshot)
 	}
 	for after := ""; len(inPages) < 2*len(want); after = inPages[len(inPages)-1] {
-		page, err := s.Ports(t.Context(), after, 3, noon)
+		page, err := s.Ports(t.Context(), ledger.PortQuery{After: after, Limit: 3}, noon)
 		if err != nil {
 			t.Fatal(err)
 		}

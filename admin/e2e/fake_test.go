@@ -137,8 +137,17 @@ func (f *fake) listPorts(w http.ResponseWriter, r *http.Request) {
 	defer f.mu.Unlock()
 	limit, _ := strconv.Atoi(r.FormValue("limit"))
 	rows, next := []map[string]any{}, ""
+	q, total := strings.ToLower(r.FormValue("q")), 0
+	matches := func(id string) bool {
+		return strings.Contains(strings.ToLower(id), q) || strings.Contains(strings.ToLower(f.ports[id].name), q)
+	}
 	for _, id := range f.order {
-		if id <= r.FormValue("after") {
+		if matches(id) {
+			total++
+		}
+	}
+	for _, id := range f.order {
+		if id <= r.FormValue("after") || !matches(id) {
 			continue
 		}
 		if len(rows) == limit {
@@ -150,7 +159,7 @@ func (f *fake) listPorts(w http.ResponseWriter, r *http.Request) {
 		rows = append(rows, map[string]any{"port_id": id, "name": p.name, "created_at": p.created, "budget": p.budget,
 			"used_tokens": p.used(), "total_tokens": p.used(), "requests": p.requests(), "period_start": start, "resets_at": end})
 	}
-	reply(w, map[string]any{"ports": rows, "next": next})
+	reply(w, map[string]any{"ports": rows, "next": next, "total": total})
 }
 
 func (f *fake) getBudget(w http.ResponseWriter, r *http.Request) {

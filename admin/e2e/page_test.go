@@ -35,10 +35,10 @@ func pagePorts(t *testing.T, f *fake, p *browser.Page) {
 	}
 	f.add("quay", "The Old Quay", 12)
 	p.Open(f.URL + "/")
-	p.See("Live", "50 so far", "Berth 49")
+	p.See("Live", "121", "Berth 49")
 	p.SeeNot("Berth 50")
 	p.Role("button", "Show more").Click()
-	p.See("100 so far", "Berth 99", "Hard cap reached")
+	p.See("Berth 99", "Hard cap reached")
 	search := p.Role("searchbox", "Search ports")
 	search.Fill("old q")
 	p.See("The Old Quay", "1 found")
@@ -58,7 +58,13 @@ func pagePorts(t *testing.T, f *fake, p *browser.Page) {
 	p.Do("history.forward()")
 	p.See("Berth 112 berth-112")
 	p.Reload()
-	p.See("Berth 112 berth-112") // beyond the first page of the list
+	p.See("Berth 112 berth-112") // beyond the first page of the list, and marked there
+	p.Role("link", "Berth 112 112K · 187% Hard cap reached of 60,000")
+	p.Role("link", "Berth 49 49K · 82% of 60,000").Click() // far down in the list: the card is in sight
+	p.See("Berth 49 berth-049")
+	if top := browser.Eval[float64](p, "document.querySelector('ai-budget-card').getBoundingClientRect().top"); top < 0 || top > 300 {
+		t.Errorf("the card begins %.0f px below the top of the window", top)
+	}
 }
 
 func pageNoPorts(t *testing.T, f *fake, p *browser.Page) {

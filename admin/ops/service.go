@@ -160,7 +160,7 @@ func problem(err error) service.Problem {
 }
 
 func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
-	ports, err := s.cfg.Ledger.Ports(ctx, r.After, clamp(r.Limit, maxPorts), s.cfg.Now())
+	ports, err := s.cfg.Ledger.Ports(ctx, ledger.PortQuery{After: r.After, Limit: clamp(r.Limit, maxPorts)}, s.cfg.Now())
 	return portsReply{ports}, err
 }
 

@@ -236,9 +236,9 @@ export class Api {
     return this.ask(`${this.at(port)}/ai-budget/simulate-limit`, init, TRY_TIMEOUT_MS);
   }
 
-  /** @param {string} after @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{ports: Port[], next: string}>} */
-  ports(after, limit, signal) {
-    return this.ask(`/ports?${new URLSearchParams({after, limit: String(limit)})}`, {signal});
+  /** @param {string} q @param {string} after @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{ports: Port[], next: string, total: number | null}>} */
+  ports(q, after, limit, signal) {
+    return this.ask(`/ports?${new URLSearchParams({q, after, limit: String(limit)})}`, {signal});
   }
 
   /** @param {string} port @param {number | string} before @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{changes: Change[], next: number | string}>} */

@@ -32,8 +32,8 @@ function go(id) {
   if (!mayLeave()) return;
   history.pushState(null, '', id ? `/?port=${encodeURIComponent(id)}` : '/');
   show();
-  detail.focus({preventScroll: wide.matches});
-  if (!wide.matches) scrollTo(0, 0);
+  detail.focus({preventScroll: true});
+  scrollTo(0, 0);
 }
 
 /** Makes the page show what the address says. */

@@ -6,21 +6,23 @@ import {raised} from './gauge.js';
 /** @typedef {import('./api.js').Port} Port */
 
 const PAGE = 50;
-const SEARCH_PAGE = 500;
-const SEARCH_MOST = 10_000;
+const MOST = 500; // the server's largest page
+const TYPING_MS = 150;
 
 /** The list of ports: what each has spent, to search and to choose from. */
 export class PortList {
-  /** @type {Map<string, Port>} */
+  /** All that the page has seen. @type {Map<string, Port>} */
   #ports = new Map();
+  /** The ids in the list, in their order. @type {string[]} */
+  #listed = [];
+  #total = 0;
   #next = '';
-  #complete = false;
-  #shown = PAGE;
   #query = '';
+  #listedFor = '';
   #chosen = '';
   #drawn = '';
-  /** @type {Promise<void> | null} */
-  #filling = null;
+  /** @type {AbortController | null} */
+  #searching = null;
 
   /**
    * @param {HTMLElement} root @param {import('./api.js').Api} api
@@ -33,51 +35,51 @@ export class PortList {
     this.count = need(root, '.count');
     this.more = need(root, '.more');
     const search = /** @type {HTMLInputElement} */ (need(root, '#search'));
+    let typing = 0;
     search.addEventListener('input', () => {
-      this.#query = search.value.trim().toLowerCase();
-      this.#shown = PAGE;
+      this.#query = search.value.trim();
+      clearTimeout(typing);
+      typing = setTimeout(() => this.#search(), TYPING_MS);
       this.#draw();
-      if (this.#query !== '') this.#fill();
     });
     this.more.addEventListener('click', async () => {
-      this.#shown += PAGE;
-      if (this.#ports.size < this.#shown && !this.#complete) await this.#load(PAGE).catch(() => {});
+      const query = this.#query;
+      const {ports, next} = await this.api.ports(query, this.#next, PAGE).catch(() => ({ports: [], next: this.#next}));
+      if (query !== this.#query) return; // somebody has typed on
+      this.#take(ports);
+      this.#listed.push(...ports.map((p) => p.port_id).filter((id) => !this.#listed.includes(id)));
+      this.#next = next;
       this.#draw();
     });
   }
 
-  /** Reads what is shown again. @param {AbortSignal} [signal] */
+  /** The list for what is searched, from its beginning. */
+  async #search() {
+    this.#searching?.abort();
+    const searching = this.#searching = new AbortController();
+    await this.refresh(searching.signal).catch(() => {});
+    if (this.#searching === searching) this.#searching = null;
+    this.#draw();
+  }
+
+  /** Reads what is listed again. @param {AbortSignal} [signal] */
   async refresh(signal) {
-    const first = this.#ports.size === 0;
-    const want = Math.max(PAGE, Math.min(this.#shown, SEARCH_PAGE));
-    const {ports, next} = await this.api.ports('', want, signal);
-    for (const p of ports) this.#ports.set(p.port_id, p);
-    if (first || ports.length >= this.#ports.size) [this.#next, this.#complete] = [next, !next];
-    if (!next && ports.length < this.#ports.size) this.#keepOnly(ports); // some were deleted
+    const query = this.#query;
+    const want = this.#listedFor === query ? Math.min(Math.max(PAGE, this.#listed.length), MOST) : PAGE;
+    const {ports, next, total} = await this.api.ports(query, '', want, signal);
+    if (query !== this.#query) return;
+    const beyond = this.#listedFor === query && next ? this.#listed.slice(ports.length) : [];
+    if (!next && query === '') this.#ports.clear(); // some may have been deleted
+    this.#take(ports);
+    this.#listed = [...ports.map((p) => p.port_id), ...beyond];
+    if (beyond.length === 0) this.#next = next;
+    [this.#total, this.#listedFor] = [total ?? this.#listed.length, query];
     this.#draw();
   }
 
   /** @param {Port[]} ports */
-  #keepOnly(ports) {
-    this.#ports = new Map(ports.map((p) => [p.port_id, p]));
-    [this.#next, this.#complete] = ['', true];
-  }
-
-  /** @param {number} limit */
-  async #load(limit) {
-    const {ports, next} = await this.api.ports(this.#next, limit);
+  #take(ports) {
     for (const p of ports) this.#ports.set(p.port_id, p);
-    [this.#next, this.#complete] = [next, !next];
-  }
-
-  /** A search looks at every port, so it reads them all, once. */
-  #fill() {
-    this.#filling ??= (async () => {
-      while (!this.#complete && this.#ports.size < SEARCH_MOST) {
-        await this.#load(SEARCH_PAGE);
-        this.#draw();
-      }
-    })().catch(() => {}).finally(() => { this.#filling = null; this.#draw(); });
   }
 
   /** @param {string} id */
@@ -90,18 +92,18 @@ export class PortList {
    * @param {string} id
    */
   async find(id) {
-    while (!this.#ports.has(id) && !this.#complete && this.#ports.size < SEARCH_MOST) await this.#load(SEARCH_PAGE);
+    for (let after = ''; !this.#ports.has(id);) {
+      const {ports, next} = await this.api.ports(id, after, MOST);
+      this.#take(ports.filter((p) => p.port_id === id));
+      if (!(after = next)) break;
+    }
     this.#draw();
     return this.#ports.get(id);
   }
 
   /** The one at the top of the whole list. */
   first() {
-    return this.#sorted()[0];
-  }
-
-  #sorted() {
-    return [...this.#ports.values()].sort((a, b) => (a.port_id < b.port_id ? -1 : 1));
+    return [...this.#ports.values()].sort((a, b) => (a.port_id < b.port_id ? -1 : 1))[0];
   }
 
   /** @param {string} id */
@@ -121,22 +123,24 @@ export class PortList {
   }
 
   #draw() {
-    const found = this.#sorted().filter((p) => this.#query === '' || p.port_id.toLowerCase().includes(this.#query) || p.name.toLowerCase().includes(this.#query));
-    const shown = found.slice(0, this.#shown);
-    const state = JSON.stringify([shown, this.#chosen, found.length, this.#complete, this.#query, this.#filling !== null]);
+    const shown = this.#listed.flatMap((id) => this.#ports.get(id) ?? []);
+    const chosen = this.#ports.get(this.#chosen);
+    if (chosen && this.#query === '' && !this.#listed.includes(this.#chosen)) shown.unshift(chosen); // it stands further down
+    const searching = this.#query !== this.#listedFor;
+    const state = JSON.stringify([shown, this.#chosen, this.#total, this.#next, this.#query, searching]);
     if (state === this.#drawn) return;
     this.#drawn = state;
     const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest?.('.port-list a') ?? null)?.dataset.port;
     if (this.#ports.size === 0) {
       this.list.replaceChildren(...firstStep('ports-empty', 'No port yet', 'A port is there as soon as its first event is. Publish one:', publishCommand('marina-7'), 'h2'));
     } else if (shown.length === 0) {
-      this.list.replaceChildren(h('p', {class: 'none', text: this.#filling ? 'Searching…' : `No port matches “${this.#query}”.`}));
+      this.list.replaceChildren(h('p', {class: 'none', text: searching ? 'Searching…' : `No port matches “${this.#query}”.`}));
     } else {
       this.list.replaceChildren(h('ul', {}, ...shown.map((p) => this.#row(p))));
     }
     if (focused) /** @type {HTMLElement | null} */ (this.list.querySelector(`[data-port="${CSS.escape(focused)}"]`))?.focus({preventScroll: true});
-    this.more.hidden = shown.length === 0 || (found.length <= this.#shown && (this.#complete || this.#query !== ''));
-    say(this.count, this.#ports.size === 0 ? '' : this.#query !== '' ? `${tokens(found.length)} found` : this.#complete ? tokens(found.length) : `${tokens(found.length)} so far`);
+    this.more.hidden = shown.length === 0 || searching || !this.#next;
+    say(this.count, searching || this.#ports.size === 0 ? '' : this.#query !== '' ? `${tokens(this.#total)} found` : tokens(this.#total));
   }
 
   /** @param {Port} p */
