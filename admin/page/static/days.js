@@ -97,15 +97,22 @@ export class DaysChart {
     if (!chart) return;
     this.plot.querySelectorAll('.pointed').forEach((bar) => bar.classList.remove('pointed'));
     const day = chart.days[chart.today];
-    this.readout.textContent = day ? `Today ${tokens(day.tokens)}` : '';
+    const pace = paceShown(chart);
+    this.readout.textContent = [day ? `Today ${tokens(day.tokens)}` : '', pace ? `dashed: even pace ${compact(Math.round(pace))}` : ''].filter(Boolean).join(' · ');
   }
 }
 
-/** @param {Chart} chart @param {number} width @param {number} height */
-function picture({days, today, pace}, width, height) {
+/** The tokens a day that would just reach the cap, where that tells something. @param {Chart} chart */
+function paceShown({days, pace}) {
   const most = Math.max(...days.map((d) => d.tokens), 1);
-  const showPace = pace !== null && pace >= most * 0.15 && pace <= most * 2; // elsewhere it tells nothing
-  const top = niceCeiling(showPace ? Math.max(most, pace * 1.08) : most);
+  return pace !== null && pace >= most * 0.15 && pace <= most * 2 ? pace : null;
+}
+
+/** @param {Chart} chart @param {number} width @param {number} height */
+function picture(chart, width, height) {
+  const {days, today} = chart;
+  const pace = paceShown(chart);
+  const top = niceCeiling(Math.max(...days.map((d) => d.tokens), 1, pace ?? 0));
   const floor = height - BOTTOM;
   const y = (/** @type {number} */ n) => floor - (n / top) * (floor - TOP);
   const step = (width - LEFT) / days.length;
@@ -117,6 +124,7 @@ function picture({days, today, pace}, width, height) {
     ...[0, top / 2, top].map((n) => svg('g', {class: n === 0 ? 'grid floor' : 'grid'},
       svg('line', {x1: LEFT, x2: width, y1: y(n), y2: y(n)}),
       n > 0 ? svg('text', {x: LEFT - 8, y: y(n) + 4, 'text-anchor': 'end', text: compact(n)}) : null)),
+    pace === null ? null : svg('line', {class: 'pace', x1: LEFT, x2: width, y1: y(pace), y2: y(pace)}), // behind the bars
     ...days.map((d, i) => {
       const tall = d.tokens === 0 ? 0 : Math.max(2, floor - y(d.tokens));
       const r = Math.min(3, bar / 2, tall);
@@ -131,10 +139,6 @@ function picture({days, today, pace}, width, height) {
       text: days.length <= 7 ? utcWeekday(days[i].date) : utcDate(days[i].date),
     })),
   ];
-  if (showPace) {
-    parts.push(svg('g', {class: 'pace'}, svg('line', {x1: LEFT, x2: width, y1: y(pace), y2: y(pace)}),
-      svg('text', {x: width - 2, y: y(pace) - 5, 'text-anchor': 'end', text: `even pace ${compact(Math.round(pace))}`})));
-  }
   return svg('svg', {role: 'img', 'aria-labelledby': 'chart-title', 'aria-describedby': 'chart-desc', width, height, viewBox: `0 0 ${width} ${height}`}, ...parts);
 }
 
@@ -155,9 +159,10 @@ function labelled(days, width) {
   return days.map((_, i) => i).filter((i) => i % every === 0);
 }
 
-/** The next of 1, 2, 4, 5, 10 × 10ⁿ, so that half of it is round too. @param {number} n */
+/** The next round number: no more than a third of the chart stays empty. @param {number} n */
 function niceCeiling(n) {
+  if (n <= 10) return Math.max(2, 2 * Math.ceil(n / 2)); // half of it is written too
   const power = 10 ** Math.floor(Math.log10(n));
-  const factor = [1, 2, 4, 5, 6, 8, 10].find((f) => f * power >= n) ?? 10;
-  return Math.max(2, factor * power);
+  const factor = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10].find((f) => f * power >= n) ?? 10;
+  return factor * power;
 }

@@ -103,7 +103,17 @@ export class PortList {
 
   /** The one at the top of the whole list. */
   first() {
-    return [...this.#ports.values()].sort((a, b) => (a.port_id < b.port_id ? -1 : 1))[0];
+    return this.#sorted()[0];
+  }
+
+  #sorted() {
+    return [...this.#ports.values()].sort((a, b) => (a.port_id < b.port_id ? -1 : 1));
+  }
+
+  /** Those that the page has seen and that match what is typed: until the server has answered. */
+  #guessed() {
+    const q = this.#query.toLowerCase();
+    return this.#sorted().filter((p) => p.port_id.toLowerCase().includes(q) || p.name.toLowerCase().includes(q)).slice(0, PAGE);
   }
 
   /** @param {string} id */
@@ -123,10 +133,10 @@ export class PortList {
   }
 
   #draw() {
-    const shown = this.#listed.flatMap((id) => this.#ports.get(id) ?? []);
-    const chosen = this.#ports.get(this.#chosen);
-    if (chosen && this.#query === '' && !this.#listed.includes(this.#chosen)) shown.unshift(chosen); // it stands further down
     const searching = this.#query !== this.#listedFor;
+    const shown = searching ? this.#guessed() : this.#listed.flatMap((id) => this.#ports.get(id) ?? []);
+    const chosen = this.#ports.get(this.#chosen);
+    if (chosen && this.#query === '' && !shown.includes(chosen)) shown.unshift(chosen); // it stands further down
     const state = JSON.stringify([shown, this.#chosen, this.#total, this.#next, this.#query, searching]);
     if (state === this.#drawn) return;
     this.#drawn = state;

@@ -37,10 +37,9 @@ export class Shares {
     /** @param {import('./api.js').Share[]} list */
     const sum = (list) => list.reduce((sum, r) => sum + r.total_tokens, 0);
     const total = (this.#usage?.next ? this.#usage.used_tokens : sum(rows)) || 1;
-    const widest = Math.max(1, ...rows.map((r) => r.total_tokens));
     const first = this.#all ? rows : rows.slice(0, rows.length === FIRST + 1 ? FIRST + 1 : FIRST);
     const rest = rows.slice(first.length);
-    const items = first.map((r) => item(r, r.total_tokens / total, r.total_tokens / widest, this.#by === 'user'));
+    const items = first.map((r) => item(r, r.total_tokens / total, this.#by === 'user'));
     this.list.replaceChildren(h('ul', {}, ...items));
     this.more.hidden = rows.length <= FIRST + 1;
     this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)}${this.#usage?.next ? '+' : ''} more, ${percent((total - sum(first)) / total)} together`;
@@ -48,12 +47,12 @@ export class Shares {
 }
 
 /**
- * @param {import('./api.js').Share} share @param {number} part @param {number} length
+ * @param {import('./api.js').Share} share @param {number} part of all
  * @param {boolean} isUser
  */
-function item(share, part, length, isUser) {
+function item(share, part, isUser) {
   const bar = h('span', {class: 'length', 'aria-hidden': 'true'});
-  place(bar, '--to', length);
+  place(bar, '--to', part);
   const nobody = isUser && share.key === '';
   return h('li', {},
     h('span', {class: nobody ? 'key nobody' : 'key', title: share.key || null, text: nobody ? 'system or erased' : share.key}),
