@@ -49,6 +49,7 @@ func TestCard(t *testing.T) {
 		{"Shows", cardShows},
 		{"Edits", cardEdits},
 		{"Saves", cardSaves},
+		{"Warns", cardWarns},
 		{"Refused", cardRefused},
 		{"Conflicts", cardConflicts},
 		{"Limits", cardLimits},

@@ -2,7 +2,7 @@ import {DEFAULT, Problem} from './api.js';
 import {BackTest, ofCaps} from './back-test.js';
 import {Conflict} from './conflict.js';
 import {h, need, say} from './dom.js';
-import {sentence} from './format.js';
+import {sentence, tokens} from './format.js';
 import {BudgetForm, same} from './form.js';
 import {definition} from './limit-words.js';
 
@@ -13,6 +13,7 @@ import {definition} from './limit-words.js';
  */
 
 const SAVED_MS = 4000;
+const UNDO_MS = 10_000;
 
 /**
  * The part of the card that changes the budget. It fills its fields from what the
@@ -26,6 +27,8 @@ export class Editor {
   #theirs = null;
   #saving = false;
   #forget = 0;
+  #used = 0; // in the current period, as last heard
+  #warned = false; // of what the fields say now
 
   /**
    * @param {HTMLFormElement} form
@@ -66,6 +69,7 @@ export class Editor {
 
   /** Takes what the server says now. @param {Budget} b */
   receive(b) {
+    this.#used = b.used_tokens;
     if (this.#saving) return;
     const known = this.#theirs ?? this.#base;
     if (known && known.version === b.version) {
@@ -104,6 +108,7 @@ export class Editor {
   }
 
   #typed() {
+    this.#warned = false;
     if (!this.#saving) this.#say('');
     this.#changed();
   }
@@ -134,7 +139,32 @@ export class Editor {
       this.#say('Not saved', 'failed');
       return this.form.focusProblem();
     }
-    await this.#store(settings, this.#base.version);
+    const base = this.#base;
+    if (this.#stopsAll(base, settings) && !this.#warned) {
+      this.#warned = true;
+      return this.#say(`Not saved yet: ${tokens(this.#used)} tokens are used already, so with this hard cap every call is refused from now on. Save again if you mean it.`, 'failed');
+    }
+    await this.#store(settings, base.version);
+    if (this.#base !== base && same(settings, this.#base) && base.version > 0 && !base.default) this.#offerUndo(base);
+  }
+
+  /** Whether all calls would be refused now that are not yet. @param {Budget} base @param {import('./api.js').Settings} s */
+  #stopsAll(base, s) {
+    /** @param {import('./api.js').Settings} b */
+    const stops = (b) => b.enabled && b.hard_cap_tokens !== null && this.#used >= b.hard_cap_tokens;
+    return this.target().port !== DEFAULT && s.period === base.period && stops(s) && !stops(base);
+  }
+
+  /** @param {Budget} before */
+  #offerUndo(before) {
+    const {port} = this.target();
+    const {enabled, soft_cap_tokens, hard_cap_tokens, period} = before;
+    const undo = h('button', {type: 'button', class: 'quiet', text: 'Undo', onclick: () => {
+      if (this.#base && !this.#saving && this.target().port === port) this.#store({enabled, soft_cap_tokens, hard_cap_tokens, period}, this.#base.version);
+    }});
+    this.#say(['Saved ', undo], 'saved');
+    clearTimeout(this.#forget);
+    this.#forget = setTimeout(() => this.#say(''), UNDO_MS);
   }
 
   /** @param {import('./api.js').Settings} settings @param {number} ifVersion */
