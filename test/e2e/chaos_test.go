@@ -246,6 +246,9 @@ func (c *chaos) run() {
 			"--nats-url", c.nats.ClientURL(), "--database-url", c.url, "--roles", "consumer", "--ack-wait", "1s")
 	}
 	lasts := chaosFor
+	if c.limits { // whose changes take their time
+		lasts *= 2
+	}
 	if c.bug != "" {
 		lasts = plantedFor
 	}
