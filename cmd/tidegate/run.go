@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidegate/tidegate/alert"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
@@ -38,6 +39,7 @@ type runCmd struct {
 	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
 	Roles        []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
 	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
+	Alerts       string   `help:"YAML file of the receivers of alerts (webhooks, Slack, e-mail), to whom this process delivers; needs the role admin." env:"TIDEGATE_ALERTS" type:"path" placeholder:"FILE"`
 	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
 	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
@@ -68,6 +70,8 @@ type system struct {
 
 	admin, receipts *server // nil: not served
 	access          *access // nil without the role admin
+	receivers       []*alert.Receiver
+	alerts          *alert.Deliverer // nil: alerts are not delivered here
 
 	gateReady <-chan struct{}
 	watcher   *stream.Watcher                                  // of the ledger and its stream

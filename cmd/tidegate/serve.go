@@ -59,6 +59,9 @@ func (s *system) prepare() (err error) {
 			return fmt.Errorf("admin: %w", err)
 		}
 	}
+	if err := s.prepareAlerts(); err != nil {
+		return err
+	}
 	s.admin.Handler = s.routes()
 	s.checks.Hold("not everything has been ready yet")
 	s.checks.Add("postgres", health.Failing("not connected yet"))
