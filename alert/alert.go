@@ -67,12 +67,12 @@ func (m *message) subject() string {
 
 func (m *message) reached() string {
 	a := &m.Data
-	of := a.Cap + " cap"
+	if a.Limit == budget.PortLimit {
+		return "its " + a.Cap + " cap"
+	}
+	of := "the " + a.Cap + " cap"
 	if a.Threshold != nil {
 		of = a.Threshold.String()
-	}
-	if a.Limit == budget.PortLimit {
-		return "its " + of
 	}
 	of += " of limit " + a.Limit
 	if a.LimitValue != "" {

@@ -126,8 +126,8 @@ func TestEmail(t *testing.T) {
 		}
 		m := testenv.Must(mail.ReadMessage(strings.NewReader(box.mails[0])))
 		body := testenv.Must(io.ReadAll(m.Body))
-		if m.Header.Get("Message-ID") != "<"+id.String()+"@tidegate>" || m.Header.Get("Subject") != "Tidegate: port marina-7 has reached hard cap of limit each-user for <ada>" ||
-			!bytes.Contains(body, []byte("Port marina-7 has reached hard cap")) || m.Header.Get("Auto-Submitted") == "" && m.Header.Get("Precedence") != "bulk" {
+		if m.Header.Get("Message-ID") != "<"+id.String()+"@tidegate>" || m.Header.Get("Subject") != "Tidegate: port marina-7 has reached the hard cap of limit each-user for <ada>" ||
+			!bytes.Contains(body, []byte("Port marina-7 has reached the hard cap")) || m.Header.Get("Auto-Submitted") == "" && m.Header.Get("Precedence") != "bulk" {
 			t.Errorf("%s: %v\n%s", name, m.Header, body)
 		}
 	}

@@ -149,7 +149,7 @@ func TestWebhooks(t *testing.T) {
 	_, end := events.PeriodMonth.Bounds(time.Now())
 	until := " Its calls are refused until " + end.Format("2006-01-02 15:04 UTC") + "."
 	for _, want := range []string{"Port p1 has reached its hard cap: 1,234 of 1,000 tokens are used in this month." + until,
-		"Port m2 has reached hard cap of limit each-user for &lt;ada&gt;: 1,234 of 1,000 tokens are used in this month." + until} {
+		"Port m2 has reached the hard cap of limit each-user for &lt;ada&gt;: 1,234 of 1,000 tokens are used in this month." + until} {
 		if !slices.Contains(said, want) {
 			t.Errorf("the team got %q, not %q", said, want)
 		}

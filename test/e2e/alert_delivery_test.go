@@ -79,7 +79,8 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 		t.Helper()
 		return spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + killpoint, "PAGER_KEY=" + pagerKey}, append([]string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", roles}, args...)...)
 	}
-	run("", "consumer,gate").awaitReady()
+	rest := run("", "consumer,gate")
+	rest.awaitReady()
 	points := []struct {
 		name          string
 		before, after int // requests by the time of the kill, and in the end
@@ -166,7 +167,13 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	testenv.Eventually(t, "it is given up", func() bool { l := lines("--port", "p2"); return len(l) == 1 && l[0].GivenUpAt != nil })
 	cli(0, "given up after 1 attempts: it answered 410 Gone: closed", "alert", "ls", "--port", "p2")
 	metrics := ""
-	for _, a := range admins {
+	if v := s.check("p1", 1); v.Allowed {
+		t.Errorf("%+v", v)
+	}
+	testenv.Must(s.js.Publish(t.Context(), "ai.usage.p1", []byte("nonsense")))
+	testenv.Eventually(t, "it is in the quarantine", func() bool { return strings.Contains(cli(0, "", "quarantine", "ls"), "ai.usage.p1") })
+	testenv.Must(http.Get("http://" + admins[0].http + "/")).Body.Close()
+	for _, a := range append(admins, rest) {
 		resp := testenv.Must(http.Get("http://" + a.http + "/metrics"))
 		metrics += string(testenv.Must(io.ReadAll(resp.Body)))
 		resp.Body.Close()
@@ -174,6 +181,12 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	if !strings.Contains(metrics, `tidegate_alert_deliveries_total{outcome="given_up",receiver="pager"} 1`) || !strings.Contains(metrics, `tidegate_alert_deliveries_oldest_seconds{receiver="inside"}`) {
 		t.Error("the metrics do not say that one was given up")
 	}
+	if !strings.Contains(metrics, `tidegate_top_port_used_tokens{port="p1"} 1200`) || !strings.Contains(metrics, `tidegate_build_info{`) {
+		t.Error("the metrics name neither the fullest port nor the version")
+	}
+	wantMonitored(t, metrics)
+	cli(0, "p1                    ████████████████████  120%  1,200     0     1,000", "top", "--every", "200ms", "--http", "http://"+rest.http+",http://"+admins[0].http)
+	cli(1, "is --http right?", "top", "--http", "http://"+testenv.FreeAddr(t))
 	p.mu.Lock()
 	p.no = false
 	p.mu.Unlock()
