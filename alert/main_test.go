@@ -93,12 +93,6 @@ func (s *store) reach(port, limit, cap string) uuid.UUID {
 	return got[0].ID
 }
 
-// soon lets what is to be tried again be tried now.
-func (s *store) soon() {
-	s.t.Helper()
-	s.exec("update ai_alert_deliveries set next_attempt = now() where attempts > 0 and last_error <> ''")
-}
-
 // line is what became of an alert at a receiver.
 func (s *store) line(id uuid.UUID, receiver string) (found ledger.SentAlert) {
 	s.t.Helper()

@@ -154,7 +154,7 @@ func (s *seen) draw(w io.Writer, before *seen) {
 	rate := func(name, label string, values ...string) string {
 		return strconv.FormatFloat(max(0, s.sum(name, label, values...)-before.sum(name, label, values...))/seconds, 'f', 1, 64) + "/s"
 	}
-	fmt.Fprintf(w, "%s  %s  %d processes\n\n", paint(bold, "tidegate top"), when(s.at), s.processes)
+	fmt.Fprintf(w, "%s  %s  processes: %d\n\n", paint(bold, "tidegate top"), when(s.at), s.processes)
 	waiting := s.most("tidegate_backlog_messages", "")[""]
 	backlog := fmt.Sprintf("%s messages, the oldest %s old", count(int64(waiting)), age(s.most("tidegate_backlog_oldest_seconds", "")[""]))
 	if waiting == 0 {

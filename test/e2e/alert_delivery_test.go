@@ -185,7 +185,7 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 		t.Error("the metrics name neither the fullest port nor the version")
 	}
 	wantMonitored(t, metrics)
-	cli(0, "p1                    ████████████████████  120%  1,200     0     1,000", "top", "--every", "200ms", "--http", "http://"+rest.http+",http://"+admins[0].http)
+	cli(0, "p1                    ████████████████████   120%  1,200     0     1,000", "top", "--every", "200ms", "--http", "http://"+rest.http+",http://"+admins[0].http)
 	cli(1, "is --http right?", "top", "--http", "http://"+testenv.FreeAddr(t))
 	p.mu.Lock()
 	p.no = false
