@@ -36,8 +36,9 @@ const (
 	atOnce      = 10 // attempts at one receiver
 	noteTimeout = 5 * time.Second
 	// claimFor is how long the claim of an attempt is good: longer than it can take.
-	claimFor  = sendTimeout + 3*noteTimeout
-	lookEvery = time.Second
+	claimFor   = sendTimeout + 3*noteTimeout
+	lookEvery  = time.Second
+	afterError = 5 * time.Second // of Postgres
 	// finishWithin is how long attempts may go on after the process was told to stop.
 	finishWithin = 3 * time.Second
 	tendEvery    = 15 * time.Second
@@ -90,7 +91,8 @@ func (d *Deliverer) spread(ctx context.Context) {
 			return names
 		})
 		if err != nil {
-			d.warn(ctx, "cannot look for alerts to deliver, trying again", err)
+			d.warn(ctx, "cannot look for new alerts, trying again", err)
+			pause(ctx, nil, afterError)
 		}
 		if n == 0 {
 			pause(ctx, nil, lookEvery)
@@ -125,6 +127,7 @@ func (d *Deliverer) deliverTo(ctx context.Context, r *Receiver) {
 		due, err := d.cfg.Ledger.ClaimDeliveries(ctx, r.Name, atOnce, claimFor)
 		if err != nil {
 			d.warn(ctx, "cannot look for alerts to deliver, trying again", err)
+			pause(ctx, nil, afterError)
 		}
 		if len(due) == 0 {
 			pause(ctx, d.wake[r.Name], lookEvery)
