@@ -189,7 +189,7 @@ func (e *entry) mailbox(r *Receiver) (field string, err error) {
 	if err != nil || notNumber != nil || host == "" || port < 1 || port > 65535 {
 		return "smtp", errors.New("must be host:port, such as smtp.example.com:587")
 	}
-	b := &mailbox{host: host, port: port, username: e.Username, from: e.From, to: e.To, plaintext: e.Plaintext, allowPrivate: e.AllowPrivate}
+	b := &mailbox{host: host, port: port, username: e.Username, from: e.From, to: e.To, plaintext: e.Plaintext, implicitTLS: port == smtps, allowPrivate: e.AllowPrivate}
 	if e.Username != "" || e.Password != "" {
 		if b.password, err = secret(e.Password, false); err != nil {
 			return "password", err
@@ -198,8 +198,8 @@ func (e *entry) mailbox(r *Receiver) (field string, err error) {
 	switch {
 	case b.password != "" && b.username == "":
 		return "username", errors.New("is required beside a password")
-	case b.plaintext && (b.username != "" || !b.allowPrivate || port == implicitTLS):
-		return "plaintext", fmt.Errorf("needs allow_private: true, another port than %d, and neither username nor password, which others could read", implicitTLS)
+	case b.plaintext && (b.username != "" || !b.allowPrivate || port == smtps):
+		return "plaintext", fmt.Errorf("needs allow_private: true, another port than %d, and neither username nor password, which others could read", smtps)
 	case len(e.To) == 0 || len(e.To) > maxTo:
 		return "to", fmt.Errorf("must be 1 to %d addresses", maxTo)
 	}

@@ -20,12 +20,12 @@ type mailbox struct {
 	from               string
 	to                 []string
 	plaintext          bool
+	implicitTLS        bool // from the first byte; else the server must offer STARTTLS
 	allowPrivate       bool
 }
 
-// implicitTLS is the port on which a server speaks TLS from the first byte. On every other
-// one it must offer STARTTLS, unless the receiver is plaintext.
-const implicitTLS = 465
+// smtps is the port on which servers speak TLS from the first byte.
+const smtps = 465
 
 func (b *mailbox) send(ctx context.Context, m *message) (string, error) {
 	sending, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -47,7 +47,7 @@ func (b *mailbox) send(ctx context.Context, m *message) (string, error) {
 		}
 		conn = c
 		context.AfterFunc(sending, func() { _ = c.Close() }) // ctx ends with the greeting
-		if b.port == implicitTLS {
+		if b.implicitTLS {
 			return tls.Client(c, &tls.Config{ServerName: b.host}), nil
 		}
 		return c, nil
@@ -73,7 +73,7 @@ func (b *mailbox) send(ctx context.Context, m *message) (string, error) {
 func (b *mailbox) client(dial mail.DialContextFunc) (*mail.Client, error) {
 	options := []mail.Option{mail.WithPort(b.port), mail.WithTimeout(sendTimeout), mail.WithDialContextFunc(dial)}
 	switch {
-	case b.port == implicitTLS:
+	case b.implicitTLS:
 		options = append(options, mail.WithSSL())
 	case b.plaintext:
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))

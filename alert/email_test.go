@@ -92,8 +92,8 @@ func (p *post) serve(t *testing.T, withTLS, implicit bool) (addr string) {
 // never where others could read it, or to a server that is private without leave.
 func TestEmail(t *testing.T) {
 	s := newStore(t)
-	var p, plain post
-	addr, open := p.serve(t, true, false), plain.serve(t, false, false)
+	var p, plain, first post
+	addr, open, smtps := p.serve(t, true, false), plain.serve(t, false, false), first.serve(t, false, true)
 	t.Setenv("SMTP_PASSWORD", "correct horse")
 	t.Setenv("WRONG", "battery staple")
 	entry := func(name, addr, more string) string {
@@ -103,7 +103,9 @@ func TestEmail(t *testing.T) {
 		entry("wrong", addr, "allow_private: true, username: u, password: env:WRONG")+
 		entry("open", open, "allow_private: true, username: u, password: env:SMTP_PASSWORD")+
 		entry("relay", open, "allow_private: true, plaintext: true")+
+		entry("smtps", smtps, "allow_private: true, username: u, password: env:SMTP_PASSWORD")+
 		entry("private", addr, "username: u, password: env:SMTP_PASSWORD"))
+	list[4].sender.(*mailbox).implicitTLS = true // as on port 465
 	p.full = true
 	run(t, Config{Ledger: s.Ledger, Receivers: list})
 	id := s.reach("marina-7", "each-user", "hard")
@@ -117,8 +119,8 @@ func TestEmail(t *testing.T) {
 	p.full = false
 	p.mu.Unlock()
 	s.exec("update ai_alert_deliveries set next_attempt = now() where receiver = 'finance'")
-	testenv.Eventually(t, "it is delivered", func() bool { return s.line(id, "finance").DeliveredAt != nil && s.line(id, "relay").DeliveredAt != nil })
-	for name, box := range map[string]*post{"finance": &p, "relay": &plain} {
+	testenv.Eventually(t, "it is delivered", func() bool { return s.line(id, "finance").DeliveredAt != nil && s.line(id, "relay").DeliveredAt != nil && s.line(id, "smtps").DeliveredAt != nil })
+	for name, box := range map[string]*post{"finance": &p, "relay": &plain, "smtps": &first} {
 		box.mu.Lock()
 		defer box.mu.Unlock()
 		if len(box.mails) != 1 || strings.Join(box.to, " ") != "a@example.com b@example.com" {

@@ -25,7 +25,7 @@ func alertStream(replicas int) jetstream.StreamConfig {
 		MaxAge:            35 * 24 * time.Hour,
 		MaxMsgSize:        8 << 10,
 		MaxMsgsPerSubject: 10_000,
-		MaxBytes:          256 << 20, // which NATS wants to have free when the stream is made
+		MaxBytes:          256 << 20,              // which NATS wants to have free when the stream is made
 		Duplicates:        100 * time.Millisecond, // alerts have no message id: nothing may take one for another
 		AllowDirect:       true,
 	}

@@ -52,6 +52,9 @@ type Config struct {
 	Backlog func() events.Backlog
 	// Replicas is how many copies the stream of alerts has, if this gate makes it. Default 1.
 	Replicas int
+	// TopPorts is how many ports the metrics name: those that are nearest to their own hard
+	// cap. Default 20, at most 100; negative: none.
+	TopPorts int
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -98,6 +101,9 @@ func New(cfg Config) (*Gate, error) {
 	}
 	if cfg.Replicas == 0 {
 		cfg.Replicas = 1
+	}
+	if cfg.TopPorts = min(cfg.TopPorts, 100); cfg.TopPorts == 0 {
+		cfg.TopPorts = 20
 	}
 	if cfg.ReserveTimeout == 0 {
 		cfg.ReserveTimeout = time.Second

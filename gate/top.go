@@ -13,10 +13,7 @@ import (
 	"github.com/tidegate/tidegate/ledger"
 )
 
-const (
-	topPorts = 20               // that metrics name: any number of others may exist
-	topEvery = 15 * time.Second // at most: it looks at every port
-)
+const topEvery = 15 * time.Second // at most: it looks at every port
 
 // topCollector shows the ports that are nearest to their own hard cap, by what is used.
 type topCollector struct {
@@ -35,7 +32,7 @@ type topPort struct {
 
 func newTopCollector(g *Gate) *topCollector {
 	of := func(name, what string) *prometheus.Desc {
-		return prometheus.NewDesc("tidegate_top_port_"+name, what+" of the 20 ports that are nearest to their own hard cap, in the current period.", []string{"port"}, nil)
+		return prometheus.NewDesc("tidegate_top_port_"+name, what+" of those ports that are nearest to their own hard cap, in the current period.", []string{"port"}, nil)
 	}
 	return &topCollector{gate: g, used: of("used_tokens", "Tokens used"), held: of("held_tokens", "Tokens held"), hard: of("hard_cap_tokens", "Hard cap")}
 }
@@ -49,7 +46,7 @@ func (c *topCollector) Collect(to chan<- prometheus.Metric) {
 	defer c.mu.Unlock()
 	now := c.gate.now()
 	if age := now.Sub(c.at); age < 0 || age >= topEvery {
-		c.last, c.at = c.gate.memory.top(now), now
+		c.last, c.at = c.gate.memory.top(now, c.gate.cfg.TopPorts), now
 	}
 	for _, p := range c.last {
 		_, count, _ := c.gate.reservations.Known(p.id, now)
@@ -59,8 +56,8 @@ func (c *topCollector) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// top are the ports that have used the most of their own hard cap.
-func (m *memory) top(now time.Time) (list []topPort) {
+// top are so many ports that have used the most of their own hard cap.
+func (m *memory) top(now time.Time, most int) (list []topPort) {
 	fuller := func(a, b topPort) int {
 		return cmp.Or(cmp.Compare(float64(b.used)/float64(b.hard), float64(a.used)/float64(a.hard)), strings.Compare(a.id, b.id))
 	}
@@ -74,10 +71,10 @@ func (m *memory) top(now time.Time) (list []topPort) {
 		if t.used = p.between(ledger.DayOf(start), ledger.DayOf(end)); t.used == 0 {
 			return
 		}
-		if at, _ := slices.BinarySearchFunc(list, t, fuller); at < topPorts {
+		if at, _ := slices.BinarySearchFunc(list, t, fuller); at < most {
 			t.id = strings.Clone(id) // it may be a part of a message
 			list = slices.Insert(list, at, t)
-			list = list[:min(len(list), topPorts)]
+			list = list[:min(len(list), most)]
 		}
 	})
 	return list

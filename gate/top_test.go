@@ -18,7 +18,7 @@ import (
 func TestMetricsNameTheFullestPorts(t *testing.T) {
 	t.Parallel()
 	registry := prometheus.NewRegistry()
-	g := bare(Config{Now: func() time.Time { return noon }}, registry)
+	g := bare(Config{TopPorts: 20, Now: func() time.Time { return noon }}, registry)
 	day := ledger.DayOf(noon)
 	for i := range 1000 {
 		port := fmt.Sprintf("p%03d", i)

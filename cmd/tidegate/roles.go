@@ -123,7 +123,7 @@ func (s *system) startGate() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, LeaseFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Replicas: s.cmd.Replicas, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, LeaseFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Replicas: s.cmd.Replicas, TopPorts: s.cmd.TopPorts, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}

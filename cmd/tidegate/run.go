@@ -48,6 +48,7 @@ type runCmd struct {
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
 	SliceFrom       int           `help:"Reservations of a port, for one feature and lifetime, within a second that make a gate lease a part of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
+	TopPorts        int           `help:"Ports that /metrics names: those nearest to their hard cap, at most 100; negative: none." default:"20" env:"TIDEGATE_TOP_PORTS" placeholder:"N"`
 	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"2s" env:"TIDEGATE_ACK_WAIT"`
 	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`

@@ -204,7 +204,7 @@ func (s *seen) drawPorts(w io.Writer) {
 		rows = append(rows, []string{port, paint(style, bar(int64(used[port]+held[port]), int64(hard[port]))), fmt.Sprintf("%.0f%%", 100*share(port)), count(int64(used[port])), count(int64(held[port])), count(int64(hard[port]))})
 	}
 	if rows == nil {
-		fmt.Fprintln(w, "no port with a hard cap has used anything")
+		fmt.Fprintln(w, "no port with a hard cap has used anything, or no gate names them (--top-ports)")
 		return
 	}
 	grid(w, []string{"nearest to their cap", "", "share", "used", "held", "hard cap"}, rows, 2, 3, 4, 5)

@@ -186,6 +186,9 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	}
 	wantMonitored(t, metrics)
 	cli(0, "p1                    ████████████████████   120%  1,200     0     1,000", "top", "--every", "200ms", "--http", "http://"+rest.http+",http://"+admins[0].http)
+	quiet := run("", "gate", "--top-ports=-1")
+	quiet.awaitReady()
+	cli(0, "no port with a hard cap", "top", "--once", "--every", "200ms", "--http", "http://"+quiet.http)
 	cli(1, "is --http right?", "top", "--http", "http://"+testenv.FreeAddr(t))
 	p.mu.Lock()
 	p.no = false
