@@ -74,7 +74,8 @@ func (b *mailbox) client(dial mail.DialContextFunc) (*mail.Client, error) {
 	options := []mail.Option{mail.WithPort(b.port), mail.WithTimeout(sendTimeout), mail.WithDialContextFunc(dial)}
 	switch {
 	case b.implicitTLS:
-		options = append(options, mail.WithSSL())
+		// The dialer has made it TLS already. With its own option for that, the library does not know so, and does not sign in.
+		options = append(options, mail.WithTLSPolicy(mail.TLSOpportunistic))
 	case b.plaintext:
 		options = append(options, mail.WithTLSPolicy(mail.NoTLS))
 	default:

@@ -119,7 +119,9 @@ func TestEmail(t *testing.T) {
 	p.full = false
 	p.mu.Unlock()
 	s.exec("update ai_alert_deliveries set next_attempt = now() where receiver = 'finance'")
-	testenv.Eventually(t, "it is delivered", func() bool { return s.line(id, "finance").DeliveredAt != nil && s.line(id, "relay").DeliveredAt != nil && s.line(id, "smtps").DeliveredAt != nil })
+	testenv.Eventually(t, "it is delivered", func() bool {
+		return s.line(id, "finance").DeliveredAt != nil && s.line(id, "relay").DeliveredAt != nil && s.line(id, "smtps").DeliveredAt != nil
+	})
 	for name, box := range map[string]*post{"finance": &p, "relay": &plain, "smtps": &first} {
 		box.mu.Lock()
 		defer box.mu.Unlock()
