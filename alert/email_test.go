@@ -109,16 +109,21 @@ func TestEmail(t *testing.T) {
 	p.full = true
 	run(t, Config{Ledger: s.Ledger, Receivers: list})
 	id := s.reach("marina-7", "each-user", "hard")
-	for name, want := range map[string]string{"finance": "mailbox full", "wrong": "who is that?", "open": "STARTTLS", "private": "allow_private: true permits"} {
+	refuses := func(name, want string) {
+		t.Helper()
 		testenv.Eventually(t, name+" did not take it", func() bool { return s.line(id, name).LastError != "" })
 		if l := s.line(id, name); !strings.Contains(l.LastError, want) || strings.Contains(l.LastError, "battery") {
 			t.Errorf("%s: %q", name, l.LastError)
 		}
 	}
+	refuses("finance", "mailbox full")
 	p.mu.Lock()
 	p.full = false
 	p.mu.Unlock()
 	s.exec("update ai_alert_deliveries set next_attempt = now() where receiver = 'finance'")
+	refuses("wrong", "who is that?")
+	refuses("open", "STARTTLS")
+	refuses("private", "allow_private: true permits")
 	testenv.Eventually(t, "it is delivered", func() bool {
 		return s.line(id, "finance").DeliveredAt != nil && s.line(id, "relay").DeliveredAt != nil && s.line(id, "smtps").DeliveredAt != nil
 	})
