@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // What is wrong is named with its line, and no secret with it.
@@ -52,6 +54,14 @@ func TestReadFile(t *testing.T) {
 	}
 	if err := os.WriteFile(path+"2", []byte(key+"\n"), 0o600); err != nil {
 		t.Fatal(err)
+	}
+	t.Setenv("PAGER_SECRET", key)
+	t.Setenv("SMTP_PASSWORD", "x")
+	t.Setenv("SLACK", "https://hooks.slack.example/x")
+	_, example, _ := strings.Cut(string(testenv.Must(os.ReadFile("../docs/alerts.md"))), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	if list := receivers(t, strings.Replace(example, "file:/run/secrets/slack-url", "env:SLACK", 1)); len(list) != 3 {
+		t.Errorf("the example of docs/alerts.md has %d receivers", len(list))
 	}
 	list := receivers(t, "# who is told\nreceivers:\n"+strings.Replace(hook, "env:GOOD", "file:"+path+"2", 1)+email)
 	if got := fmt.Sprint(list[0].Where, " ", list[1].Where); len(list) != 2 || got != "https://example.com a@example.com" {
