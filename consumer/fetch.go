@@ -73,6 +73,7 @@ func (c *Consumer) fetchLoop(ctx context.Context, queues []chan part) error {
 		if err == nil {
 			continue
 		}
+		c.metrics.fetchErrors.Inc()
 		c.setHealth(fmt.Errorf("events cannot be fetched: %w", err))
 		c.log.Warn("events cannot be fetched, trying again", "error", err)
 		wait.sleep(ctx)

@@ -12,6 +12,8 @@ type metrics struct {
 	batchSize   prometheus.Histogram
 	bookSeconds prometheus.Histogram
 	bookErrors  prometheus.Counter
+	fetchErrors prometheus.Counter
+	eventAge    prometheus.Histogram
 
 	unsettled, unsettledTokens prometheus.Counter
 }
@@ -33,6 +35,10 @@ func newMetrics(reg prometheus.Registerer, setAside func() float64) metrics {
 			Help: "Time one booking transaction took.", Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		bookErrors: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_book_errors_total",
 			Help: "Bookings that failed and were tried again."}),
+		fetchErrors: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_fetch_errors_total",
+			Help: "Fetches from the usage stream that failed and were tried again."}),
+		eventAge: f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_event_age_seconds",
+			Help: "Age of usage events when they were booked, by the time that their ids have.", Buckets: []float64{0.01, 0.05, 0.25, 1, 5, 30, 300, 3600, 86400}}),
 		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_total",
 			Help: "Holds that expired without a usage event: calls that were allowed and never reported. By port: tidegate holds."}),
 		unsettledTokens: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_tokens_total",

@@ -109,7 +109,7 @@ func (c *Consumer) handBack(part []delivery) {
 }
 
 func (c *Consumer) settleOutcomes(part []delivery, outcomes []ledger.Outcome) {
-	booked, duplicates := 0, 0
+	booked, duplicates, now := 0, 0, c.cfg.Now()
 	for i := range part {
 		if i == len(part)/2 {
 			killpoint.Here("during-ack")
@@ -117,6 +117,7 @@ func (c *Consumer) settleOutcomes(part []delivery, outcomes []ledger.Outcome) {
 		switch outcomes[i].Fate {
 		case ledger.Booked:
 			booked++
+			c.metrics.eventAge.Observe(now.Sub(part[i].entry.At).Seconds())
 			c.settle(&part[i], accept, "")
 		case ledger.Duplicate:
 			duplicates++

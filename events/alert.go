@@ -3,6 +3,8 @@ package events
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/tidegate/tidegate/budget"
 )
 
@@ -11,10 +13,10 @@ const AlertAt = "alert_at"
 
 // Alert is published on ai.alert.<port> when what calls have used of a limit in a window
 // reaches one of its thresholds: once for a port, limit, value, threshold and window, and again
-// when a cap is raised and the new value is reached too. Should it come twice, these and
-// cap_tokens are the same.
+// when a cap is raised and the new value is reached too. Should it come twice, its ID is the same.
 type Alert struct {
 	V          int               `json:"v"`
+	ID         uuid.UUID         `json:"id"`
 	PortID     string            `json:"port_id"`
 	Limit      string            `json:"limit"`                 // [PortLimit]: the port's own caps
 	LimitValue string            `json:"limit_value,omitempty"` // of what the limit counts by itself

@@ -6,6 +6,7 @@ import "strings"
 const (
 	UsageStream      = "AI_USAGE"
 	QuarantineStream = "AI_QUARANTINE"
+	AlertStream      = "AI_ALERTS"
 	ConsumerName     = "ai-usage-ledger" // the durable that all consumer replicas share
 	GateService      = "ai-budget-gate"  // the NATS micro service
 

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
@@ -161,37 +163,45 @@ func (g *Gate) takeOverAlerts(ctx context.Context) error {
 	return nil
 }
 
-// publishClaimed publishes alerts that this gate claimed, having asked for them then, and
+// publishClaimed has JetStream store alerts that this gate claimed, having asked for them then, and
 // finishes that when ctx ends in the middle: what is not noted as published goes out again,
 // once its claim has run out.
 func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked time.Time) {
-	sent := 0
-	var err error
-	for i := range alerts {
-		killpoint.Here("alert-claimed")
-		if g.cfg.Now().Sub(asked) > beginWithin {
-			break // the others would fare no better
-		}
-		if err = g.sendAlert(&alerts[i]); err != nil {
-			break
-		}
-		killpoint.Here("alert-sent")
-		sent++
-	}
-	if sent > 0 && err == nil {
-		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
-		defer cancel()
-		err = g.cfg.Conn.FlushWithContext(flush)
-	}
-	if err != nil {
-		g.log.Warn("alerts may not have gone out, trying again once their claim has run out", "alerts", len(alerts), "port_id", alerts[0].PortID, "error", err)
+	if len(alerts) == 0 {
 		return
 	}
-	if sent == 0 {
+	err := g.ensureAlertStream(context.WithoutCancel(ctx))
+	var sent []jetstream.PubAckFuture
+	for i := range alerts {
+		killpoint.Here("alert-claimed")
+		if err != nil || g.cfg.Now().Sub(asked) > beginWithin {
+			break // the others would fare no better
+		}
+		var one jetstream.PubAckFuture
+		if one, err = g.sendAlert(&alerts[i]); err == nil {
+			sent = append(sent, one)
+		}
+		killpoint.Here("alert-sent")
+	}
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
+	defer cancel()
+	stored := alerts[:0:0]
+	for i, one := range sent {
+		if failed := acknowledged(wait, one); failed == nil {
+			stored = append(stored, alerts[i])
+		} else {
+			err = failed
+			g.alertsKept.Store(false) // perhaps: it is looked for again
+		}
+	}
+	if err != nil {
+		g.log.Warn("alerts may not have gone out, trying again once their claim has run out", "alerts", len(alerts)-len(stored), "port_id", alerts[0].PortID, "error", err)
+	}
+	if len(stored) == 0 {
 		return
 	}
 	killpoint.Here("alert-flushed")
-	alerts = alerts[:sent]
+	alerts = stored
 	for _, a := range alerts {
 		g.metrics.countAlert(&a)
 		if a.Counter == 0 { // of others there may be very many
@@ -213,25 +223,12 @@ func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked 
 	killpoint.Here("alert-noted")
 }
 
-func (g *Gate) sendAlert(a *ledger.Alert) error {
-	body, err := json.Marshal(alertOnWire(a))
+func (g *Gate) sendAlert(a *ledger.Alert) (jetstream.PubAckFuture, error) {
+	body, err := json.Marshal(a.OnWire())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return g.cfg.Conn.Publish(events.Subject(events.SubjectAlert, a.PortID), body)
-}
-
-func alertOnWire(a *ledger.Alert) events.Alert {
-	out := events.Alert{V: events.Version, PortID: a.PortID, Limit: a.Limit, LimitValue: a.Value, Cap: a.Threshold, CapTokens: a.Reached, UsedTokens: a.Used,
-		Period: a.Period, PeriodStart: a.PeriodStart, At: a.NoticedAt.UTC()}
-	if a.Unit != budget.Tokens {
-		out.Unit = a.Unit
-	}
-	if t, ok := budget.ParseThreshold(a.Threshold); ok {
-		out.Cap, out.Threshold = events.AlertAt, &t
-	}
-	_, out.ResetsAt = a.Period.Bounds(a.PeriodStart)
-	return out
+	return g.js.PublishAsync(events.Subject(events.SubjectAlert, a.PortID), body, jetstream.WithRetryAttempts(0))
 }
 
 // retryAlerts makes the next reading consider the alerts again.

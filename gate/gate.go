@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -49,6 +50,11 @@ type Config struct {
 	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
 	// is asked by each of them and must not wait. Default: nothing waits.
 	Backlog func() events.Backlog
+	// Replicas is how many copies the stream of alerts has, if this gate makes it. Default 1.
+	Replicas int
+	// TopPorts is how many ports the metrics name: those that are nearest to their own hard
+	// cap. Default 20, at most 100; negative: none.
+	TopPorts int
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -60,18 +66,20 @@ type Config struct {
 
 // Gate answers budget questions.
 type Gate struct {
-	cfg       Config
-	id        string
-	log       *slog.Logger
-	memory    *memory
-	clock     ledger.Clock
-	hearing   *bus.Hearing
-	alerts    chan ledger.Alert
-	learning  chan bus.Budget // with limits, whose counters are to be read
-	warned    atomic.Int64    // when a message that was ignored was last logged
-	overshoot int64           // the largest seen, guarded by memory.mu
-	ready     chan struct{}   // closed once everything is loaded and the service answers
-	heldRead  atomic.Int64    // when what is held was last read, Unix ns
+	cfg        Config
+	id         string
+	log        *slog.Logger
+	memory     *memory
+	clock      ledger.Clock
+	hearing    *bus.Hearing
+	alerts     chan ledger.Alert
+	js         jetstream.JetStream
+	alertsKept atomic.Bool     // some stream keeps alerts, as far as is known
+	learning   chan bus.Budget // with limits, whose counters are to be read
+	warned     atomic.Int64    // when a message that was ignored was last logged
+	overshoot  int64           // the largest seen, guarded by memory.mu
+	ready      chan struct{}   // closed once everything is loaded and the service answers
+	heldRead   atomic.Int64    // when what is held was last read, Unix ns
 
 	reservations *reservation.Broker // holds tokens of ports, and knows what is held
 
@@ -86,6 +94,16 @@ type Gate struct {
 func New(cfg Config) (*Gate, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil {
 		return nil, errors.New("gate: Conn and Ledger are required")
+	}
+	js, err := jetstream.New(cfg.Conn)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Replicas == 0 {
+		cfg.Replicas = 1
+	}
+	if cfg.TopPorts = min(cfg.TopPorts, 100); cfg.TopPorts == 0 {
+		cfg.TopPorts = 20
 	}
 	if cfg.ReserveTimeout == 0 {
 		cfg.ReserveTimeout = time.Second
@@ -106,7 +124,7 @@ func New(cfg Config) (*Gate, error) {
 		cfg.Behind = func() error { return nil }
 	}
 	g := &Gate{
-		cfg: cfg, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
+		cfg: cfg, js: js, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
 		alerts: make(chan ledger.Alert, 1024), learning: make(chan bus.Budget, 1024),
 		ready: make(chan struct{}),
 	}

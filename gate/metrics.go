@@ -81,6 +81,9 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		defer g.memory.mu.RUnlock()
 		return float64(g.memory.portCount())
 	})
+	if reg != nil && g.cfg.TopPorts > 0 {
+		reg.MustRegister(newTopCollector(g))
+	}
 	return m
 }
 

@@ -7,15 +7,18 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/events"
 )
 
 // Alert says that a port reached a threshold of one of its limits, at the value that this
 // had, in a window. There is one for each, and none where a higher value was reached before.
 type Alert struct {
+	ID          uuid.UUID // given to it when it is stored
 	PortID      string
 	Limit       string            // [budget.PortLimit] for the port's own caps
 	Counter     budget.CounterRef // 0 for the port's own caps
@@ -29,6 +32,20 @@ type Alert struct {
 	NoticedAt   time.Time // by the database's clock
 }
 
+// OnWire is the alert as it is told.
+func (a *Alert) OnWire() events.Alert {
+	out := events.Alert{V: events.Version, ID: a.ID, PortID: a.PortID, Limit: a.Limit, LimitValue: a.Value, Cap: a.Threshold, CapTokens: a.Reached, UsedTokens: a.Used,
+		Period: a.Period, PeriodStart: a.PeriodStart, At: a.NoticedAt.UTC()}
+	if a.Unit != budget.Tokens {
+		out.Unit = a.Unit
+	}
+	if t, ok := budget.ParseThreshold(a.Threshold); ok {
+		out.Cap, out.Threshold = events.AlertAt, &t
+	}
+	_, out.ResetsAt = a.Period.Bounds(a.PeriodStart)
+	return out
+}
+
 // AlertLease is how long a gate may take to publish an alert that it claimed. Then it is
 // taken for dead, and another one may take the alert over.
 const AlertLease = 15 * time.Second
@@ -38,7 +55,7 @@ var claimAlertsSQL string
 
 const (
 	alertKey    = "port_id, counter, limit_name, limit_value, period, period_start, threshold, reached"
-	alertFields = "port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at"
+	alertFields = "port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at, id"
 )
 
 // ClaimAlerts stores alerts and returns those that the caller is to publish: the others
@@ -99,8 +116,9 @@ func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error
 	return a, true, nil
 }
 
-func scanAlert(row pgx.Row) (a Alert, err error) {
-	err = row.Scan(&a.PortID, &a.Counter, &a.Limit, &a.Value, &a.Unit, &a.Period, &a.PeriodStart, &a.Threshold, &a.Reached, &a.Used, &a.NoticedAt)
+// scanAlert reads [alertFields], and what follows them into more.
+func scanAlert(row pgx.Row, more ...any) (a Alert, err error) {
+	err = row.Scan(append([]any{&a.PortID, &a.Counter, &a.Limit, &a.Value, &a.Unit, &a.Period, &a.PeriodStart, &a.Threshold, &a.Reached, &a.Used, &a.NoticedAt, &a.ID}, more...)...)
 	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
 	return a, err
 }

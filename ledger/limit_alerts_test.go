@@ -67,7 +67,8 @@ func TestAlertsOfLimitsAreClaimedOnce(t *testing.T) {
 }
 
 // Alerts of limits are kept as long as the counters of their windows: those of a port's own
-// caps, and of windows without end, for good. A user who is erased is in none.
+// caps, and of windows without end, for good; what a receiver did not take, for 35 days. A user who
+// is erased is in none.
 func TestAlertsOfLimitsAreForgotten(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
@@ -90,7 +91,15 @@ func TestAlertsOfLimitsAreForgotten(t *testing.T) {
 		return one[string](t, s.db, "select string_agg(concat_ws(' ', limit_name, limit_value, period), ', ' order by limit_name, limit_value, period) from ai_alerts")
 	}
 	exec(t, s.db, fmt.Sprintf("update ai_alerts set ends = '%s'::timestamptz - interval '47 hours' where period = 'hour'", now))
-	for _, want := range []string{"each-user ada hour, each-user ada total, each-user bob hour, each-user bob total, port  day", "each-user ada total, each-user bob total, port  day"} {
+	exec(t, s.db, `insert into ai_alert_deliveries (alert, receiver, next_attempt, give_up_at, given_up_at, delivered_at)
+		select id, 'pager', now(), now(), case when limit_value = 'bob' then now() end, case when limit_value <> 'bob' then now() end from ai_alerts`)
+	exec(t, s.db, "update ai_alerts set noticed_at = now()")
+	for i, want := range []string{"each-user ada hour, each-user ada total, each-user bob hour, each-user bob total, port  day", "each-user ada total, each-user bob hour, each-user bob total, port  day",
+		"each-user ada total, each-user bob total, port  day"} {
+		if i == 2 {
+			exec(t, s.db, "update ai_alerts set noticed_at = now() - interval '36 days'")
+			exec(t, s.db, "update ai_alert_deliveries set next_attempt = now() - interval '36 days' where given_up_at is not null")
+		}
 		if err := s.Maintain(t.Context(), noon); err != nil {
 			t.Fatal(err)
 		}
@@ -99,8 +108,14 @@ func TestAlertsOfLimitsAreForgotten(t *testing.T) {
 		}
 		exec(t, s.db, "update ai_alerts set ends = ends - interval '2 hours'")
 	}
+	if n := one[int](t, s.db, "select count(*)::int from ai_alert_deliveries"); n != 2 {
+		t.Errorf("%d deliveries are left, want those that ended in the last 35 days: ada's of the total and the port's", n)
+	}
 	if _, err := s.EraseUser(t.Context(), "ada"); err != nil {
 		t.Fatal(err)
+	}
+	if n := one[int](t, s.db, "select count(*)::int from ai_alert_deliveries"); n != 1 {
+		t.Errorf("%d deliveries are left once ada is erased, want the port's", n)
 	}
 	if got, want := left(), "each-user bob total, port  day"; got != want {
 		t.Errorf("once ada is erased: %s\nwant: %s", got, want)

@@ -44,8 +44,12 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 func (l *Ledger) dropCounters(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `delete from ai_limit_counters c where ends < now() - $1::interval
 		or not exists (select from ai_limited_ports p where p.port_id in (c.port_id, $2) and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate, budget.DefaultPort)
-	if err == nil { // alerts of these windows have all been sent
-		_, err = l.pool.Exec(ctx, "delete from ai_alerts where ends < now() - $1::interval", 2*countLate)
+	if err == nil { // alerts of these windows have all been sent, but for those that some receiver does not take
+		_, err = l.pool.Exec(ctx, `delete from ai_alerts a where ends < now() - $1::interval and not exists (select from ai_alert_deliveries d
+			where d.alert = a.id and d.delivered_at is null and a.noticed_at > now() - $2::interval)`, 2*countLate, keepDeliveries)
+	}
+	if err == nil {
+		_, err = l.pool.Exec(ctx, "delete from ai_alert_deliveries where (delivered_at is not null or given_up_at is not null) and next_attempt < now() - $1::interval", keepDeliveries)
 	}
 	if err != nil {
 		return fmt.Errorf("ledger: drop counters: %w", err)

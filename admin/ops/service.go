@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nats.go/micro"
 
+	"github.com/tidegate/tidegate/alert"
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
@@ -30,6 +31,7 @@ type Config struct {
 	Permissions []string
 	// NewLink mints a one-time login link. nil: there are none, as behind an OIDC issuer.
 	NewLink func(now time.Time) (path string, expires time.Time)
+	Alerts  *alert.Deliverer // of this process; nil: it delivers none
 	PageURL string           // of the page that NewLink's paths are on
 	Logger  *slog.Logger     // default slog.Default()
 	Now     func() time.Time // default time.Now
@@ -48,7 +50,7 @@ type Service struct {
 const (
 	changesAtOnce  = 4
 	readingsAtOnce = 4
-	longAtOnce     = 2                // verifications, and limits that are tried, each
+	longAtOnce     = 2                // verifications, and trials of limits and receivers, each
 	waiting        = 64               // in each line
 	quickly        = 30 * time.Second // for everything but these
 	tryLimit       = time.Minute
@@ -107,6 +109,9 @@ func (s *Service) Run(ctx context.Context) error {
 		{subjectLoginLink, changes, handle(s.loginLink)},
 		{subjectSimulate, readings, handle(s.simulate)},
 		{subjectTryLimit, trials, handle(s.simulateLimit)},
+		{subjectAlerts, readings, handle(s.listAlerts)},
+		{subjectAlertTest, trials, handle(s.testAlert)},
+		{subjectAlertRetry, changes, handle(s.retryAlerts)},
 		{subjectRebook, changes, handle(s.rebook)},
 		{subjectPosition, readings, handle(s.position)},
 	} {
@@ -153,8 +158,12 @@ func problem(err error) service.Problem {
 	switch {
 	case errors.Is(err, identity.ErrBadTokenRequest):
 		return service.Problem{Code: http.StatusBadRequest}
-	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks):
+	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks),
+		errors.Is(err, errNoReceivers), errors.Is(err, alert.ErrUnknownReceiver):
 		return service.Problem{Code: http.StatusNotFound}
+	}
+	if errors.Is(err, errNotTaken) {
+		return service.Problem{Code: http.StatusBadGateway}
 	}
 	return service.Problem{Code: http.StatusServiceUnavailable}
 }

@@ -79,7 +79,7 @@ func (s *system) startAdmin() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := ops.Config{Conn: nc, Ledger: s.ledger, Tokens: s.access.auth.Tokens, Permissions: permissions, PageURL: s.pageURL(), Logger: s.log}
+	config := ops.Config{Conn: nc, Ledger: s.ledger, Tokens: s.access.auth.Tokens, Permissions: permissions, Alerts: s.alerts, PageURL: s.pageURL(), Logger: s.log}
 	if s.access.links {
 		config.NewLink, s.newLink = s.access.login.NewLink, s.access.login.NewLink
 	}

@@ -70,6 +70,9 @@ func (c *runCmd) check(g given) error {
 	if c.Receipts != "" && !c.has("admin") {
 		return fmt.Errorf("%s needs the role admin, with which people sign in", g.name("receipts"))
 	}
+	if c.Alerts != "" && !c.has("admin") {
+		return fmt.Errorf("%s needs the role admin, which delivers them", g.name("alerts"))
+	}
 	if err := dsn.Check(c.DatabaseURL); err != nil {
 		return fmt.Errorf("%s: %w", g.name("database-url"), err)
 	}

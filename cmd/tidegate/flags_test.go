@@ -44,6 +44,7 @@ func TestRunFlags(t *testing.T) {
 		{"--oidc-issuer https://i --oidc-audience a --oidc-client-secret s", "", "--oidc-client-secret --oidc-client-id"},
 		{"--demo --roles consumer", "", "--demo gate"},
 		{"--receipts 127.0.0.1:0 --roles consumer", "", "--receipts admin"},
+		{"--alerts a.yaml --roles gate", "", "--alerts admin"},
 		{"--nats-url nats://u:a/b@h", "", "--nats-url %2F"},
 		{"", "DATABASE_URL=postgres://u:1/b@h/db", "DATABASE_URL %2F"},
 	} {

@@ -28,6 +28,8 @@ type cli struct {
 	User       userCmd       `cmd:"" help:"Erase a user from the ledger."`
 	Token      tokenCmd      `cmd:"" help:"API tokens of the admin page's HTTP API."`
 	LoginLink  loginLinkCmd  `cmd:"" help:"Print a one-time login link for the admin page."`
+	Alert      alertCmd      `cmd:"" help:"Look at alerts and what became of them; test who receives them."`
+	Top        topCmd        `cmd:"" help:"Show what the system does, live: rates, the backlog, and the ports that are nearest to their hard cap."`
 	Quarantine quarantineCmd `cmd:"" help:"Look at events that could not be booked, and send them back."`
 	Verify     verifyCmd     `cmd:"" help:"Compare ledger, totals and gates. Exit 0: they agree, 1: the differences are listed."`
 	Rebook     rebookCmd     `cmd:"" help:"Book again what the usage stream holds: mends a ledger that lacks something. What it has is recognised."`

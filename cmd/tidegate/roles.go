@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidegate/tidegate/alert"
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/gate"
@@ -35,6 +36,7 @@ func (s *system) roles() (roles []role) {
 		{role{"ledger", s.startWatcher}, true},
 		{role{"consumer", s.startConsumer}, s.cmd.has("consumer")},
 		{role{"gate", s.startGate}, s.cmd.has("gate")},
+		{role{"alerts", s.startAlerts}, s.cmd.Alerts != ""},
 		{role{"admin", s.startAdmin}, s.cmd.has("admin")},
 		{role{"receipts", s.startReceipts}, s.cmd.Receipts != ""},
 		{role{"demo", s.startDemo}, s.cmd.Demo},
@@ -121,13 +123,18 @@ func (s *system) startGate() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, LeaseFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Registerer: s.metrics, Logger: s.log})
+	g, err := gate.New(gate.Config{Conn: nc, Ledger: s.ledger, MaxStale: s.cmd.MaxStale, LeaseFrom: s.cmd.SliceFrom, Behind: s.watcher.Behind, Backlog: s.watcher.Backlog, Replicas: s.cmd.Replicas, TopPorts: s.cmd.TopPorts, Registerer: s.metrics, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}
 	s.gateReady = g.Ready()
 	s.checks.Add("gate", func(context.Context) error { return g.Health() })
 	return g.Run, nil
+}
+
+func (s *system) startAlerts() (func(context.Context) error, error) {
+	s.alerts = alert.New(alert.Config{Ledger: s.ledger, Receivers: s.receivers, Registerer: s.metrics, Logger: s.log})
+	return s.alerts.Run, nil
 }
 
 func (s *system) startDemo() (func(context.Context) error, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tidegate/tidegate/alert"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
@@ -38,6 +39,7 @@ type runCmd struct {
 	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
 	Roles        []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
 	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
+	Alerts       string   `help:"YAML file of the receivers of alerts (webhooks, Slack, e-mail), to whom this process delivers; needs the role admin." env:"TIDEGATE_ALERTS" type:"path" placeholder:"FILE"`
 	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
 
 	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
@@ -46,6 +48,7 @@ type runCmd struct {
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
 	MaxStale        time.Duration `help:"Refuse ports with a hard cap when the gate could not learn anything for this long; negative: never." default:"5m" env:"TIDEGATE_MAX_STALE"`
 	SliceFrom       int           `help:"Reservations of a port, for one feature and lifetime, within four seconds that make a gate lease a part of its headroom; negative: never." default:"4" env:"TIDEGATE_SLICE_FROM" placeholder:"N"`
+	TopPorts        int           `help:"Ports that /metrics names: those nearest to their hard cap, at most 100; negative: none." default:"20" env:"TIDEGATE_TOP_PORTS" placeholder:"N"`
 	AckWait         time.Duration `help:"How long events wait for another consumer when the one that had fetched them died." default:"2s" env:"TIDEGATE_ACK_WAIT"`
 	LogLevel        slog.Level    `help:"debug, info, warn or error." default:"info" env:"TIDEGATE_LOG_LEVEL"`
 	LogFormat       string        `help:"text or json." enum:"text,json" default:"text" env:"TIDEGATE_LOG_FORMAT"`
@@ -68,6 +71,8 @@ type system struct {
 
 	admin, receipts *server // nil: not served
 	access          *access // nil without the role admin
+	receivers       []*alert.Receiver
+	alerts          *alert.Deliverer // nil: alerts are not delivered here
 
 	gateReady <-chan struct{}
 	watcher   *stream.Watcher                                  // of the ledger and its stream

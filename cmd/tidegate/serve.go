@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tidegate/tidegate/identity/safehttp"
@@ -59,6 +62,9 @@ func (s *system) prepare() (err error) {
 			return fmt.Errorf("admin: %w", err)
 		}
 	}
+	if err := s.prepareAlerts(); err != nil {
+		return err
+	}
 	s.admin.Handler = s.routes()
 	s.checks.Hold("not everything has been ready yet")
 	s.checks.Add("postgres", health.Failing("not connected yet"))
@@ -67,12 +73,17 @@ func (s *system) prepare() (err error) {
 }
 
 func (s *system) routes() http.Handler {
+	f := promauto.With(s.metrics)
+	f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_build_info", Help: "1, with the version of this process.",
+		ConstLabels: prometheus.Labels{"version": version, "goversion": runtime.Version()}}).Set(1)
+	requests := f.NewHistogramVec(prometheus.HistogramOpts{Name: "tidegate_http_request_seconds",
+		Help: "Time to answer requests of the admin page and its API, by status and method.", Buckets: prometheus.ExponentialBuckets(0.002, 4, 8)}, []string{"code", "method"})
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", s.checks.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	if s.cmd.has("admin") {
-		mux.Handle("/", s.admin.pages)
+		mux.Handle("/", promhttp.InstrumentHandlerDuration(requests, s.admin.pages))
 	}
 	return mux
 }

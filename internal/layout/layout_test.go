@@ -57,7 +57,8 @@ var below = map[string][]string{
 	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
 	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
 	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/service", "internal/reservation"},
-	"admin":      {"budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/service"},
+	"alert":      {"budget", "events", "ledger", "internal/killpoint"},
+	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/service"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev", "events"},
 
@@ -135,8 +136,8 @@ func TestEventsHasNoInternalMessages(t *testing.T) {
 func TestReach(t *testing.T) {
 	never := map[string][]string{
 		"github.com/jackc/pgx/v5":             {"events", "meter", "identity", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
-		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "admin", "identity", "meter", "receipt", "cmd"},
-		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "admin", "identity", "meter", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
+		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "receipt", "cmd"},
+		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
 		"github.com/nats-io/nats.go":          {"identity", "migrations"},
 		"context":                             {"budget"}, // what does input or output takes one
 		module + "internal/bus":               {"budget", "events", "meter", "identity", "receipt", "ledger"},

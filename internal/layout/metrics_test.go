@@ -20,7 +20,7 @@ func TestOperatingNamesEveryMetric(t *testing.T) {
 	for _, m := range regexp.MustCompile("`(tidegate_\\w+)`").FindAllSubmatch(page, -1) {
 		told = append(told, string(m[1]))
 	}
-	name := regexp.MustCompile(`(?:Name: |count\()"(tidegate_\w+)"`)
+	name := regexp.MustCompile(`(?:Name: |count\(|of\()"(tidegate_\w+[a-z])"`)
 	err = filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err

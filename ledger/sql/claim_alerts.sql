@@ -17,4 +17,4 @@ where not exists (select from ai_alerts a
 order by g.port_id, g.counter, g.limit_name, g.limit_value, g.period, g.period_start, g.threshold, g.reached
 for key share of p
 on conflict do nothing
-returning port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at
+returning port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at, id

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/testenv"
@@ -110,6 +111,21 @@ func TestOperatorsListsComeInPages(t *testing.T) {
 		if err := s.tokens.CreateToken(t.Context(), made); err != nil {
 			t.Fatal(err)
 		}
+	}
+	s.exec(`insert into ai_alerts (port_id, period, period_start, threshold, reached, used, noticed_at, claimed_until, published_at)
+		select 'p1', 'month', date_trunc('month', now(), 'UTC'), 'hard', n, n, now() - n / 100 * interval '1 second', now(), now() from generate_series(1, 450) n`)
+	s.exec(`insert into ai_alert_deliveries (alert, receiver, give_up_at) select id, r, now() from ai_alerts, unnest('{pager,team}'::text[]) r where reached > 10`)
+	seen, last := map[string]bool{}, time.Now().Add(time.Hour)
+	err := s.ops.Alerts(t.Context(), ops.AlertFilter{}, func(a ops.AlertLine) bool {
+		if key := a.ID.String() + a.Receiver; seen[key] || a.At.After(last) {
+			t.Errorf("%s to %q comes twice or too late", a.ID, a.Receiver)
+		} else {
+			seen[key], last = true, a.At
+		}
+		return true
+	})
+	if err != nil || len(seen) != 10+2*440 {
+		t.Errorf("%d lines of alerts, %v, want 890", len(seen), err)
 	}
 	list := testenv.Must(s.ops.Tokens(t.Context()))
 	if len(list) != tokens || !slices.IsSortedFunc(list, func(a, b identity.Token) int { return b.CreatedAt.Compare(a.CreatedAt) }) {

@@ -76,6 +76,10 @@ func TestStartErrors(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	wrong := filepath.Join(t.TempDir(), "alerts.yaml")
+	if err := os.WriteFile(wrong, []byte("receivers:\n  - name: a\n    kind: pigeon\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	lossy := testenv.NATS(t)
 	if _, err := testenv.Must(jetstream.New(testenv.Connect(t, lossy))).CreateStream(t.Context(), jetstream.StreamConfig{Name: events.UsageStream,
 		Subjects: []string{"ai.usage", "ai.usage.*"}, Storage: jetstream.MemoryStorage}); err != nil {
@@ -89,6 +93,7 @@ func TestStartErrors(t *testing.T) {
 	}{
 		{"http", append([]string{"--http", taken.Addr().String()}, external...), "", "admin page --http"},
 		{"receipts", append([]string{"--receipts", taken.Addr().String()}, external...), "", "receipt scan --receipts"},
+		{"alerts", append([]string{"--alerts", wrong}, external...), "", "--alerts alerts.yaml line 3 kind pigeon"},
 		{"nats", []string{"--nats-addr", taken.Addr().String(), "--database-url", s.url}, "", "--nats-addr"},
 		{"nats or nats", append([]string{"--nats-addr", "127.0.0.1:0"}, external[2:]...), "TIDEGATE_NATS_URL=" + s.nats.ClientURL(), "--nats-addr TIDEGATE_NATS_URL"},
 		{"nats url", append([]string{"--nats-url", "nats://u:pa/ss@127.0.0.1"}, external[2:]...), "", "--nats-url %2F"},
