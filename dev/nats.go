@@ -40,6 +40,7 @@ type NATSConfig struct {
 type NATS struct {
 	server   *server.Server
 	lock     *os.File
+	dir      string // the store
 	addr     string // where it listens
 	password string // the operator's
 }
@@ -74,20 +75,20 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{lock: lock}
-	if err := n.start(dir, host, port, cfg.Logger); err != nil {
+	n := &NATS{lock: lock, dir: dir}
+	if err := n.start(host, port, cfg.Logger); err != nil {
 		n.Shutdown()
 		return nil, err
 	}
 	return n, nil
 }
 
-func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
+func (n *NATS) start(host string, port int, logger *slog.Logger) error {
 	if err := portIsFree(host, port); err != nil {
 		return err
 	}
 	var err error
-	if n.password, err = operatorPassword(dir); err != nil {
+	if n.password, err = operatorPassword(n.dir); err != nil {
 		return err
 	}
 	options := &server.Options{
@@ -95,7 +96,7 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 		Host:       host,
 		Port:       port,
 		JetStream:  true,
-		StoreDir:   dir,
+		StoreDir:   n.dir,
 		SyncAlways: true, // the default, every two minutes, loses acknowledged messages
 		NoSigs:     true,
 	}
@@ -105,7 +106,7 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("dev: configure nats-server: %w", err)
 	}
-	if err := takeOver(dir); err != nil {
+	if err := takeOver(n.dir); err != nil {
 		return err
 	}
 	log := newNATSLog(logger)
@@ -116,17 +117,17 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 	for !n.server.ReadyForConnections(50 * time.Millisecond) {
 		select {
 		case msg := <-log.fatal:
-			return fmt.Errorf("dev: nats-server cannot start in %s: %s", dir, msg)
+			return fmt.Errorf("dev: nats-server cannot start in %s: %s", n.dir, msg)
 		case <-deadline:
-			return fmt.Errorf("dev: nats-server is not ready after %s (store %s)", natsStartTimeout, dir)
+			return fmt.Errorf("dev: nats-server is not ready after %s (store %s)", natsStartTimeout, n.dir)
 		default:
 		}
 	}
 	if !n.server.JetStreamEnabled() {
-		return fmt.Errorf("dev: nats-server runs without JetStream (store %s); its log says why", dir)
+		return fmt.Errorf("dev: nats-server runs without JetStream (store %s); its log says why", n.dir)
 	}
 	n.addr = n.server.Addr().String()
-	if err := private.Write(filepath.Join(dir, operatorFile), []byte(n.ClientURL()+"\n")); err != nil {
+	if err := private.Write(n.OperatorFile(), []byte(n.ClientURL()+"\n")); err != nil {
 		return fmt.Errorf("dev: the operator's credential: %w", err)
 	}
 	return nil
@@ -142,6 +143,9 @@ func (n *NATS) ServiceURL() string { return "nats://" + n.addr }
 func (n *NATS) ClientURL() string {
 	return "nats://" + operatorUser + ":" + n.password + "@" + n.addr
 }
+
+// OperatorFile holds what ClientURL returns; its owner alone can read it.
+func (n *NATS) OperatorFile() string { return filepath.Join(n.dir, operatorFile) }
 
 // InProcess makes a connection go to this server without a socket, whatever its
 // URL says.

@@ -84,7 +84,7 @@ func newPassword() string {
 
 // permit gives the server its two users.
 func permit(options *server.Options, operatorPassword string) error {
-	return options.ProcessConfigString(fmt.Sprintf("OPERATOR_PASSWORD: %q\nSERVICE_PASSWORD: %q\n%s", operatorPassword, newPassword(), natsConf))
+	return options.ProcessConfigString(fmt.Sprintf("OPERATOR_PASSWORD: %q\n%s", operatorPassword, natsConf))
 }
 
 // takeOver brings a store of the time before the server had users where their account looks for it.
