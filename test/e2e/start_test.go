@@ -242,7 +242,7 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", strings.TrimPrefix(s.nats.ClientURL(), "nats://"))
+			server, err := net.Dial("tcp", s.nats.Addr())
 			if err != nil {
 				return
 			}
