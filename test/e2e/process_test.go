@@ -212,6 +212,17 @@ func TestFreshStart(t *testing.T) {
 		resp.Body.Close()
 	}
 
+	// A site whose name leads here suddenly gets nothing; probes may use any name.
+	for path, want := range map[string]int{"/": http.StatusMisdirectedRequest, "/login": http.StatusMisdirectedRequest, "/readyz": http.StatusOK} {
+		req := testenv.Must(http.NewRequest(http.MethodGet, "http://"+p.http+path, nil))
+		req.Host = "rebound.example:8080"
+		resp := testenv.Must(http.DefaultClient.Do(req))
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s of another host: %s, want %d", path, resp.Status, want)
+		}
+	}
+
 	// Whoever pauses the durable is told what comes of it.
 	js := testenv.Must(jetstream.New(testenv.Must(events.Connect(operator))))
 	defer js.Conn().Close()
