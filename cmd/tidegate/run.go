@@ -88,7 +88,7 @@ func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	}
 	log := c.logger()
 	slog.SetDefault(log)
-	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry(), checks: health.Checks{Words: ledger.Plain}}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
 	err := s.run(ctx)
@@ -183,7 +183,7 @@ func (s *system) openLedger(ctx context.Context) error {
 			return err
 		}
 		s.log.Warn("Postgres cannot be used yet, trying again", "error", err)
-		s.checks.Add("postgres", health.Failing("cannot be used yet: "+err.Error()))
+		s.checks.Add("postgres", health.Failing("cannot be used yet: "+ledger.Plain(err)))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
