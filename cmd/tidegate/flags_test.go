@@ -46,6 +46,8 @@ func TestRunFlags(t *testing.T) {
 		{"--receipts 127.0.0.1:0 --roles consumer", "", "--receipts admin"},
 		{"--nats-url nats://u:a/b@h", "", "--nats-url %2F"},
 		{"", "DATABASE_URL=postgres://u:1/b@h/db", "DATABASE_URL %2F"},
+		{"", "TIDEGATE_NATS_URL=nats://tidegate:ChangeThis2@nats:4222", "TIDEGATE_NATS_URL everybody knows"},
+		{"--database-url postgres://tidegate:ChangeThis1@h/db", "", "--database-url everybody knows"},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
 			for _, e := range strings.Fields(c.env) {
