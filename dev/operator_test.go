@@ -82,8 +82,8 @@ func TestNATSIsSafeFromItsServices(t *testing.T) {
 	if m, err := overheard.NextMsg(200 * time.Millisecond); err == nil {
 		t.Errorf("it overhears %s: %q", m.Subject, m.Data)
 	}
-	if info := testenv.Must(usage.Info(t.Context())); info.State.Msgs != 5 {
-		t.Errorf("%d events are stored, want all 5", info.State.Msgs)
+	if state := testenv.Must(usage.Info(t.Context())).State; state.Msgs < 4 || state.FirstSeq != 1 || state.LastSeq != state.Msgs {
+		t.Errorf("%+v, want every event, but for one whose reply the server may refuse", state)
 	}
 	if nc, err := nats.Connect(n.ServiceURL(), nats.UserInfo("operator", "guessed")); err == nil {
 		nc.Close()
