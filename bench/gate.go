@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -128,7 +127,7 @@ func startEcho(size int) (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := echo.spawnSelf("echo", "--body", fmt.Sprint(size), strings.TrimPrefix(echo.nats, "nats://")); err != nil {
+	if err := echo.spawnNATS("echo", "--body", fmt.Sprint(size)); err != nil {
 		return nil, err
 	}
 	for range 100 {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -78,7 +76,7 @@ func (c *ingestCmd) once(ctx context.Context, fill func(context.Context, *nats.C
 		return run, err
 	}
 	defer s.remove()
-	if err := s.spawnSelf("nats", filepath.Join(s.dir, "nats"), strings.TrimPrefix(s.nats, "nats://")); err != nil {
+	if err := s.spawnNATS("nats"); err != nil {
 		return run, err
 	}
 	natsPID := s.procs[0].Process.Pid

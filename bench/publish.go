@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -82,8 +81,7 @@ func (c *publishCmd) once(ctx context.Context) (run publishRun, err error) {
 		return run, err
 	}
 	defer s.remove()
-	dir := filepath.Join(s.dir, "nats")
-	if err := s.spawnSelf("nats", dir, strings.TrimPrefix(s.nats, "nats://")); err != nil {
+	if err := s.spawnNATS("nats"); err != nil {
 		return run, err
 	}
 	nc, err := events.Connect(s.nats)

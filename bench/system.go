@@ -39,7 +39,8 @@ var tidegate = sync.OnceValues(func() (_ string, err error) {
 // system is a running Tidegate, in processes of its own.
 type system struct {
 	dir   string
-	nats  string // URL
+	nats  string // URL, for services
+	store string // of NATS, where its operator's password is
 	http  string // address
 	procs []*exec.Cmd
 }
@@ -56,7 +57,7 @@ func newSystem() (*system, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &system{dir: dir, nats: "nats://" + ports[0], http: ports[1]}, nil
+	return &system{dir: dir, nats: "nats://" + ports[0], store: filepath.Join(dir, "data", "nats"), http: ports[1]}, nil
 }
 
 // freePorts returns addresses that differ: all are taken before the first is let go.
@@ -143,8 +144,35 @@ func (s *system) remove() {
 	_ = os.RemoveAll(s.dir)
 }
 
+// connect connects as an operator.
 func (s *system) connect() (*nats.Conn, error) {
-	return events.Connect(s.nats, nats.RetryOnFailedConnect(false))
+	url, err := s.operator()
+	if err != nil {
+		return nil, err
+	}
+	return events.Connect(url, nats.RetryOnFailedConnect(false))
+}
+
+// operator is the operator's address, once NATS runs.
+func (s *system) operator() (url string, err error) {
+	for range 200 {
+		if url, err = dev.OperatorURL(s.store); err == nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return url, err
+}
+
+// spawnNATS starts the hidden command, echo or nats, that has a server. What connects by
+// s.nats from now on is an operator: a bare server knows no services.
+func (s *system) spawnNATS(command string, args ...string) (err error) {
+	s.store = filepath.Join(s.dir, "nats")
+	if err := s.spawnSelf(append([]string{command, s.store, strings.TrimPrefix(s.nats, "nats://")}, args...)...); err != nil {
+		return err
+	}
+	s.nats, err = s.operator()
+	return err
 }
 
 func (s *system) database() string {
@@ -182,6 +210,7 @@ func cpuOf(pid int) float64 {
 }
 
 type echoCmd struct {
+	Dir  string `arg:""`
 	Addr string `arg:""`
 	Body int    `help:"Bytes of the answer." default:"420"`
 }
@@ -189,12 +218,7 @@ type echoCmd struct {
 // Run serves the yardstick: the same server in the same process as the gate has,
 // and a responder that does nothing but answer.
 func (c *echoCmd) Run(ctx context.Context, _ *report) error {
-	dir, err := os.MkdirTemp("", "tidegate-bench-echo-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	server, err := dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: c.Addr})
+	server, err := dev.StartNATS(dev.NATSConfig{Dir: c.Dir, Addr: c.Addr})
 	if err != nil {
 		return err
 	}

@@ -77,9 +77,9 @@ func ParseNamed(field, name string, p Period, now time.Time) (Named, error) {
 		return Named{p, start, end}, nil
 	}
 	month, err := time.Parse("2006-01", name)
-	if err != nil {
-		return Named{}, &FieldError{Reason: ReasonInvalidField, Field: field, Value: strconv.QuoteToASCII(name),
-			Rule: "must be current, previous or a month like 2026-11"}
+	if err != nil || month.Year() < 1970 || month.Year() > 9998 { // the end, too, is a year of four digits
+		return Named{}, &FieldError{Reason: ReasonInvalidField, Field: field, Value: strconv.QuoteToASCII(name[:min(len(name), 80)]),
+			Rule: "must be current, previous or a month like 2026-11, from 1970 to 9998"}
 	}
 	return Named{Month, month, month.AddDate(0, 1, 0)}, nil
 }

@@ -7,17 +7,25 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
+
+const lockName = "lock"
 
 // lockDir takes dir for this process, so that two of them never write one store.
 // The kernel drops the lock when the process ends, however it ends.
 func lockDir(dir string) (*os.File, error) {
-	path := filepath.Join(dir, "lock")
+	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("dev: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	for tries := 0; errors.Is(err, syscall.EWOULDBLOCK) && tries < 5; tries++ { // OperatorURL has it for a moment
+		time.Sleep(10 * time.Millisecond)
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	}
+	if err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("dev: %s is in use by %s: stop that one, or choose another directory with --data", dir, lockHolder(f))

@@ -13,6 +13,8 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
+
+	"github.com/tidegate/tidegate/internal/private"
 )
 
 // DefaultNATSAddr is where the embedded server listens unless told otherwise.
@@ -26,8 +28,8 @@ type NATSConfig struct {
 	// Dir holds the JetStream store; it is made when missing. Required.
 	Dir string
 	// Addr is host:port to listen on, default [DefaultNATSAddr]. The host must be
-	// a loopback address, because the embedded server knows no accounts. Port 0 or
-	// -1 takes a free one.
+	// a loopback address, because the embedded server asks services for no password.
+	// Port 0 or -1 takes a free one.
 	Addr string
 	// Logger gets the server's log; its notices become debug records. Default
 	// [slog.Default].
@@ -36,14 +38,21 @@ type NATSConfig struct {
 
 // NATS is a running embedded nats-server.
 type NATS struct {
-	server *server.Server
-	lock   *os.File
+	server   *server.Server
+	lock     *os.File
+	dir      string // the store
+	addr     string // where it listens
+	password string // the operator's
 }
 
 // StartNATS starts a nats-server with JetStream inside this process. Every
 // acknowledged message is on disk (sync always), so the store survives kill -9
 // and power failure. The server ends with [NATS.Shutdown]; signals are the
 // caller's.
+//
+// Whoever connects without a user may do what services do, for any port: report calls,
+// ask, reserve, read. The user operator may do everything; its address is in a file of
+// Dir that only this user can read ([OperatorURL]).
 func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if cfg.Dir == "" {
 		return nil, errors.New("dev: NATSConfig.Dir is required")
@@ -59,34 +68,46 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("dev: make the NATS store: %w", err)
 	}
+	if err := private.CheckDir(dir); err != nil {
+		return nil, fmt.Errorf("dev: the NATS store: %w", err)
+	}
 	lock, err := lockDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	n := &NATS{lock: lock}
-	if err := n.start(dir, host, port, cfg.Logger); err != nil {
+	n := &NATS{lock: lock, dir: dir}
+	if err := n.start(host, port, cfg.Logger); err != nil {
 		n.Shutdown()
 		return nil, err
 	}
 	return n, nil
 }
 
-func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
+func (n *NATS) start(host string, port int, logger *slog.Logger) error {
 	if err := portIsFree(host, port); err != nil {
 		return err
 	}
 	var err error
-	n.server, err = server.NewServer(&server.Options{
+	if n.password, err = operatorPassword(n.dir); err != nil {
+		return err
+	}
+	options := &server.Options{
 		ServerName: "tidegate",
 		Host:       host,
 		Port:       port,
 		JetStream:  true,
-		StoreDir:   dir,
+		StoreDir:   n.dir,
 		SyncAlways: true, // the default, every two minutes, loses acknowledged messages
 		NoSigs:     true,
-	})
+	}
+	if err = permit(options, n.password); err == nil {
+		n.server, err = server.NewServer(options)
+	}
 	if err != nil {
 		return fmt.Errorf("dev: configure nats-server: %w", err)
+	}
+	if err := takeOver(n.dir); err != nil {
+		return err
 	}
 	log := newNATSLog(logger)
 	n.server.SetLoggerV2(log, false, false, false)
@@ -96,20 +117,35 @@ func (n *NATS) start(dir, host string, port int, logger *slog.Logger) error {
 	for !n.server.ReadyForConnections(50 * time.Millisecond) {
 		select {
 		case msg := <-log.fatal:
-			return fmt.Errorf("dev: nats-server cannot start in %s: %s", dir, msg)
+			return fmt.Errorf("dev: nats-server cannot start in %s: %s", n.dir, msg)
 		case <-deadline:
-			return fmt.Errorf("dev: nats-server is not ready after %s (store %s)", natsStartTimeout, dir)
+			return fmt.Errorf("dev: nats-server is not ready after %s (store %s)", natsStartTimeout, n.dir)
 		default:
 		}
 	}
 	if !n.server.JetStreamEnabled() {
-		return fmt.Errorf("dev: nats-server runs without JetStream (store %s); its log says why", dir)
+		return fmt.Errorf("dev: nats-server runs without JetStream (store %s); its log says why", n.dir)
+	}
+	n.addr = n.server.Addr().String()
+	if err := private.Write(n.OperatorFile(), []byte(n.ClientURL()+"\n")); err != nil {
+		return fmt.Errorf("dev: the operator's credential: %w", err)
 	}
 	return nil
 }
 
-// ClientURL is the address for NATS clients on this machine.
-func (n *NATS) ClientURL() string { return n.server.ClientURL() }
+// Addr is host:port, where it listens.
+func (n *NATS) Addr() string { return n.addr }
+
+// ServiceURL is the address for services on this machine.
+func (n *NATS) ServiceURL() string { return "nats://" + n.addr }
+
+// ClientURL is the address for clients that may do everything: it holds the operator's password.
+func (n *NATS) ClientURL() string {
+	return "nats://" + operatorUser + ":" + n.password + "@" + n.addr
+}
+
+// OperatorFile holds what ClientURL returns; its owner alone can read it.
+func (n *NATS) OperatorFile() string { return filepath.Join(n.dir, operatorFile) }
 
 // InProcess makes a connection go to this server without a socket, whatever its
 // URL says.
@@ -151,8 +187,8 @@ func listenAddr(addr string) (host string, port int, err error) {
 		host = "127.0.0.1"
 	}
 	if ip := net.ParseIP(host); ip == nil || !ip.IsLoopback() {
-		return "", 0, fmt.Errorf("dev: the embedded NATS server knows no accounts, so it listens on loopback only, not on %q: "+
-			"use --nats-addr 127.0.0.1:%d, or run a server with accounts as docker-compose.yml does and name it with --nats-url", host, port)
+		return "", 0, fmt.Errorf("dev: the embedded NATS server asks services for no password, so it listens on loopback only, not on %q: "+
+			"use --nats-addr 127.0.0.1:%d, or run a server with passwords as docker-compose.yml does and name it with --nats-url", host, port)
 	}
 	if port == 0 {
 		port = server.RANDOM_PORT

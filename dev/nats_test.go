@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -21,8 +20,8 @@ func TestNATSListensOnLoopbackOnly(t *testing.T) {
 		"0.0.0.0:4222":       "--nats-url",
 		"[::]:4222":          "--nats-url",
 		":4222":              "--nats-addr 127.0.0.1:4222",
-		"192.0.2.1:4222":     "no accounts",
-		"example.com:4222":   "no accounts",
+		"192.0.2.1:4222":     "no password",
+		"example.com:4222":   "no password",
 		"127.0.0.1":          "must be host:port",
 		"127.0.0.1:70000":    "0 to 65535",
 		"127.0.0.1:natsnats": "must be a number",
@@ -58,7 +57,7 @@ func TestNATSRefusesAStoreInUse(t *testing.T) {
 	first.Shutdown()
 	first.Shutdown() // does nothing
 
-	again, err := dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: strings.TrimPrefix(first.ClientURL(), "nats://")})
+	again, err := dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: first.Addr()})
 	if err != nil {
 		t.Fatalf("after Shutdown store and port are free, but: %v", err)
 	}

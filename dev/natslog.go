@@ -3,6 +3,7 @@ package dev
 import (
 	"fmt"
 	"log/slog"
+	"strings"
 )
 
 // natsLog hands the server's log to slog.
@@ -25,8 +26,14 @@ func orDefault(l *slog.Logger) *slog.Logger {
 func (l *natsLog) Noticef(format string, v ...any) { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l *natsLog) Debugf(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
 func (l *natsLog) Tracef(format string, v ...any)  { l.log.Debug(fmt.Sprintf(format, v...)) }
-func (l *natsLog) Warnf(format string, v ...any)   { l.log.Warn(fmt.Sprintf(format, v...)) }
 func (l *natsLog) Errorf(format string, v ...any)  { l.log.Error(fmt.Sprintf(format, v...)) }
+
+func (l *natsLog) Warnf(format string, v ...any) {
+	if strings.HasPrefix(format, "Plaintext passwords detected") {
+		return // the operator's is random and in no configuration file
+	}
+	l.log.Warn(fmt.Sprintf(format, v...))
+}
 
 func (l *natsLog) Fatalf(format string, v ...any) {
 	msg := fmt.Sprintf(format, v...)

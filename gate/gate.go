@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
@@ -83,7 +84,8 @@ type Gate struct {
 
 	reservations *reservation.Broker // holds tokens of ports, and knows what is held
 
-	clockWarned time.Time // when this machine's clock was last said to be wrong
+	complain    rate.Sometimes // of a ledger that cannot be asked
+	clockWarned time.Time      // when this machine's clock was last said to be wrong
 
 	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
 	service *service.Service
@@ -126,7 +128,7 @@ func New(cfg Config) (*Gate, error) {
 	g := &Gate{
 		cfg: cfg, js: js, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
 		alerts: make(chan ledger.Alert, 1024), learning: make(chan bus.Budget, 1024),
-		ready: make(chan struct{}),
+		ready: make(chan struct{}), complain: rate.Sometimes{Interval: 10 * time.Second},
 	}
 	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)

@@ -30,12 +30,12 @@ const (
 func (g *Gate) newService() *service.Service {
 	return service.New(service.Config{
 		Conn: g.cfg.Conn, Name: events.GateService, Description: "Tidegate: may this port still spend tokens?",
-		Metadata: map[string]string{"gate_id": g.id}, Problem: problem, Log: g.log, Faults: g.metrics.faults, Unrepliable: g.metrics.unrepliable,
+		Metadata: map[string]string{"gate_id": g.id}, Problem: g.problem, Log: g.log, Faults: g.metrics.faults, Unrepliable: g.metrics.unrepliable,
 	})
 }
 
-// problem says what the caller is told of an error.
-func problem(err error) service.Problem {
+// problem says what the caller is told of an error. Tenants learn nothing of the database.
+func (g *Gate) problem(err error) service.Problem {
 	var key *reservation.KeyConflict
 	if errors.Is(err, ledger.ErrConflict) || errors.As(err, &key) {
 		return service.Problem{Code: http.StatusConflict}
@@ -43,7 +43,8 @@ func problem(err error) service.Problem {
 	if errors.Is(err, reservation.ErrTooManyHolds) {
 		return service.Problem{Code: http.StatusTooManyRequests}
 	}
-	return service.Problem{Code: http.StatusServiceUnavailable, What: "the ledger cannot be asked right now: " + err.Error()}
+	g.complain.Do(func() { g.log.Warn("the ledger cannot be asked", "error", err) })
+	return service.Problem{Code: http.StatusServiceUnavailable, What: "the ledger cannot be asked right now: " + ledger.Plain(err)}
 }
 
 func (g *Gate) endpoints(ctx context.Context) (list []service.Endpoint) {

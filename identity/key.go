@@ -12,6 +12,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tidegate/tidegate/internal/private"
 )
 
 // KeyBytes is the length of the key that signs sessions and login links.
@@ -19,16 +21,24 @@ const KeyBytes = 32
 
 // LoadKey reads the key file at path. A file that does not exist yet is made, with
 // a random key that its owner alone can read; processes that start at the same
-// moment all get the same one. Deleting the file, and starting anew, ends every
-// session there is.
+// moment all get the same one. A file that others can read or write is refused; the
+// group may read it, for a service that runs as another user and knows the same
+// sessions. Deleting the file, and starting anew, ends every session there is.
 func LoadKey(path string) ([]byte, error) {
-	key, err := os.ReadFile(path)
+	err := private.CheckDir(filepath.Dir(path))
+	if err == nil {
+		err = private.Check(path, private.GroupRead)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeKey(path); err != nil {
 			return nil, fmt.Errorf("identity: making the session key: %w", err)
 		}
-		key, err = os.ReadFile(path)
+		err = nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("identity: the session key: %w", err)
+	}
+	key, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("identity: reading the session key: %w", err)
 	}
@@ -45,17 +55,13 @@ func makeKey(path string) error {
 		return err
 	}
 	key := make([]byte, KeyBytes)
-	rand.Read(key)                                            // never fails: crypto/rand ends the process rather
-	draft, err := os.CreateTemp(filepath.Dir(path), ".key-*") // mode 0600
+	rand.Read(key) // never fails: crypto/rand ends the process rather
+	draft, err := private.Draft(path, key)
 	if err != nil {
 		return err
 	}
-	defer os.Remove(draft.Name())
-	_, err = draft.Write(key)
-	if err := errors.Join(err, draft.Sync(), draft.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(draft.Name(), path); err != nil && !errors.Is(err, fs.ErrExist) {
+	defer os.Remove(draft)
+	if err := os.Link(draft, path); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil

@@ -43,16 +43,23 @@ func (l links) mint(now time.Time) (code string, expires time.Time) {
 	return base64.RawURLEncoding.EncodeToString(raw), expires
 }
 
-// redeem uses the code up. Every error is a [*Refusal].
-func (l links) redeem(code string, now time.Time) error {
+// decodeCode returns a code's bytes. Every error is a [*Refusal].
+func decodeCode(code string) ([]byte, error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(code)
 	if err != nil || len(raw) != codeBytes {
-		return invalidLink("the link is not whole: copy it again, up to its last character")
+		return nil, invalidLink("the link is not whole: copy it again, up to its last character")
 	}
-	body, mac := raw[:codeIDBytes+8], raw[codeIDBytes+8:]
-	if !hmac.Equal(mac, l.seal.mac(body)[:codeMACBytes]) {
-		return invalidLink("the link is not one that this server made")
-	}
+	return raw, nil
+}
+
+// made reports whether the key's owner made the code.
+func (l links) made(raw []byte) bool {
+	return hmac.Equal(raw[codeIDBytes+8:], l.seal.mac(raw[:codeIDBytes+8])[:codeMACBytes])
+}
+
+// redeem uses a code up that was made here. Every error is a [*Refusal].
+func (l links) redeem(raw []byte, now time.Time) error {
+	body := raw[:codeIDBytes+8]
 	expires := time.Unix(int64(binary.BigEndian.Uint64(body[codeIDBytes:])), 0)
 	if !now.Before(expires) {
 		return invalidLink("the link has expired: each works for " + LinkLifetime.String() + ", once")

@@ -88,6 +88,9 @@ func (l *Login) begin(w http.ResponseWriter, r *http.Request) {
 	case code == "":
 		l.page(w, http.StatusOK, view{Next: next})
 		return
+	case !navigates(r):
+		l.refuse(w, r, invalidLink("a page of another site asked for it: open the link itself"), next)
+		return
 	case prefetched(r):
 		w.Header().Set("Cache-Control", "no-store")
 		w.WriteHeader(http.StatusServiceUnavailable)
@@ -102,8 +105,7 @@ func (l *Login) begin(w http.ResponseWriter, r *http.Request) {
 		l.refuse(w, r, insecureAddress(), next)
 		return
 	}
-	err := l.attempt(r, func() error { return l.links.redeem(code, time.Now()) })
-	if err != nil {
+	if err := l.redeem(r, code); err != nil {
 		// Whoever opens the link a second time in the same browser is signed in
 		// already, and wants to get on.
 		if _, signedIn := l.cfg.Sessions.read(r); signedIn == nil {
@@ -116,6 +118,19 @@ func (l *Login) begin(w http.ResponseWriter, r *http.Request) {
 	caller := *l.cfg.LinkCaller
 	caller.Via = ViaLoginLink
 	l.signIn(w, r, caller, next)
+}
+
+// redeem uses a code up. Only guesses are limited, for others can make a browser here send
+// as many as they like.
+func (l *Login) redeem(r *http.Request, code string) error {
+	raw, err := decodeCode(code)
+	if err != nil {
+		return err
+	}
+	if !l.links.made(raw) {
+		return l.attempt(r, func() error { return invalidLink("the link is not one that this server made") })
+	}
+	return l.links.redeem(raw, time.Now())
 }
 
 func (l *Login) signIn(w http.ResponseWriter, r *http.Request, caller Caller, next string) {
@@ -196,6 +211,13 @@ func localPath(next string) string {
 		return "/"
 	}
 	return next
+}
+
+// navigates reports whether a browser goes where r asks, rather than show or read it in a
+// page that is open. Old browsers, and other clients, do not say.
+func navigates(r *http.Request) bool {
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	return (mode == "" || mode == "navigate") && (dest == "" || dest == "document")
 }
 
 func prefetched(r *http.Request) bool {

@@ -108,6 +108,9 @@ func TestWhatUsesNoCodeUp(t *testing.T) {
 	b.do("HEAD", link)
 	b.do("GET", link, "Sec-Purpose", "prefetch;prerender")
 	b.do("GET", link, "Purpose", "prefetch")
+	for _, fetched := range [][]string{{"Sec-Fetch-Mode", "no-cors", "Sec-Fetch-Dest", "image"}, {"Sec-Fetch-Mode", "cors"}, {"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}} {
+		b.do("GET", link, fetched...).wantPage(t, http.StatusUnauthorized, "open the link itself")
+	}
 	if a := b.do("POST", link); a.StatusCode != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", a.StatusCode)
 	}
@@ -117,7 +120,8 @@ func TestWhatUsesNoCodeUp(t *testing.T) {
 	if len(b.cookies) != 0 {
 		t.Errorf("signed in by %v", b.cookies)
 	}
-	b.open(link).wantHello(t, local)
+	b.do("GET", link, "Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "document")
+	b.open("/").wantHello(t, local)
 }
 
 func TestAddressesThatKeepTheCookie(t *testing.T) {
@@ -173,32 +177,39 @@ func TestWhereALoginLeads(t *testing.T) {
 	}
 }
 
+// guess is a code that looks like one.
+var guess = "/login?code=" + strings.Repeat("A", 54)
+
 func TestFailedLoginsAreLimitedPerAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSite(t, nil)
 		attacker, person := newBrowser(t, s), newBrowser(t, s)
 		attacker.from, person.from = "203.0.113.9:1000", "198.51.100.7:1000"
+		for range 100 { // and no guess
+			attacker.do("GET", "/login?code=mistyped").wantPage(t, http.StatusUnauthorized, "not whole")
+		}
 		for range 10 {
-			attacker.do("GET", "/login?code=guess").wantPage(t, http.StatusUnauthorized, "not whole")
+			attacker.do("GET", guess).wantPage(t, http.StatusUnauthorized, "not one")
 		}
-		link, _ := s.login.NewLink(time.Now())
-		attacker.do("GET", link).wantPage(t, http.StatusTooManyRequests, "wait")
 		for range 200 { // none of which the others pay for
-			attacker.do("GET", "/login?code=guess").wantPage(t, http.StatusTooManyRequests, "wait")
+			attacker.do("GET", guess).wantPage(t, http.StatusTooManyRequests, "wait")
 		}
-		person.do("GET", "/login?code=mistyped").wantPage(t, http.StatusUnauthorized, "not whole")
+		person.do("GET", guess).wantPage(t, http.StatusUnauthorized, "not one")
 		attacker.from = "203.0.113.9:2000" // another connection is no other address
-		r := request("GET", link)
+		r := request("GET", guess)
 		r.RemoteAddr = attacker.from
 		a := exchange(t, s, r)
 		a.wantProblem(t, http.StatusTooManyRequests, "too-many-attempts", "wait")
 		if a.Header.Get("Retry-After") != "6" {
 			t.Errorf("Retry-After: %q", a.Header.Get("Retry-After"))
 		}
-		person.open(link).wantHello(t, local)
 		time.Sleep(6 * time.Second)
-		attacker.do("GET", "/login?code=guess").wantPage(t, http.StatusUnauthorized, "not whole")
-		attacker.do("GET", "/login?code=guess").wantPage(t, http.StatusTooManyRequests, "wait")
+		attacker.do("GET", guess).wantPage(t, http.StatusUnauthorized, "not one")
+		attacker.do("GET", guess).wantPage(t, http.StatusTooManyRequests, "wait")
+
+		// A link of ours works from there too: any page may have made this browser guess.
+		link, _ := s.login.NewLink(time.Now())
+		attacker.open(link).wantHello(t, local)
 
 		// Logins that succeed are not counted.
 		for range 30 {
@@ -215,7 +226,7 @@ func TestFailedLoginsAreLimitedOverall(t *testing.T) {
 		from := func(address string) answer {
 			b := newBrowser(t, s)
 			b.from = address
-			return b.do("GET", "/login?code=guess")
+			return b.do("GET", guess)
 		}
 		for i := range 150 { // those that succeed are not counted
 			b := newBrowser(t, s)
@@ -224,20 +235,20 @@ func TestFailedLoginsAreLimitedOverall(t *testing.T) {
 			b.open(link).wantHello(t, local)
 		}
 		for i := range 100 {
-			from(fmt.Sprintf("[2001:db8:%x::1]:1", i)).wantPage(t, http.StatusUnauthorized, "not whole")
+			from(fmt.Sprintf("[2001:db8:%x::1]:1", i)).wantPage(t, http.StatusUnauthorized, "not one")
 		}
 		from("203.0.113.1:1").wantPage(t, http.StatusTooManyRequests, "wait")
 		time.Sleep(time.Second)
-		from("203.0.113.1:1").wantPage(t, http.StatusUnauthorized, "not whole")
+		from("203.0.113.1:1").wantPage(t, http.StatusUnauthorized, "not one")
 		from("203.0.113.2:1").wantPage(t, http.StatusTooManyRequests, "wait")
 
 		// One IPv6 customer is one address.
 		time.Sleep(time.Hour)
 		for i := range 10 {
-			from(fmt.Sprintf("[2001:db8:1:2::%x]:1", i)).wantPage(t, http.StatusUnauthorized, "not whole")
+			from(fmt.Sprintf("[2001:db8:1:2::%x]:1", i)).wantPage(t, http.StatusUnauthorized, "not one")
 		}
 		from("[2001:db8:1:2:ffff::1]:1").wantPage(t, http.StatusTooManyRequests, "wait")
-		from("[2001:db8:1:3::1]:1").wantPage(t, http.StatusUnauthorized, "not whole")
+		from("[2001:db8:1:3::1]:1").wantPage(t, http.StatusUnauthorized, "not one")
 	})
 }
 

@@ -31,6 +31,9 @@ const lockKey = 0x71de6a7e
 // failed migration is rolled back whole.
 func Apply(ctx context.Context, url string) error {
 	conn, err := pgx.Connect(ctx, url)
+	if unreadable := (*pgconn.ParseConfigError)(nil); errors.As(err, &unreadable) {
+		return fmt.Errorf("migrations: %s", parsing(unreadable))
+	}
 	if err != nil {
 		return fmt.Errorf("migrations: connect to Postgres: %w", err)
 	}
@@ -57,6 +60,17 @@ func Apply(ctx context.Context, url string) error {
 		return fmt.Errorf("migrations: %w", err)
 	}
 	return nil
+}
+
+// parsing says why an address cannot be used, and shows nothing of it: pgx hides a password
+// only where it finds one.
+func parsing(err error) string {
+	for _, what := range []string{"invalid port", "failed to configure TLS", "failed to parse as keyword/value", "invalid connect_timeout"} {
+		if strings.Contains(err.Error(), "`: "+what) {
+			return "the database's address cannot be parsed: " + what
+		}
+	}
+	return "the database's address cannot be parsed: is it postgres://user:password@host:port/database, or host=… user=… dbname=…? In the password of a URL, write % / ? # @ : and space as %25 %2F %3F %23 %40 %3A and %20"
 }
 
 // MayPass reports whether err is the state of the server, or of the way to it, rather than

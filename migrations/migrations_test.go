@@ -310,3 +310,15 @@ func TestIntegrityOfTheTables(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is wrong with an address, the error shows no password.
+func TestAddressesThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"postgres://u:s3cret h/db", "postgres://u:s3%zzcret@h/db", "host=h password=s3cret port=abc", "host=h password = s3cret port=abc",
+		`password=s3\ cret port=a host=h`, "Password=s3cret port=a", "u:s3cret@h/db", "postgres://h:1/db?sslpassword=s3cret&sslmode=x", "postgres://u:s3`: cret h:x/db", "host=h sslcert=s3cret sslmode=verify-full"} {
+		err := migrations.Apply(t.Context(), address)
+		if err == nil || strings.Contains(err.Error(), "s3") || strings.Contains(err.Error(), "cret") || !strings.Contains(err.Error(), "cannot be parsed") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}

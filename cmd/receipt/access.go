@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/private"
 	"github.com/tidegate/tidegate/receipt"
 )
 
@@ -34,6 +35,9 @@ type access struct {
 }
 
 func (c *cli) access(log *slog.Logger) (*access, error) {
+	if err := private.CheckDir(c.Data); err != nil {
+		return nil, fmt.Errorf("--data: %w", err)
+	}
 	key, err := identity.LoadKey(filepath.Join(c.Data, "identity", "session.key"))
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -75,6 +76,11 @@ func (c *runCmd) check(g given) error {
 	}
 	if err := dsn.Check(c.DatabaseURL); err != nil {
 		return fmt.Errorf("%s: %w", g.name("database-url"), err)
+	}
+	for flag, address := range map[string]string{"nats-url": c.NatsURL, "database-url": c.DatabaseURL} {
+		if strings.Contains(address, ":ChangeThis") { // those of .env.example, once
+			return fmt.Errorf("%s has a password that everybody knows: replace each ChangeThis in .env, and in Postgres if it has it already", g.name(flag))
+		}
 	}
 	return nil
 }

@@ -47,6 +47,8 @@ func TestRunFlags(t *testing.T) {
 		{"--alerts a.yaml --roles gate", "", "--alerts admin"},
 		{"--nats-url nats://u:a/b@h", "", "--nats-url %2F"},
 		{"", "DATABASE_URL=postgres://u:1/b@h/db", "DATABASE_URL %2F"},
+		{"", "TIDEGATE_NATS_URL=nats://tidegate:ChangeThis2@nats:4222", "TIDEGATE_NATS_URL everybody knows"},
+		{"--database-url postgres://tidegate:ChangeThis1@h/db", "", "--database-url everybody knows"},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
 			for _, e := range strings.Fields(c.env) {

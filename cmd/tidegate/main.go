@@ -81,7 +81,7 @@ func main() {
 		os.Exit(int(code))
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "tidegate:", err)
+		fmt.Fprintln(os.Stderr, "tidegate:", visible(err.Error(), "\t\n"))
 		os.Exit(1)
 	}
 }

@@ -121,7 +121,7 @@ func (c *quarantineLsCmd) Run(ctx context.Context) error {
 		}
 		rows := make([][]string, len(list))
 		for i, e := range list {
-			rows[i] = []string{strconv.FormatUint(e.Sequence, 10), when(e.Held), string(e.Reason), e.Subject, strings.TrimPrefix(e.Error, string(e.Reason)+": ")}
+			rows[i] = []string{strconv.FormatUint(e.Sequence, 10), when(e.Held), string(e.Reason), visible(e.Subject, ""), visible(strings.TrimPrefix(e.Error, string(e.Reason)+": "), "")}
 		}
 		grid(os.Stdout, []string{"#", "since", "reason", "subject", "error"}, rows, 0)
 		return nil
@@ -151,9 +151,9 @@ func (c *quarantineShowCmd) Run(ctx context.Context) error {
 		if c.JSON {
 			return printJSON(e)
 		}
-		fmt.Printf("%s\n\n", paint(bad, e.Error))
-		for _, r := range [][2]string{{"subject", e.Subject}, {"arrived", when(e.Arrived)}, {"quarantined", when(e.Held)},
-			{"from", e.Origin.String()}} {
+		fmt.Printf("%s\n\n", paint(bad, visible(e.Error, "")))
+		for _, r := range [][2]string{{"subject", visible(e.Subject, "")}, {"arrived", when(e.Arrived)}, {"quarantined", when(e.Held)},
+			{"from", visible(e.Origin.String(), "")}} {
 			fmt.Printf("  %-12s %s\n", r[0], r[1])
 		}
 		for name, values := range e.Headers {
@@ -161,7 +161,7 @@ func (c *quarantineShowCmd) Run(ctx context.Context) error {
 		}
 		fmt.Println()
 		if e.Text != "" {
-			fmt.Println(e.Text)
+			fmt.Println(visible(e.Text, "\t\n"))
 			return nil
 		}
 		fmt.Printf("%q\n", e.Payload)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
@@ -40,6 +41,11 @@ func grid(w io.Writer, header []string, rows [][]string, right ...int) {
 	for _, c := range right {
 		isRight[c] = true
 	}
+	for _, row := range rows {
+		for i := range row {
+			row[i] = visible(row[i], "\x1b") // our own styles have it, and no text that a service may choose
+		}
+	}
 	t := table.New().Headers(header...).Rows(rows...).
 		Border(lipgloss.HiddenBorder()).BorderTop(false).BorderBottom(false).BorderLeft(false).BorderRight(false).
 		BorderHeader(false).BorderColumn(false).BorderRow(false).
@@ -56,6 +62,20 @@ func grid(w io.Writer, header []string, rows [][]string, right ...int) {
 	for line := range strings.Lines(t.Render()) {
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 	}
+}
+
+// visible writes out, as \u202e, what others may have put into a text to move the cursor,
+// turn the writing round or hide something on a terminal. What is in keep stays.
+func visible(text, keep string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if unicode.IsPrint(r) || strings.ContainsRune(keep, r) {
+			b.WriteRune(r)
+		} else {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		}
+	}
+	return b.String()
 }
 
 // count writes 1234567 as 1,234,567.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/tidegate/tidegate/events"
@@ -22,11 +23,10 @@ type replayCmd struct {
 }
 
 func (c *replayCmd) Run(ctx context.Context) error {
-	nc, err := c.connect()
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
+	return c.use(ctx, c.replay)
+}
+
+func (c *replayCmd) replay(ctx context.Context, nc *nats.Conn) error {
 	publisher, err := events.NewPublisher(nc, events.PublisherConfig{})
 	if err != nil {
 		return err

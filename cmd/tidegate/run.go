@@ -93,7 +93,7 @@ func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	}
 	log := c.logger()
 	slog.SetDefault(log)
-	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry()}
+	s := &system{cmd: c, log: log, cut: make(chan error, 1), metrics: prometheus.NewRegistry(), checks: health.Checks{Words: ledger.Plain}}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	defer s.stop()
 	err := s.run(ctx)
@@ -155,11 +155,11 @@ func (s *system) start(ctx context.Context) (err error) {
 		if os.Getenv("GOMAXPROCS") == "" {
 			runtime.GOMAXPROCS(2 * runtime.GOMAXPROCS(0))
 		}
-		s.nats, err = dev.StartNATS(dev.NATSConfig{Dir: filepath.Join(c.Data, "nats"), Addr: c.NatsAddr, Logger: s.log})
+		s.nats, err = dev.StartNATS(dev.NATSConfig{Dir: filepath.Join(c.Data, natsDir), Addr: c.NatsAddr, Logger: s.log})
 		if err != nil {
 			return err
 		}
-		s.natsURL = s.nats.ClientURL()
+		s.natsURL = s.nats.ServiceURL()
 	}
 	if s.dbURL = c.DatabaseURL; s.dbURL == "" {
 		s.postgres, err = dev.StartPostgres(ctx, dev.PostgresConfig{Dir: filepath.Join(c.Data, "postgres"), Logger: s.log})
@@ -188,7 +188,7 @@ func (s *system) openLedger(ctx context.Context) error {
 			return err
 		}
 		s.log.Warn("Postgres cannot be used yet, trying again", "error", err)
-		s.checks.Add("postgres", health.Failing("cannot be used yet: "+err.Error()))
+		s.checks.Add("postgres", health.Failing("cannot be used yet: "+ledger.Plain(err)))
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -197,9 +197,16 @@ func (s *system) openLedger(ctx context.Context) error {
 	}
 }
 
-// connect makes one role's connection to NATS, in process to the embedded one. It is
-// closed once all roles have ended.
+// natsDir is where the data directory has the embedded NATS.
+const natsDir = "nats"
+
+// connect makes one role's connection to NATS, in process and as operator to the embedded
+// one. It is closed once all roles have ended.
 func (s *system) connect(name string) (*nats.Conn, error) {
+	url := s.natsURL
+	if s.nats != nil && name != "receipts" { // which is a service like any other
+		url = s.nats.ClientURL()
+	}
 	opts := []nats.Option{nats.Name("tidegate " + name), nats.ClosedHandler(func(nc *nats.Conn) {
 		select {
 		case s.cut <- fmt.Errorf("%s: NATS has closed the connection for good: %w", name, nc.LastError()):
@@ -209,7 +216,7 @@ func (s *system) connect(name string) (*nats.Conn, error) {
 	if s.nats != nil {
 		opts = append(opts, s.nats.InProcess())
 	}
-	nc, err := events.Connect(s.natsURL, opts...)
+	nc, err := events.Connect(url, opts...)
 	if err == nil {
 		s.conns = append(s.conns, nc)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/internal/dsn"
 )
 
@@ -39,16 +40,23 @@ func (s *system) screen(w io.Writer) {
 	// Copy and paste must work whatever port was chosen. By a flag: a variable that is
 	// exported would make the next run here join this one's NATS.
 	where, nats := "", "nats"
-	if s.natsURL != "nats://127.0.0.1:4222" {
+	if s.natsURL != "nats://"+dev.DefaultNATSAddr {
 		where = " --nats-url " + dsn.Redact(s.natsURL)
 		nats = "nats -s " + dsn.Redact(s.natsURL)
 	}
-	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
-	for _, line := range [][2]string{
+	if s.nats != nil {
+		where = " --data " + s.cmd.Data
+	}
+	tries := [][2]string{
 		{os.Args[0] + " budget set p1 --soft 800 --hard 1000" + where, "give a port a budget"},
 		{nats + ` pub ai.usage.p1 '{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}'`, "report an AI call"},
 		{nats + ` req ai.budget.check.p1 '{"estimated_tokens":200}'`, "may p1 spend 200 more? (no: 900 of 1,000 are used)"},
-	} {
+	}
+	if s.nats != nil {
+		tries = append(tries, [2]string{"NATS_URL=$(cat " + s.nats.OperatorFile() + ") nats micro ls", "whatever services may not: with the operator's password"})
+	}
+	fmt.Fprintf(w, "\n%s\n\n", paint(bold, "Try"))
+	for _, line := range tries {
 		fmt.Fprintf(w, "  %s\n  %s\n\n", paint(faint, "# "+line[1]), line[0])
 	}
 	fmt.Fprintf(w, "%s\n\n", paint(faint, "More: "+os.Args[0]+" --help. The nats command: https://github.com/nats-io/natscli, or make nats."))

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/health"
+	"github.com/tidegate/tidegate/internal/private"
 )
 
 // server listens from the start on; its pages come with its role.
@@ -49,6 +50,9 @@ func (s *server) url() string {
 // prepare does what needs neither NATS nor Postgres, so that whatever is wrong with it
 // ends the process before anything was started.
 func (s *system) prepare() (err error) {
+	if err := private.CheckDir(s.cmd.Data); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
 	if s.admin, err = listen(s.cmd.HTTP, "the admin page", "--http"); err != nil {
 		return err
 	}
@@ -83,7 +87,7 @@ func (s *system) routes() http.Handler {
 	mux.HandleFunc("GET /readyz", s.checks.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
 	if s.cmd.has("admin") {
-		mux.Handle("/", promhttp.InstrumentHandlerDuration(requests, s.admin.pages))
+		mux.Handle("/", promhttp.InstrumentHandlerDuration(requests, safehttp.KnownHosts(s.admin.pages, s.cmd.HTTP, s.cmd.OIDC.PublicURL)))
 	}
 	return mux
 }

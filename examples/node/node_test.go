@@ -31,13 +31,13 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // client, once the gate answers.
 func tidegate(t *testing.T) (url string, c *events.Client) {
 	t.Helper()
-	url = testenv.NATS(t).ClientURL()
+	server := testenv.NATS(t)
 	l, err := ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	connect := func() *nats.Conn {
-		nc, err := events.Connect(url)
+		nc, err := events.Connect(server.ClientURL())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func tidegate(t *testing.T) (url string, c *events.Client) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("the gate is not ready")
 	}
-	return url, c
+	return server.ServiceURL(), c
 }
 
 // install copies the example to where its packages may be installed.

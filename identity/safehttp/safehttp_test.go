@@ -233,6 +233,28 @@ func TestSameOrigin(t *testing.T) {
 	}
 }
 
+func TestKnownHosts(t *testing.T) {
+	h := safehttp.KnownHosts(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}), "admin.internal:8080", "https://Tidegate.example.com/page", "")
+	for host, known := range map[string]bool{
+		"127.0.0.1:8080": true, "[::1]:8080": true, "localhost:8080": true, "LOCALHOST": true, "a.localhost": true, "192.168.1.5": true,
+		"admin.internal:1": true, "tidegate.example.com": true, "tidegate.example.com.:443": true,
+		"evil.example": false, "127.0.0.1.evil.example:8080": false, "localhost.evil.example": false, "example.com": false, "notlocalhost": false,
+	} {
+		for _, token := range []bool{false, true} {
+			r := httptest.NewRequest("GET", "/", nil)
+			if r.Host = host; token {
+				r.Header.Set("Authorization", "Bearer tg_x")
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			var p safehttp.Problem
+			if passed := w.Code == http.StatusOK; passed != (known || token) || !passed && (w.Code != http.StatusMisdirectedRequest || json.Unmarshal(w.Body.Bytes(), &p) != nil || !strings.Contains(p.Detail, "TIDEGATE_PUBLIC_URL")) {
+				t.Errorf("%s, token %t: %d %s", host, token, w.Code, w.Body)
+			}
+		}
+	}
+}
+
 func TestPrefersHTML(t *testing.T) {
 	for accept, want := range map[string]bool{
 		"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,image/apng,*/*;q=0.8,application/signed-exchange;v=b3;q=0.7": true,

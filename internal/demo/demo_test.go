@@ -205,11 +205,11 @@ func TestRun_StoresEachBudgetOnce(t *testing.T) {
 func TestRun_WaitsForWhatIsAway(t *testing.T) {
 	server := newProcess(t)
 	server.stop()
-	nc := connect(t, "nats://"+server.addr)
+	nc := connect(t, server.url)
 	stop := start(t, nc)
 	time.Sleep(50 * time.Millisecond) // it asks, and nobody is there
 	server.start()
-	tidegate(t, "nats://"+server.addr)
+	tidegate(t, server.url)
 	c := client(t, nc)
 	testenv.Eventually(t, "calls are counted", func() bool { return check(t, c, demo.Roomy).UsedTokens > 10_000 })
 

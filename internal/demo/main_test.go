@@ -1,14 +1,12 @@
 package demo_test
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -39,6 +37,7 @@ func serveNATS(dir, addr string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Println(server.Addr())
 	fmt.Println(server.ClientURL())
 	io.Copy(io.Discard, os.Stdin)
 }
@@ -49,6 +48,7 @@ type process struct {
 	t    *testing.T
 	dir  string
 	addr string
+	url  string // the operator's
 	stop func() // kill -9
 }
 
@@ -79,12 +79,10 @@ func (p *process) start() {
 		cmd.Wait()
 		stdin.Close()
 	})
-	url, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
+	if _, err := fmt.Fscan(stdout, &p.addr, &p.url); err != nil {
 		p.stop()
 		p.t.Fatalf("nats-server: %v", err)
 	}
-	p.addr = strings.TrimPrefix(strings.TrimSpace(url), "nats://")
 }
 
 // tidegate runs the consumer and the gate on the server at url, for as long as the test runs.

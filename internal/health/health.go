@@ -31,6 +31,9 @@ func Failing(reason string) Check {
 
 // Checks are named dependencies. The zero value has none.
 type Checks struct {
+	// Words is what an error is called in answers, which anybody may ask for. nil: by its own text.
+	Words func(error) string
+
 	mu     sync.Mutex
 	checks map[string]Check
 	facts  map[string]func() any
@@ -130,11 +133,18 @@ func (c *Checks) run() (results map[string]string, ready bool) {
 		if err, answered := await(answer, late); !answered {
 			result = fmt.Sprintf("no answer within %s", checkTimeout)
 		} else if err != nil {
-			result = strings.Join(strings.Fields(err.Error()), " ")
+			result = strings.Join(strings.Fields(c.words(err)), " ")
 		}
 		results[name], ready = result, ready && result == "ok"
 	}
 	return results, ready
+}
+
+func (c *Checks) words(err error) string {
+	if c.Words == nil {
+		return err.Error()
+	}
+	return c.Words(err)
 }
 
 // await prefers an answer that is there, however late it is asked for.

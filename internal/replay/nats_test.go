@@ -4,7 +4,6 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -126,7 +125,7 @@ func TestRun_RidesThroughARestartOfNATS(t *testing.T) {
 		go func() {
 			time.Sleep(300 * time.Millisecond) // the next batch finds nobody
 			var err error
-			server, err = dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: strings.TrimPrefix(url, "nats://")})
+			server, err = dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: server.Addr()})
 			restarted <- err
 		}()
 	}})

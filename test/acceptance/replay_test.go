@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -16,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/consumer/arrival"
+	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -137,7 +139,7 @@ func TestReplayBooksTheTraceExactly(t *testing.T) {
 // are so many.
 func settled(t *testing.T, s *system, want int) {
 	t.Helper()
-	nc, err := events.Connect("nats://" + s.nats)
+	nc, err := events.Connect(testenv.Must(dev.OperatorURL(filepath.Join(s.data, "nats"))))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func (s *system) stop(signal syscall.Signal) {
 // command is a command of the program that speaks to this system.
 func (s *system) command(args ...string) *exec.Cmd {
 	cmd := exec.Command(s.program, args...)
-	cmd.Env = append(os.Environ(), "TIDEGATE_NATS_URL=nats://"+s.nats)
+	cmd.Env = append(os.Environ(), "TIDEGATE_DATA="+s.data)
 	return cmd
 }
 

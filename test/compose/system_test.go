@@ -5,6 +5,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -42,6 +44,11 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 	service := budgets(t, p1)
 	if v, err := service.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 1}); err != nil || !v.Allowed {
 		t.Fatalf("a check of the service: %+v, %v", v, err)
+	}
+	if v := p1.ask(t, ctx, "ai.budget.reserve.p1", `{"estimated_tokens":1,"idempotency_key":"k"}`); !strings.Contains(v, `"allowed":true`) {
+		t.Errorf("a reservation of the service: %s", v)
+	} else if _, id, _ := strings.Cut(v, `"reservation_id":"`); !strings.Contains(p1.ask(t, ctx, "ai.budget.release.p1", `{"reservation_id":"`+id[:strings.Index(id, `"`)]+`"}`), `"released":true`) {
+		t.Errorf("the service cannot release %s", v)
 	}
 	publishTogether(t, ctx, p1)
 	if _, err := service.Usage(ctx, events.ReportRequest{PortID: "p1"}); err != nil {
@@ -77,7 +84,7 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server) {
 	for name, value := range composed.Environment {
 		cmd.Env = append(cmd.Env, name+"="+here.Replace(*value))
 	}
-	cmd.Env = append(cmd.Env, "TIDEGATE_DATABASE_URL="+testenv.Database(t))
+	cmd.Env = append(cmd.Env, "TIDEGATE_DATABASE_URL="+composedDatabase(t))
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
@@ -108,6 +115,34 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// composedDatabase is what deploy/postgres.sh makes in a new cluster, whose superuser here has
+// the name that the script gives to Tidegate's role.
+func composedDatabase(t *testing.T) string {
+	t.Helper()
+	pg := testenv.PrivatePostgres(t)
+	superuser := testenv.Must(url.Parse(pg.DatabaseURL("postgres")))
+	script := strings.NewReplacer(" tidegate ", " composed ", " tidegate;", " composed;").Replace(string(testenv.Must(os.ReadFile("../../deploy/postgres.sh"))))
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Env = append(os.Environ(), "PGHOST="+superuser.Query().Get("host"), "POSTGRES_USER="+superuser.User.Username(), "POSTGRES_DB=postgres", "POSTGRES_PASSWORD="+exampleEnv(t)["POSTGRES_PASSWORD"])
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("deploy/postgres.sh: %v\n%s", err, out)
+	}
+	ours := *superuser
+	ours.User, ours.Path = url.User("composed"), "/composed"
+	conn := testenv.Must(pgx.Connect(t.Context(), ours.String()))
+	defer conn.Close(t.Context())
+	var harmless bool
+	if err := conn.QueryRow(t.Context(), `select not (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls) from pg_roles where rolname = current_user`).Scan(&harmless); err != nil || !harmless {
+		t.Errorf("Tidegate's role may do more than it needs: %t, %v", harmless, err)
+	}
+	return ours.String()
+}
+
+func (c *client) ask(t *testing.T, ctx context.Context, subject, question string) string {
+	t.Helper()
+	return string(testenv.Must(c.RequestWithContext(ctx, subject, []byte(question))).Data)
 }
 
 func freeAddr(t *testing.T) string {

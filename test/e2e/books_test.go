@@ -111,13 +111,13 @@ func (b *books) up() {
 }
 
 func (b *books) connect() *nats.Conn {
-	nc := testenv.Must(events.Connect("nats://"+b.addr, nats.ReconnectWait(20*time.Millisecond)))
+	nc := testenv.Must(events.Connect(b.server.ClientURL(), nats.ReconnectWait(20*time.Millisecond)))
 	b.t.Cleanup(nc.Close)
 	return nc
 }
 
 func (b *books) args() []string {
-	return []string{"--nats-url", "nats://" + b.addr, "--database-url", b.url, "--roles", "consumer,gate", "--ack-wait", "1s"}
+	return []string{"--nats-url", b.server.ClientURL(), "--database-url", b.url, "--roles", "consumer,gate", "--ack-wait", "1s"}
 }
 
 // run lets reporters, kills and calamities loose, and looks at what is left of it.
@@ -267,7 +267,7 @@ func (b *books) calamity(ctx context.Context) {
 		clear(b.bad) // as the quarantine is
 		b.disk++
 		b.mu.Unlock()
-		if err := os.RemoveAll(b.dir); err != nil {
+		if err := os.RemoveAll(filepath.Join(b.dir, "jetstream")); err != nil {
 			b.t.Error(err)
 		}
 		b.up()

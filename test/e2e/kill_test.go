@@ -225,9 +225,9 @@ func TestNATSRestartsUnderLoad(t *testing.T) {
 	addr := testenv.FreeAddr(t)
 	dir := t.TempDir()
 	servers := spawnNATS(t, dir, addr)
-	p := spawn(t, binary, nil, "--nats-url", "nats://"+addr, "--database-url", s.url, "--ack-wait", "1s")
+	p := spawn(t, binary, nil, "--nats-url", servers.ClientURL(), "--database-url", s.url, "--ack-wait", "1s")
 	p.awaitReady()
-	nc := testenv.Must(events.Connect("nats://" + addr))
+	nc := testenv.Must(events.Connect(servers.ClientURL()))
 	defer nc.Close()
 	publisher := testenv.Must(events.NewPublisher(nc, events.PublisherConfig{AckTimeout: time.Second}))
 	for range 3 {

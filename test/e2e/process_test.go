@@ -18,6 +18,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -141,6 +142,9 @@ func TestFreshStart(t *testing.T) {
 	for end := time.Now().Add(5 * time.Second); !strings.Contains(p.out.String(), "More:") && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond) // it is printed, and on its way through a pipe
 	}
+	if strings.Contains(p.out.String(), "Plaintext") || strings.Contains(p.out.String(), "operator:") {
+		t.Errorf("the screen warns, or shows a password:\n%s", p.out)
+	}
 	for _, want := range []string{url, "http://" + p.http, "private cluster", "embedded", "budget set p1", "pub ai.usage.p1", "req ai.budget.check.p1"} {
 		if !strings.Contains(p.out.String(), want) {
 			t.Errorf("the screen lacks %q:\n%s", want, p.out)
@@ -148,13 +152,14 @@ func TestFreshStart(t *testing.T) {
 	}
 	cli := func(wantCode int, args ...string) string {
 		t.Helper()
-		out, code := tidegate(t, binary, url, args...)
+		out, code := tidegate(t, binary, url, append(args, "--data", dir)...)
 		if code != wantCode {
 			t.Fatalf("tidegate %v: exit %d, want %d\n%s", args, code, wantCode, out)
 		}
 		return out
 	}
 	cli(0, "budget", "set", "p1", "--soft", "800", "--hard", "1k")
+	anybody(t, binary, url)
 	if out, err := exec.Command(nats, "-s", url, "pub", "ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}`).CombinedOutput(); err != nil {
 		t.Fatalf("nats pub: %v\n%s", err, out)
 	}
@@ -182,7 +187,8 @@ func TestFreshStart(t *testing.T) {
 	if err != nil || !strings.Contains(string(out), `"estimate_exceeds_hard_cap"`) {
 		t.Errorf("nats req: %v\n%s\nwant a refusal", err, out)
 	}
-	if out, err := exec.Command(nats, "-s", url, "micro", "ls").CombinedOutput(); err != nil || !strings.Contains(string(out), "ai-budget-gate") {
+	operator := testenv.Must(dev.OperatorURL(filepath.Join(dir, "nats")))
+	if out, err := exec.Command(nats, "-s", operator, "micro", "ls").CombinedOutput(); err != nil || !strings.Contains(string(out), "ai-budget-gate") {
 		t.Errorf("nats micro ls: %v\n%s\nwant ai-budget-gate", err, out)
 	}
 	cli(3, "check", "p1", "--estimate", "200")
@@ -206,8 +212,19 @@ func TestFreshStart(t *testing.T) {
 		resp.Body.Close()
 	}
 
+	// A site whose name leads here suddenly gets nothing; probes may use any name.
+	for path, want := range map[string]int{"/": http.StatusMisdirectedRequest, "/login": http.StatusMisdirectedRequest, "/readyz": http.StatusOK} {
+		req := testenv.Must(http.NewRequest(http.MethodGet, "http://"+p.http+path, nil))
+		req.Host = "rebound.example:8080"
+		resp := testenv.Must(http.DefaultClient.Do(req))
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("%s of another host: %s, want %d", path, resp.Status, want)
+		}
+	}
+
 	// Whoever pauses the durable is told what comes of it.
-	js := testenv.Must(jetstream.New(testenv.Must(events.Connect(url))))
+	js := testenv.Must(jetstream.New(testenv.Must(events.Connect(operator))))
 	defer js.Conn().Close()
 	testenv.Must(js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	for range 3 { // the first may still be taken
@@ -255,6 +272,28 @@ func TestFreshStart(t *testing.T) {
 	third := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
 	third.awaitReady()
 	cli(0, "verify")
+}
+
+// anybody on this machine, without the data directory, may ask and read, and is told at
+// once what is for operators.
+func anybody(t *testing.T, binary, url string) {
+	t.Helper()
+	none := []string{"--data", t.TempDir(), "--timeout", "1m"}
+	for _, args := range []string{"check p1 --estimate 100", "usage p1"} {
+		if out, code := tidegate(t, binary, url, append(strings.Fields(args), none...)...); code != 0 {
+			t.Errorf("tidegate %s: exit %d\n%s", args, code, out)
+		}
+	}
+	began := time.Now()
+	for _, args := range []string{"budget set p1 --soft none --hard 1", "port rm p1 --yes", "token create evil", "login-link"} {
+		out, code := tidegate(t, binary, url, append(strings.Fields(args), none...)...)
+		if code != 1 || !strings.Contains(out, "for operators") || !strings.Contains(out, "--data") || strings.Count(out, "\n") != 1 {
+			t.Errorf("tidegate %s: exit %d\n%s", args, code, out)
+		}
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("to be refused takes %s", took)
+	}
 }
 
 func TestClientWithoutAServer(t *testing.T) {

@@ -202,6 +202,11 @@ func TestReserveWithoutPostgresFailsAtOnceAndTyped(t *testing.T) {
 		if took := time.Since(begin); !errors.Is(err, events.ErrUnavailable) || r.Allowed != allowed || took > 3*time.Second {
 			t.Errorf("without Postgres: %v after %s, allowed %v; want ErrUnavailable soon, and allowed %v by policy", err, took, r.Allowed, allowed)
 		}
+		for _, told := range []string{fmt.Sprint(err), p.readiness()} { // to tenants, and to whoever asks
+			if !strings.Contains(told, "cannot be reached") && !strings.Contains(told, "broken") && !strings.Contains(told, "SQLSTATE") || strings.Contains(told, "socket") || strings.Contains(told, "database=") || strings.Contains(told, "user=") {
+				t.Errorf("an outage is told with names and addresses, or not at all: %s", told)
+			}
+		}
 		if v, err := client.Check(t.Context(), events.CheckRequest{PortID: cold}); err != nil || !v.Allowed {
 			t.Errorf("check without Postgres: %+v, %v; want an answer from memory", v, err)
 		}

@@ -184,13 +184,15 @@ func TestStartBeforeTheServers(t *testing.T) {
 	binary := testenv.Binary(t, "cmd/tidegate")
 	postgres := testenv.PrivatePostgres(t)
 	natsDir, natsAddr := filepath.Join(t.TempDir(), "nats"), testenv.FreeAddr(t)
-	if err := postgres.Kill(); err != nil {
+	// The server will have the password that is there already.
+	natsURL := "nats://operator:" + strings.Repeat("secret", 8) + "@" + natsAddr
+	if err := errors.Join(os.MkdirAll(natsDir, 0o700), os.WriteFile(filepath.Join(natsDir, "operator.url"), []byte(natsURL), 0o600), postgres.Kill()); err != nil {
 		t.Fatal(err)
 	}
 	receipts := testenv.FreeAddr(t)
 	// Postgres is reached through a socket, which ignores the password.
 	url := strings.Replace(postgres.DatabaseURL("postgres"), "@", ":secret@", 1)
-	p := spawn(t, binary, nil, "--nats-url", "nats://u:secret@"+natsAddr, "--database-url", url, "--receipts", receipts)
+	p := spawn(t, binary, nil, "--nats-url", natsURL, "--database-url", url, "--receipts", receipts)
 	p.awaitServing()
 	waits := func(part, reason string) func() bool {
 		return func() bool {
@@ -247,7 +249,7 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", strings.TrimPrefix(s.nats.ClientURL(), "nats://"))
+			server, err := net.Dial("tcp", s.nats.Addr())
 			if err != nil {
 				return
 			}
@@ -256,7 +258,7 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 			clients <- client
 		}
 	}()
-	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", "nats://"+proxy.Addr().String(), "--database-url", s.url, "--roles", "gate")
+	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", strings.Replace(s.nats.ClientURL(), s.nats.Addr(), proxy.Addr().String(), 1), "--database-url", s.url, "--roles", "gate")
 	p.awaitReady()
 	<-clients // what watches the ledger and its stream connects first
 	if _, err := (<-clients).Write([]byte("-ERR 'A Server Of The Future'\r\n")); err != nil {

@@ -110,7 +110,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	up()
 	t.Cleanup(func() { server.Shutdown() })
 	connect := func() *nats.Conn {
-		nc := testenv.Must(events.Connect("nats://"+addr, nats.ReconnectWait(50*time.Millisecond)))
+		nc := testenv.Must(events.Connect(server.ClientURL(), nats.ReconnectWait(50*time.Millisecond)))
 		t.Cleanup(nc.Close)
 		return nc
 	}
@@ -137,11 +137,12 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	exchange := func(from string) {
 		t.Helper()
 		server.Shutdown()
-		if err := os.RemoveAll(dir); err != nil {
+		disk := filepath.Join(dir, "jetstream") // beside it is the password that the clients have
+		if err := os.RemoveAll(disk); err != nil {
 			t.Fatal(err)
 		}
 		if from != "" {
-			if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+			if err := os.CopyFS(disk, os.DirFS(filepath.Join(from, "jetstream"))); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -168,14 +169,14 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 
 	// backupWith is a copy of the backup with the durable of another disk.
 	backupWith := func(durable string) string {
-		disk, obs := t.TempDir(), filepath.Join("jetstream", "$G", "streams", events.UsageStream, "obs")
+		disk, obs := t.TempDir(), filepath.Join("jetstream", "TIDEGATE", "streams", events.UsageStream, "obs")
 		if err := errors.Join(os.CopyFS(disk, os.DirFS(backup)), os.RemoveAll(filepath.Join(disk, obs)), os.CopyFS(filepath.Join(disk, obs), os.DirFS(filepath.Join(durable, obs)))); err != nil {
 			t.Fatal(err)
 		}
 		return disk
 	}
 	none := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(none, "jetstream", "$G", "streams", events.UsageStream, "obs"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(none, "jetstream", "TIDEGATE", "streams", events.UsageStream, "obs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	exchange(backupWith(none))
