@@ -66,10 +66,11 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 		t.Fatal(err)
 	}
 	hasty := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 2 * time.Second}))
-	begun := time.Now()
 	var reports sync.WaitGroup
+	var gaveUp atomic.Int64 // the last caller, Unix ns
 	for range 64 {
 		reports.Go(func() {
+			defer func() { gaveUp.Store(time.Now().UnixNano()) }()
 			if _, err := hasty.Usage(t.Context(), events.ReportRequest{PortID: "p1"}); !errors.Is(err, events.ErrUnavailable) {
 				t.Errorf("a report that cannot be made: %v", err)
 			}
@@ -92,8 +93,8 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 	}
 	reports.Wait()
 	testenv.Eventually(s.t, "Postgres is rid of the reports", func() bool { return waiting() == 0 })
-	if took := time.Since(begun); took > 8*time.Second {
-		t.Errorf("reports whose callers waited for 2 s were worked on for %s", took)
+	if took := time.Since(time.Unix(0, gaveUp.Load())); took > 5*time.Second { // they may take 10 s, of which their callers waited for 2
+		t.Errorf("reports were worked on for %s after their callers had given up", took)
 	}
 }
 
