@@ -19,8 +19,9 @@ type limitsCmd struct {
 	Calls  int `default:"1000000" help:"Of one port, that a limit which is added has to count."`
 }
 
-// toKnow is how long callers ask before they are measured: by then gates know most of the users.
-const toKnow = 10 * time.Second
+// toKnow is how long callers ask before they are measured: by then gates know most of the users,
+// which are 50,000 of 1,000 ports.
+const toKnow = 20 * time.Second
 
 // threeLimits are what ports with limits have here: one of a feature, one of each user, one of
 // weighted tokens. Nothing reaches them.
