@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -149,6 +150,14 @@ func portsByDefault(ctx context.Context, tx pgx.Tx, limits []counted) ([]string,
 // countBefore adds to counters of a port what bookings did not count.
 func (l *Ledger) countBefore(ctx context.Context, port string, begun []counted) error {
 	return pgx.BeginFunc(ctx, l.countPool, func(tx pgx.Tx) error {
+		// A port that is deleted meanwhile would take its rows away, and leave what they had counted.
+		err := tx.QueryRow(ctx, "select 1 from ports where id = $1 for key share", port).Scan(new(int))
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
 		// Two may begin the same limit of the default budget for one port. The second must see
 		// what the first has added.
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1, hashtext($2))", int32(limitsLock), port); err != nil {
