@@ -228,3 +228,47 @@ func TestTheDefaultBudgetWaitsForReservationsUnderWay(t *testing.T) {
 	}
 	stored.Wait()
 }
+
+// A port is not deleted while what its calls count in a new limit is added up: it would come back with
+// that, and without the calls.
+func TestADeletionWaitsForALimitThatBegins(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.book(t, call("p1", time.Now()))
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	// Whoever adds up takes this lock (limitsLock), once nobody can delete the port any more.
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock(x'71de6a80'::int, hashtext('p1'))"); err != nil {
+		t.Fatal(err)
+	}
+	waiting := func(n int) func() bool {
+		return func() (all bool) {
+			if err := s.db.QueryRow(t.Context(), "select count(*) = $1 from pg_locks where not granted and database = (select oid from pg_database where datname = current_database())", n).Scan(&all); err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+	}
+	var group sync.WaitGroup
+	group.Go(func() { s.limited(t, "p1", limit("day", budget.Day)) })
+	testenv.Eventually(t, "the limit is about to count", waiting(1))
+	var deleted atomic.Bool
+	group.Go(func() {
+		if _, err := s.DeletePort(context.Background(), "p1", "test"); err != nil {
+			t.Error(err)
+		}
+		deleted.Store(true)
+	})
+	time.Sleep(200 * time.Millisecond)
+	if deleted.Load() {
+		t.Error("the port was deleted while its calls were added up")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	group.Wait()
+	s.wantVerified(t)
+}
