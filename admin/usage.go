@@ -129,8 +129,8 @@ func number(n int64) string { return strconv.FormatInt(n, 10) }
 
 // harmless keeps a spreadsheet from taking a key, which services choose, for a
 // formula: what begins like one gets an apostrophe in front. The wide forms are
-// what a Japanese or Chinese Excel takes for the same. It drops byte order marks, and where
-// decimals have a comma it begins another cell after each semicolon.
+// what a Japanese or Chinese Excel takes for the same. A spreadsheet skips byte order marks, and
+// where decimals have a comma it begins another cell after each semicolon.
 func harmless(key string) string {
 	cells := strings.Split(key, ";")
 	for i, cell := range cells {

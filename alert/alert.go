@@ -7,12 +7,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/google/uuid"
+	"golang.org/x/text/language"
+	printer "golang.org/x/text/message"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
@@ -91,7 +92,7 @@ func (m *message) sentence() string {
 	case budget.Weighted:
 		unit = "weighted tokens"
 	}
-	text := fmt.Sprintf("Port %s has reached %s: %s of %s %s are used in this %s.", a.PortID, m.reached(), count(a.UsedTokens), count(a.CapTokens), unit, a.Period)
+	text := printer.NewPrinter(language.English).Sprintf("Port %s has reached %s: %d of %d %s are used in this %s.", a.PortID, m.reached(), a.UsedTokens, a.CapTokens, unit, a.Period)
 	if a.Period == budget.Total {
 		text = strings.Replace(text, " in this total", "", 1)
 	}
@@ -121,15 +122,6 @@ func oneLine(text string) string {
 	}, strings.ToValidUTF8(text, "�"))
 }
 
-// count writes 1234567 as 1,234,567.
-func count(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // Receiver is where alerts go.
 type Receiver struct {
 	Name  string
@@ -140,14 +132,10 @@ type Receiver struct {
 
 // wants says whether the alert is for the receiver.
 func (r *Receiver) wants(a *ledger.Alert) bool {
-	reached := a.OnWire().Cap
-	return matches(r.ports, a.PortID) && matches(r.limits, a.Limit) && matches(r.caps, reached)
+	return matches(r.ports, a.PortID) && matches(r.limits, a.Limit) && matches(r.caps, a.OnWire().Cap)
 }
 
-// matches says whether one of the patterns, which may end in *, is for the text.
+// matches says whether one of the patterns is for the text.
 func matches(patterns []string, text string) bool {
-	return patterns == nil || slices.ContainsFunc(patterns, func(p string) bool {
-		prefix, open := strings.CutSuffix(p, "*")
-		return p == text || open && strings.HasPrefix(text, prefix)
-	})
+	return patterns == nil || slices.ContainsFunc(patterns, func(p string) bool { return budget.MatchesPattern(p, text) })
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/ledger"
@@ -255,10 +257,4 @@ func (c *ingestCmd) await(ctx context.Context, db *pgxpool.Pool, start time.Time
 	}
 }
 
-func digits(n int) string {
-	s := fmt.Sprint(n)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
+func digits(n int) string { return message.NewPrinter(language.English).Sprint(n) }

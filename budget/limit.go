@@ -98,11 +98,13 @@ func (l *Labels) Of(d Per) string {
 // Matches reports whether the limit is about a call.
 func (l *Limit) Matches(c *Labels) bool {
 	m := &l.Match
-	return matches(m.Feature, c.Feature) && matches(m.Provider, c.Provider) && matches(m.Model, c.Model) &&
-		matches(m.UserID, c.UserID) && matches(m.RunID, c.RunID)
+	return MatchesPattern(m.Feature, c.Feature) && MatchesPattern(m.Provider, c.Provider) && MatchesPattern(m.Model, c.Model) &&
+		MatchesPattern(m.UserID, c.UserID) && MatchesPattern(m.RunID, c.RunID)
 }
 
-func matches(pattern, value string) bool {
+// MatchesPattern reports whether a value is the pattern, or begins with it if that ends in *. An
+// empty pattern is for any value.
+func MatchesPattern(pattern, value string) bool {
 	switch {
 	case pattern == "":
 		return true

@@ -24,6 +24,8 @@ var natsConf string
 const (
 	operatorFile = "operator.url" // in the store's directory
 	operatorUser = "operator"     // of nats.conf
+
+	passwordBytes = 32
 )
 
 // OperatorURL reads the address, password included, with which an operator reaches the
@@ -56,7 +58,7 @@ func readOperator(dir string) (*url.URL, error) {
 	}
 	operator, err := url.Parse(strings.TrimSpace(string(content)))
 	if err == nil {
-		if password, _ := operator.User.Password(); len(password) >= len(newPassword()) {
+		if password, _ := operator.User.Password(); len(password) >= base64.RawURLEncoding.EncodedLen(passwordBytes) {
 			return operator, nil
 		}
 	}
@@ -77,7 +79,7 @@ func operatorPassword(dir string) (string, error) {
 }
 
 func newPassword() string {
-	secret := make([]byte, 32)
+	secret := make([]byte, passwordBytes)
 	rand.Read(secret) // never fails: crypto/rand ends the process rather
 	return base64.RawURLEncoding.EncodeToString(secret)
 }

@@ -56,9 +56,9 @@ func (g *Gate) ensureAlertStream(ctx context.Context) error {
 	return nil
 }
 
-// acknowledged says whether JetStream has stored an alert. That it took one for a duplicate
-// is no proof.
-func acknowledged(ctx context.Context, sent jetstream.PubAckFuture) error {
+// acknowledged says whether JetStream has stored an alert, after alertTimeout at the latest.
+// That it took one for a duplicate is no proof.
+func acknowledged(sent jetstream.PubAckFuture) error {
 	select {
 	case ack := <-sent.Ok():
 		if ack.Duplicate {
@@ -67,7 +67,5 @@ func acknowledged(ctx context.Context, sent jetstream.PubAckFuture) error {
 		return nil
 	case err := <-sent.Err():
 		return err
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }

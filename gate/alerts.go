@@ -183,11 +183,9 @@ func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked 
 		}
 		killpoint.Here("alert-sent")
 	}
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), alertTimeout)
-	defer cancel()
 	stored := alerts[:0:0]
 	for i, one := range sent {
-		if failed := acknowledged(wait, one); failed == nil {
+		if failed := acknowledged(one); failed == nil {
 			stored = append(stored, alerts[i])
 		} else {
 			err = failed

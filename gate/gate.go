@@ -97,7 +97,7 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil {
 		return nil, errors.New("gate: Conn and Ledger are required")
 	}
-	js, err := jetstream.New(cfg.Conn)
+	js, err := jetstream.New(cfg.Conn, jetstream.WithPublishAsyncTimeout(alertTimeout))
 	if err != nil {
 		return nil, err
 	}

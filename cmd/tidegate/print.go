@@ -12,6 +12,8 @@ import (
 	"charm.land/lipgloss/v2"
 	"charm.land/lipgloss/v2/table"
 	"golang.org/x/term"
+	"golang.org/x/text/language"
+	"golang.org/x/text/message"
 )
 
 // Styles are used on a terminal only.
@@ -79,17 +81,7 @@ func visible(text, keep string) string {
 }
 
 // count writes 1234567 as 1,234,567.
-func count(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, s = "-", s[1:]
-	}
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return sign + s
-}
+func count(n int64) string { return message.NewPrinter(language.English).Sprint(n) }
 
 func capText(n *int64) string {
 	if n == nil {
