@@ -69,8 +69,8 @@ func TestWhoAsksSeldomIsServedFromLeases(t *testing.T) {
 				b.must(ask(10, lives(ttl)))
 				time.Sleep(1100 * time.Millisecond)
 			}
-			if v := b.must(ask(10, lives(ttl))); fromLease(v) != want {
-				t.Errorf("from a lease: %v, want %v", fromLease(v), want)
+			if v := b.must(ask(10, lives(ttl))); fromLease(v) != want || b.Granted.Load() > 0 != want {
+				t.Errorf("from a lease: %v, %d were granted; want %v", fromLease(v), b.Granted.Load(), want)
 			}
 		})
 	}
