@@ -67,9 +67,10 @@ func (d *demand) count(tokens int64, now time.Time) {
 	d.asked[0].tokens = budget.Add(d.asked[0].tokens, tokens)
 }
 
-// within is how many holds were asked for while one lease would have lasted.
+// within is how many holds were asked for while one lease would have lasted, and since the latest
+// time began, which may be just now.
 func (d *demand) within(lasts time.Duration) (holds int) {
-	for _, a := range d.asked[:min(max(lasts/demandFor, 1), lookBack)] {
+	for _, a := range d.asked[:min(max(lasts/demandFor, 1)+1, lookBack)] {
 		holds += a.holds
 	}
 	return holds
