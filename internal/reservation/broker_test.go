@@ -81,7 +81,7 @@ func TestAShortLeaseIsFollowedByTheNext(t *testing.T) {
 	t.Parallel()
 	b := newHouse(t, 1<<40).open(func(c *reservation.Config) { c.LeaseFrom = 3 })
 	for try := range 10 {
-		q := ask(10, lives(8*time.Second), func(q *events.ReserveRequest) { q.PortID = fmt.Sprint("p", try) })
+		q := ask(10, lives(8*time.Second), func(q *events.ReserveRequest) { q.Feature = fmt.Sprint("f", try) })
 		begun := time.Now()
 		for range 3 {
 			b.must(q)

@@ -18,6 +18,17 @@ import (
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
+// stuckAt is how many wait for a lock of a table of this system. Postgres' list of locks has those
+// of every database, other tests' too.
+func (s *system) stuckAt(table string) (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), `select count(*) from pg_locks where not granted and relation = $1::regclass
+		and database = (select oid from pg_database where datname = current_database())`, table).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
 // More callers than a gate serves at once wait for their turn. None is refused.
 func TestCallersWaitForTheirTurn(t *testing.T) {
 	t.Parallel()
@@ -76,23 +87,17 @@ func TestSlowReportsDelayNoChange(t *testing.T) {
 			}
 		})
 	}
-	waiting := func() (n int) {
-		if err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n); err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	testenv.Eventually(s.t, "reports are stuck", func() bool { return waiting() > 0 })
+	testenv.Eventually(s.t, "reports are stuck", func() bool { return s.stuckAt("ai_usage_totals") > 0 })
 	s.setBudget("p1", -1, 200, events.PeriodMonth)
 	if _, err := s.client.Set(t.Context(), events.SetRequest{PortID: "p1", Enabled: true, Limits: []budget.Limit{{
 		Name: "each-user", Per: "user_id", Window: budget.Hour, Hard: new(int64(1000))}}}); err != nil {
 		t.Errorf("a limit that counts what was booked: %v", err)
 	}
-	if waiting() == 0 {
+	if s.stuckAt("ai_usage_totals") == 0 {
 		t.Error("the budget was stored once the reports had ended, not beside them")
 	}
 	reports.Wait()
-	testenv.Eventually(s.t, "Postgres is rid of the reports", func() bool { return waiting() == 0 })
+	testenv.Eventually(s.t, "Postgres is rid of the reports", func() bool { return s.stuckAt("ai_usage_totals") == 0 })
 	if took := time.Since(time.Unix(0, gaveUp.Load())); took > 5*time.Second { // they may take 10 s, of which their callers waited for 2
 		t.Errorf("reports were worked on for %s after their callers had given up", took)
 	}
@@ -115,11 +120,7 @@ func TestSlowListsDelayNoChange(t *testing.T) {
 			}
 		})
 	}
-	testenv.Eventually(s.t, "lists are stuck", func() bool {
-		var n int
-		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
-		return err == nil && n > 1
-	})
+	testenv.Eventually(s.t, "lists are stuck", func() bool { return s.stuckAt("ai_unsettled_holds") > 1 })
 	if _, err := ops.NewClient(s.nc, 10*time.Second).EraseUser(t.Context(), "u1"); err != nil {
 		t.Errorf("a user is erased while lists are stuck: %v", err)
 	}
@@ -158,11 +159,7 @@ func TestAStoppingGateSendsWaitersAway(t *testing.T) {
 			}
 		}()
 	}
-	testenv.Eventually(s.t, "as many work as may", func() bool {
-		var n int
-		err := s.db.QueryRow(t.Context(), "select count(*) from pg_locks where not granted").Scan(&n)
-		return err == nil && n == atOnce
-	})
+	testenv.Eventually(s.t, "as many work as may", func() bool { return s.stuckAt("ai_usage_totals") == atOnce })
 	stop()
 	testenv.Eventually(s.t, "those who wait are sent away", func() bool { return len(away) == callers-atOnce })
 	if err := stuck.Rollback(t.Context()); err != nil {
