@@ -158,13 +158,14 @@ func (s *Service) answer(ctx context.Context, line *Line, deadline time.Time, re
 		working, cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
 		defer cancel()
 	}
-	var body any
-	var err error
-	if line.Work(waiting, func() { body, err = answer(working) }) != nil {
-		err = intake.ErrBusy
-		if ctx.Err() != nil {
-			err = intake.ErrStopping
+	body, err := any(nil), intake.ErrBusy
+	_ = line.Work(waiting, func() {
+		if ctx.Err() == nil { // what was cut short makes room for those who wait: it is too late for them
+			body, err = answer(working)
 		}
+	})
+	if errors.Is(err, intake.ErrBusy) && ctx.Err() != nil {
+		err = intake.ErrStopping
 	}
 	if err != nil {
 		s.Fault(reply, err)
