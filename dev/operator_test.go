@@ -22,9 +22,10 @@ func TestNATSIsSafeFromItsServices(t *testing.T) {
 	operator := testenv.Connect(t, n)
 	js := testenv.Must(jetstream.New(operator))
 	usage := testenv.Must(js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "AI_USAGE", Subjects: []string{"ai.usage", "ai.usage.*"}}))
-	for _, subject := range []string{"ai.budget.check.*", "ai.admin.>", "ai.budget.set.*"} {
+	for _, subject := range []string{"ai.admin.>", "ai.budget.set.*"} {
 		testenv.Must(operator.Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte("yes")) }))
 	}
+	testenv.Must(operator.Subscribe("ai.services.ai.budget.check.*", func(m *nats.Msg) { _ = operator.Publish("ai.services."+m.Reply, []byte("yes")) }))
 	if err := operator.Flush(); err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +63,8 @@ func TestNATSIsSafeFromItsServices(t *testing.T) {
 	}
 	overheard := testenv.Must(service.SubscribeSync("_INBOX.>"))
 	for _, subject := range []string{"ai.admin.token.create", "ai.budget.set.p1", "ai.alert.p1", "ai.totals", "ai.quarantine.x",
-		"$JS.API.INFO", "$JS.API.STREAM.DELETE.AI_USAGE", "$SRV.PING", "$SYS.REQ.SERVER.PING", "_INBOX.x", "_R_.x"} {
+		"$JS.API.INFO", "$JS.API.STREAM.DELETE.AI_USAGE", "$SRV.PING", "$SYS.REQ.SERVER.PING", "_INBOX.x", "_R_.x",
+		"ai.services.ai.budget.check.p1", "ai.services._INBOX.x"} {
 		if err := errors.Join(service.Publish(subject, nil), service.Flush()); err != nil {
 			t.Fatal(err)
 		}
@@ -70,7 +72,7 @@ func TestNATSIsSafeFromItsServices(t *testing.T) {
 			t.Errorf("publish to %s: %s", subject, got)
 		}
 	}
-	for _, subject := range []string{">", "ai.>", "ai.usage.*", "ai.budget.check.*", "$JS.>", "_R_.>"} {
+	for _, subject := range []string{">", "ai.>", "ai.usage.*", "ai.budget.check.*", "$JS.>", "_R_.>", "ai.services.>"} {
 		sub := testenv.Must(service.SubscribeSync(subject))
 		if got := said(); !strings.Contains(got, `"`+subject+`"`) {
 			t.Errorf("subscribe to %s: %s", subject, got)

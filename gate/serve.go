@@ -53,17 +53,20 @@ func (g *Gate) endpoints(ctx context.Context) (list []service.Endpoint) {
 	for _, e := range []struct {
 		name, subject string
 		handle        func(base string) micro.HandlerFunc
+		forServices   bool
 	}{
-		{"reserve", events.SubjectReserve, g.reserve},
-		{"release", events.SubjectRelease, g.release},
-		{"get", events.SubjectBudgetGet, slow(ctx, g.service, gets, g.get)},
-		{"set", events.SubjectBudgetSet, slow(ctx, g.service, changes, g.set)},
-		{"usage", events.SubjectReport, slow(ctx, g.service, reports, g.report)},
+		{"reserve", events.SubjectReserve, g.reserve, true},
+		{"release", events.SubjectRelease, g.release, true},
+		{"get", events.SubjectBudgetGet, slow(ctx, g.service, gets, g.get), true},
+		{"set", events.SubjectBudgetSet, slow(ctx, g.service, changes, g.set), false},
+		{"usage", events.SubjectReport, slow(ctx, g.service, reports, g.report), true},
 		// Last: whoever waits for a check to be answered finds all the others there.
-		{"check", events.SubjectCheck, g.check},
+		{"check", events.SubjectCheck, g.check, true},
 	} {
 		handle := e.handle(e.subject)
-		list = append(list, service.Endpoint{Name: e.name, Subject: e.subject + ".*", Handle: handle}, service.Endpoint{Name: e.name + "-any", Subject: e.subject, Handle: handle})
+		list = append(list,
+			service.Endpoint{Name: e.name, Subject: e.subject + ".*", Handle: handle, ForServices: e.forServices},
+			service.Endpoint{Name: e.name + "-any", Subject: e.subject, Handle: handle, ForServices: e.forServices})
 	}
 	return list
 }

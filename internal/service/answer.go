@@ -21,9 +21,9 @@ import (
 // MayReply reports whether reply is where answers may go: a client's inbox, or the
 // subject by which a server carries an answer into another account. A requester could
 // otherwise name somebody else's subject, such as JetStream's API.
-func MayReply(reply string) bool {
-	return strings.HasPrefix(reply, "_INBOX.") || strings.HasPrefix(reply, "_R_.")
-}
+func MayReply(reply string) bool { return isInbox(reply) || strings.HasPrefix(reply, "_R_.") }
+
+func isInbox(reply string) bool { return strings.HasPrefix(reply, "_INBOX.") }
 
 // Send sends an answer as JSON, like [Publish].
 func Send(nc *nats.Conn, reply string, answer any) error {

@@ -121,6 +121,41 @@ func TestEveryRequestHearsSomething(t *testing.T) {
 	}
 }
 
+// Services have a NATS account of their own. They are answered there, in their inboxes only.
+func TestServicesAreAnsweredInTheirOwnAccount(t *testing.T) {
+	t.Parallel()
+	server := testenv.NATS(t)
+	unrepliable := prometheus.NewCounter(prometheus.CounterOpts{Name: "x", Help: "x"})
+	operator := testenv.Connect(t, server)
+	svc := service.New(service.Config{Conn: operator, Name: "test", Log: slog.New(slog.DiscardHandler), Unrepliable: unrepliable})
+	echo := micro.HandlerFunc(func(req micro.Request) { svc.Publish(req.Reply(), []byte(req.Subject()+" "+string(req.Data()))) })
+	if err := svc.Start(t.Context(), []service.Endpoint{
+		{Name: "check", Subject: "ai.budget.check.*", Handle: echo, ForServices: true}, {Name: "get", Subject: "ai.budget.get.*", Handle: echo},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = svc.Stop() }()
+	elsewhere := testenv.Must(operator.SubscribeSync("ai.services.ai.totals"))
+	nc := testenv.Must(nats.Connect(server.ServiceURL()))
+	defer nc.Close()
+	if msg, err := nc.Request("ai.budget.check.p1", []byte("x"), 5*time.Second); err != nil || string(msg.Data) != "ai.budget.check.p1 x" {
+		t.Errorf("a service is answered with %v, %v", msg, err)
+	}
+	if msg, err := operator.Request("ai.budget.check.p1", []byte("x"), 5*time.Second); err != nil || string(msg.Data) != "ai.budget.check.p1 x" {
+		t.Errorf("an operator is answered with %v, %v", msg, err)
+	}
+	if msg, err := nc.Request("ai.budget.get.p1", nil, 5*time.Second); !errors.Is(err, nats.ErrNoResponders) {
+		t.Errorf("what is not for services is answered with %v, %v", msg, err)
+	}
+	if err := errors.Join(nc.PublishRequest("ai.budget.check.p1", "ai.totals", nil), nc.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	testenv.Eventually(t, "who wants the answer elsewhere gets none", func() bool { return count(unrepliable) == 1 })
+	if msg, err := elsewhere.NextMsg(50 * time.Millisecond); err == nil {
+		t.Errorf("heard %s", msg.Data)
+	}
+}
+
 // What finds no place, or whose caller does not wait for its turn, was not done.
 func TestNobodyWaitsLongerThanHeSays(t *testing.T) {
 	t.Parallel()

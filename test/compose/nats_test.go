@@ -166,6 +166,7 @@ func TestServiceMayActForItsOwnPortOnly(t *testing.T) {
 		"ai.quarantine.x":      false,
 		"_INBOX.p2.x":          false,
 		"_R_.x":                false,
+		"ai.services._INBOX.x": false,
 		"$SRV.PING":            false,
 		"$JS.API.INFO":         false,
 
@@ -193,6 +194,7 @@ func TestServiceMayActForItsOwnPortOnly(t *testing.T) {
 		"ai.alert.p2":        false,
 		"ai.alert.*":         false,
 		"ai.budget.check.p1": false, // or it could answer in the gate's place
+		"ai.services.>":      false,
 	} {
 		if forbidden := p1.wasForbidden(t, func() error { _, err := p1.SubscribeSync(subject); return err }); forbidden == allowed {
 			t.Errorf("subscribe to %s: forbidden %t", subject, forbidden)
@@ -216,7 +218,7 @@ func TestServiceGetsItsAnswersAndAlerts(t *testing.T) {
 		t.Errorf("%d events stored, want 1", n)
 	}
 
-	if _, err := server.Subscribe("ai.budget.check.*", func(m *nats.Msg) { _ = m.Respond([]byte("yes")) }); err != nil {
+	if _, err := server.Subscribe("ai.services.ai.budget.check.*", func(m *nats.Msg) { _ = server.Publish("ai.services."+m.Reply, []byte("yes")) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := server.Flush(); err != nil {
@@ -253,7 +255,7 @@ func TestServiceCannotMakeOthersActForIt(t *testing.T) {
 			}
 		}
 	}
-	if _, err := server.Subscribe("ai.budget.check.*", func(m *nats.Msg) { _ = m.Respond(nil) }); err != nil { // a careless gate
+	if _, err := server.Subscribe("ai.services.ai.budget.check.*", func(m *nats.Msg) { _ = server.Publish("ai.services."+m.Reply, nil) }); err != nil { // a careless gate
 		t.Fatal(err)
 	}
 	admin := login(t, s, "admin", password(t, "admin"))
@@ -295,7 +297,7 @@ func TestServiceCannotMakeOthersActForIt(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if msg.Subject != "ai.usage.p1" && msg.Subject != "ai.budget.check.p1" && !strings.HasPrefix(msg.Subject, "_R_.") {
+		if msg.Subject != "ai.usage.p1" && !strings.HasPrefix(msg.Subject, "ai.services.") && !strings.HasPrefix(msg.Subject, "_R_.") {
 			t.Errorf("%s received %q", msg.Subject, msg.Data)
 		}
 	}
