@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	realbrowser "github.com/tidegate/tidegate/internal/browser"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // A real browser has the last word on what a __Host- cookie over plain http is
@@ -39,11 +42,11 @@ func chromium(t *testing.T, address string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, "chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	out, err := exec.CommandContext(ctx, testenv.Must(realbrowser.Path()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
 		"--host-resolver-rules=MAP tidegate.example 127.0.0.1", "--dump-dom", address).Output()
 	if err != nil {
-		t.Fatalf("chromium (Debian's package chromium): %v", err)
+		t.Fatalf("chromium: %v", err)
 	}
 	return string(out)
 }

@@ -15,6 +15,7 @@ have() {
 		compgen -G '/opt/homebrew/opt/postgresql*/bin/postgres' >/dev/null ||
 		compgen -G '/usr/local/opt/postgresql*/bin/postgres' >/dev/null ;;
 	redis) has redis-server ;;
+	chromium) has chromium-headless-shell || has chromium ;;
 	*) has "$1" ;;
 	esac
 }
@@ -24,7 +25,7 @@ debian() {
 	postgres) echo postgresql ;;
 	psql) echo postgresql-client ;;
 	cc) echo gcc libc6-dev ;;
-	chromium) echo chromium ;;
+	chromium) echo chromium-headless-shell ;;
 	tesseract) echo tesseract-ocr ;;
 	node) echo nodejs ;;
 	npm) echo npm ;;

@@ -1,7 +1,9 @@
 package browser
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/chromedp/cdproto/accessibility"
@@ -88,8 +90,8 @@ func (e Element) Gone() {
 	e.page.eventually(e.what+" to go", func() (bool, string) { return !e.Exists(), "it is still there" })
 }
 
-// Click scrolls to it and presses the left mouse button in its middle. It fails
-// when something covers that point.
+// Click scrolls to it and presses the left mouse button in its middle, once it stays where
+// it is: what is shown above it may come late.
 func (e Element) Click() {
 	e.page.t.Helper()
 	p, id := e.page, e.node()
@@ -97,13 +99,23 @@ func (e Element) Click() {
 	defer cancel()
 	_, err := chromedp.Call(ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: id})
 	p.do("scroll to "+e.what, err)
-	box, err := chromedp.Call(ctx, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: id})
-	p.do("find the place of "+e.what, err)
-	if len(box.Quads) == 0 {
-		p.t.Fatalf("browser: %s has no place on the page", e.what)
+	var place, before dom.Quad
+	for place = e.place(ctx, id); !slices.Equal(place, before); {
+		before = place
+		Eval[bool](p, "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
+		place = e.place(ctx, id)
 	}
-	q := box.Quads[0]
-	p.do("click "+e.what, chromedp.Do(ctx, chromedp.MouseClickXY((q[0]+q[4])/2, (q[1]+q[5])/2)))
+	p.do("click "+e.what, chromedp.Do(ctx, chromedp.MouseClickXY((place[0]+place[4])/2, (place[1]+place[5])/2)))
+}
+
+func (e Element) place(ctx context.Context, id cdp.BackendNodeID) dom.Quad {
+	e.page.t.Helper()
+	box, err := chromedp.Call(ctx, dom.GetContentQuads, dom.GetContentQuadsParams{BackendNodeID: id})
+	e.page.do("find the place of "+e.what, err)
+	if len(box.Quads) == 0 {
+		e.page.t.Fatalf("browser: %s has no place on the page", e.what)
+	}
+	return box.Quads[0]
 }
 
 // Focus puts the keyboard focus on it.

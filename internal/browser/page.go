@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto"
+	"github.com/chromedp/cdproto/browser"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -59,8 +60,20 @@ func open(t testing.TB, parent context.Context, in chromedp.ContextOption) *Page
 		cancel()
 	})
 	p.keepFocus()
+	p.mayCopy()
 	p.Size(1280, 800)
 	return p
+}
+
+// mayCopy lets the page write to the clipboard. Chromium with windows does so without asking.
+func (p *Page) mayCopy() {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	_, err := chromedp.CallBrowser(ctx, browser.SetPermission, browser.SetPermissionParams{
+		Permission: &browser.PermissionDescriptor{Name: "clipboard-write"}, Setting: browser.PermissionSettingGranted, BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID,
+	})
+	p.do("let the page copy", err)
 }
 
 // keepFocus makes the tab behave as the one in front, whatever else is open.
