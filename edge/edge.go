@@ -36,8 +36,9 @@ const (
 	maxUsageBytes = 1 << 20 // of a report, before and after inflating
 	maxEvents     = 5_000   // of a report
 
-	// publishTimeout is less than a stop of the process may take.
-	publishTimeout = 5 * time.Second
+	// A request waits for what is being published, and then for its own events: twice
+	// this at most, which is less than a stop of the process may take.
+	publishTimeout = 4 * time.Second
 	ackTimeout     = 2 * time.Second // then the same is published again
 )
 
@@ -61,13 +62,12 @@ type Config struct {
 // Edge answers what is below /v1/.
 type Edge struct {
 	http.Handler
-	nc        *nats.Conn
-	publisher *events.Publisher
-	client    *events.Client
-	auth      *identity.Authenticator
-	room      *room
-	log       *slog.Logger
-	events    *prometheus.CounterVec
+	storing *storing
+	client  *events.Client
+	auth    *identity.Authenticator
+	room    *room
+	log     *slog.Logger
+	events  *prometheus.CounterVec
 }
 
 // New does no I/O.
@@ -89,7 +89,7 @@ func New(cfg Config) (*Edge, error) {
 		return nil, err
 	}
 	e := &Edge{
-		nc: cfg.Conn, publisher: publisher, client: client, log: log,
+		storing: &storing{nc: cfg.Conn, publisher: publisher}, client: client, log: log,
 		auth: &identity.Authenticator{Tokens: identity.NewTokens(remember(cfg.Tokens), log), Log: log},
 		room: newRoom(cmp.Or(cfg.MaxRequests, 1024), cmp.Or(cfg.MaxBytes, 32<<20)),
 	}
@@ -102,10 +102,10 @@ func New(cfg Config) (*Edge, error) {
 }
 
 // Close waits for what is being published. Call it once no request is in flight any more.
-func (e *Edge) Close(ctx context.Context) error { return e.publisher.Close(ctx) }
+func (e *Edge) Close(ctx context.Context) error { return e.storing.close(ctx) }
 
 // Stats are the counts of the edge's publisher.
-func (e *Edge) Stats() events.Stats { return e.publisher.Stats() }
+func (e *Edge) Stats() events.Stats { return e.storing.publisher.Stats() }
 
 // mount registers the routes, and answers for what is none of them.
 func (e *Edge) mount(seconds *prometheus.HistogramVec) http.Handler {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ func TestEdge(t *testing.T) {
 	w := newWorld(t)
 	for name, test := range map[string]func(*world){
 		"report": testReport, "retries": testRetries, "ports": testPorts, "who": testWho, "bodies": testBodies,
-		"budget": testBudget, "settle": testSettle, "room": testRoom, "remembered": testRemembered, "addresses": testAddresses,
+		"budget": testBudget, "settle": testSettle, "together": testTogether, "room": testRoom, "remembered": testRemembered, "addresses": testAddresses,
 	} {
 		t.Run(name, func(t *testing.T) {
 			of := *w
@@ -332,6 +333,22 @@ func testSettle(w *world) {
 	if a := settle(strings.Repeat("r", 129), call("", 1)).want(w, 422); a.body.Events[0].Field != "reservation_id" {
 		w.Errorf("a reservation id of 129 characters: %s", a.text)
 	}
+}
+
+// Requests that come together are stored together, and each is answered for its own events.
+func testTogether(w *world) {
+	var group sync.WaitGroup
+	for n, size := range []int{1, 100, 400, 2000, 1, 300} {
+		group.Go(func() {
+			events := strings.Repeat(call("together", 1)+",", size)
+			a := w.report(w.all, "["+events+`{"feature":"`+strconv.Itoa(n)+`"}]`)
+			if a.StatusCode != 207 || a.body.Accepted != size || a.body.Refused != 1 {
+				w.Errorf("%d events and a bad one: %d, %.300s", size, a.StatusCode, a.text)
+			}
+		})
+	}
+	group.Wait()
+	w.wantBooked("together", 2802, 2802)
 }
 
 // What is beyond the room is turned away, and one token leaves room for others.

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -199,7 +198,7 @@ func (e *Edge) publish(r *report) error {
 	r.reply.Accepted = len(r.good)
 	r.reply.Refused = len(r.reply.Events) - r.reply.Accepted
 	if r.reply.Accepted > 0 {
-		if err := e.store(r.Context(), r.good); err != nil {
+		if err := e.storing.store(r.Context(), r.good); err != nil {
 			return unavailable("the events are not all stored; send the same request again. Those that have neither an id nor an Idempotency-Key may then be booked twice", err)
 		}
 	}
@@ -207,17 +206,6 @@ func (e *Edge) publish(r *report) error {
 	e.events.WithLabelValues("refused").Add(float64(r.reply.Refused))
 	answer(r.w, r.reply.status(), r.reply)
 	return nil
-}
-
-// store returns once JetStream has acknowledged all events. It does not wait for a connection
-// to come back: callers would pile up.
-func (e *Edge) store(ctx context.Context, usages []events.Usage) error {
-	if !e.nc.IsConnected() {
-		return errors.New("not connected to NATS")
-	}
-	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
-	defer cancel()
-	return e.publisher.Publish(ctx, usages)
 }
 
 // status is 200 only if nothing was refused: who looks at nothing else must not lose an event.
