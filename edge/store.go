@@ -40,14 +40,9 @@ type stored struct {
 	done   chan error // cap 1: whoever asked may have gone
 }
 
-var errAway = errors.New("not connected to NATS")
-
-// store returns once JetStream has acknowledged all the usages. It does not wait for a
-// connection to come back: callers would pile up. When ctx ends they may be stored all the same.
+// store returns once JetStream has acknowledged all the usages. When ctx ends before, they may
+// be stored all the same.
 func (s *storing) store(ctx context.Context, usages []events.Usage) error {
-	if !s.nc.IsConnected() {
-		return errAway
-	}
 	one := &stored{usages, make(chan error, 1)}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, one)
@@ -97,9 +92,10 @@ func (s *storing) next() (together []*stored, usages []events.Usage) {
 	return together, usages
 }
 
+// publish does not wait for a connection to come back: callers would pile up.
 func (s *storing) publish(usages []events.Usage) error {
 	if !s.nc.IsConnected() {
-		return errAway
+		return errors.New("not connected to NATS")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), publishTimeout)
 	defer cancel()
