@@ -33,12 +33,12 @@ func TestEdgeKilled(t *testing.T) {
 	}
 	binary := testenv.Binary(t, "cmd/tidegate")
 	var running atomic.Pointer[process]
-	begin := func() {
-		p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "edge,admin")
+	begin := func(roles string) {
+		p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", roles)
 		p.awaitReady()
 		running.Store(p)
 	}
-	begin()
+	begin("edge,admin")
 	s.sessionOpensNothing(running.Load())
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 
@@ -75,7 +75,7 @@ func TestEdgeKilled(t *testing.T) {
 		p := running.Load()
 		p.signal(syscall.SIGKILL)
 		p.wait(10 * time.Second)
-		begin()
+		begin("edge")
 	}
 	load.Wait()
 	testenv.Eventually(t, "everything answered is booked, once", func() bool { return s.rows() == callers*requests*each && s.verified() })
