@@ -260,7 +260,7 @@ func testBodies(w *world) {
 // slowly sends a head and the beginning of a body, and returns the answer.
 func (w *world) slowly() string {
 	w.Helper()
-	conn := testenv.Must(net.Dial("tcp", strings.TrimPrefix(w.url, "http://")))
+	conn := testenv.Must(net.Dial("tcp", strings.TrimPrefix(w.serve(edge.Config{}, 300*time.Millisecond), "http://")))
 	defer conn.Close()
 	fmt.Fprintf(conn, "POST /v1/usage HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{", w.all)
 	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
@@ -353,7 +353,7 @@ func testTogether(w *world) {
 
 // What is beyond the room is turned away, and one token leaves room for others.
 func testRoom(w *world) {
-	at, _ := w.serve(edge.Config{MaxRequests: 4, MaxBytes: 1 << 20})
+	at := w.serve(edge.Config{MaxRequests: 4, MaxBytes: 1 << 20}, 30*time.Second)
 	held := []io.Closer{}
 	hold := func(token string) {
 		w.Helper()

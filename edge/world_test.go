@@ -43,7 +43,6 @@ type world struct {
 	tokens  *identity.Tokens
 	store   *switchable
 	budgets *events.Client
-	edge    *edge.Edge
 
 	all, onlyA, reportA, reserveA, admin string // API tokens
 }
@@ -98,12 +97,12 @@ func newWorld(t testing.TB) *world {
 	w.background(g.Run)
 	<-g.Ready()
 	w.budgets = testenv.Must(events.NewClient(testenv.Must(w.connect()), events.ClientConfig{WhenUnavailable: events.FailClosed}))
-	w.url, w.edge = w.serve(edge.Config{Registerer: prometheus.NewRegistry()})
+	w.url = w.serve(edge.Config{Registerer: prometheus.NewRegistry()}, 30*time.Second)
 	return w
 }
 
-// serve runs an edge of that configuration, which is slow to nobody: bodies have half a second.
-func (w *world) serve(cfg edge.Config) (string, *edge.Edge) {
+// serve runs an edge of that configuration, to which requests may take so long to come.
+func (w *world) serve(cfg edge.Config, patience time.Duration) string {
 	w.Helper()
 	var err error
 	if cfg.Conn, err = w.connect(); err != nil {
@@ -112,7 +111,7 @@ func (w *world) serve(cfg edge.Config) (string, *edge.Edge) {
 	cfg.Tokens = w.store
 	e := testenv.Must(edge.New(cfg))
 	web := httptest.NewUnstartedServer(e)
-	web.Config.ReadTimeout = 500 * time.Millisecond
+	web.Config.ReadTimeout = patience
 	web.Start()
 	w.Cleanup(func() {
 		web.Close()
@@ -120,7 +119,7 @@ func (w *world) serve(cfg edge.Config) (string, *edge.Edge) {
 		defer cancel()
 		_ = e.Close(ctx)
 	})
-	return web.URL, e
+	return web.URL
 }
 
 func (w *world) startNATS() { w.server = testenv.Must(dev.StartNATS(w.nats)) }
