@@ -38,6 +38,11 @@ func warmCallers(ctx context.Context, url string, n int, warmUp time.Duration, o
 		defer nc.Close()
 		conns[i] = nc
 	}
+	return measure(ctx, n, warmUp, func(caller, i int) error { return op(conns[caller%len(conns)], caller, i) })
+}
+
+// measure calls op from n goroutines for two seconds after the warm-up.
+func measure(ctx context.Context, n int, warmUp time.Duration, op func(caller, i int) error) (rate, error) {
 	var mu sync.Mutex
 	var all []time.Duration
 	var failed error
@@ -52,7 +57,7 @@ func warmCallers(ctx context.Context, url string, n int, warmUp time.Duration, o
 				if start.After(end) {
 					break
 				}
-				if err := op(conns[c%len(conns)], c, i); err != nil {
+				if err := op(c, i); err != nil {
 					mu.Lock()
 					failed = err
 					mu.Unlock()

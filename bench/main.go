@@ -32,8 +32,11 @@ type cli struct {
 	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
 	Limits  limitsCmd  `cmd:"" help:"What limits beside a port's cap cost."`
 	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
+	HTTP    httpCmd    `cmd:"" name:"http" help:"Reports and checks over HTTP, against a bare net/http echo."`
 
-	Echo echoCmd `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
+	Echo     echoCmd     `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
+	HTTPEcho httpEchoCmd `cmd:"" name:"httpecho" hidden:"" help:"The net/http yardstick's server."`
+
 	Nats natsCmd `cmd:"" hidden:"" help:"A NATS server on its own, to tell its CPU from the consumer's."`
 }
 
@@ -73,6 +76,7 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&limitsCmd{Ports: 1_000, Events: 200_000, Calls: 1_000_000}).Run,
 		(&processCmd{}).Run,
 		(&meterCmd{Calls: 20_000}).Run,
+		(&httpCmd{Ports: 1_000}).Run,
 	} {
 		if err := part(ctx, r); err != nil {
 			return err

@@ -54,7 +54,7 @@ func (a *Authenticator) authenticate(r *http.Request) (Caller, *session, error) 
 		caller, err := a.OIDC.Verify(r.Context(), token)
 		return caller, nil, err
 	case a.Sessions == nil:
-		return Caller{}, nil, unauthenticated()
+		return Caller{}, nil, unauthenticated(false)
 	}
 	s, err := a.Sessions.read(r)
 	if err != nil {

@@ -42,8 +42,12 @@ func refusal(status int, name, title, detail string) *Refusal {
 	return r
 }
 
-func unauthenticated() *Refusal {
-	return refusal(http.StatusUnauthorized, "unauthenticated", "Who are you?", "send an Authorization: Bearer header with an API token or an OIDC access token, or sign in with a browser at /login")
+func unauthenticated(browsers bool) *Refusal {
+	how := "send an Authorization: Bearer header with an API token or an OIDC access token"
+	if browsers {
+		how += ", or sign in with a browser at /login"
+	}
+	return refusal(http.StatusUnauthorized, "unauthenticated", "Who are you?", how)
 }
 
 func invalidToken(detail string, cause error) *Refusal {

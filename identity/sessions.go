@@ -111,7 +111,7 @@ func sessionCookie(value string) *http.Cookie {
 func (s *Sessions) read(r *http.Request) (session, error) {
 	cookie, err := r.Cookie(CookieName)
 	if err != nil {
-		return session{}, unauthenticated()
+		return session{}, unauthenticated(true)
 	}
 	content, ok := s.parse(cookie.Value)
 	if !ok {

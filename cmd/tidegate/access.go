@@ -38,7 +38,8 @@ func (c *tokenCreateCmd) Run(ctx context.Context) error {
 		if c.JSON {
 			return printJSON(t)
 		}
-		fmt.Printf("%s\n%s\n", t.Secret, paint(faint, "keep it now: it is not stored and cannot be shown again"))
+		fmt.Println(t.Secret)
+		fmt.Fprintln(os.Stderr, paint(faint, "keep it now: it is not stored and cannot be shown again")) // TOKEN=$(…) has the token alone
 		return nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/admin/ops"
+	"github.com/tidegate/tidegate/edge"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/receipt"
@@ -31,10 +32,11 @@ type access struct {
 }
 
 // permissions are those that mean something here.
-var permissions = []string{admin.Permission, receipt.Permission}
+var permissions = []string{admin.Permission, receipt.Permission, edge.PermissionReport, edge.PermissionReserve}
 
-// localAdmin is whom a login link signs in: whoever can read the console.
-var localAdmin = identity.Caller{Subject: "local", Name: "local admin", Permissions: permissions}
+// localAdmin is whom a login link signs in: whoever can read the console. No session
+// opens what services use.
+var localAdmin = identity.Caller{Subject: "local", Name: "local admin", Permissions: []string{admin.Permission, receipt.Permission}}
 
 // newAccess leaves API tokens to be added once there is a ledger.
 func (s *system) newAccess() (*access, error) {
@@ -70,8 +72,7 @@ func (s *system) newAccess() (*access, error) {
 }
 
 func (s *system) startAdmin() (func(context.Context) error, error) {
-	var err error
-	if s.tokens, err = pgstore.Open(context.Background(), s.dbURL); err != nil {
+	if err := s.openTokens(); err != nil {
 		return nil, err
 	}
 	s.access.auth.Tokens = identity.NewTokens(s.tokens, s.log)
@@ -96,6 +97,14 @@ func (s *system) startAdmin() (func(context.Context) error, error) {
 		s.admin.pages.Set(page)
 		return o.Run(ctx)
 	}, nil
+}
+
+// openTokens opens the store of API tokens, which roles share.
+func (s *system) openTokens() (err error) {
+	if s.tokens == nil {
+		s.tokens, err = pgstore.Open(context.Background(), s.dbURL)
+	}
+	return err
 }
 
 // pageURL is where people on this machine reach the admin page, unless the operator has

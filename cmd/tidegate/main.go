@@ -17,7 +17,7 @@ import (
 var version = "dev"
 
 type cli struct {
-	Run     runCmd     `cmd:"" help:"Run the system: NATS, Postgres, consumer, gate and admin in one process, or some of them."`
+	Run     runCmd     `cmd:"" help:"Run the system: NATS, Postgres, consumer, gate, admin and edge in one process, or some of them."`
 	Migrate migrateCmd `cmd:"" help:"Bring a database to this build's schema, then exit. run does that by itself."`
 
 	Budget     budgetCmd     `cmd:"" help:"Read or store a port's budget."`
@@ -26,7 +26,7 @@ type cli struct {
 	Holds      holdsCmd      `cmd:"" help:"Show a port's reservations: live ones, and those whose usage was never reported."`
 	Port       portCmd       `cmd:"" help:"List or delete ports."`
 	User       userCmd       `cmd:"" help:"Erase a user from the ledger."`
-	Token      tokenCmd      `cmd:"" help:"API tokens of the admin page's HTTP API."`
+	Token      tokenCmd      `cmd:"" help:"API tokens: for services over HTTP, and for the admin page's API."`
 	LoginLink  loginLinkCmd  `cmd:"" help:"Print a one-time login link for the admin page."`
 	Alert      alertCmd      `cmd:"" help:"Look at alerts and what became of them; test who receives them."`
 	Top        topCmd        `cmd:"" help:"Show what the system does, live: rates, the backlog, and the ports that are nearest to their hard cap."`

@@ -42,7 +42,7 @@ func (s *system) startReceipts() (func(context.Context) error, error) {
 }
 
 // watchPublisher puts a publisher's counts on /metrics.
-func (s *system) watchPublisher(service string, p *events.Publisher) {
+func (s *system) watchPublisher(service string, p interface{ Stats() events.Stats }) {
 	count := func(name, help string, value func(events.Stats) uint64) {
 		s.metrics.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{Name: name, Help: help, ConstLabels: prometheus.Labels{"service": service}},
 			func() float64 { return float64(value(p.Stats())) }))

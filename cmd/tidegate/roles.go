@@ -38,6 +38,7 @@ func (s *system) roles() (roles []role) {
 		{role{"gate", s.startGate}, s.cmd.has("gate")},
 		{role{"alerts", s.startAlerts}, s.cmd.Alerts != ""},
 		{role{"admin", s.startAdmin}, s.cmd.has("admin")},
+		{role{"edge", s.startEdge}, s.cmd.has("edge")},
 		{role{"receipts", s.startReceipts}, s.cmd.Receipts != ""},
 		{role{"demo", s.startDemo}, s.cmd.Demo},
 	} {

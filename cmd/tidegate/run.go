@@ -23,6 +23,7 @@ import (
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity/pgstore"
+	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/dsn"
 	"github.com/tidegate/tidegate/internal/health"
 	"github.com/tidegate/tidegate/ledger"
@@ -31,13 +32,13 @@ import (
 
 type runCmd struct {
 	Data         string   `help:"Where the embedded NATS and the private Postgres keep their data." default:"data" env:"TIDEGATE_DATA" type:"path" placeholder:"DIR"`
-	HTTP         string   `help:"Where to serve the admin page, /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
+	HTTP         string   `help:"Where to serve the admin page, HTTP for services (/v1/), /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
 	NatsURL      string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
 	NatsAddr     string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
 	Replicas     int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
 	AdoptStreams bool     `help:"Take over usage streams of another ledger, which is gone for good, and book all that they hold." env:"TIDEGATE_ADOPT_STREAMS"`
 	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
-	Roles        []string `help:"What this process does: consumer, gate, admin." default:"consumer,gate,admin" enum:"consumer,gate,admin" env:"TIDEGATE_ROLES"`
+	Roles        []string `help:"What this process does: consumer, gate, admin, edge." default:"consumer,gate,admin,edge" enum:"consumer,gate,admin,edge" env:"TIDEGATE_ROLES"`
 	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
 	Alerts       string   `help:"YAML file of the receivers of alerts (webhooks, Slack, e-mail), to whom this process delivers; needs the role admin." env:"TIDEGATE_ALERTS" type:"path" placeholder:"FILE"`
 	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
@@ -63,14 +64,15 @@ type system struct {
 	natsURL  string
 	dbURL    string
 	ledger   *ledger.Ledger
-	tokens   *pgstore.Store // nil without the role admin
+	tokens   *pgstore.Store // nil without the roles admin and edge
 	conns    []*nats.Conn
 	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
-	admin, receipts *server // nil: not served
-	access          *access // nil without the role admin
+	admin, receipts *server        // nil: not served
+	access          *access        // nil without the role admin
+	services        safehttp.Later // /v1/, once there is an edge
 	receivers       []*alert.Receiver
 	alerts          *alert.Deliverer // nil: alerts are not delivered here
 

@@ -20,11 +20,15 @@ func (s *system) screen(w io.Writer) {
 	if s.postgres != nil {
 		postgresWhat = "private cluster"
 	}
+	pages := "/healthz  /readyz  /metrics"
+	if s.cmd.has("edge") {
+		pages = "/v1/ for services  " + pages
+	}
 	fmt.Fprintf(w, "\n%s %s\n\n", paint(bold, "Tidegate"), paint(faint, version))
 	for _, line := range [][3]string{
 		{"NATS", dsn.Redact(s.natsURL), natsWhat},
 		{"Postgres", dsn.Redact(s.dbURL), postgresWhat},
-		{"HTTP", s.admin.url(), "/healthz  /readyz  /metrics"},
+		{"HTTP", s.admin.url(), pages},
 		{"Data", s.cmd.Data, ""},
 		{"Roles", strings.Join(s.cmd.Roles, ", "), ""},
 	} {

@@ -86,6 +86,9 @@ func (s *system) routes() http.Handler {
 	mux.HandleFunc("GET /healthz", health.Live)
 	mux.HandleFunc("GET /readyz", s.checks.Ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(s.metrics, promhttp.HandlerOpts{}))
+	if s.cmd.has("edge") {
+		mux.Handle("/v1/", &s.services)
+	}
 	if s.cmd.has("admin") {
 		mux.Handle("/", promhttp.InstrumentHandlerDuration(requests, safehttp.KnownHosts(s.admin.pages, s.cmd.HTTP, s.cmd.OIDC.PublicURL)))
 	}

@@ -3,6 +3,7 @@ package compose
 import (
 	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +33,7 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 	binary := testenv.Binary(t, "cmd/tidegate") // takes its time
 	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
 	defer stop()
-	start(t, ctx, binary, s)
+	web := start(t, ctx, binary, s)
 
 	admin := login(t, s, "admin", password(t, "admin"))
 	operator := budgets(t, admin)
@@ -68,19 +69,46 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 		t.Errorf("verify says %+v, %v, want that ledger, totals and one gate agree", v, err)
 	}
 	quarantineAndReplay(t, ctx, p1, tidegate(t, s))
+	overHTTP(t, ctx, web, ops.NewClient(admin.Conn, time.Minute))
+}
+
+// overHTTP reports and asks as a service does that has a token and no NATS user.
+func overHTTP(t *testing.T, ctx context.Context, web string, operator *ops.Client) {
+	t.Helper()
+	token, err := operator.CreateToken(ctx, ops.NewToken{Name: "service", Permissions: []string{"usage.report", "budget.reserve"}, Ports: []string{"p2"}, CreatedBy: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, body := range map[string]string{
+		"/v1/usage": `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`, "/v1/ports/p2/check": `{"estimated_tokens":1}`, "/v1/ports/p2/reserve": `{"estimated_tokens":1}`,
+	} {
+		req := testenv.Must(http.NewRequestWithContext(ctx, http.MethodPost, "http://"+web+path, strings.NewReader(body)))
+		req.Header.Set("Authorization", "Bearer "+token.Secret)
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, _ := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Errorf("%s: %d %s", path, resp.StatusCode, text)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
 }
 
 // start runs tidegate with the command and environment of docker-compose.yml and
 // returns when it is ready. At the end of the test it must stop as asked, have
 // been forbidden nothing and have written no file but into its volume.
-func start(t *testing.T, ctx context.Context, binary string, s *server.Server) {
+func start(t *testing.T, ctx context.Context, binary string, s *server.Server) (web string) {
 	t.Helper()
 	composed := loadExample(t).Services["tidegate"]
 	home := t.TempDir()
 	cmd := exec.Command(binary, composed.Command...)
 	cmd.Dir = home
-	http := freeAddr(t)
-	here := strings.NewReplacer("nats:4222", s.Addr().String(), "0.0.0.0:8080", http, "/data", t.TempDir())
+	web = freeAddr(t)
+	here := strings.NewReplacer("nats:4222", s.Addr().String(), "0.0.0.0:8080", web, "/data", t.TempDir())
 	for name, value := range composed.Environment {
 		cmd.Env = append(cmd.Env, name+"="+here.Replace(*value))
 	}
@@ -109,12 +137,13 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server) {
 			t.Log("tidegate printed:\n" + output.String())
 		}
 	})
-	for !answers(ctx, "http://"+http+"/healthz") || !answers(ctx, "http://"+http+"/readyz") {
+	for !answers(ctx, "http://"+web+"/healthz") || !answers(ctx, "http://"+web+"/readyz") {
 		if ctx.Err() != nil {
 			t.Fatal("it does not become ready")
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+	return web
 }
 
 // composedDatabase is what deploy/postgres.sh makes in a new cluster, whose superuser here has

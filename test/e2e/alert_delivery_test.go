@@ -79,7 +79,7 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 		t.Helper()
 		return spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + killpoint, "PAGER_KEY=" + pagerKey}, append([]string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", roles}, args...)...)
 	}
-	rest := run("", "consumer,gate")
+	rest := run("", "consumer,gate,edge")
 	rest.awaitReady()
 	points := []struct {
 		name          string
@@ -173,6 +173,7 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	testenv.Must(s.js.Publish(t.Context(), "ai.usage.p1", []byte("nonsense")))
 	testenv.Eventually(t, "it is in the quarantine", func() bool { return strings.Contains(cli(0, "", "quarantine", "ls"), "ai.usage.p1") })
 	testenv.Must(http.Get("http://" + admins[0].http + "/")).Body.Close()
+	testenv.Must(http.Post("http://"+rest.http+"/v1/usage", "application/json", nil)).Body.Close()
 	for _, a := range append(admins, rest) {
 		resp := testenv.Must(http.Get("http://" + a.http + "/metrics"))
 		metrics += string(testenv.Must(io.ReadAll(resp.Body)))

@@ -276,7 +276,7 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	}
 	ours, theirs := testenv.Must(s.ledger.ID(t.Context())).String(), testenv.Must(l.ID(t.Context())).String()
 	binary := testenv.Binary(t, "cmd/tidegate")
-	for _, role := range []string{"consumer", "gate", "admin"} {
+	for _, role := range []string{"consumer", "gate", "admin", "edge"} {
 		p := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--roles", role)
 		if !p.wait(30 * time.Second) {
 			t.Fatalf("the role %s runs on another ledger's stream", role)

@@ -141,7 +141,7 @@ func TestAWrongCommandLine(t *testing.T) {
 		{"run --nats-adr 127.0.0.1:0", "", "unknown flag --nats-adr did you mean --nats-addr tidegate run --help"},
 		{"run --replicas three", "", "--replicas three tidegate run --help"},
 		{"run", "TIDEGATE_REPLICAS=three", "TIDEGATE_REPLICAS three tidegate run --help"},
-		{"run --roles consumer,gates", "", `--roles gates "consumer","gate","admin" tidegate run --help`},
+		{"run --roles consumer,gates", "", `--roles gates "consumer","gate","admin","edge" tidegate run --help`},
 		{"run now", "", "unexpected argument now tidegate run --help"},
 		{"budget set p1 --hard", "", "--hard tidegate budget set --help"},
 		{"check", "", "<port> tidegate check --help"},

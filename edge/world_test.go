@@ -1,0 +1,345 @@
+package edge_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/tidegate/tidegate/consumer"
+	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/edge"
+	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/gate"
+	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
+	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/ledger"
+)
+
+// world is the whole system: NATS, Postgres, a consumer, a gate, and the edge over HTTP.
+type world struct {
+	testing.TB
+	url     string
+	nats    dev.NATSConfig
+	server  *dev.NATS
+	db      *pgxpool.Pool
+	tokens  *identity.Tokens
+	store   *switchable
+	budgets *events.Client
+
+	all, onlyA, reportA, reserveA, admin string // API tokens
+}
+
+// switchable is the store of tokens, which a test may take away.
+type switchable struct {
+	identity.TokenStore
+	mu    sync.Mutex
+	away  error
+	asked int
+}
+
+func (s *switchable) TokenByID(ctx context.Context, id string) (identity.Token, error) {
+	s.mu.Lock()
+	away := s.away
+	s.asked++
+	s.mu.Unlock()
+	if away != nil {
+		return identity.Token{}, away
+	}
+	return s.TokenStore.TokenByID(ctx, id)
+}
+
+func (s *switchable) set(away error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.away = away
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	database := testenv.Database(t)
+	w := &world{TB: t, nats: dev.NATSConfig{Dir: t.TempDir(), Addr: testenv.FreeAddr(t)}}
+	w.startNATS()
+	t.Cleanup(func() { w.server.Shutdown() })
+	w.db = testenv.Must(pgxpool.New(t.Context(), database))
+	t.Cleanup(w.db.Close)
+	l := testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: database}))
+	t.Cleanup(l.Close)
+	store := testenv.Must(pgstore.Open(t.Context(), database))
+	t.Cleanup(store.Close)
+	w.store = &switchable{TokenStore: store}
+	w.tokens = identity.NewTokens(w.store, nil)
+	w.all = w.token(nil, edge.PermissionReport, edge.PermissionReserve)
+	w.onlyA = w.token([]string{"a"}, edge.PermissionReport, edge.PermissionReserve)
+	w.reportA = w.token([]string{"a"}, edge.PermissionReport)
+	w.reserveA = w.token([]string{"a"}, edge.PermissionReserve)
+	w.admin = w.token(nil, "admin.manage_settings")
+
+	w.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Must(w.connect()), Ledger: l, AckWait: time.Second})).Run)
+	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Must(w.connect()), Ledger: l}))
+	w.background(g.Run)
+	<-g.Ready()
+	w.budgets = testenv.Must(events.NewClient(testenv.Must(w.connect()), events.ClientConfig{WhenUnavailable: events.FailClosed}))
+	w.url = w.serve(edge.Config{Registerer: prometheus.NewRegistry()}, 30*time.Second)
+	return w
+}
+
+// serve runs an edge of that configuration, to which requests may take so long to come.
+func (w *world) serve(cfg edge.Config, patience time.Duration) string {
+	w.Helper()
+	var err error
+	if cfg.Conn, err = w.connect(); err != nil {
+		w.Fatal(err)
+	}
+	cfg.Tokens = w.store
+	e := testenv.Must(edge.New(cfg))
+	web := httptest.NewUnstartedServer(e)
+	web.Config.ReadTimeout = patience
+	web.Start()
+	w.Cleanup(func() {
+		web.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = e.Close(ctx)
+	})
+	return web.URL
+}
+
+func (w *world) startNATS() { w.server = testenv.Must(dev.StartNATS(w.nats)) }
+
+func (w *world) background(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() {
+		if err := run(ctx); err != nil {
+			w.Errorf("a role ended with %v", err)
+		}
+	})
+	w.Cleanup(func() {
+		cancel()
+		group.Wait()
+	})
+}
+
+func (w *world) token(ports []string, permissions ...string) string {
+	w.Helper()
+	shown, _, err := w.tokens.Create(w.Context(), identity.TokenRequest{Name: "a test's", Permissions: permissions, Ports: ports, CreatedBy: "test"})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return shown
+}
+
+func (w *world) setBudget(port string, hard int64) {
+	w.Helper()
+	if _, err := w.budgets.Set(w.Context(), events.SetRequest{PortID: port, Enabled: true, HardCapTokens: &hard}); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// booked is how many events the ledger has of a port, and of how many tokens.
+func (w *world) booked(port string) (rows, tokens int64) {
+	w.Helper()
+	if err := w.db.QueryRow(w.Context(), "select count(*), coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = $1", port).Scan(&rows, &tokens); err != nil {
+		w.Fatal(err)
+	}
+	return rows, tokens
+}
+
+// wantBooked waits until the port has that, and all of the stream is settled.
+func (w *world) wantBooked(port string, rows, tokens int64) {
+	w.Helper()
+	testenv.Eventually(w, "the events are booked", func() bool {
+		r, n := w.booked(port)
+		return r == rows && n == tokens
+	})
+}
+
+type request struct {
+	method, path, token string
+	body                string
+	kind                string   // default application/json, if there is a body
+	header              []string // name, value, …
+	at                  string   // default: the world's edge
+}
+
+// answer is what a service sees.
+type answer struct {
+	*http.Response
+	text string
+	body struct {
+		Accepted, Refused int
+		Events            []struct {
+			Index                            int
+			Status, ID, Reason, Field, Value string
+			Rule                             string
+		}
+		Allowed       bool
+		Reason        string
+		UsedTokens    int64  `json:"used_tokens"`
+		HeldTokens    int64  `json:"held_tokens"`
+		HardCapTokens *int64 `json:"hard_cap_tokens"`
+		ReservationID string `json:"reservation_id"`
+		GrantedTokens int64  `json:"granted_tokens"`
+		Type, Title   string
+		Detail        string
+		Errors        []struct{ Field, Value, Rule string }
+	}
+}
+
+func (w *world) do(r request) answer {
+	w.Helper()
+	if r.at == "" {
+		r.at = w.url
+	}
+	req := testenv.Must(http.NewRequestWithContext(w.Context(), r.method, r.at+r.path, strings.NewReader(r.body)))
+	if r.token != "" {
+		req.Header.Set("Authorization", "Bearer "+r.token)
+	}
+	if r.body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if r.kind != "" {
+		req.Header.Set("Content-Type", r.kind)
+	}
+	for i := 0; i < len(r.header); i += 2 {
+		req.Header.Add(r.header[i], r.header[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer resp.Body.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	a := answer{Response: resp, text: string(testenv.Must(io.ReadAll(resp.Body)))}
+	if a.text != "" {
+		if err := json.Unmarshal([]byte(a.text), &a.body); err != nil {
+			w.Fatalf("%s %s: %s: %v", r.method, r.path, a.text, err)
+		}
+	}
+	w.checkContract(a)
+	return a
+}
+
+// report posts to /v1/usage.
+func (w *world) report(token, body string, header ...string) answer {
+	w.Helper()
+	return w.do(request{method: "POST", path: "/v1/usage", token: token, body: body, header: header})
+}
+
+func (a answer) want(w *world, status int) answer {
+	w.Helper()
+	if a.StatusCode != status {
+		w.Fatalf("%s %s: got %d, want %d: %s", a.Request.Method, a.Request.URL.Path, a.StatusCode, status, a.text)
+	}
+	return a
+}
+
+// wantProblem wants a problem document whose type and detail contain the words.
+func (a answer) wantProblem(w *world, status int, kind, detail string) answer {
+	w.Helper()
+	a.want(w, status)
+	if !strings.HasSuffix(a.body.Type, "#"+kind) || !strings.Contains(a.body.Detail, detail) {
+		w.Errorf("%s %s: got %s, want the problem %s: …%s…", a.Request.Method, a.Request.URL.Path, a.text, kind, detail)
+	}
+	if (status == 503 || status == 429) && a.Header.Get("Retry-After") == "" {
+		w.Errorf("a %d without Retry-After: %s", status, a.text)
+	}
+	return a
+}
+
+// contract is edge/openapi.json, which every answer in these tests is held against.
+var contract = sync.OnceValues(func() (map[string]any, error) {
+	body, err := os.ReadFile(documentPath)
+	if err != nil {
+		return nil, err
+	}
+	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	return document.(map[string]any), nil
+})
+
+// checkContract fails the test when the document does not name such an answer for its
+// operation, or nothing explains the problem.
+func (w *world) checkContract(a answer) {
+	w.Helper()
+	document := testenv.Must(contract())
+	method := strings.ToLower(a.Request.Method)
+	for path, operations := range document["paths"].(map[string]any) {
+		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`) + "$")
+		if operation, ok := operations.(map[string]any)[method].(map[string]any); ok && pattern.MatchString(a.Request.URL.EscapedPath()) {
+			w.checkOperation(document, operation, "/paths/"+pointer(path)+"/"+method, a)
+		}
+	}
+	if page, heading, ok := strings.Cut(strings.TrimPrefix(a.body.Type, "https://github.com/tidegate/tidegate/blob/main/"), "#"); ok {
+		if text, err := os.ReadFile("../" + page); err != nil || !strings.Contains(string(text), "\n### "+heading+"\n") {
+			w.Errorf("nothing explains the problem %s: %v", a.body.Type, err)
+		}
+	}
+}
+
+func (w *world) checkOperation(document, operation map[string]any, at string, a answer) {
+	w.Helper()
+	status := strconv.Itoa(a.StatusCode)
+	response, ok := operation["responses"].(map[string]any)[status].(map[string]any)
+	if !ok {
+		w.Errorf("%s answered %s, which edge/openapi.json does not say: %s", at, status, a.text)
+		return
+	}
+	kinds, _ := response["content"].(map[string]any)
+	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if len(kinds) == 0 && a.text == "" {
+		return
+	}
+	if kinds[kind] == nil {
+		w.Errorf("%s answered %s with %s, which edge/openapi.json does not say: %s", at, status, kind, a.text)
+		return
+	}
+	schema := compile(w, document, at+"/responses/"+status+"/content/"+pointer(kind)+"/schema")
+	if err := schema.Validate(testenv.Must(jsonschema.UnmarshalJSON(strings.NewReader(a.text)))); err != nil {
+		w.Errorf("%s answered %s with something else than edge/openapi.json says: %v\n%s", at, status, err, a.text)
+	}
+}
+
+func compile(t testing.TB, document map[string]any, at string) *jsonschema.Schema {
+	t.Helper()
+	compiler := jsonschema.NewCompiler()
+	compiler.AssertFormat()
+	if err := compiler.AddResource("openapi.json", document); err != nil {
+		t.Fatal(err)
+	}
+	return testenv.Must(compiler.Compile("openapi.json#" + at))
+}
+
+// pointer escapes a name for a JSON pointer in a URL fragment.
+func pointer(name string) string {
+	return url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
+}
+
+// connect connects as Tidegate's own roles do, until the test ends.
+func (w *world) connect() (*nats.Conn, error) {
+	nc, err := events.Connect(w.server.ClientURL())
+	if err == nil {
+		w.Cleanup(nc.Close)
+	}
+	return nc, err
+}
