@@ -48,8 +48,8 @@ type Config struct {
 type api struct {
 	cfg      Config
 	log      *slog.Logger
-	standing recent[[]ledger.Standing] // of all ports
-	spent    recent[ledger.Spent]      // by all ports
+	standing recent[[]standing]   // of all ports
+	spent    recent[ledger.Spent] // by all ports
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.

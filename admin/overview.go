@@ -205,7 +205,7 @@ func mostUsed(all []used) []used {
 }
 
 // topPorts are those that used most this month; one that used nothing is none.
-func topPorts(all []ledger.Standing) []topPort {
+func topPorts(all []standing) []topPort {
 	top := []topPort{}
 	for i := range all {
 		s := &all[i]

@@ -49,40 +49,42 @@ type storedBudget struct {
 
 func (a *api) listPorts(c *call) error {
 	limit, _ := c.query.number("limit")
-	q := ledger.PortQuery{IDs: c.caller.Ports, Search: c.query["q"], After: c.query["after"], Limit: int(limit) + 1}
-	r := portsReply{Ports: []port{}}
-	sorted := c.query["sort"] != sortID || c.query["state"] != ""
-	if sorted {
-		ids, next, total, err := a.sortedPage(c, int(limit))
-		if err != nil {
-			return err
-		}
-		r.Next, r.Total = next, new(int64(total))
-		q = ledger.PortQuery{IDs: append([]string{}, ids...), Limit: len(ids)}
-	}
-	found, err := a.cfg.Ledger.Ports(c.Context(), q, c.now)
+	ids, next, total, err := a.portsPage(c, int(limit))
 	if err != nil {
 		return err
 	}
-	if sorted { // some may have been deleted since they were sorted
-		slices.SortFunc(found, func(a, b ledger.Port) int { return slices.Index(q.IDs, a.PortID) - slices.Index(q.IDs, b.PortID) })
-	} else if len(found) > int(limit) {
-		found = found[:limit]
-		r.Next = found[limit-1].PortID
-	}
-	if c.query["after"] != "" {
-		r.Total = nil
-	} else if !sorted {
-		total, err := a.cfg.Ledger.CountPorts(c.Context(), q)
-		if err != nil {
-			return err
-		}
+	r := portsReply{Next: next}
+	if c.query["after"] == "" {
 		r.Total = &total
 	}
+	found := []ledger.Port{}
+	if len(ids) > 0 {
+		if found, err = a.cfg.Ledger.Ports(c.Context(), ledger.PortQuery{IDs: ids, Limit: len(ids)}, c.now); err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(found, func(a, b ledger.Port) int { return slices.Index(ids, a.PortID) - slices.Index(ids, b.PortID) })
 	if r.Ports, err = a.rows(c, found); err != nil {
 		return err
 	}
 	return c.reply(r)
+}
+
+// portsPage is which ports the query asks for, what the next page comes after, and how many
+// there are of this page and those that follow.
+func (a *api) portsPage(c *call, limit int) (ids []string, next string, total int64, err error) {
+	if c.query["sort"] != sortID || c.query["state"] != "" {
+		return a.sortedPage(c, limit)
+	}
+	q := ledger.PortQuery{IDs: c.caller.Ports, Search: c.query["q"], After: c.query["after"], Limit: limit + 1}
+	if ids, total, err = a.cfg.Ledger.FindPorts(c.Context(), q); err != nil {
+		return nil, "", 0, err
+	}
+	if len(ids) > limit {
+		ids = ids[:limit]
+		next = ids[limit-1]
+	}
+	return ids, next, total, nil
 }
 
 // sparkDays is how many days a row of the list shows.

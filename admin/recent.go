@@ -12,65 +12,78 @@ import (
 type recent[T any] struct {
 	read func(ctx context.Context, now time.Time) (value T, many bool, err error)
 
-	turn sync.Mutex // of who reads
-
 	mu      sync.Mutex
 	value   T
 	many    bool
-	at      time.Time     // that value is of, by the clock of who asked
-	ended   time.Time     // its reading; zero: nothing was read yet
-	took    time.Duration // its reading
-	reading bool          // by the side
+	at      time.Time // that value is of, by the clock of who asked
+	ended   time.Time // its reading; zero: nothing was read yet
+	took    time.Duration
+	reading chan struct{} // closed when the reading under way has ended; nil: none is
+	failed  error         // of the last reading
 }
 
 const (
 	manyPorts   = 2000
 	restFactor  = 9
-	readTimeout = time.Minute
+	readTimeout = 2 * time.Minute
 )
 
-// get returns the value, and the time that it is of.
+// get returns the value, and the time that it is of. A reading goes on when who waits for
+// it gives up: then the next one finds it.
 func (r *recent[T]) get(ctx context.Context, now time.Time) (T, time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.many {
-		r.mu.Unlock()
-		err := r.readAnew(ctx, now)
-		r.mu.Lock()
-		return r.value, r.at, err
+	for r.reading != nil && !r.many { // it may have begun before something that the caller knows of
+		if err := r.wait(ctx); err != nil {
+			return r.value, r.at, err
+		}
 	}
-	if !r.reading && time.Since(r.ended) > restFactor*r.took {
-		r.reading = true
-		go func() {
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readTimeout)
-			defer cancel()
-			_ = r.readAnew(ctx, now) // who asks next tries again
-			r.mu.Lock()
-			defer r.mu.Unlock()
-			r.reading = false
-		}()
+	if r.reading == nil && time.Since(r.ended) > r.rest() {
+		r.reading = make(chan struct{})
+		go r.readAnew(context.WithoutCancel(ctx), now)
+		if r.many {
+			return r.value, r.at, nil
+		}
+		err := r.wait(ctx)
+		if err == nil {
+			err = r.failed
+		}
+		return r.value, r.at, err
 	}
 	return r.value, r.at, nil
 }
 
-// readAnew reads, one at a time: who waited for a reading that began after the question takes that.
-func (r *recent[T]) readAnew(ctx context.Context, now time.Time) error {
-	asked := time.Now()
-	r.turn.Lock()
-	defer r.turn.Unlock()
-	r.mu.Lock()
-	known := r.ended.Add(-r.took).After(asked)
-	r.mu.Unlock()
-	if known {
-		return nil
+// rest is how long the value is good for.
+func (r *recent[T]) rest() time.Duration {
+	if !r.many {
+		return -1
 	}
+	return restFactor * r.took
+}
+
+// wait waits for the reading under way, and lets go of the lock for that time.
+func (r *recent[T]) wait(ctx context.Context) error {
+	ended := r.reading
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (r *recent[T]) readAnew(ctx context.Context, now time.Time) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
 	began := time.Now()
 	value, many, err := r.read(ctx, now)
-	if err != nil {
-		return err
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.value, r.many, r.at, r.ended, r.took = value, many, now, time.Now(), time.Since(began)
-	return nil
+	if r.failed = err; err == nil {
+		r.value, r.many, r.at, r.ended, r.took = value, many, now, time.Now(), time.Since(began)
+	}
+	close(r.reading)
+	r.reading = nil
 }

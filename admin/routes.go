@@ -40,13 +40,13 @@ func stateNames() (names []string) {
 // What a handler may take that has millions of rows to read or change.
 const slowTimeout = 10 * time.Minute
 
-// What a limit that is tried on millions of calls may take.
+// What a limit that is tried on millions of calls may take, and the first look at all ports.
 const simulateTimeout = time.Minute
 
 // routes is the whole API. Whoever adds one says here who may.
 var routes = []route{
 	{
-		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts,
+		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts, timeout: simulateTimeout,
 		id: "listPorts", summary: "List ports", about: "Every port that the caller may manage, with its budget and what it has spent.",
 		query: []param{
 			{name: "q", longest: maxSearch, about: "Only ports with this in their id or name, in capitals or not."},
@@ -57,7 +57,7 @@ var routes = []route{
 		reply: portsReply{}, handle: (*api).listPorts,
 	},
 	{
-		method: http.MethodGet, path: "/overview", permission: Permission, reach: somePorts,
+		method: http.MethodGet, path: "/overview", permission: Permission, reach: somePorts, timeout: simulateTimeout,
 		id: "getOverview", summary: "Read how all ports stand", about: "What the caller's ports use together, how many are at their caps, and what may need somebody. Where there are many ports it is of a moment ago.",
 		reply: overviewReply{}, handle: (*api).getOverview,
 	},
