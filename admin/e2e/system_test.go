@@ -127,7 +127,7 @@ func TestSystem_Permissions(t *testing.T) {
 	local.See("Overview", "southdock 300")
 	local.SeeNot("marina-7", "4,000", "Messages waiting")
 	local.Open(url + "/ports")
-	local.See("1 ports", "southdock")
+	local.See("1 port", "southdock")
 	local.SeeNot("marina-7", "Default budget")
 	local.Open(url + "/?port=marina-7")
 	local.See("You may not manage this port.")

@@ -105,7 +105,7 @@ export class PortTable {
     this.root.removeAttribute('aria-busy');
     this.more.hidden = !this.#next;
     const narrowed = this.#q !== '' || this.#state !== '';
-    say(need(this.root, '.table-count'), narrowed ? `${tokens(this.#total)} found` : `${tokens(this.#total)} ports`);
+    say(need(this.root, '.table-count'), narrowed ? `${tokens(this.#total)} found` : this.#total === 1 ? '1 port' : `${tokens(this.#total)} ports`);
     const state = JSON.stringify([this.#rows, this.#next]);
     if (state === this.#drawn && this.body.childElementCount > 0) return;
     this.#drawn = state;
