@@ -76,7 +76,17 @@ func pagePorts(t *testing.T, f *fake, p *browser.Page) {
 // pageOverview: what it says leads to where something can be done about it.
 func pageOverview(t *testing.T, f *fake, p *browser.Page) {
 	f.harbour()
+	answer := make(chan struct{})
+	f.breakWith(func(r *http.Request) (int, string) {
+		if strings.HasSuffix(r.URL.Path, "/session") {
+			hold(r, answer)
+		}
+		return 0, ""
+	})
 	p.Open(f.URL + "/")
+	p.Until(`document.querySelector('.loading i')?.offsetHeight > 50`) // something is there at once
+	close(answer)
+	p.Until(`!document.querySelector('.loading')`)
 	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused", "Ports at their soft cap 1", "4,100 3 reservations, most of southdock: tidegate holds southdock",
 		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "brightwater reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
 	looks(p, "overview", look{"dark", 1280}, look{"light", 360})
@@ -114,7 +124,7 @@ func pageTable(t *testing.T, f *fake, p *browser.Page) {
 		f.add(fmt.Sprintf("zberth-%03d", i), fmt.Sprintf("Berth %d", i), int64(1000*i), monthly(nil, tokens(60_000)))
 	}
 	p.Open(f.URL + "/ports")
-	p.See("126 ports", "Brightwater Marina brightwater", "1,041,220 104%", "Hard cap reached", "no hard cap", "today", "never")
+	p.See("126 ports", "Brightwater Marina brightwater", "1,041,220 this month 104%", "Hard cap reached", "no hard cap", "today", "never")
 	p.SeeNot("Berth 80")
 	looks(p, "table", look{"dark", 1280}, look{"light", 360})
 	p.Role("button", "Show more").Click()

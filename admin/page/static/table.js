@@ -9,6 +9,7 @@ const PAGE = 50;
 const MOST = 500; // the server's largest page
 const TYPING_MS = 150;
 const STATES = /** @type {Record<string, string>} */ ({none: 'No cap', fine: 'Below its caps', soft: 'Soft cap reached', hard: 'Hard cap reached', disabled: 'Caps not enforced'});
+const SINCE = {day: 'today', week: 'this week', month: 'this month'};
 const SORTS = ['name', 'used', 'share', 'last_call'];
 
 /** The table of ports: to search, to sort and to choose from. */
@@ -134,7 +135,7 @@ function row(p, now) {
   return h('tr', {},
     h('th', {scope: 'row'}, h('a', {href: portLink(p.port_id), 'data-port': p.port_id, text: p.name || p.port_id}),
       p.name ? h('span', {class: 'port-id', text: p.port_id}) : null, h('span', {class: 'state-below'}, state.cloneNode(true))),
-    h('td', {class: 'n', text: tokens(p.used_tokens)}),
+    h('td', {class: 'n'}, tokens(p.used_tokens), h('span', {class: 'dim since', text: SINCE[p.budget.period]})),
     h('td', {class: 'share'}, p.share === null ? h('span', {class: 'dim', text: 'no hard cap'}) : h('span', {}, percent(p.share), p.tightest === 'port' ? null : h('span', {class: 'dim', text: ` ${p.tightest}`})), p.share === null ? null : bar),
     h('td', {class: 'wide'}, spark(p.days)),
     h('td', {class: 'mid'}, state),
