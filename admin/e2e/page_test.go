@@ -87,7 +87,7 @@ func pageOverview(t *testing.T, f *fake, p *browser.Page) {
 	p.Until(`document.querySelector('.loading i')?.offsetHeight > 50`) // something is there at once
 	close(answer)
 	p.Until(`!document.querySelector('.loading')`)
-	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused", "Ports at their soft cap 1", "4,100 3 reservations, most of southdock: tidegate holds southdock",
+	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of southdock: tidegate holds southdock",
 		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "brightwater reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
 	looks(p, "overview", look{"dark", 1280}, look{"light", 360})
 	p.Role("group", "Tokens by day and feature: the arrow keys read the days out").Focus()

@@ -44,7 +44,7 @@ export class OverviewPage {
       tile(`Tokens in ${utcMonth(new Date(o.month.start))}`, tokens(o.month.tokens), change(o.month, 'last month')),
       tile('Ports at their hard cap', tokens(o.states.hard), o.states.hard === 0 ? 'No call is refused.' : h('a', {href: tableLink({state: 'hard', sort: 'share'}), text: 'Calls are refused: see them'}), o.states.hard > 0 ? 'hard' : ''),
       tile('Ports at their soft cap', tokens(o.states.soft), o.states.soft === 0 ? h('a', {href: tableLink({}), text: `Of ${tokens(o.ports)} ports`}) : h('a', {href: tableLink({state: 'soft', sort: 'share'}), text: 'See how near they are'}), o.states.soft > 0 ? 'soft' : ''),
-      tile('Never reported, 31 days', tokens(o.unsettled.tokens), o.unsettled.holds === 0 && o.unsettled.tokens === 0 ? 'Every reservation was settled.'
+      tile('Tokens never reported, 31 days', tokens(o.unsettled.tokens), o.unsettled.holds === 0 && o.unsettled.tokens === 0 ? 'Every reservation was settled.'
         : h('span', {}, `${tokens(o.unsettled.holds)} reservations, most of `, h('a', {href: portLink(o.unsettled.port_id), text: o.unsettled.port_id}), ': ', h('code', {text: `tidegate holds ${o.unsettled.port_id}`}))),
       ...(o.backlog ? [h('div', {class: 'tile waiting'}, h('dt', {text: 'Messages waiting to be booked'}), h('dd', {class: 'figure'}), h('dd', {class: 'note'}))] : []));
     this.#waiting(o, now);
