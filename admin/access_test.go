@@ -54,12 +54,12 @@ func valid(r admin.Route, port, token string) request {
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
-	if len(admin.Routes()) != 17 {
+	if len(admin.Routes()) != 18 {
 		t.Errorf("the table has %d routes", len(admin.Routes()))
 	}
 	noPort := w.token("another port", []string{"p2"}, admin.Permission)
 	// The only ones whose handler may decide what is the caller's.
-	filtered := []string{"GET /api/v1/ports", "GET /api/v1/session", "POST /api/v1/logout"}
+	filtered := []string{"GET /api/v1/ports", "GET /api/v1/overview", "GET /api/v1/session", "POST /api/v1/logout"}
 	for _, r := range admin.Routes() {
 		t.Run(r.Method+" "+r.Path, func(t *testing.T) {
 			if strings.Contains(r.Path, "{port}") != r.OnePort || !r.OnePort && !r.EveryPort && !slices.Contains(filtered, r.Method+" "+r.Path) {
@@ -244,7 +244,7 @@ func TestOddQueries(t *testing.T) {
 		"ports?limit=501":                           {"limit", `"501"`, "from 1 to 500"},
 		"ports?limit=x":                             {"limit", `"x"`, "whole number"},
 		"ports?limit=1&limit=2":                     {"limit", `"1, 2"`, "given once"},
-		"ports?page=2":                              {"page", `"2"`, "there are: q, after, limit"},
+		"ports?page=2":                              {"page", `"2"`, "there are: q, sort, state, after, limit"},
 		"session?x=1":                               {"x", `"1"`, "there are: none"},
 		"ports/p1/audit?before=-1":                  {"before", `"-1"`, "whole number from 1"},
 		"ports/p1/ai-usage?by=tenant":               {"by", `"tenant"`, "feature, model, user, run or day"},

@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/admin/page"
+	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/ledger"
@@ -36,6 +37,8 @@ type Config struct {
 	Auth *identity.Authenticator
 	// Login serves /login and /logout. nil: nobody signs in with a browser here.
 	Login *identity.Login
+	// Backlog is what waits in the usage stream to be booked. nil: the overview does not say.
+	Backlog func() events.Backlog
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 	// Now is the clock, read once per request. Default time.Now.
@@ -43,8 +46,10 @@ type Config struct {
 }
 
 type api struct {
-	cfg Config
-	log *slog.Logger
+	cfg      Config
+	log      *slog.Logger
+	standing recent[[]standing]   // of all ports
+	spent    recent[ledger.Spent] // by all ports
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.
@@ -61,6 +66,7 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 		cfg.Now = time.Now
 	}
 	a := &api{cfg: cfg, log: cfg.Logger}
+	a.standing.read, a.spent.read = a.readStandings, a.readSpent
 	mux := http.NewServeMux()
 	a.mount(mux, routes)
 	mux.Handle("/", page.Handler())

@@ -14,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // Document is the API's OpenAPI 3.1 description, made from the routes. It is
@@ -22,6 +23,7 @@ func Document() ([]byte, error) {
 	schemas := &openapi.Schemas{Enums: map[reflect.Type][]string{
 		reflect.TypeFor[events.Period]():    {string(events.PeriodDay), string(events.PeriodWeek), string(events.PeriodMonth)},
 		reflect.TypeFor[events.Dimension](): {string(events.ByFeature), string(events.ByModel), string(events.ByUser), string(events.ByRun), string(events.ByDay)},
+		reflect.TypeFor[ledger.State]():     states,
 		reflect.TypeFor[budget.Per]():       {string(budget.PerFeature), string(budget.PerProvider), string(budget.PerModel), string(budget.PerUser), string(budget.PerRun)},
 		reflect.TypeFor[budget.Unit]():      {string(budget.Tokens), string(budget.Requests), string(budget.Weighted)},
 	}, Written: map[reflect.Type]openapi.Object{

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,7 +15,7 @@ import (
 )
 
 type portsReply struct {
-	Ports []port `json:"ports" doc:"In the order of their ids."`
+	Ports []port `json:"ports"`
 	Next  string `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
 	Total *int64 `json:"total" doc:"How many there are in all. Only with the first page, else null."`
 }
@@ -30,6 +31,12 @@ type port struct {
 	ResetsAt    time.Time    `json:"resets_at"`
 	TotalTokens int64        `json:"total_tokens" doc:"Of all time."`
 	Requests    int64        `json:"requests" doc:"Of all time."`
+
+	State      ledger.State `json:"state" doc:"none: without budget, or one without caps and limits; fine; soft: a soft cap is reached; hard: a hard cap is, so calls are refused; disabled: the budget is not enforced. Caps are the port's own and those of its limits. What calls under way hold is not counted."`
+	Share      *float64     `json:"share" doc:"Of the hard cap, the port's own or of a limit, of which most is used: 1 is all of it. null: there is none."`
+	Tightest   string       `json:"tightest" doc:"The name of that limit; port: the port's own hard cap; empty: there is none."`
+	Days       []int64      `json:"days" doc:"Tokens of the last 14 days, in UTC, the last of which is today."`
+	LastCallOn *string      `json:"last_call_on" doc:"The day of the last call, in UTC, like 2026-11-23. null: there was none."`
 }
 
 type storedBudget struct {
@@ -42,31 +49,84 @@ type storedBudget struct {
 
 func (a *api) listPorts(c *call) error {
 	limit, _ := c.query.number("limit")
-	q := ledger.PortQuery{IDs: c.caller.Ports, Search: c.query["q"], After: c.query["after"], Limit: int(limit) + 1}
-	found, err := a.cfg.Ledger.Ports(c.Context(), q, c.now)
+	ids, next, total, err := a.portsPage(c, int(limit))
 	if err != nil {
 		return err
 	}
-	r := portsReply{Ports: []port{}}
-	if q.After == "" {
-		total, err := a.cfg.Ledger.CountPorts(c.Context(), q)
-		if err != nil {
-			return err
-		}
+	r := portsReply{Next: next}
+	if c.query["after"] == "" {
 		r.Total = &total
 	}
-	if len(found) > int(limit) {
-		found = found[:limit]
-		r.Next = found[limit-1].PortID
+	found := []ledger.Port{}
+	if len(ids) > 0 {
+		if found, err = a.cfg.Ledger.Ports(c.Context(), ledger.PortQuery{IDs: ids, Limit: len(ids)}, c.now); err != nil {
+			return err
+		}
 	}
-	for _, p := range found {
-		start, end := p.Budget.Period.Bounds(c.now)
-		r.Ports = append(r.Ports, port{
-			PortID: p.PortID, Name: p.Name, CreatedAt: p.CreatedAt, Budget: storedBudgetOf(p.Budget),
-			UsedTokens: p.UsedTokens, PeriodStart: start, ResetsAt: end, TotalTokens: p.TotalTokens, Requests: p.Requests,
-		})
+	slices.SortFunc(found, func(a, b ledger.Port) int { return slices.Index(ids, a.PortID) - slices.Index(ids, b.PortID) })
+	if r.Ports, err = a.rows(c, found); err != nil {
+		return err
 	}
 	return c.reply(r)
+}
+
+// portsPage is which ports the query asks for, what the next page comes after, and how many
+// there are of this page and those that follow.
+func (a *api) portsPage(c *call, limit int) (ids []string, next string, total int64, err error) {
+	if c.query["sort"] != sortID || c.query["state"] != "" {
+		return a.sortedPage(c, limit)
+	}
+	q := ledger.PortQuery{IDs: c.caller.Ports, Search: c.query["q"], After: c.query["after"], Limit: limit + 1}
+	if ids, total, err = a.cfg.Ledger.FindPorts(c.Context(), q); err != nil {
+		return nil, "", 0, err
+	}
+	if len(ids) > limit {
+		ids = ids[:limit]
+		next = ids[limit-1]
+	}
+	return ids, next, total, nil
+}
+
+// sparkDays is how many days a row of the list shows.
+const sparkDays = 14
+
+// rows are ports as the list has them. Their figures are of now, whatever they were sorted by.
+func (a *api) rows(c *call, found []ledger.Port) ([]port, error) {
+	ids := make([]string, len(found))
+	for i := range found {
+		ids[i] = found[i].PortID
+	}
+	standings, err := a.cfg.Ledger.Standings(c.Context(), ids, c.now)
+	if err != nil {
+		return nil, err
+	}
+	daily, err := a.cfg.Ledger.DailyTokens(c.Context(), ids, sparkDays, c.now)
+	if err != nil {
+		return nil, err
+	}
+	stands := map[string]*ledger.Standing{}
+	for i := range standings {
+		stands[standings[i].PortID] = &standings[i]
+	}
+	rows := make([]port, 0, len(found))
+	for _, p := range found {
+		start, end := p.Budget.Period.Bounds(c.now)
+		row := port{
+			PortID: p.PortID, Name: p.Name, CreatedAt: p.CreatedAt, Budget: storedBudgetOf(p.Budget),
+			UsedTokens: p.UsedTokens, PeriodStart: start, ResetsAt: end, TotalTokens: p.TotalTokens, Requests: p.Requests, Days: daily[p.PortID],
+		}
+		if row.Days == nil {
+			row.Days = make([]int64, sparkDays)
+		}
+		if s := stands[p.PortID]; s != nil { // nil: deleted this moment
+			row.State, row.Share, row.Tightest = s.State, s.Share, s.Tightest
+			if !s.LastDay.IsZero() {
+				row.LastCallOn = new(s.LastDay.Format(time.DateOnly))
+			}
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
 }
 
 func storedBudgetOf(b budget.Budget) storedBudget {

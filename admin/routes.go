@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // The ports' page is bounded so that its query stays short, the log's by what
@@ -27,19 +28,38 @@ var (
 	}
 )
 
+var states = stateNames()
+
+func stateNames() (names []string) {
+	for _, s := range ledger.States {
+		names = append(names, string(s))
+	}
+	return names
+}
+
 // What a handler may take that has millions of rows to read or change.
 const slowTimeout = 10 * time.Minute
 
-// What a limit that is tried on millions of calls may take.
+// What a limit that is tried on millions of calls may take, and the first look at all ports.
 const simulateTimeout = time.Minute
 
 // routes is the whole API. Whoever adds one says here who may.
 var routes = []route{
 	{
-		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts,
+		method: http.MethodGet, path: "/ports", permission: Permission, reach: somePorts, timeout: simulateTimeout,
 		id: "listPorts", summary: "List ports", about: "Every port that the caller may manage, with its budget and what it has spent.",
-		query: []param{{name: "q", longest: maxSearch, about: "Only ports with this in their id or name, in capitals or not."}, {name: "after", about: "The next of the page before."}, atMost(maxPorts, "100")},
+		query: []param{
+			{name: "q", longest: maxSearch, about: "Only ports with this in their id or name, in capitals or not."},
+			{name: "sort", words: sorts, fallback: sortID, about: "By id; by name, or the id of a port without one; by used, share or the day of the last call, the most or the last first. Other orders than by id, and a state, are of a moment ago where there are many ports; the figures are of now."},
+			{name: "state", words: states, about: "Only ports in this state."},
+			{name: "after", about: "The next of the page before, in the same order."}, atMost(maxPorts, "100"),
+		},
 		reply: portsReply{}, handle: (*api).listPorts,
+	},
+	{
+		method: http.MethodGet, path: "/overview", permission: Permission, reach: somePorts, timeout: simulateTimeout,
+		id: "getOverview", summary: "Read how all ports stand", about: "What the caller's ports use together, how many are at their caps, and what may need somebody. Where there are many ports it is of a moment ago.",
+		reply: overviewReply{}, handle: (*api).getOverview,
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/ai-budget", permission: Permission, reach: onePort,

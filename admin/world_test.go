@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 
 	"github.com/tidegate/tidegate/admin"
@@ -68,7 +69,8 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	handler, err := admin.New(admin.Config{
-		Ledger: w.ledger, Conn: testenv.Connect(t, server), Now: w.clock.Now, Login: w.login, Logger: slog.New(slog.NewTextHandler(w.log, nil)),
+		Backlog: func() events.Backlog { return events.Backlog{Messages: 3, OldestAt: noon} },
+		Ledger:  w.ledger, Conn: testenv.Connect(t, server), Now: w.clock.Now, Login: w.login, Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 		Auth: &identity.Authenticator{Tokens: w.tokens, Sessions: sessions, LoginPath: "/login"},
 	})
 	if err != nil {
@@ -78,6 +80,19 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(web.Close)
 	w.URL = web.URL
 	return w
+}
+
+// exec writes what only other roles do.
+func (w *world) exec(sql string) {
+	w.Helper()
+	conn, err := pgx.Connect(w.Context(), w.dbURL)
+	if err != nil {
+		w.Fatal(err)
+	}
+	defer conn.Close(w.Context())
+	if _, err := conn.Exec(w.Context(), sql); err != nil {
+		w.Fatal(err)
+	}
 }
 
 func (w *world) token(name string, ports []string, permissions ...string) string {

@@ -90,7 +90,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 		{&l.pool, otherConns, []map[string]string{patient}},
 		{&l.bookPool, bookConns, []map[string]string{patient, keyed}},
 		{&l.reservePool, reserveConns, []map[string]string{hasty, keyed}},
-		{&l.reportPool, reportConns, []map[string]string{patient, {"jit": "off"}}}, // to compile a report takes longer than the report
+		{&l.reportPool, reportConns, []map[string]string{patient, {"jit": "off", "work_mem": "16MB"}}}, // to compile a report takes longer than the report
 		{&l.countPool, countConns, []map[string]string{patient}},
 	} {
 		var err error

@@ -59,6 +59,29 @@ func (l *Ledger) CountPorts(ctx context.Context, q PortQuery) (n int64, err erro
 	return n, nil
 }
 
+// FindPorts is the ids of a page of the ports that a query would list; with the first page, also
+// how many it would list in all.
+func (l *Ledger) FindPorts(ctx context.Context, q PortQuery) (ids []string, total int64, err error) {
+	args := []any{q.After, q.Limit}
+	which := q.which(&args)
+	count := "0" // on its own, that is quick
+	if q.After == "" && q.Search != "" {
+		count = "count(*) over ()" // every name is looked at, once
+	}
+	rows, err := l.reportPool.Query(ctx, "select id, "+count+" from ports where id > $1 and "+which+" order by id limit $2", args...)
+	if err == nil {
+		var id string
+		_, err = pgx.ForEachRow(rows, []any{&id, &total}, func() error { ids = append(ids, id); return nil })
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("ledger: find ports: %w", err)
+	}
+	if q.After == "" && q.Search == "" {
+		total, err = l.CountPorts(ctx, q)
+	}
+	return ids, total, err
+}
+
 // Ports lists ports.
 func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port, error) {
 	args := []any{q.After, q.Limit, BudgetKey}

@@ -186,7 +186,7 @@ func cardPrefers(t *testing.T, f *fake, p *browser.Page) {
 // cardEmbedded puts the element into a page that is not ours.
 func cardEmbedded(t *testing.T, f *fake, p *browser.Page) {
 	p.Open(f.URL + "/static/icon.svg") // some other document of the same site
-	p.Open(f.URL + "/")
+	p.Open(f.URL + "/?port=marina-7")
 	p.See("Live")
 	p.Do(`document.body.innerHTML = '<main><h1>Settings</h1><ai-budget-card port="southdock">No card here</ai-budget-card></main>'`)
 	p.See("southdock", "871,002", "Soft cap reached.")

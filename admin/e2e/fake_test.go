@@ -63,6 +63,7 @@ func newFake(t testing.TB) *fake {
 	mux := http.NewServeMux()
 	mux.Handle("/", page.Handler())
 	mux.HandleFunc("GET /api/v1/session", f.getSession)
+	mux.HandleFunc("GET /api/v1/overview", f.overview)
 	mux.HandleFunc("GET /api/v1/ports", f.listPorts)
 	mux.HandleFunc("GET /api/v1/ports/{port}/ai-budget", f.getBudget)
 	mux.HandleFunc("PUT /api/v1/ports/{port}/ai-budget", f.putBudget)
@@ -130,36 +131,6 @@ func (f *fake) storeLocked(p *fakePort, b events.Budget, by string) {
 
 func (f *fake) getSession(w http.ResponseWriter, _ *http.Request) {
 	reply(w, map[string]any{"name": f.session, "permissions": []string{"admin.manage_settings"}, "ports": nil, "expires_at": f.now.Add(time.Hour)})
-}
-
-func (f *fake) listPorts(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	limit, _ := strconv.Atoi(r.FormValue("limit"))
-	rows, next := []map[string]any{}, ""
-	q, total := strings.ToLower(r.FormValue("q")), 0
-	matches := func(id string) bool {
-		return strings.Contains(strings.ToLower(id), q) || strings.Contains(strings.ToLower(f.ports[id].name), q)
-	}
-	for _, id := range f.order {
-		if matches(id) {
-			total++
-		}
-	}
-	for _, id := range f.order {
-		if id <= r.FormValue("after") || !matches(id) {
-			continue
-		}
-		if len(rows) == limit {
-			next = rows[limit-1]["port_id"].(string)
-			break
-		}
-		p := f.ports[id]
-		start, end := p.budget.Period.Bounds(f.now)
-		rows = append(rows, map[string]any{"port_id": id, "name": p.name, "created_at": p.created, "budget": p.budget,
-			"used_tokens": p.used(), "total_tokens": p.used(), "requests": p.requests(), "period_start": start, "resets_at": end})
-	}
-	reply(w, map[string]any{"ports": rows, "next": next, "total": total})
 }
 
 func (f *fake) getBudget(w http.ResponseWriter, r *http.Request) {

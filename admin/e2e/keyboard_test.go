@@ -11,8 +11,8 @@ import (
 
 // cardKeyboard does everything that matters without a mouse.
 func cardKeyboard(t *testing.T, f *fake, p *browser.Page) {
-	p.Open(f.URL + "/")
-	p.See("Live") // the first port, archive
+	p.Open(f.URL + "/?port=archive")
+	p.See("Live")
 	p.Type(kb.Tab)
 	if p.Role("link", "Skip the list of ports").Property("focused") != "true" {
 		t.Error("the first stop is not the link that skips the list")

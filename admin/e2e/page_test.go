@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp/kb"
@@ -15,6 +17,10 @@ func TestPage(t *testing.T) {
 		name string
 		test func(*testing.T, *fake, *browser.Page)
 	}{
+		{"Overview", pageOverview},
+		{"Table", pageTable},
+		{"Table by keyboard", pageTableKeyboard},
+		{"Nothing here", pageNothingHere},
 		{"Ports", pagePorts},
 		{"No ports", pageNoPorts},
 		{"Unsaved", pageUnsaved},
@@ -34,7 +40,7 @@ func pagePorts(t *testing.T, f *fake, p *browser.Page) {
 		f.add(fmt.Sprintf("berth-%03d", i), fmt.Sprintf("Berth %d", i), int64(1000*i), monthly(nil, tokens(60_000)))
 	}
 	f.add("quay", "The Old Quay", 12)
-	p.Open(f.URL + "/")
+	p.Open(f.URL + "/?port=berth-000")
 	p.See("Live", "121", "Berth 49")
 	p.SeeNot("Berth 50")
 	p.Role("button", "Show more").Click()
@@ -67,6 +73,113 @@ func pagePorts(t *testing.T, f *fake, p *browser.Page) {
 	}
 }
 
+// pageOverview: what it says leads to where something can be done about it.
+func pageOverview(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	answer := make(chan struct{})
+	f.breakWith(func(r *http.Request) (int, string) {
+		if strings.HasSuffix(r.URL.Path, "/session") {
+			hold(r, answer)
+		}
+		return 0, ""
+	})
+	p.Open(f.URL + "/")
+	p.Until(`document.querySelector('.loading i')?.offsetHeight > 50`) // something is there at once
+	close(answer)
+	p.Until(`!document.querySelector('.loading')`)
+	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of southdock: tidegate holds southdock",
+		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "brightwater reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
+	looks(p, "overview", look{"dark", 1280}, look{"light", 360})
+	p.Role("group", "Tokens by day and feature: the arrow keys read the days out").Focus()
+	p.Type(kb.ArrowLeft)
+	p.See("Nov 23: ", "; ocr ")
+	p.Type(kb.ArrowLeft, kb.ArrowLeft)
+	p.See("Nov 21: ")
+	p.Role("DisclosureTriangle", "As a table").Click()
+	p.See("Monday, November 23", "others")
+	p.Role("link", "Calls are refused: see them").Click()
+	p.See("1 found", "Brightwater Marina")
+	p.SeeNot("East Quay", "Tokens in November")
+	if got, want := p.URL(), f.URL+"/ports?state=hard&sort=share"; got != want {
+		t.Errorf("the address is %s, want %s", got, want)
+	}
+	p.Do("history.back()")
+	p.See("Tokens in November")
+	p.Role("link", "East Quay").Click()
+	p.See("East Quay eastquay", "3,120,400 tokens this month")
+	p.Role("link", "Overview").Click()
+	p.See("Tokens in November")
+	f.breakWith(func(r *http.Request) (int, string) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			return 401, `{"title":"The session has ended","status":401}`
+		}
+		return 0, ""
+	})
+	p.See("You are signed out. Sign in")
+}
+
+func pageTable(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	for i := range 120 {
+		f.add(fmt.Sprintf("zberth-%03d", i), fmt.Sprintf("Berth %d", i), int64(1000*i), monthly(nil, tokens(60_000)))
+	}
+	p.Open(f.URL + "/ports")
+	p.See("126 ports", "Brightwater Marina brightwater", "1,041,220 this month 104%", "Hard cap reached", "no hard cap", "today", "never")
+	p.SeeNot("Berth 80")
+	looks(p, "table", look{"dark", 1280}, look{"light", 360})
+	p.Role("button", "Show more").Click()
+	p.See("Berth 80")
+	p.Role("button", "Of its tightest limit").Click()
+	p.Until(`document.querySelector('#table tbody a').textContent === 'Berth 119'`)
+	if got := browser.Eval[string](p, `document.querySelector('#table [data-sort=share]').closest('th').ariaSort`); got != "descending" {
+		t.Errorf("the column says that it is sorted %s", got)
+	}
+	p.Do(`const s = document.querySelector('#table-state'); s.value = 'soft'; s.dispatchEvent(new Event('change'))`)
+	p.See("1 found", "South Dock")
+	p.SeeNot("Berth 119")
+	p.Reload() // the address says it all
+	p.See("1 found", "South Dock")
+	p.Role("searchbox", "Search ports").Fill("nothing like it")
+	p.See("No port matches “nothing like it” and is in the state “Soft cap reached”.")
+	looks(p, "table-empty")
+	p.Role("button", "Show all ports").Click()
+	p.See("126 ports")
+	p.Role("searchbox", "Search ports").Fill("BERTH 11")
+	p.See("11 found", "Berth 119")
+	if got, want := p.URL(), f.URL+"/ports?q=BERTH+11&sort=share"; got != want {
+		t.Errorf("the address is %s, want %s", got, want)
+	}
+	p.Role("link", "Berth 112").Click()
+	p.See("Berth 112 zberth-112", "112,000 tokens this month")
+	p.Do("history.back()")
+	p.See("11 found")
+}
+
+// pageTableKeyboard finds a port and opens it, without a mouse.
+func pageTableKeyboard(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	p.Open(f.URL + "/")
+	p.See("Tokens in November")
+	p.Role("link", "Ports").Focus()
+	p.Type(kb.Enter)
+	p.See("6 ports")
+	p.Role("searchbox", "Search ports").Focus()
+	p.Type("south")
+	p.See("1 found")
+	p.Role("link", "South Dock").Focus()
+	p.Type(kb.Enter)
+	p.See("871,002 tokens this month")
+}
+
+func pageNothingHere(t *testing.T, f *fake, p *browser.Page) {
+	f.harbour()
+	p.Open(f.URL + "/prots")
+	p.See("There is nothing at this address")
+	looks(p, "nothing-here")
+	p.Role("link", "Ports").Click()
+	p.See("6 ports")
+}
+
 func pageNoPorts(t *testing.T, f *fake, p *browser.Page) {
 	p.Open(f.URL + "/")
 	p.See("No port yet", "nats pub ai.usage.marina-7")
@@ -74,7 +187,7 @@ func pageNoPorts(t *testing.T, f *fake, p *browser.Page) {
 	p.Role("button", "Copy the command").Click()
 	p.See("Copied")
 	f.add("marina-7", "", 1500)
-	p.See("marina-7", "1,500 tokens this month") // by itself
+	p.See("Overview", "marina-7", "1,500") // by itself
 }
 
 func pageUnsaved(t *testing.T, f *fake, p *browser.Page) {
@@ -102,13 +215,13 @@ func pageUnsaved(t *testing.T, f *fake, p *browser.Page) {
 func pagePhone(t *testing.T, f *fake, p *browser.Page) {
 	f.harbour()
 	p.Size(360, 740)
-	p.Open(f.URL + "/")
+	p.Open(f.URL + "/ports")
 	p.See("Brightwater Marina", "Hard cap reached")
 	p.SeeNot("tokens this month")
 	p.Screenshot("list")
 	p.Axe()
 	fits(p, "the list")
-	p.Role("link", "Brightwater Marina 1M · 104% Hard cap reached of 1,000,000").Click()
+	p.Role("link", "Brightwater Marina").Click()
 	p.See("1,041,220 tokens this month")
 	p.SeeNot("East Quay")
 	p.Role("textbox", "Hard cap").Fill("1.2M")

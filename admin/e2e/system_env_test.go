@@ -100,13 +100,14 @@ func (s *system) door(caller identity.Caller) (url, link string) {
 	return server.URL, server.URL + path
 }
 
-// enter signs an operator in, who sees the ports.
+// enter signs an operator in, who looks at a port.
 func (s *system) enter(t *testing.T) (p *browser.Page, url string) {
 	t.Helper()
 	url, link := s.door(operator)
 	p = browser.Start(t).Page(t)
 	p.Open(link)
-	p.See("Ada Lovelace", "marina-7")
+	p.See("Ada Lovelace", "Overview")
+	p.Open(url + "/?port=marina-7")
 	return p, url
 }
 

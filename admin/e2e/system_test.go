@@ -124,8 +124,11 @@ func TestSystem_Permissions(t *testing.T) {
 	caller.Ports = []string{"southdock"}
 	url, link = s.door(caller)
 	local.Open(link)
-	local.See("southdock", "300 tokens this month")
-	local.SeeNot("marina-7")
+	local.See("Overview", "southdock 300")
+	local.SeeNot("marina-7", "4,000", "Messages waiting")
+	local.Open(url + "/ports")
+	local.See("1 port", "southdock")
+	local.SeeNot("marina-7", "Default budget")
 	local.Open(url + "/?port=marina-7")
 	local.See("You may not manage this port.")
 	local.SeeNot("4,000")

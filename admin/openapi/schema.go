@@ -66,6 +66,8 @@ func (s *Schemas) of(t reflect.Type) Object {
 		return Object{"type": "boolean"}
 	case reflect.Int, reflect.Int64:
 		return Object{"type": "integer", "format": "int64"}
+	case reflect.Float64:
+		return Object{"type": "number"}
 	case reflect.Slice:
 		return Object{"type": "array", "items": s.of(t.Elem())}
 	case reflect.Struct:

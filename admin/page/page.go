@@ -34,15 +34,19 @@ type asset struct {
 	body             []byte
 }
 
-// Handler serves the page at / and its files below /static/, with security headers.
+// Handler serves the page at / and /ports, its files below /static/, and what says that there
+// is nothing at any other address, with security headers.
 // Browsers keep the files and ask each time whether they are still the same, so that
 // a new version is never mixed with an old one. Nothing here needs a session: what
 // the page shows comes from the API.
 func Handler() http.Handler {
 	mux := http.NewServeMux()
-	for pattern, a := range assets() {
+	all := assets()
+	for pattern, a := range all {
 		mux.Handle("GET "+pattern, a)
 	}
+	mux.Handle("GET /ports", all["/{$}"])
+	mux.Handle("/", nothingHere(all["/static/404.html"].body))
 	return safehttp.SecureHeaders(mux)
 }
 
@@ -81,4 +85,18 @@ func (a asset) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-cache")
 	h.Set("ETag", a.etag)
 	http.ServeContent(w, r, a.name, time.Time{}, bytes.NewReader(a.body))
+}
+
+// nothingHere answers people with a page, and programs with a line.
+func nothingHere(page []byte) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !safehttp.PrefersHTML(r) {
+			http.Error(w, "there is nothing at this address: the API is below /api/v1", http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", kinds[".html"])
+		w.Header().Set("Cache-Control", "no-cache")
+		w.WriteHeader(http.StatusNotFound)
+		_, _ = w.Write(page) // the browser is gone: nobody to tell
+	})
 }

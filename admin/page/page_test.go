@@ -44,10 +44,19 @@ func TestHandler_ServesEveryFile(t *testing.T) {
 			t.Errorf("GET %s again: %s", address, again.Status)
 		}
 	}
-	for _, address := range []string{"/static/", "/static/index.html", "/static/../page.go", "/nothing", "/static/nothing.js"} {
-		if got := get(h, address).StatusCode; got == http.StatusOK {
-			t.Errorf("GET %s: %d", address, got)
+	if got := get(h, "/ports"); got.StatusCode != http.StatusOK || got.Header.Get("Content-Type") != kinds[".html"] {
+		t.Errorf("GET /ports: %s", got.Status)
+	}
+	for _, address := range []string{"/static/", "/static/index.html", "/nothing", "/ports/p1", "/static/nothing.js"} {
+		for accept, kind := range map[string]string{"text/html,*/*;q=0.8": kinds[".html"], "*/*": "text/plain; charset=utf-8"} {
+			got := get(h, address, "Accept", accept)
+			if got.StatusCode != http.StatusNotFound || got.Header.Get("Content-Type") != kind || got.Header.Get("Content-Security-Policy") != safehttp.ContentSecurityPolicy {
+				t.Errorf("GET %s for %s: %s, %s", address, accept, got.Status, got.Header.Get("Content-Type"))
+			}
 		}
+	}
+	if got := get(h, "/static/../page.go").StatusCode; got == http.StatusOK {
+		t.Errorf("GET /static/../page.go: %d", got)
 	}
 }
 

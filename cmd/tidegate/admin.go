@@ -88,7 +88,7 @@ func (s *system) startAdmin() (func(context.Context) error, error) {
 	if err != nil {
 		return nil, err
 	}
-	page, err := admin.New(admin.Config{Ledger: s.ledger, Conn: nc, Auth: s.access.auth, Login: s.access.login, Logger: s.log})
+	page, err := admin.New(admin.Config{Ledger: s.ledger, Conn: nc, Auth: s.access.auth, Login: s.access.login, Backlog: s.watcher.Backlog, Logger: s.log})
 	if err != nil {
 		return nil, err
 	}

@@ -93,6 +93,30 @@
  * @property {number} used_tokens
  * @property {string} period_start
  * @property {string} resets_at
+ * @property {State} state
+ * @property {number | null} share of the hard cap of which most is used; null: there is none
+ * @property {string} tightest the name of that limit
+ * @property {number[]} days tokens of the last 14, today's last
+ * @property {string | null} last_call_on a day
+ *
+ * @typedef {'none' | 'fine' | 'soft' | 'hard' | 'disabled'} State
+ *
+ * @typedef {{start: string, tokens: number, before: number}} Spell
+ *
+ * @typedef {object} Overview
+ * @property {number} ports
+ * @property {Record<State, number>} states
+ * @property {Spell} today
+ * @property {Spell} month
+ * @property {string[]} days
+ * @property {number[]} tokens
+ * @property {{key: string, total_tokens: number, days?: number[]}[]} features
+ * @property {{key: string, total_tokens: number}[]} models
+ * @property {{port_id: string, name: string, total_tokens: number, state: State}[]} top_ports
+ * @property {{port_id: string, limit: string, limit_value: string, threshold: string, reached: number, unit: string, at: string}[]} alerts
+ * @property {{holds: number, tokens: number, port_id: string}} unsettled
+ * @property {{messages: number, oldest_at: string | null} | null} backlog
+ * @property {string} as_of
  *
  * @typedef {object} Change
  * @property {number} id
@@ -137,7 +161,7 @@ export class Unreachable extends Error {
 }
 
 const TIMEOUT_MS = 15_000;
-const TRY_TIMEOUT_MS = 65_000; // the server may play millions of calls
+const TRY_TIMEOUT_MS = 65_000; // the server may play millions of calls, or look at all ports for the first time
 const COUNT_TIMEOUT_MS = 330_000; // for a new limit the server may read the whole ledger
 
 export class Api {
@@ -236,9 +260,17 @@ export class Api {
     return this.ask(`${this.at(port)}/ai-budget/simulate-limit`, init, TRY_TIMEOUT_MS);
   }
 
-  /** @param {string} q @param {string} after @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{ports: Port[], next: string, total: number | null}>} */
-  ports(q, after, limit, signal) {
-    return this.ask(`/ports?${new URLSearchParams({q, after, limit: String(limit)})}`, {signal});
+  /**
+   * @param {string} q @param {string} after @param {number} limit @param {AbortSignal} [signal] @param {string} [sort] @param {string} [state]
+   * @returns {Promise<{ports: Port[], next: string, total: number | null}>}
+   */
+  ports(q, after, limit, signal, sort = '', state = '') {
+    return this.ask(`/ports?${new URLSearchParams({q, after, limit: String(limit), sort, state})}`, {signal}, sort || state ? TRY_TIMEOUT_MS : TIMEOUT_MS);
+  }
+
+  /** @param {AbortSignal} [signal] @returns {Promise<Overview>} */
+  overview(signal) {
+    return this.ask('/overview', {signal}, TRY_TIMEOUT_MS);
   }
 
   /** @param {string} port @param {number | string} before @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{changes: Change[], next: number | string}>} */

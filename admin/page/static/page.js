@@ -1,12 +1,15 @@
-/** Our own page: the ports, the card of the chosen one, and its audit log. */
+/** Our own pages: the overview, the table of ports, and a port's card with its audit log. */
 import './ai-budget-card.js';
 import {Api, DEFAULT, Problem} from './api.js';
 import {AuditLog} from './audit.js';
 import {h, need, say} from './dom.js';
 import {firstStep} from './empty.js';
 import {sentence} from './format.js';
+import {portLink} from './links.js';
+import {OverviewPage} from './overview.js';
 import {Poll} from './poll.js';
 import {PortList} from './ports.js';
+import {PortTable} from './table.js';
 
 /** @typedef {import('./ai-budget-card.js').BudgetCard} BudgetCard */
 
@@ -17,37 +20,80 @@ const signedIn = need(document, '#signed-in');
 const detail = need(document, '#detail');
 const chosen = need(document, '.chosen');
 const audit = new AuditLog(need(document, '.audit'), api);
-const ports = new PortList(need(document, '.ports'), api, (p) => go(p.port_id));
-const wide = matchMedia('(min-width: 60rem)');
+const ports = new PortList(need(document, '.ports'), api, (p) => visit(portLink(p.port_id)));
+const overview = new OverviewPage(need(document, '#overview'), api);
+const table = new PortTable(need(document, '#table'), api, () => poll.now());
+const poll = new Poll(refresh, {every: LIST_EVERY_MS});
 
+const view = () => (portInURL() ? 'port' : !ports.first() ? 'empty' : location.pathname === '/ports' ? 'table' : 'overview');
 const portInURL = () => new URLSearchParams(location.search).get('port') ?? '';
 const card = () => /** @type {BudgetCard | null} */ (chosen.querySelector('ai-budget-card'));
 
 /** Whether the person lets edits go. */
 const mayLeave = () => !card()?.unsaved || confirm('Discard what you changed in this budget?');
 
-/** Shows another port, and says so in the address. @param {string} id */
-function go(id) {
-  if (id === portInURL() && card()) return;
+/** Goes to another of our pages. @param {string} address */
+function visit(address) {
+  if (address === location.pathname + location.search) return;
   if (!mayLeave()) return;
-  history.pushState(null, '', id ? `/?port=${encodeURIComponent(id)}` : '/');
+  history.pushState(null, '', address);
   show();
-  detail.focus({preventScroll: true});
+  poll.now();
+  (portInURL() ? detail : need(document, '#content')).focus({preventScroll: true});
   scrollTo(0, 0);
+}
+
+/** Links to our own pages load nothing anew. @param {MouseEvent} e */
+function follow(e) {
+  const link = /** @type {Element | null} */ (e.target)?.closest?.('a[href]');
+  if (!(link instanceof HTMLAnchorElement) || e.defaultPrevented || e.button !== 0 || e.metaKey || e.ctrlKey || e.shiftKey || e.altKey) return;
+  if (link.origin !== location.origin || link.pathname !== '/' && link.pathname !== '/ports' || link.hash) return;
+  e.preventDefault();
+  visit(link.pathname + link.search);
+}
+
+/** Reads what is in sight again. @param {AbortSignal} [signal] */
+async function refresh(signal) {
+  const of = view();
+  try {
+    if (of === 'overview') await overview.refresh(signal);
+    else if (of === 'table') await table.refresh(signal);
+    else await ports.refresh(signal);
+    trouble(null);
+  } catch (e) {
+    if (!signal?.aborted && (of === 'overview' || of === 'table')) trouble(e); // the card says it by itself
+    throw e;
+  }
+  if (signedIn.dataset.view === 'empty' && view() !== 'empty') {
+    show();
+    poll.now();
+  }
+}
+
+/** Says above a page why its figures are not live. @param {unknown} e */
+function trouble(e) {
+  const notice = need(document, '.page-trouble');
+  notice.hidden = e === null;
+  if (e === null) return notice.replaceChildren();
+  const signIn = `/login?next=${encodeURIComponent(location.pathname + location.search)}`;
+  if (e instanceof Problem && e.status === 401) return notice.replaceChildren(h('strong', {text: 'You are signed out.'}), ' ', h('a', {href: signIn, text: 'Sign in'}));
+  notice.replaceChildren(h('strong', {text: e instanceof Problem ? sentence(e.title) : 'The server cannot be reached.'}), ' Trying again by itself; what is shown is not live.');
 }
 
 /** Makes the page show what the address says. */
 function show() {
-  let id = portInURL();
-  if (!id && wide.matches) {
-    id = ports.first()?.port_id ?? '';
-    if (id) history.replaceState(null, '', `/?port=${encodeURIComponent(id)}`);
-  }
-  signedIn.dataset.view = id ? 'port' : ports.first() ? 'list' : 'empty';
+  const id = portInURL();
+  const now = signedIn.dataset.view = view();
+  if (now === 'table') table.read();
   ports.mark(id);
-  need(document, '.default-budget').setAttribute('aria-current', String(id === DEFAULT));
+  const skip = need(document, '.skip');
+  skip.setAttribute('href', id ? '#detail' : '#content');
+  say(skip, id ? 'Skip the list of ports' : 'Skip to the content');
+  for (const a of document.querySelectorAll('nav a')) a.setAttribute('aria-current', now !== 'empty' && a.getAttribute('href') === (now === 'overview' ? '/' : '/ports') ? (id ? 'true' : 'page') : 'false');
+  need(document, '.ports .default-budget').setAttribute('aria-current', String(id === DEFAULT));
+  trouble(null);
   need(document, '.audit').hidden = true;
-  document.title = id === DEFAULT ? 'Default budget · Tidegate' : id ? `${ports.get(id)?.name || id} · Tidegate` : 'AI budgets · Tidegate';
+  document.title = id === DEFAULT ? 'Default budget · Tidegate' : id ? `${ports.get(id)?.name || id} · Tidegate` : now === 'table' ? 'Ports · Tidegate' : 'AI budgets · Tidegate';
   if (!id) return chosen.replaceChildren();
   const name = ports.get(id)?.name;
   const next = h(/** @type {'div'} */ ('ai-budget-card'), {port: id, name: name || null, login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
@@ -65,33 +111,24 @@ function begin(session) {
   say(need(document, '.session .name'), session.name);
   need(document, '.session').hidden = false;
   signedIn.hidden = false;
-  const standard = need(document, '.default-budget');
-  standard.hidden = session.ports !== null; // it is nobody's who may manage some ports only
-  standard.addEventListener('click', (e) => {
-    e.preventDefault();
-    go(DEFAULT);
-  });
+  need(document, 'nav').hidden = false;
+  need(document, '.loading').remove();
+  for (const e of document.querySelectorAll('.default-budget')) /** @type {HTMLElement} */ (e).hidden = session.ports !== null; // it is nobody's who may manage some ports only
+  document.addEventListener('click', follow);
   show();
   window.addEventListener('popstate', () => {
     const here = card()?.port ?? '';
-    if (mayLeave()) show();
-    else history.pushState(null, '', `/?port=${encodeURIComponent(here)}`);
+    if (!mayLeave()) return history.pushState(null, '', portLink(here));
+    show();
+    poll.now();
   });
-  wide.addEventListener('change', () => { if (!portInURL()) show(); });
-  need(document, '.back').addEventListener('click', (e) => {
-    e.preventDefault();
-    go('');
-  });
-  const poll = new Poll(async (signal) => {
-    await ports.refresh(signal);
-    if (!portInURL() && ports.first() && (wide.matches || signedIn.dataset.view === 'empty')) show();
-  }, {every: LIST_EVERY_MS});
   poll.start();
 }
 
 /** Instead of the page: why there is none, and what to do. @param {(Node | string)[]} content */
 function alone(...content) {
   const main = need(document, '#signed-out');
+  document.querySelector('.loading')?.remove();
   main.replaceChildren(h('div', {class: 'sheet'}, ...content));
   main.hidden = false;
 }
