@@ -174,11 +174,15 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	testenv.Eventually(t, "it is in the quarantine", func() bool { return strings.Contains(cli(0, "", "quarantine", "ls"), "ai.usage.p1") })
 	testenv.Must(http.Get("http://" + admins[0].http + "/")).Body.Close()
 	testenv.Must(http.Post("http://"+rest.http+"/v1/usage", "application/json", nil)).Body.Close()
-	for _, a := range append(admins, rest) {
-		resp := testenv.Must(http.Get("http://" + a.http + "/metrics"))
-		metrics += string(testenv.Must(io.ReadAll(resp.Body)))
-		resp.Body.Close()
-	}
+	testenv.Eventually(t, "what is in the quarantine is counted", func() bool {
+		metrics = ""
+		for _, a := range append(admins, rest) {
+			resp := testenv.Must(http.Get("http://" + a.http + "/metrics"))
+			metrics += string(testenv.Must(io.ReadAll(resp.Body)))
+			resp.Body.Close()
+		}
+		return strings.Contains(metrics, "tidegate_events_quarantined_total{")
+	})
 	if !strings.Contains(metrics, `tidegate_alert_deliveries_total{outcome="given_up",receiver="pager"} 1`) || !strings.Contains(metrics, `tidegate_alert_deliveries_oldest_seconds{receiver="inside"}`) {
 		t.Error("the metrics do not say that one was given up")
 	}
