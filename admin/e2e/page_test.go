@@ -220,7 +220,7 @@ func pagePhone(t *testing.T, f *fake, p *browser.Page) {
 	p.SeeNot("tokens this month")
 	p.Screenshot("list")
 	p.Axe()
-	fits(p, "the list")
+	fits(p)
 	p.Role("link", "Brightwater Marina").Click()
 	p.See("1,041,220 tokens this month")
 	p.SeeNot("East Quay")
