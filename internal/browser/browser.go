@@ -109,7 +109,7 @@ func start() (*Browser, error) {
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-quic", true), // these two: no attempts to leave the machine
 		chromedp.Flag("disable-component-update", true),
-		chromedp.Flag("js-flags", "--single-threaded"), // its helper threads take processors from what else is tested
+		chromedp.Flag("js-flags", "--single-threaded"),      // its helper threads take processors from what else is tested
 		chromedp.Flag("force-prefers-reduced-motion", true), // nor frames that nobody looks at
 		chromedp.Flag("hide-scrollbars", true),
 		chromedp.Flag("lang", "en-US"),
