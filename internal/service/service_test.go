@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -153,6 +154,25 @@ func TestServicesAreAnsweredInTheirOwnAccount(t *testing.T) {
 	testenv.Eventually(t, "who wants the answer elsewhere gets none", func() bool { return count(unrepliable) == 1 })
 	if msg, err := elsewhere.NextMsg(50 * time.Millisecond); err == nil {
 		t.Errorf("heard %s", msg.Data)
+	}
+
+	// Of several gates one gets each question.
+	var asked atomic.Int64
+	for range 3 {
+		replica := service.New(service.Config{Conn: testenv.Connect(t, server), Name: "test", Log: slog.New(slog.DiscardHandler)})
+		answer := micro.HandlerFunc(func(req micro.Request) { asked.Add(1); replica.Publish(req.Reply(), []byte("x")) })
+		if err := replica.Start(t.Context(), []service.Endpoint{{Name: "usage", Subject: "ai.budget.usage.*", Handle: answer, ForServices: true}}); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = replica.Stop() }()
+	}
+	for range 60 {
+		if _, err := nc.Request("ai.budget.usage.p1", nil, 5*time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := asked.Load(); n != 60 {
+		t.Errorf("60 questions came %d times", n)
 	}
 }
 
