@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -9,11 +8,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tidegate/tidegate/admin/openapi"
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/internal/openapi"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -31,33 +30,20 @@ func Document() ([]byte, error) {
 		reflect.TypeFor[budget.Threshold](): {"oneOf": []openapi.Object{{"type": "string", "pattern": "^([1-9][0-9]?|100)%$"},
 			{"type": "integer", "format": "int64", "minimum": 1, "maximum": int64(budget.MaxCapTokens)}}},
 	}}
-	paths := openapi.Object{}
-	for _, r := range routes {
-		path, ok := paths[basePath+r.path].(openapi.Object)
-		if !ok {
-			path = openapi.Object{}
-			paths[basePath+r.path] = path
-		}
-		path[strings.ToLower(r.method)] = r.describe(schemas)
+	d := openapi.Document{
+		Title: "Tidegate admin API",
+		Description: "Budgets for AI tokens: read and set them, see what was used, try a cap on last period's calls. Every operation needs the permission " +
+			Permission + ". Everything but CSV is JSON; errors are problem documents (RFC 9457). See docs/admin-api.md.",
+		Schemas: schemas,
+		Ways: openapi.Object{
+			"bearer":  openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token, or an access token of the OIDC provider."},
+			"session": openapi.Object{"type": "apiKey", "in": "cookie", "name": identity.CookieName, "description": "What a browser holds after /login."},
+		},
 	}
-	document, err := json.MarshalIndent(openapi.Object{
-		"openapi": "3.1.0",
-		"info": openapi.Object{
-			"title": "Tidegate admin API", "version": "1",
-			"description": "Budgets for AI tokens: read and set them, see what was used, try a cap on last period's calls. Every operation needs the permission " +
-				Permission + ". Everything but CSV is JSON; errors are problem documents (RFC 9457). See docs/admin-api.md.",
-		},
-		"paths": paths,
-		"components": openapi.Object{
-			"schemas": schemas.Found(),
-			"securitySchemes": openapi.Object{
-				"bearer":  openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token, or an access token of the OIDC provider."},
-				"session": openapi.Object{"type": "apiKey", "in": "cookie", "name": identity.CookieName, "description": "What a browser holds after /login."},
-			},
-		},
-		"security": []openapi.Object{{"bearer": []string{}}, {"session": []string{}}},
-	}, "", "  ")
-	return append(document, '\n'), err
+	for _, r := range routes {
+		d.Add(r.method, basePath+r.path, r.describe(schemas))
+	}
+	return d.JSON()
 }
 
 func (r route) describe(schemas *openapi.Schemas) openapi.Object {

@@ -88,15 +88,8 @@ func (c *gateCmd) load(ctx context.Context, s *system, db *pgxpool.Pool) error {
 		return err
 	}
 	defer nc.Close()
-	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
-	if err != nil {
+	if err := giveBudgets(ctx, nc, c.Ports); err != nil {
 		return err
-	}
-	soft, hard := int64(1<<40), int64(1<<41)
-	for i := range c.Ports {
-		if _, err := client.Set(ctx, events.SetRequest{PortID: fmt.Sprintf("port-%04d", i), Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard}); err != nil {
-			return err
-		}
 	}
 	fill := &ingestCmd{Events: 1000 * c.Ports, Ports: c.Ports}
 	if err := fill.fill(ctx, nc, true); err != nil {
@@ -104,6 +97,21 @@ func (c *gateCmd) load(ctx context.Context, s *system, db *pgxpool.Pool) error {
 	}
 	_, err = fill.await(ctx, db, time.Now())
 	return err
+}
+
+// giveBudgets gives every port one that is not reached.
+func giveBudgets(ctx context.Context, nc *nats.Conn, ports int) error {
+	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	if err != nil {
+		return err
+	}
+	soft, hard := int64(1<<40), int64(1<<41)
+	for i := range ports {
+		if _, err := client.Set(ctx, events.SetRequest{PortID: fmt.Sprintf("port-%04d", i), Enabled: true, SoftCapTokens: &soft, HardCapTokens: &hard}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *gateCmd) answerSize(s *system) (int, error) {

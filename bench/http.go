@@ -212,17 +212,7 @@ func (c *httpCmd) budgets(ctx context.Context, s *system) error {
 		return err
 	}
 	defer nc.Close()
-	client, err := events.NewClient(nc, events.ClientConfig{WhenUnavailable: events.FailClosed})
-	if err != nil {
-		return err
-	}
-	hard := int64(1 << 41)
-	for i := range c.Ports {
-		if _, err := client.Set(ctx, events.SetRequest{PortID: fmt.Sprintf("port-%04d", i), Enabled: true, HardCapTokens: &hard}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return giveBudgets(ctx, nc, c.Ports)
 }
 
 type httpEchoCmd struct {

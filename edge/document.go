@@ -1,15 +1,14 @@
 package edge
 
 import (
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 
-	"github.com/tidegate/tidegate/admin/openapi"
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/internal/openapi"
 )
 
 // Document is the OpenAPI 3.1 description, made from the routes. It is committed as
@@ -21,35 +20,22 @@ func Document() ([]byte, error) {
 	}, Written: map[reflect.Type]openapi.Object{
 		reflect.TypeFor[[]budget.Limit](): {"type": "array", "items": openapi.Object{"type": "object"}, "description": "Beside the caps: docs/limits.md."},
 	}}
-	paths := openapi.Object{}
+	d := openapi.Document{
+		Title: "Tidegate for services",
+		Description: "Report what AI calls cost, and ask before them. Every operation needs an API token with the permission that it names, for the port concerned (tidegate token create). " +
+			"Errors are problem documents (RFC 9457). See docs/http.md.",
+		Schemas: schemas,
+		Ways:    openapi.Object{"bearer": openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token."}},
+	}
 	for _, r := range routes {
-		path, ok := paths[r.path].(openapi.Object)
-		if !ok {
-			path = openapi.Object{}
-			paths[r.path] = path
-		}
-		path[strings.ToLower(r.method)] = r.describe(schemas)
+		d.Add(r.method, r.path, r.describe(schemas))
 	}
 	for _, request := range []string{"CheckRequest", "ReserveRequest"} {
 		schemas.Found()[request].(openapi.Object)["required"] = []string{} // what is left out is 0, or is not matched
 	}
 	verdict := schemas.Found()["Verdict"].(openapi.Object)["properties"].(openapi.Object)
 	verdict["resets_at"] = openapi.Object{"type": []string{"string", "null"}, "format": "date-time", "description": "null: never."}
-	document, err := json.MarshalIndent(openapi.Object{
-		"openapi": "3.1.0",
-		"info": openapi.Object{
-			"title": "Tidegate for services", "version": "1",
-			"description": "Report what AI calls cost, and ask before them. Every operation needs an API token with the permission that it names, for the port concerned (tidegate token create). " +
-				"Errors are problem documents (RFC 9457). See docs/http.md.",
-		},
-		"paths": paths,
-		"components": openapi.Object{
-			"schemas":         schemas.Found(),
-			"securitySchemes": openapi.Object{"bearer": openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token."}},
-		},
-		"security": []openapi.Object{{"bearer": []string{}}},
-	}, "", "  ")
-	return append(document, '\n'), err
+	return d.JSON()
 }
 
 func (r route) describe(schemas *openapi.Schemas) openapi.Object {

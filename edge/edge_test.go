@@ -442,7 +442,7 @@ func testAddresses(w *world) {
 	if err := json.Unmarshal(full.AppendJSON(nil), &wire); err != nil {
 		w.Fatal(err)
 	}
-	schema := testenv.Must(contract())["components"].(map[string]any)["schemas"].(map[string]any)["Event"].(map[string]any)["properties"].(map[string]any)
+	schema := testenv.Must(description())["components"].(map[string]any)["schemas"].(map[string]any)["Event"].(map[string]any)["properties"].(map[string]any)
 	for name := range wire {
 		if schema[name] == nil {
 			w.Errorf("edge/openapi.json does not say that an event has %s", name)

@@ -1,17 +1,12 @@
 package edge_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
-	"mime"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/dev"
@@ -29,6 +23,7 @@ import (
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/pgstore"
+	"github.com/tidegate/tidegate/internal/openapi/contract"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -265,74 +260,19 @@ func (a answer) wantProblem(w *world, status int, kind, detail string) answer {
 	return a
 }
 
-// contract is edge/openapi.json, which every answer in these tests is held against.
-var contract = sync.OnceValues(func() (map[string]any, error) {
-	body, err := os.ReadFile(documentPath)
-	if err != nil {
-		return nil, err
-	}
-	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(body))
-	if err != nil {
-		return nil, err
-	}
-	return document.(map[string]any), nil
-})
+// description is edge/openapi.json, which every answer in these tests is held against.
+var description = sync.OnceValues(func() (contract.Contract, error) { return contract.Read(documentPath) })
 
 // checkContract fails the test when the document does not name such an answer for its
 // operation, or nothing explains the problem.
 func (w *world) checkContract(a answer) {
 	w.Helper()
-	document := testenv.Must(contract())
-	method := strings.ToLower(a.Request.Method)
-	for path, operations := range document["paths"].(map[string]any) {
-		pattern := regexp.MustCompile("^" + regexp.MustCompile(`\\\{\w+\\\}`).ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`) + "$")
-		if operation, ok := operations.(map[string]any)[method].(map[string]any); ok && pattern.MatchString(a.Request.URL.EscapedPath()) {
-			w.checkOperation(document, operation, "/paths/"+pointer(path)+"/"+method, a)
-		}
-	}
+	testenv.Must(description()).Check(w, a.Response, a.text)
 	if page, heading, ok := strings.Cut(strings.TrimPrefix(a.body.Type, "https://github.com/tidegate/tidegate/blob/main/"), "#"); ok {
 		if text, err := os.ReadFile("../" + page); err != nil || !strings.Contains(string(text), "\n### "+heading+"\n") {
 			w.Errorf("nothing explains the problem %s: %v", a.body.Type, err)
 		}
 	}
-}
-
-func (w *world) checkOperation(document, operation map[string]any, at string, a answer) {
-	w.Helper()
-	status := strconv.Itoa(a.StatusCode)
-	response, ok := operation["responses"].(map[string]any)[status].(map[string]any)
-	if !ok {
-		w.Errorf("%s answered %s, which edge/openapi.json does not say: %s", at, status, a.text)
-		return
-	}
-	kinds, _ := response["content"].(map[string]any)
-	kind, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
-	if len(kinds) == 0 && a.text == "" {
-		return
-	}
-	if kinds[kind] == nil {
-		w.Errorf("%s answered %s with %s, which edge/openapi.json does not say: %s", at, status, kind, a.text)
-		return
-	}
-	schema := compile(w, document, at+"/responses/"+status+"/content/"+pointer(kind)+"/schema")
-	if err := schema.Validate(testenv.Must(jsonschema.UnmarshalJSON(strings.NewReader(a.text)))); err != nil {
-		w.Errorf("%s answered %s with something else than edge/openapi.json says: %v\n%s", at, status, err, a.text)
-	}
-}
-
-func compile(t testing.TB, document map[string]any, at string) *jsonschema.Schema {
-	t.Helper()
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	if err := compiler.AddResource("openapi.json", document); err != nil {
-		t.Fatal(err)
-	}
-	return testenv.Must(compiler.Compile("openapi.json#" + at))
-}
-
-// pointer escapes a name for a JSON pointer in a URL fragment.
-func pointer(name string) string {
-	return url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
 }
 
 // connect connects as Tidegate's own roles do, until the test ends.

@@ -58,8 +58,8 @@ var below = map[string][]string{
 	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
 	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/service", "internal/reservation"},
 	"alert":      {"budget", "events", "ledger", "internal/killpoint"},
-	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/service"},
-	"edge":       {"admin/openapi", "budget", "consumer/arrival", "events", "identity"},
+	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/openapi", "internal/service"},
+	"edge":       {"budget", "consumer/arrival", "events", "identity", "internal/openapi"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev", "events"},
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,8 @@ import (
 // Object is a JSON object. Its keys come out sorted, so that the document changes
 // only when the API does.
 type Object map[string]any
+
+func (o Object) names() []string { return slices.Sorted(maps.Keys(o)) }
 
 // Schemas collects the schemas of named types, for components/schemas.
 type Schemas struct {
