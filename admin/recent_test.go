@@ -15,9 +15,13 @@ func TestRecentOfMany(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var reads atomic.Int64
 		var broken atomic.Bool
-		r := recent[int64]{read: func(context.Context, time.Time) (int64, bool, error) {
+		r := recent[int64]{read: func(ctx context.Context, _ time.Time) (int64, bool, error) {
 			n := reads.Add(1)
-			time.Sleep(2 * time.Second)
+			select {
+			case <-ctx.Done():
+				return 0, false, ctx.Err()
+			case <-time.After(2 * time.Second):
+			}
 			if broken.Load() {
 				return 0, false, errors.New("outage")
 			}
