@@ -11,7 +11,6 @@ import (
 	"net"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/tern/v2/migrate"
 )
@@ -28,9 +27,9 @@ const lockKey = 0x71de6a7e
 
 // Apply brings the database at url to this build's schema. Several processes may
 // call it at once: one works, the others wait and find nothing left to do. A
-// failed migration is rolled back whole.
+// failed migration is rolled back whole. It returns [ErrPooler] where sessions are shared.
 func Apply(ctx context.Context, url string) error {
-	conn, err := pgx.Connect(ctx, url)
+	conn, err := connect(ctx, url)
 	if unreadable := (*pgconn.ParseConfigError)(nil); errors.As(err, &unreadable) {
 		return fmt.Errorf("migrations: %s", parsing(unreadable))
 	}
@@ -81,6 +80,8 @@ func MayPass(err error) bool {
 	var network net.Error
 	var answered *pgconn.PgError
 	switch {
+	case errors.Is(err, ErrPooler):
+		return false
 	case errors.As(err, &connect):
 		return true
 	case errors.As(err, &answered): // connection exceptions and operator intervention
