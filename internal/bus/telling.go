@@ -78,6 +78,14 @@ func (n *Telling) Send(days []ledger.PortDay, counters []ledger.Counter) {
 	}
 }
 
+// ReadAgain makes the gates read everything again, as soon as they hear of this consumer next:
+// what was booked may be less than they knew. They find a number missing.
+func (n *Telling) ReadAgain() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.seq++
+}
+
 // Goodbye tells the gates that this consumer has ended, unless it may have committed
 // something that it cannot tell: then it is one that vanished.
 func (n *Telling) Goodbye() {
