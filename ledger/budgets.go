@@ -95,7 +95,7 @@ func (l *Ledger) StoreBudget(ctx context.Context, port string, b budget.Budget, 
 		return budget.Budget{}, err
 	}
 	ctx = context.WithoutCancel(ctx)
-	b, err := l.storeCounted(ctx, port, b, ifVersion)
+	b, err := l.storeCounted(ctx, port, b, storing{ifVersion: ifVersion})
 	if err != nil {
 		return budget.Budget{}, err
 	}
@@ -132,9 +132,15 @@ func (l *Ledger) awaitDecisions(ctx context.Context) (at time.Time, err error) {
 	return at, err
 }
 
+// storing says how to store a budget.
+type storing struct {
+	ifVersion *int64  // only while the stored version is that one; nil: whatever it is
+	lost      *Change // it is this change, taken back; nil: a new one
+}
+
 // storeBudget stores a budget. begun has what was counted for limits that count something
 // new; those for which it has nothing are returned instead, and nothing is stored.
-func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, ifVersion *int64, begun []counted) (stored budget.Budget, missing []counted, err error) {
+func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, how storing, begun []counted) (stored budget.Budget, missing []counted, err error) {
 	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
@@ -142,8 +148,11 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		if err != nil {
 			return err
 		}
-		if ifVersion != nil && *ifVersion != old.version {
+		if how.ifVersion != nil && *how.ifVersion != old.version {
 			return ErrConflict
+		}
+		if how.lost != nil && !how.lost.supersedes(old.version) {
+			return errSuperseded
 		}
 		var before budget.Budget
 		if err := before.Complete(old.value); err != nil {
@@ -167,7 +176,11 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		if err != nil || len(missing) > 0 {
 			return err
 		}
-		b.Version = old.version + 1
+		b.Version = old.last + 1
+		var changedAt *time.Time
+		if how.lost != nil {
+			b.Version, changedAt = how.lost.Version, &how.lost.ChangedAt
+		}
 		value, err := json.Marshal(storedBudget{b.Enabled, b.SoftCapTokens, b.HardCapTokens, b.Period, b.ExtraTokens, b.ExtraUntil, b.Limits})
 		if err != nil {
 			return err
@@ -176,16 +189,19 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 			value = []byte(byDefault)
 		}
 		err = tx.QueryRow(ctx, `insert into system_settings (port_id, key, value, version, updated_at, updated_by)
-			values ($1, $2, $3, $4, clock_timestamp(), $5) -- not now(): that was before the lock
+			values ($1, $2, $3, $4, coalesce($6, clock_timestamp()), $5) -- not now(): that was before the lock
 			on conflict (port_id, key) do update set value = excluded.value, version = excluded.version,
 				updated_at = excluded.updated_at, updated_by = excluded.updated_by
-			returning updated_at`, port, BudgetKey, value, b.Version, b.UpdatedBy).Scan(&b.UpdatedAt)
+			returning updated_at`, port, BudgetKey, value, b.Version, b.UpdatedBy, changedAt).Scan(&b.UpdatedAt)
 		if err != nil {
 			return err
 		}
+		if how.lost != nil {
+			return auditAgain(ctx, tx, how.lost)
+		}
 		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
 	})
-	if err != nil && !errors.Is(err, ErrConflict) {
+	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, errSuperseded) {
 		err = fmt.Errorf("ledger: store the budget of %s: %w", port, err)
 	}
 	b.UpdatedAt = b.UpdatedAt.UTC()
@@ -194,7 +210,8 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 
 type setting struct {
 	value   []byte
-	version int64
+	version int64 // 0: nothing is stored
+	last    int64 // the highest that there ever was: versions go on when a port comes back
 }
 
 // lockSetting registers the port and holds its row, so that two changes of one
@@ -213,44 +230,9 @@ func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
 	var s setting
 	err := tx.QueryRow(ctx, "select value, version from system_settings where port_id = $1 and key = $2 for update", port, BudgetKey).Scan(&s.value, &s.version)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return setting{}, nil
+		err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings_audit where port_id = $1", port).Scan(&s.last)
+		return s, err
 	}
+	s.last = s.version
 	return s, err
-}
-
-func audit(ctx context.Context, tx pgx.Tx, port, key string, version int64, before, after []byte, by string) error {
-	_, err := tx.Exec(ctx, `insert into system_settings_audit (port_id, key, version, old_value, new_value, changed_by)
-		values ($1, $2, $3, $4, $5, $6)`, port, key, version, before, after, by)
-	return err
-}
-
-// Change is one row of a port's audit log.
-type Change struct {
-	ID        int64           `json:"id"`
-	PortID    string          `json:"port_id"`
-	Key       string          `json:"key"`
-	Version   int64           `json:"version"`
-	OldValue  json.RawMessage `json:"old_value"` // null: there was none
-	NewValue  json.RawMessage `json:"new_value"` // null: deleted
-	ChangedAt time.Time       `json:"changed_at"`
-	ChangedBy string          `json:"changed_by"`
-}
-
-// Audit returns the port's changes, newest first, at most limit of them, older
-// than the change before (0: from the newest).
-func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int) ([]Change, error) {
-	rows, err := l.pool.Query(ctx, `select id, port_id, key, version, old_value, new_value, changed_at, changed_by
-		from system_settings_audit where port_id = $1 and ($2 = 0 or id < $2) order by id desc limit $3`, port, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
-	}
-	changes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (c Change, err error) {
-		err = row.Scan(&c.ID, &c.PortID, &c.Key, &c.Version, &c.OldValue, &c.NewValue, &c.ChangedAt, &c.ChangedBy)
-		c.ChangedAt = c.ChangedAt.UTC()
-		return c, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
-	}
-	return changes, nil
 }

@@ -14,8 +14,8 @@ import (
 //go:embed sql/keep_day.sql
 var keepDaySQL string
 
-//go:embed sql/shares_of_ledger.sql
-var sharesOfLedgerSQL string
+//go:embed sql/days_of_ledger.sql
+var daysOfLedgerSQL string
 
 // ledgerColumn is what the ledger alone has, and the totals have not.
 var ledgerColumn = map[events.Dimension]string{events.ByUser: "user_id", events.ByRun: "run_id"}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -141,6 +142,29 @@ func TestLimitsOfTheDefaultBudget(t *testing.T) {
 	if more[0].Counter != limits[0].Counter {
 		t.Error("a limit that stays begins anew")
 	}
+	// Each port's counts are compared with its own calls: one too many, none, those of a user who made none.
+	day, user := int64(limits[0].Counter), int64(limits[1].Counter)
+	for _, lie := range []struct {
+		told, mended string
+		counter      int64
+		want         []string
+	}{
+		{"update ai_limit_counters set used = used + 1 where port_id = 'p1' and counter = $1", "update ai_limit_counters set used = used - 1 where port_id = 'p1' and counter = $1", day, []string{"p1 day  220 221"}},
+		{"update ai_limit_counters set counter = -1 where port_id = 'own' and counter = $1", "update ai_limit_counters set counter = $1 where counter = -1", day, []string{"own day  550 0"}},
+		{"update ai_limit_counters set value = 'u9' where port_id = 'new' and counter = $1", "update ai_limit_counters set value = 'u1' where port_id = 'new' and counter = $1", user, []string{"new user u1 110 0", "new user u9 0 110"}},
+	} {
+		exec(t, s.db, lie.told, lie.counter)
+		v, err := s.Verify(t.Context(), noon, nil)
+		var got []string
+		for _, d := range v.Differences {
+			key := append(strings.Split(d.Key, " "), "") // port, limit, start, value
+			got = append(got, fmt.Sprint(key[0], " ", key[1], " ", key[3], " ", d.Want, " ", d.Got))
+		}
+		if diff := cmp.Diff(lie.want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v, differences (-want +got):\n%s", lie.told, err, diff)
+		}
+		exec(t, s.db, lie.mended, lie.counter)
+	}
 	if _, err := s.EraseUser(t.Context(), "u1"); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +191,7 @@ func TestTheDefaultBudgetChangesWhileCallsAreBooked(t *testing.T) {
 	defer stop()
 	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000))}
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 10 {
+	for range testenv.Times(4) {
 		var changes sync.WaitGroup
 		limits, own := someOf(random, kinds), someOf(random, kinds)
 		changes.Go(func() { s.standard(t, budget.Budget{Limits: limits}) })

@@ -52,8 +52,10 @@ type Ledger struct {
 	cfg         Config
 	log         *slog.Logger
 
-	keptCalls int64         // another one in tests
-	keepFor   time.Duration // another one in tests
+	// Others in tests.
+	keptCalls     int64
+	keepFor       time.Duration
+	stretchBlocks int64
 
 	// expectDuplicates remembers that the last batch held known ids, so that the
 	// next one skips the COPY that would fail.
@@ -78,7 +80,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls, keepFor: keepFor}
+	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls, keepFor: keepFor, stretchBlocks: stretchBlocks}
 	// A process that was stopped inside a transaction must not hold its locks for long.
 	patient := map[string]string{"idle_in_transaction_session_timeout": "10s"}
 	hasty := map[string]string{"idle_in_transaction_session_timeout": "2s", "lock_timeout": "1s", "statement_timeout": "5s"}
@@ -112,7 +114,7 @@ func Open(ctx context.Context, cfg Config) (*Ledger, error) {
 const (
 	bookConns    = 4
 	reserveConns = 8  // reservations, releases, the gate's readings, and leases that are returned
-	reportConns  = 4  // usage, lists, simulations, verifications
+	reportConns  = 4  // usage, lists, simulations, verifications: of these two at once (package ops), with two each
 	countConns   = 2  // what limits that begin have to count: a change of a budget waits for no report
 	otherConns   = 10 // budgets, and what else is short
 )

@@ -27,7 +27,7 @@ import (
 // back to the default budget later does the same for itself, before it goes by it.
 
 // storeCounted stores a budget, and begins limits of it that count something new.
-func (l *Ledger) storeCounted(ctx context.Context, port string, b budget.Budget, ifVersion *int64) (budget.Budget, error) {
+func (l *Ledger) storeCounted(ctx context.Context, port string, b budget.Budget, how storing) (budget.Budget, error) {
 	if !events.ValidPort(port) && port != budget.DefaultPort {
 		return budget.Budget{}, &events.FieldError{Reason: events.ReasonInvalidField, Field: "port_id", Value: port, Rule: "must be 1 to 64 of A-Z a-z 0-9 _ -"}
 	}
@@ -39,7 +39,7 @@ func (l *Ledger) storeCounted(ctx context.Context, port string, b budget.Budget,
 	b.Limits = slices.Clone(b.Limits)
 	var begun []counted
 	for range 5 { // others may change the same budget meanwhile
-		stored, missing, err := l.storeBudget(ctx, port, b, ifVersion, begun)
+		stored, missing, err := l.storeBudget(ctx, port, b, how, begun)
 		if err != nil || len(missing) == 0 {
 			return stored, err
 		}

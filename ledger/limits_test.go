@@ -193,7 +193,7 @@ func TestLimitsThatChangeWhileCallsAreBooked(t *testing.T) {
 	defer stop()
 	kinds := []budget.Limit{limit("a", budget.Hour), limit("b", budget.Total, per(budget.PerUser)), limit("c", budget.Week, weighted(100, 4000)), limit("d", budget.Day, matching(budget.Match{UserID: "u1"}))}
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 40 {
+	for range testenv.Times(8) {
 		s.limited(t, "p1", someOf(random, kinds)...)
 		s.wantVerified(t)
 	}

@@ -17,7 +17,10 @@ import (
 	"github.com/tidegate/tidegate/ledger"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	testenv.Checks(20)
+	testenv.Main(m)
+}
 
 // noon is when most tests' calls happen: a Monday, the 23rd.
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)

@@ -209,7 +209,7 @@ func TestSessionsTerminatedAtRandom(t *testing.T) {
 					if _, err := s.Book(t.Context(), batch); err == nil {
 						break
 					}
-					if errs.Add(1) > 100 {
+					if errs.Add(1) > int64(testenv.Times(25)) {
 						cancel() // enough of it: let them come to an end
 					}
 				}

@@ -36,6 +36,9 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	if err := l.dropCounters(ctx); err != nil {
 		return err
 	}
+	if err := l.dropRefusals(ctx); err != nil {
+		return err
+	}
 	return l.keepAsked(ctx, now)
 }
 

@@ -6,7 +6,10 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,7 +47,7 @@ func (q *PortQuery) which(args *[]any) string {
 	}
 	if q.Search != "" {
 		*args = append(*args, q.Search)
-		which += fmt.Sprintf(" and (position(lower($%d) in lower(id)) > 0 or position(lower($%[1]d) in lower(name)) > 0)", len(*args))
+		which += fmt.Sprintf(" and position(lower($%d) in sought) > 0", len(*args))
 	}
 	return which
 }
@@ -113,6 +116,32 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 		return nil, fmt.Errorf("ledger: list ports: %w", err)
 	}
 	return ports, nil
+}
+
+// NamePort gives a port its name, and registers it if nobody knows it yet. A name that it has
+// stays.
+func (l *Ledger) NamePort(ctx context.Context, port, name string) error {
+	_, err := l.pool.Exec(ctx, "insert into ports as p (id, name) values ($1, $2) on conflict (id) do update set name = excluded.name where p.name = ''", port, name)
+	if err != nil {
+		return fmt.Errorf("ledger: name port %s: %w", port, err)
+	}
+	return nil
+}
+
+// maxNameChars is how long the name of a port may be.
+const maxNameChars = 100
+
+// RenamePort gives a port another name, or none, and registers it if nobody knows it yet. A name
+// that none can be is a [*budget.FieldError].
+func (l *Ledger) RenamePort(ctx context.Context, port, name string) error {
+	if utf8.RuneCountInString(name) > maxNameChars || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return budget.Refuse(budget.ReasonInvalidField, "name", name, fmt.Sprintf("must be at most %d printable characters, with no space around them", maxNameChars))
+	}
+	_, err := l.pool.Exec(ctx, "insert into ports as p (id, name) values ($1, $2) on conflict (id) do update set name = excluded.name", port, name)
+	if err != nil {
+		return fmt.Errorf("ledger: rename port %s: %w", port, err)
+	}
+	return nil
 }
 
 // ErrUnknownPort: there is no such port.
@@ -191,7 +220,7 @@ func (l *Ledger) deletePort(ctx context.Context, port, by string) (rows int64, e
 		if missing, err := dropOwnLimits(ctx, tx, port, known.own); err != nil || len(missing) > 0 {
 			return cmp.Or(err, errCountsLess)
 		}
-		return audit(ctx, tx, port, "port.deleted", old.version, old.value, nil, by)
+		return audit(ctx, tx, port, portDeletedKey, old.version, old.value, nil, by)
 	})
 	return rows, err
 }

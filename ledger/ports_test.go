@@ -118,7 +118,7 @@ func bookUntilDone(t testing.TB, l *ledger.Ledger, batch []ledger.Entry) {
 
 func (s store) wantVerified(t testing.TB) {
 	t.Helper()
-	v, err := s.Verify(t.Context(), noon)
+	v, err := s.Verify(t.Context(), noon, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,14 @@ func ofTotals(key string) string {
 		and day < ($3::timestamptz at time zone 'UTC')::date`
 }
 
-func ofLedger(by events.Dimension) string { return fmt.Sprintf(sharesOfLedgerSQL, ledgerColumn[by]) }
+func ofLedger(by events.Dimension) string {
+	return `select key, sum(calls)::bigint as requests, ` + saturated("sum(input)") + ` as input, ` + saturated("sum(output)") + ` as output,
+		` + saturated("sum(input) + sum(output)") + ` as tokens from (` + daysOfLedger(by) + `) parts`
+}
+
+func daysOfLedger(by events.Dimension) string {
+	return fmt.Sprintf(daysOfLedgerSQL, ledgerColumn[by], by)
+}
 
 // SharePage is a page of a port's usage.
 type SharePage struct {
@@ -72,7 +79,6 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 		if err := l.keepDays(ctx, r.PortID, r.By, start, end, true); err != nil {
 			return page, err
 		}
-		args = append(args, string(r.By))
 	}
 	rows, err := l.reportPool.Query(ctx, sql, args...)
 	if err != nil {
@@ -138,22 +144,48 @@ type PortTokens struct {
 	Tokens int64
 }
 
-// UsedByPort lists at most limit ports after the given one ("": the first), in the
-// order of their ids, with their tokens in [start, end), whole UTC days.
-func (l *Ledger) UsedByPort(ctx context.Context, after string, limit int, start, end time.Time) ([]PortTokens, error) {
-	return l.portTokens(ctx, "p.id in (select id from ports where id > $3 order by id limit $4)", start, end, after, limit)
+// UsedByPorts calls each with the tokens of all ports in [start, end), whole UTC days, so many
+// ports at a time and in no order, until it returns an error.
+func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce int, each func([]PortTokens) error) error {
+	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error {
+		// One pass: to look up the days of each port takes many times as long, and Postgres cannot know
+		// that they lie all over the table.
+		if _, err := tx.Exec(ctx, "set local enable_indexscan = off; set local work_mem = '64MB'"); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select p.id, `+saturated("coalesce(d.tokens, 0)")+` from ports p
+			left join (select port_id, sum(total_tokens) as tokens from ai_usage_port_days
+				where day >= ($1::timestamptz at time zone 'UTC')::date and day < ($2::timestamptz at time zone 'UTC')::date group by port_id) d on d.port_id = p.id`, start, end)
+		if err != nil {
+			return err
+		}
+		var p PortTokens
+		some := make([]PortTokens, 0, atOnce)
+		_, err = pgx.ForEachRow(rows, []any{&p.PortID, &p.Tokens}, func() error {
+			if some = append(some, p); len(some) < atOnce {
+				return nil
+			}
+			full := some
+			some = some[:0]
+			return each(full)
+		})
+		if err == nil && len(some) > 0 {
+			err = each(some)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("ledger: tokens by port: %w", err)
+	}
+	return nil
 }
 
 // UsedOf is the tokens of the given ports in [start, end), those that exist.
 func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Time) ([]PortTokens, error) {
-	return l.portTokens(ctx, "p.id = any($3)", start, end, ports)
-}
-
-func (l *Ledger) portTokens(ctx context.Context, where string, args ...any) ([]PortTokens, error) {
 	rows, err := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
 		left join ai_usage_port_days d on d.port_id = p.id
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
-		where `+where+` group by p.id order by p.id`, args...)
+		where p.id = any($3) group by p.id`, start, end, ports)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
 	}

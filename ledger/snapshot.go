@@ -2,18 +2,27 @@ package ledger
 
 import (
 	"context"
+	"encoding/binary"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tidegate/tidegate/budget"
 )
 
-// Snapshot streams, from one moment, the counters of limits whose windows are not over,
-// every stored budget, and every port's days
-// since the given one, in the order of the ports. It returns that moment, by the
-// database's clock.
+// rowsTogether are handed over at once.
+const rowsTogether = 1000
+
+// Snapshot streams, from one moment, first the counters of limits whose windows are not over, then every
+// stored budget, then the days of all ports since the given one: their tokens only, some at a time, in
+// the order in which they lie on disk, since sorting ten million of them, or looking each up, takes
+// Postgres half a minute. It returns that moment, by the database's clock.
+//
+// Budgets and days are handed over in two goroutines at once, while Postgres is read in a third: at a gate's start,
+// with a million ports, that is most of the work.
 func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter), budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
 	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
@@ -33,43 +42,94 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter),
 		return asOf, fmt.Errorf("ledger: snapshot of counters: %w", err)
 	}
 	rows, err = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
+	if err == nil {
+		err = eachBudget(rows, budget)
+	}
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
 	}
-	for rows.Next() {
-		var port string
-		b, err := scanBudget(portRow{rows, &port})
-		if err != nil {
-			rows.Close()
-			return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
-		}
-		budget(port, b)
+	rows, err = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
+	if err == nil {
+		err = eachDays(rows, days)
 	}
-	if err := rows.Err(); err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
-	}
-	// One row a port: a gate with a hundred thousand ports waits for this.
-	rows, err = tx.Query(ctx, `select port_id, array_agg(day - date '1970-01-01' order by day), array_agg(requests order by day), array_agg(total_tokens order by day)
-		from ai_usage_port_days where day >= date '1970-01-01' + $1::int group by port_id order by port_id`, int32(since))
-	if err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
-	}
-	var port string
-	var numbers []int32
-	var requests, tokens []int64
-	var of []PortDay
-	_, err = pgx.ForEachRow(rows, []any{&port, &numbers, &requests, &tokens}, func() error {
-		of = of[:0]
-		for i, n := range numbers {
-			of = append(of, PortDay{PortID: port, Day: Day(n), Requests: requests[i], TotalTokens: tokens[i]})
-		}
-		days(of)
-		return nil
-	})
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
 	}
 	return asOf.UTC(), nil
+}
+
+// takers run what is made of the rows, two at a time; more wait, and with them the reading.
+func takers() *errgroup.Group {
+	var g errgroup.Group
+	g.SetLimit(2)
+	return &g
+}
+
+// readBudget is a row of a budget whose value is still to be read.
+type readBudget struct {
+	port  string
+	value []byte
+	of    budget.Budget // without its value
+}
+
+func eachBudget(rows pgx.Rows, f func(port string, b budget.Budget)) error {
+	takers := takers()
+	var some []readBudget
+	flush := func() {
+		take := some
+		some = nil
+		takers.Go(func() error {
+			for i := range take {
+				if err := take[i].of.Complete(take[i].value); err != nil {
+					return fmt.Errorf("%s: %w", take[i].port, err)
+				}
+				f(take[i].port, take[i].of)
+			}
+			return nil
+		})
+	}
+	var s readBudget
+	_, err := pgx.ForEachRow(rows, []any{&s.port, &s.value, &s.of.Version, &s.of.UpdatedAt, &s.of.UpdatedBy}, func() error {
+		if some = append(some, s); len(some) == rowsTogether {
+			flush()
+		}
+		s = readBudget{}
+		return nil
+	})
+	flush()
+	return errors.Join(err, takers.Wait())
+}
+
+// eachDays reads rows of a port, a day and its tokens. Ten million of them are read at a gate's start: a
+// string for each, and the general way to scan, would take longer than Postgres does.
+func eachDays(rows pgx.Rows, f func([]PortDay)) (err error) {
+	defer rows.Close()
+	takers := takers()
+	some, ids, ends := make([]PortDay, 0, rowsTogether), []byte(nil), make([]int, 0, rowsTogether)
+	flush := func() {
+		all, begin := string(ids), 0
+		for i, end := range ends {
+			some[i].PortID, begin = all[begin:end], end
+		}
+		take := some
+		takers.Go(func() error { f(take); return nil })
+		some, ids, ends = make([]PortDay, 0, rowsTogether), ids[:0], ends[:0]
+	}
+	for rows.Next() {
+		raw := rows.RawValues()
+		if len(raw[1]) != 4 || len(raw[2]) != 8 {
+			err = fmt.Errorf("a day of %d and tokens of %d bytes", len(raw[1]), len(raw[2]))
+			break
+		}
+		ids = append(ids, raw[0]...)
+		ends = append(ends, len(ids))
+		some = append(some, PortDay{Day: Day(binary.BigEndian.Uint32(raw[1])), TotalTokens: int64(binary.BigEndian.Uint64(raw[2]))})
+		if len(some) == rowsTogether {
+			flush()
+		}
+	}
+	flush()
+	return errors.Join(err, takers.Wait(), rows.Err())
 }
 
 // Counters streams the counters of a port's limits whose windows are not over; of all ports,

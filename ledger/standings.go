@@ -34,7 +34,10 @@ type Standing struct {
 	PortID      string
 	Name        string
 	UsedTokens  int64 // in the running period of its budget
-	MonthTokens int64 // in the running month
+	DayTokens   int64 // in the running day, and so on
+	WeekTokens  int64
+	MonthTokens int64
+	ByDefault   bool // it has no budget of its own
 	State       State
 	Share       *float64  // of the hard cap, its own or of a limit, of which most is used; nil: it has none
 	Tightest    string    // that limit's name, or [budget.PortLimit]; "": it has none
@@ -70,16 +73,15 @@ func (l *Ledger) standings(ctx context.Context, ids []string, now time.Time) (li
 	}
 	var s Standing
 	var last *time.Time
-	used := map[budget.Period]int64{}
 	var days, weeks, months int64
 	_, err = pgx.ForEachRow(rows, []any{&s.PortID, &s.Name, &days, &weeks, &months, &last}, func() error {
-		used[budget.Day], used[budget.Week], used[budget.Month] = days, weeks, months
 		own, ok := budgets[s.PortID]
 		if !ok {
 			own = budget.None()
 		}
 		b := own.Or(budgets[budget.DefaultPort])
-		next := Standing{PortID: s.PortID, Name: s.Name, UsedTokens: used[b.Period], MonthTokens: months}
+		next := Standing{PortID: s.PortID, Name: s.Name, DayTokens: days, WeekTokens: weeks, MonthTokens: months, ByDefault: !ok || own.Default}
+		next.UsedTokens = next.Used(b.Period)
 		if last != nil {
 			next.LastDay = last.UTC()
 		}
@@ -103,6 +105,18 @@ func among(column string, ids []string, args *[]any) string {
 type window struct {
 	counter budget.CounterRef
 	start   time.Time
+}
+
+// Used is what the port used in the running period.
+func (s *Standing) Used(p budget.Period) int64 {
+	switch p {
+	case budget.Day:
+		return s.DayTokens
+	case budget.Week:
+		return s.WeekTokens
+	default:
+		return s.MonthTokens
+	}
 }
 
 // stand sets what comes of a budget and of what its limits count.

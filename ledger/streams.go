@@ -56,9 +56,9 @@ func (s Share) queue(send *pgx.Batch) {
 
 // TrackStream makes the ledger follow a stream, unless it does already. acknowledged is
 // what the stream says is acknowledged: a ledger that is older than its tracking of
-// streams has booked that much of its first one; any other has to prove it. replaces
-// reports that the stream is new to the ledger, which has booked from another.
-func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error) {
+// streams has booked that much of its first one; any other has to prove it. It returns the stream
+// of which this one takes the place, nil if it is not new to the ledger or is its first.
+func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaced *GoneStream, err error) {
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
 		var predates, others bool
 		err := tx.QueryRow(ctx, "select predates_streams, exists (select from ai_usage_streams) from ai_ledger for update").Scan(&predates, &others)
@@ -70,17 +70,58 @@ func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged
 			through = acknowledged
 		}
 		made, err := tx.Exec(ctx, "insert into ai_usage_streams (id, booked) values ($1, int8multirange(int8range(0, $2))) on conflict do nothing", stream, int64(through)+1)
-		if err != nil || made.RowsAffected() == 0 {
+		if err == nil && made.RowsAffected() == 0 {
+			_, err = tx.Exec(ctx, "update ai_usage_streams set gone_at = null, unbooked = 0 where id = $1 and gone_at is not null", stream)
 			return err
 		}
-		replaces = others
+		if err == nil && others {
+			replaced, err = noteGone(ctx, tx, stream)
+		}
+		if err != nil {
+			return err
+		}
 		_, err = tx.Exec(ctx, "update ai_ledger set predates_streams = false where predates_streams")
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("ledger: track the stream: %w", err)
+		return nil, fmt.Errorf("ledger: track the stream: %w", err)
 	}
-	return replaces, nil
+	return replaced, nil
+}
+
+// GoneStream is one that was deleted, or is on a disk that is gone.
+type GoneStream struct {
+	// Unbooked is how many of its messages were not booked, as far as is known: up to a second before.
+	Unbooked uint64
+}
+
+// noteGone notes that the stream that was booked from last is gone, and another is there.
+func noteGone(ctx context.Context, tx pgx.Tx, other uuid.UUID) (*GoneStream, error) {
+	var gone uuid.UUID
+	var last, through int64
+	err := tx.QueryRow(ctx, "select stream_id, sequence from ai_stream_marks where stream_id <> $1 order by hour desc, sequence desc limit 1", other).Scan(&gone, &last)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return &GoneStream{}, nil // nobody ever looked at it while it held something
+	}
+	if err == nil {
+		err = tx.QueryRow(ctx, bookedThroughSQL, gone).Scan(&through)
+	}
+	if err != nil {
+		return nil, err
+	}
+	unbooked := max(last-through, 0)
+	_, err = tx.Exec(ctx, "update ai_usage_streams set gone_at = now(), unbooked = $2 where id = $1", gone, unbooked)
+	return &GoneStream{uint64(unbooked)}, err
+}
+
+// Unbooked is how many messages streams held that were not booked when they were gone, within the
+// time that streams keep messages.
+func (l *Ledger) Unbooked(ctx context.Context) (messages int64, err error) {
+	err = l.pool.QueryRow(ctx, "select coalesce(sum(unbooked), 0)::bigint from ai_usage_streams where gone_at > now() - interval '35 days'").Scan(&messages)
+	if err != nil {
+		return 0, fmt.Errorf("ledger: read what streams that are gone held: %w", err)
+	}
+	return messages, nil
 }
 
 // Booked says how far a stream is booked: the last sequence before the first gap, 0 for a

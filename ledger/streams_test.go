@@ -20,6 +20,47 @@ func (s *store) wantBooked(t testing.TB, stream uuid.UUID, want uint64) {
 	}
 }
 
+// What a stream held that is gone, and was not booked, is known until it is put back.
+func TestWhatAStreamHeldThatIsGone(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	gone, other := uuid.New(), uuid.New()
+	track := func(stream uuid.UUID) *ledger.GoneStream {
+		t.Helper()
+		replaced, err := s.TrackStream(t.Context(), stream, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return replaced
+	}
+	want := func(what string, messages int64) {
+		t.Helper()
+		if got, err := s.Unbooked(t.Context()); err != nil || got != messages {
+			t.Errorf("%s: %d messages were not booked, %v, want %d", what, got, err, messages)
+		}
+	}
+	if replaced := track(gone); replaced != nil {
+		t.Errorf("the first stream replaces %+v", replaced)
+	}
+	if _, err := s.BookShare(t.Context(), ledger.Share{Stream: gone, Batch: uuid.New(), Of: 1, Sequences: []ledger.Sequences{{First: 1, Last: 3}}}, []ledger.Entry{call("p1", noon)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FoldBooked(t.Context(), gone, ledger.Mark{Sequence: 9, StoredAt: noon}); err != nil {
+		t.Fatal(err)
+	}
+	want("while the stream is there", 0)
+	if replaced := track(other); replaced == nil || replaced.Unbooked != 6 {
+		t.Errorf("the other stream replaces %+v, want one with 6 messages that were not booked", replaced)
+	}
+	want("once it is gone", 6)
+	if replaced := track(other); replaced != nil {
+		t.Errorf("seen again, it replaces %+v", replaced)
+	}
+	want("later", 6)
+	track(gone)
+	want("once it is put back", 0)
+}
+
 // A stream is booked up to the first sequence that no committed booking covers.
 func TestBookedThrough(t *testing.T) {
 	t.Parallel()
@@ -27,8 +68,8 @@ func TestBookedThrough(t *testing.T) {
 	stream, other := uuid.New(), uuid.New()
 	s.wantBooked(t, stream, 0) // unknown
 	for _, id := range []uuid.UUID{stream, other, stream} {
-		if replaces, err := s.TrackStream(t.Context(), id, 500); err != nil || replaces != (id == other) {
-			t.Fatalf("replaces %t, %v", replaces, err)
+		if replaced, err := s.TrackStream(t.Context(), id, 500); err != nil || (replaced != nil) != (id == other) {
+			t.Fatalf("replaces %v, %v", replaced, err)
 		}
 	}
 	s.wantBooked(t, stream, 0) // a new ledger has to prove what is acknowledged

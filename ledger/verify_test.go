@@ -24,7 +24,7 @@ func TestVerifyCountsWhatItRead(t *testing.T) {
 		input += e.Usage.InputTokens
 		output += e.Usage.OutputTokens
 	}
-	got, err := s.Verify(t.Context(), noon)
+	got, err := s.Verify(t.Context(), noon, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func TestVerifyFindsDifferences(t *testing.T) {
 			s := newStore(t)
 			s.book(t, call("p1", noon, func(u *events.Usage) { u.RequestID = "first" }), call("p1", noon), call("p2", noon))
 			exec(t, s.db, c.lie)
-			v, err := s.Verify(t.Context(), noon)
+			v, err := s.Verify(t.Context(), noon, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -107,12 +107,37 @@ func TestVerifyListsTheFirstHundred(t *testing.T) {
 	s.book(t, all...)
 	exec(t, s.db, "update ai_usage_totals set input_tokens = 0")
 	exec(t, s.db, "update ai_usage_port_days set requests = 9")
-	v, err := s.Verify(t.Context(), noon)
+	v, err := s.Verify(t.Context(), noon, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(v.Differences) != 100 || v.Differences[99].Key != "p099 2026-11-23 ocr anthropic claude" {
 		t.Errorf("%d differences, the last is %+v", len(v.Differences), v.Differences[len(v.Differences)-1])
+	}
+}
+
+// What two transactions read, some blocks at a time, is all of it and nothing twice.
+func TestVerifyInStretches(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	s.VerifyInStretchesOf(1)
+	s.book(t, manyCalls(1_000, 100)...)
+	var done, all int64
+	verify := func() ledger.Verification {
+		t.Helper()
+		v, err := s.Verify(t.Context(), noon, func(d, a int64) { done, all = d, a })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	if v := verify(); v.Rows != 1_000 || len(v.Differences) > 0 || done != all || all < 10*8192 {
+		t.Errorf("%+v; %d of %d bytes were read", v, done, all)
+	}
+	exec(t, s.db, "update ai_usage_totals set output_tokens = output_tokens + 1 where port_id = (select max(id) from ports)")
+	exec(t, s.db, "update ai_usage_port_days set requests = requests + 1 where port_id = (select min(id) from ports)")
+	if v := verify(); len(v.Differences) < 2 || v.Differences[0].What != "output_tokens" {
+		t.Errorf("%+v, want both lies", v.Differences)
 	}
 }
 

@@ -1,7 +1,8 @@
--- What the ledger has for a limit of a port: for each value and each window since $2. A
--- dimension is any ($n null), a value, or a prefix. $13: the one that is counted by itself.
--- $15: of that user only. And what its counter $16 has, first in the row, by the same snapshot.
-select null::bigint, coalesce(case $13::text when 'feature' then feature when 'provider' then provider when 'model' then model
+-- What the ledger has for a limit of a port: for each value and each window since $2. Which port is
+-- replaced where it is of all that go by the default budget. A dimension is any ($n null), a value,
+-- or a prefix. $13: the one that is counted by itself. $15: of that user only. And what its counter
+-- $16 has, second in the row, by the same snapshot.
+select port_id, null::bigint, coalesce(case $13::text when 'feature' then feature when 'provider' then provider when 'model' then model
         when 'user_id' then user_id when 'run_id' then run_id end, '') as value,
     limit_window($14, created_at) as start, count(*),
     least(coalesce(sum(input_tokens), 0), 9223372036854775807)::bigint, least(coalesce(sum(cache_read_input_tokens), 0), 9223372036854775807)::bigint,
@@ -14,6 +15,6 @@ where port_id = $1 and created_at >= $2
     and ($9::text is null or user_id = $9) and ($10::text is null or starts_with(user_id, $10))
     and ($11::text is null or run_id = $11) and ($12::text is null or starts_with(run_id, $12))
     and ($15::text is null or user_id = $15)
-group by 2, 3
+group by 1, 3, 4
 union all
-select used, value, start, 0, 0, 0, 0, 0 from ai_limit_counters where port_id = $1 and counter = $16
+select port_id, used, value, start, 0, 0, 0, 0, 0 from ai_limit_counters where port_id = $1 and counter = $16
