@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
+	"sync/atomic"
 	"time"
 
-	"github.com/go-json-experiment/json"
 	"github.com/nats-io/nats.go"
 )
 
@@ -39,8 +37,9 @@ type ClientConfig struct {
 // Client asks the budget gate. Its methods may be called from any goroutine. It
 // holds nothing that must be closed; the connection stays the caller's.
 //
-// A gate that has no room (503) is asked again until the deadline, unless what was
-// asked may have been done and must not be done twice.
+// A question that has no answer, or to which a gate has no room (503), is asked again until
+// the deadline, unless what was asked may have been done and must not be done twice. While
+// NATS or the gates are away for longer than a second, calls fail at once.
 //
 // Every request goes to the subject that names the port, so a user whose NATS
 // permissions cover one port can ask about that port only.
@@ -51,6 +50,8 @@ type Client struct {
 
 	publisher *Publisher
 	service   string
+
+	missed atomic.Int64 // when NATS or the gates were found to be away, Unix ns; 0: they are not
 }
 
 // NewClient returns a client on nc. It does no I/O.
@@ -217,98 +218,4 @@ func (c *Client) report(ctx context.Context, r ReportRequest, report any) error 
 	port := r.PortID
 	r.PortID = ""
 	return c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, report)
-}
-
-// question is a kind of request.
-type question struct {
-	base       string
-	repeatable bool // asking twice is as good as asking once
-	waits      bool // the gate may let it wait, and is told for how long it may
-}
-
-// How long [Client.ask] waits before it asks again, at first and at most.
-const (
-	askAgainAfter  = 10 * time.Millisecond
-	askAgainAtMost = 250 * time.Millisecond
-)
-
-// ask asks until it has an answer. A gate that is too busy (503) is asked again within
-// the deadline, unless what was asked may have been done and must not be done twice.
-//
-// It does not wait for a lost connection to come back: an outage must not add the
-// timeout to every AI call, and a request left in nats.go's buffer would be asked long
-// after its caller gave up.
-func (c *Client) ask(ctx context.Context, q question, port string, request, reply any) error {
-	subject := Subject(q.base, port)
-	if port == DefaultPort {
-		subject = q.base
-	}
-	payload, err := json.Marshal(request)
-	if err != nil {
-		return fmt.Errorf("events: encoding a request to %s: %w", subject, err)
-	}
-	if err := ctx.Err(); errors.Is(err, context.Canceled) {
-		return fmt.Errorf("events: asking %s: %w", subject, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	var busy *ServiceError
-	for pause := askAgainAfter; ; pause = min(2*pause, askAgainAtMost) {
-		answer, err := c.request(ctx, subject, payload, q.waits)
-		if busy != nil && errors.Is(err, context.DeadlineExceeded) {
-			return busy // it says more
-		}
-		if !errors.As(err, &busy) || busy.Code != 503 || !busy.TryAgain && !q.repeatable {
-			if err == nil {
-				err = json.Unmarshal(answer, reply)
-				if err != nil {
-					err = fmt.Errorf("events: %s answered something else than its contract: %w", subject, err)
-				}
-			}
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(ctx.Err(), context.Canceled) {
-				return fmt.Errorf("events: asking %s: %w", subject, ctx.Err())
-			}
-			return busy
-		case <-time.After(pause/2 + rand.N(pause)):
-		}
-	}
-}
-
-// request does one request and reply.
-func (c *Client) request(ctx context.Context, subject string, payload []byte, waits bool) ([]byte, error) {
-	if !c.nc.IsConnected() {
-		return nil, unavailable(subject, errNotConnected)
-	}
-	request := &nats.Msg{Subject: subject, Data: payload}
-	if deadline, ok := ctx.Deadline(); ok && waits {
-		request.Header = nats.Header{TimeoutHeader: {strconv.FormatInt(max(time.Until(deadline).Milliseconds(), 1), 10)}}
-	}
-	lastError := c.nc.LastError()
-	msg, err := c.nc.RequestMsgWithContext(ctx, request)
-	switch {
-	case errors.Is(err, context.Canceled):
-		return nil, fmt.Errorf("events: asking %s: %w", subject, err)
-	case err != nil && violation(c.nc, lastError, subject):
-		return nil, unavailable(subject, ErrNotPermitted)
-	case err != nil:
-		return nil, unavailable(subject, err)
-	}
-	return msg.Data, serviceError(subject, msg)
-}
-
-// serviceError reads the fault that a NATS micro service puts into the headers.
-func serviceError(subject string, msg *nats.Msg) error {
-	code := msg.Header.Get("Nats-Service-Error-Code")
-	if code == "" {
-		return nil
-	}
-	n, err := strconv.Atoi(code)
-	if err != nil {
-		n = 500
-	}
-	return &ServiceError{Code: n, Description: msg.Header.Get("Nats-Service-Error"), Subject: subject, TryAgain: msg.Header.Get(TryAgainHeader) == "true"}
 }

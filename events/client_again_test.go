@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go/micro"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // A gate that has no room is asked again, within the deadline. What may have been done
@@ -93,5 +94,102 @@ func TestClient_AsksABusyGateAgain(t *testing.T) {
 	begun := time.Now()
 	if err := calls["set"](ctx); !errors.As(err, &service) || service.Description != "no" || time.Since(begun) > 2*time.Second {
 		t.Errorf("a gate that stays busy: %v after %s, want what it said, at the deadline", err, time.Since(begun))
+	}
+}
+
+// A question that has no answer is asked again within the deadline: the gate that had it may
+// be dead. A reservation then has a key, so that asking often holds once.
+func TestClient_AsksAgainWithoutAnAnswer(t *testing.T) {
+	nc := startBus(t).connect()
+	usageStream(t, nc)
+	client, _ := reserving(t, nc, events.FailClosed)
+	asked := make(chan events.ReserveRequest, 10)
+	for _, base := range []string{events.SubjectCheck, events.SubjectReserve, events.SubjectRelease, events.SubjectBudgetSet} {
+		silent := 2
+		gate(t, nc, base, func(r micro.Request) {
+			var request events.ReserveRequest
+			if base == events.SubjectReserve {
+				if _, err := events.DecodeRequest(base, r.Subject(), r.Data(), &request); err != nil {
+					t.Error(err)
+				}
+			}
+			asked <- request
+			if silent--; silent >= 0 {
+				return
+			}
+			silent = 2
+			_ = r.Respond([]byte(`{"allowed":true,"released":true}`))
+		})
+	}
+	keys := func(what string, err error, want int) (keys []string) {
+		t.Helper()
+		for len(asked) > 0 {
+			keys = append(keys, (<-asked).IdempotencyKey)
+		}
+		if len(keys) != want || (err == nil) != (want == 3) {
+			t.Errorf("%s: asked %d times, %v; want %d", what, len(keys), err, want)
+		}
+		return append(keys, "", "", "")
+	}
+	_, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
+	keys("check", err, 3)
+	keys("release", client.Release(t.Context(), "p1", "r1"), 3)
+	_, err = client.Set(t.Context(), events.SetRequest{PortID: "p1"})
+	keys("set", err, 1)
+	_, err = client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1"})
+	if k := keys("reserve", err, 3); k[0] != "" || k[1] == "" || k[1] != k[2] {
+		t.Errorf("a reservation is asked for with the keys %q, want one key from the second time on", k)
+	}
+	_, err = client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", IdempotencyKey: "k"})
+	if k := keys("reserve, with a key", err, 3); k[0] != "k" || k[1] != "k" || k[2] != "k" {
+		t.Errorf("its key becomes %q", k)
+	}
+}
+
+// When gates are away for a moment a call waits for them; an outage does not slow down every
+// call.
+func TestClient_WaitsAMomentForAGate(t *testing.T) {
+	b := startBus(t)
+	nc := b.connect()
+	client := newClient(t, nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 20 * time.Second})
+	check := func() error {
+		_, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"})
+		return err
+	}
+	answers := make(chan error)
+	go func() { answers <- check() }()
+	time.Sleep(50 * time.Millisecond) // by then it has asked in vain, mostly
+	gate(t, b.connect(), events.SubjectCheck, func(r micro.Request) { _ = r.Respond([]byte(`{"allowed":true}`)) })
+	if err := <-answers; err != nil {
+		t.Errorf("a gate that comes: %v", err)
+	}
+	b.stop()
+	testenv.Eventually(t, "the loss is noticed", func() bool { return !nc.IsConnected() })
+	begun := time.Now()
+	for range 100 {
+		if err := check(); !errors.Is(err, events.ErrUnavailable) {
+			t.Fatalf("without NATS: %v", err)
+		}
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("100 calls of an outage take %s", took)
+	}
+}
+
+// A gate that is only slow is heard, though it was asked again meanwhile.
+func TestClient_HearsASlowGate(t *testing.T) {
+	nc := startBus(t).connect()
+	client := newClient(t, nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 8 * time.Second})
+	var asked atomic.Int64
+	var first micro.Request
+	gate(t, nc, events.SubjectCheck, func(r micro.Request) {
+		if asked.Add(1) == 1 {
+			first = r
+			return
+		}
+		_ = first.Respond([]byte(`{"allowed":true}`))
+	})
+	if v, err := client.Check(t.Context(), events.CheckRequest{PortID: "p1"}); err != nil || !v.Allowed || asked.Load() != 2 {
+		t.Errorf("asked %d times: %+v, %v; want the answer to the first", asked.Load(), v, err)
 	}
 }

@@ -18,8 +18,9 @@ import (
 // Connect connects to NATS the way every Tidegate program does; opts come last
 // and win. Unlike nats.go's defaults it never gives up: neither at the start when
 // no server is there yet (it returns a connection that connects as soon as one
-// is), nor after an hour, nor after wrong credentials. What happens to the
-// connection, and what permissions forbid, is logged through slog.
+// is), nor after an hour, nor after wrong credentials. It leaves a server that answers
+// nothing within 6 s, for the next of servers or of those that its cluster names. What
+// happens to the connection, and what permissions forbid, is logged through slog.
 //
 // servers is one URL, or several with commas between. The error is about them or
 // the options and never that no server is there, except with
@@ -58,7 +59,12 @@ func connectOptions() []nats.Option {
 		nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, time.Second),
-		nats.PingInterval(20 * time.Second), // a dead peer is noticed within a minute
+		// A node that answers nothing any more is left within 4.5 s: it misses two pings, or
+		// does not take what is written to it.
+		nats.PingInterval(1500 * time.Millisecond),
+		nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(3 * time.Second),
+		nats.ReconnectOnFlusherError(),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
 			reported.Do(func() { logAsyncError(sub, err) })
 		}),

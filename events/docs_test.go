@@ -3,8 +3,11 @@ package events_test
 import (
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // The Go that the documents show is compiled, and checked by staticcheck, as part of an
@@ -14,23 +17,18 @@ func TestDocs_GoIsCompiled(t *testing.T) {
 	for _, name := range []string{"example_open_test.go", "example_limits_test.go", "../meter/example_open_test.go"} {
 		compiled += code(t, name)
 	}
-	shown := regexp.MustCompile("(?ms)^```go\n(.*?)^```")
-	for name, least := range map[string]int{"../README.md": 2, "../docs/wire.md": 4, "../docs/limits.md": 1, "../docs/meter.md": 1} {
-		doc, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
+	for _, shown := range slices.Concat(
+		testenv.Snippets(t, "README.md", "go"),
+		testenv.Snippets(t, "docs/integrations/go.md", "go"),
+		testenv.Snippets(t, "docs/wire.md", "go"),
+		testenv.Snippets(t, "docs/limits.md", "go"),
+		testenv.Snippets(t, "docs/meter.md", "go"),
+	) {
+		if !strings.Contains(compiled, unindented(shown)) {
+			t.Errorf("this is shown and not compiled:\n%s", shown)
 		}
-		snippets := shown.FindAllStringSubmatch(string(doc), -1)
-		if len(snippets) < least {
-			t.Errorf("%s shows %d pieces of Go, want at least %d", name, len(snippets), least)
-		}
-		for _, s := range snippets {
-			if !strings.Contains(compiled, unindented(s[1])) {
-				t.Errorf("%s shows what is not compiled:\n%s", name, s[1])
-			}
-			if opening, _, opens := strings.Cut(s[1], "Close()"); strings.Contains(s[1], "events.Open(") && (!opens || strings.Count(opening, "\n") > 7) {
-				t.Errorf("%s opens without Close, or in too many lines:\n%s", name, s[1])
-			}
+		if opening, _, opens := strings.Cut(shown, "Close()"); strings.Contains(shown, "events.Open(") && (!opens || strings.Count(opening, "\n") > 7) {
+			t.Errorf("it opens without Close, or in too many lines:\n%s", shown)
 		}
 	}
 }

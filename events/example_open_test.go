@@ -2,6 +2,7 @@ package events_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 	"time"
@@ -11,7 +12,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
-// What README.md, docs/wire.md and docs/meter.md show stands here, where it is compiled,
+// What README.md, docs/integrations/go.md and docs/wire.md show stands here, where it is compiled,
 // checked and run: TestDocs_GoIsCompiled compares.
 
 func refused(v events.Verdict, err error) error {
@@ -40,6 +41,61 @@ func ExampleOpen() {
 	}
 	fmt.Println(readReceipt(context.Background()))
 	// Output: refused: estimate_exceeds_hard_cap (<nil>), resets 2026-12-01
+}
+
+// A call is named to the limits, and takes no more than was granted.
+func ExampleClient_Reserve() {
+	url, stop := exampleSystem()
+	defer stop()
+	tidegate, err := events.Open(url, events.FailClosed)
+	must(err)
+	type answer struct {
+		Model         string
+		Input, Output int64
+	}
+	summarise := func(_ context.Context, _ string, most int64) (answer, error) { // which calls a model
+		return answer{"gpt-5-mini-2025-08-07", 900, min(most-900, 50)}, nil
+	}
+
+	handle := func(ctx context.Context, port, user, run, text string) error {
+		hold, err := tidegate.Reserve(ctx, events.ReserveRequest{
+			PortID: port, Feature: "summary", Provider: "openai", Model: "gpt-5-mini", UserID: user, RunID: run, // limits look at these
+			EstimatedInputTokens: 1000, EstimatedOutputTokens: 400, AcceptLess: true, // less output, if no more fits
+		})
+		if !hold.Allowed { // right whatever err is
+			return refused(hold.Verdict, err)
+		}
+		reply, err := summarise(ctx, text, hold.GrantedTokens)
+		if err != nil {
+			return errors.Join(err, hold.Release(ctx)) // nothing was spent
+		}
+		hold.Settle(events.Usage{Provider: "openai", Model: reply.Model, InputTokens: reply.Input, OutputTokens: reply.Output})
+		return nil
+	}
+	fmt.Println(handle(context.Background(), "marina-7", "ada", "run-42", "A marina is …"))
+	must(tidegate.Close())
+	fmt.Println(exampleStored(url))
+	// Output:
+	// <nil>
+	// 1
+}
+
+// What JetStream acknowledged and lost is sent again.
+func ExamplePublisher_SendAgain() {
+	_ = func(ctx context.Context, nc *nats.Conn) error {
+		publisher, err := events.NewPublisher(nc, events.PublisherConfig{
+			Outbox: events.OutboxConfig{Path: "/var/lib/scan/outbox"},
+		})
+		if err != nil {
+			return err
+		}
+		defer publisher.Close(ctx)
+
+		// Once the stream was lost, and a consumer has made it again:
+		sent, err := publisher.SendAgain(ctx, time.Now().Add(-6*time.Hour)) // what was acknowledged since then
+		fmt.Println(sent, err)
+		return err
+	}
 }
 
 // What is recorded is in the stream once Close returns.

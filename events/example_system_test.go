@@ -54,10 +54,11 @@ func exampleSystem() (url string, stop func()) {
 		var request events.ReserveRequest
 		_, err := events.DecodeRequest(events.SubjectReserve, r.Subject(), r.Data(), &request)
 		must(err)
-		v := events.Verdict{Allowed: request.EstimatedTokens <= left, Enabled: true, Period: events.PeriodMonth, PeriodStart: start,
+		asked := max(request.EstimatedTokens, request.EstimatedInputTokens+request.EstimatedOutputTokens)
+		v := events.Verdict{Allowed: asked <= left, Enabled: true, Period: events.PeriodMonth, PeriodStart: start,
 			ResetsAt: start.AddDate(0, 1, 0), HardCapTokens: &hard, RemainingTokens: &left}
 		if v.Allowed {
-			v.ReservationID, v.GrantedTokens = "a-hold", request.EstimatedTokens
+			v.ReservationID, v.GrantedTokens = "a-hold", asked
 		} else {
 			v.Reason = events.ReasonEstimateExceedsHardCap
 		}

@@ -1,16 +1,15 @@
 package events_test
 
 import (
-	"bytes"
 	"log/slog"
 	"net"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 var ignoreRetries cmp.Option = cmpopts.IgnoreFields(events.Stats{}, "Retries")
@@ -27,21 +26,6 @@ func deadURL(t testing.TB) string {
 }
 
 // logBook collects log lines.
-type logBook struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
+type logBook struct{ testenv.Buffer }
 
 func (l *logBook) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
-func (l *logBook) all() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}

@@ -78,12 +78,12 @@ func TestPublisher_SaysThatItWasDropped(t *testing.T) {
 	})
 	testenv.Eventually(t, "the log says that the publisher was dropped", func() bool {
 		runtime.GC()
-		return strings.Contains(log.all(), "dropped without Close") && strings.Contains(log.all(), "waiting=3")
+		return strings.Contains(log.String(), "dropped without Close") && strings.Contains(log.String(), "waiting=3")
 	})
 	usageStream(t, nc)
 	testenv.Eventually(t, "its events are in the stream", func() bool { return len(storedUsages(t, nc)) == 3 })
-	if strings.Contains(log.all(), "lost=") {
-		t.Error(log.all())
+	if strings.Contains(log.String(), "lost=") {
+		t.Error(log.String())
 	}
 	// That its goroutine has ended, TestMain finds.
 }
@@ -119,8 +119,8 @@ func TestPublisher_DroppedInSilence(t *testing.T) {
 	reservation, _ := client.Reserve(t.Context(), events.ReserveRequest{PortID: "p1", Feature: "ocr"}) // no gate: the policy allows
 	reservation.Settle(events.Usage{Provider: "anthropic", Model: "claude-sonnet"})
 	testenv.Eventually(t, "the settled call is in the stream", func() bool { return len(stored(t, nc)) == 3 })
-	if log.all() != "" {
-		t.Error(log.all())
+	if log.String() != "" {
+		t.Error(log.String())
 	}
 }
 
@@ -132,7 +132,7 @@ func TestPublisher_SaysThatItsConnectionWasClosed(t *testing.T) {
 	p.Record(call("p1", 1))
 	p.Record(call("p1", 2))
 	nc.Close()
-	testenv.Eventually(t, "the log says what is lost", func() bool { return strings.Contains(log.all(), "lost=2 nats=CLOSED") })
+	testenv.Eventually(t, "the log says what is lost", func() bool { return strings.Contains(log.String(), "lost=2 nats=CLOSED") })
 	if diff := cmp.Diff(events.Stats{Recorded: 2, Dropped: 2}, p.Stats(), ignoreRetries); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
@@ -148,8 +148,8 @@ func TestPublisher_SaysWhatComesTooLate(t *testing.T) {
 	for i := range 100 {
 		p.Record(call("p1", i))
 	}
-	testenv.Eventually(t, "the log says so", func() bool { return strings.Contains(log.all(), "after its publisher") })
-	if n := strings.Count(log.all(), "\n"); n != 1 {
-		t.Errorf("it says so %d times:\n%s", n, log.all())
+	testenv.Eventually(t, "the log says so", func() bool { return strings.Contains(log.String(), "after its publisher") })
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Errorf("it says so %d times:\n%s", n, log.String())
 	}
 }

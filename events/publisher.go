@@ -42,6 +42,8 @@ type PublisherConfig struct {
 	// the same events are published again, with the same ids: should JetStream have
 	// stored them, it stores them once more, and the ledger books them once.
 	AckTimeout time.Duration
+	// Outbox keeps what was acknowledged, to be sent again should JetStream lose it. Default: it is not kept.
+	Outbox OutboxConfig
 	// Logger gets complaints, each kind at most every 10 s. Default slog.Default().
 	Logger *slog.Logger
 }
@@ -79,8 +81,9 @@ type Publisher struct{ *outlet }
 // outlet is what a Publisher and its loop share: the loop must not hold the caller's
 // own Publisher, or nobody would notice that the caller has dropped it.
 type outlet struct {
-	cfg PublisherConfig
-	nc  *nats.Conn
+	cfg    PublisherConfig
+	nc     *nats.Conn
+	outbox *outbox // nil: what is acknowledged is not kept
 
 	mu        sync.Mutex
 	recorded  []*Usage               // not yet taken by the loop
@@ -127,9 +130,13 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, err := openOutbox(cfg.Outbox, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
 	life, stop := context.WithCancel(context.Background())
 	p := &Publisher{&outlet{
-		cfg: cfg, nc: nc, limit: MaxPayloadBytes,
+		cfg: cfg, nc: nc, outbox: kept, limit: MaxPayloadBytes,
 		listeners: map[*listener]struct{}{},
 		wake:      make(chan struct{}, 1),
 		life:      life,
@@ -238,6 +245,7 @@ func (p *outlet) close(ctx context.Context) error {
 	p.stop()
 	p.publishes.Wait()
 	<-p.done
+	p.outbox.close()
 	if p.lost == 0 {
 		return nil
 	}

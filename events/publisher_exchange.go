@@ -133,12 +133,16 @@ func (p *outlet) exchange(ctx context.Context, shipments []shipment) (trouble er
 // ship publishes a shipment, which is answered to reply.
 func (p *outlet) ship(s shipment, reply string) error {
 	if len(s) == 1 {
-		return p.nc.PublishRequest(s[0].subject, reply, s[0].payload())
+		return p.nc.PublishMsg(&nats.Msg{Subject: s[0].subject, Reply: reply, Data: s[0].payload(), Header: s[0].header()})
 	}
 	batch := nuid.Next()
 	for i, m := range s {
-		msg := &nats.Msg{Subject: m.subject, Data: m.payload(), Header: nats.Header{
-			"Nats-Batch-Id": {batch}, "Nats-Batch-Sequence": {strconv.Itoa(i + 1)}}}
+		msg := &nats.Msg{Subject: m.subject, Data: m.payload(), Header: m.header()}
+		if msg.Header == nil {
+			msg.Header = nats.Header{}
+		}
+		msg.Header.Set("Nats-Batch-Id", batch)
+		msg.Header.Set("Nats-Batch-Sequence", strconv.Itoa(i+1))
 		if i == len(s)-1 {
 			msg.Reply = reply
 			msg.Header.Set("Nats-Batch-Commit", "1")

@@ -194,7 +194,7 @@ func TestPublisher_WaitsForTheStream(t *testing.T) {
 	if s := p.Stats(); s.Published != 0 {
 		t.Fatalf("acknowledged by nobody: %+v", s)
 	}
-	if got := log.all(); !strings.Contains(got, "no response from stream") {
+	if got := log.String(); !strings.Contains(got, "no response from stream") {
 		t.Errorf("the log does not say what is missing:\n%s", got)
 	}
 	usageStream(t, nc)
@@ -308,7 +308,7 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 	if s := p.Stats(); s.Pending != 60 || s.Dropped != 0 {
 		t.Errorf("stats: %+v", s)
 	}
-	if got := log.all(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "ai.usage.p2") {
+	if got := log.String(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "ai.usage.p2") {
 		t.Errorf("the log does not say what is forbidden:\n%s", got)
 	}
 	if told.Load() == 0 {

@@ -11,7 +11,7 @@ import (
 
 // Publish publishes usages and returns when JetStream has acknowledged every one of
 // them. It fills missing IDs, and their times, in the slice itself, so that calling it
-// again with the same slice books nothing twice. It publishes again through reconnects
+// again with the same slice books nothing twice. Usages without a TraceParent get that of ctx. It publishes again through reconnects
 // and restarts until ctx ends.
 //
 // Its errors are a [*FieldError] for the first usage that breaks the contract
@@ -23,15 +23,23 @@ import (
 // something had to be published again.
 func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 	defer runtime.KeepAlive(p)
-	events := make([]*event, len(usages))
+	events, parent := make([]*event, len(usages)), TraceParent(ctx)
 	for i := range usages {
 		fillTime(&usages[i])
 		e, err := p.newEvent(usages[i], 0)
+		if err == nil && e.trace == "" {
+			e.trace = parent
+		}
 		if err != nil {
 			return fmt.Errorf("events: usage %d of %d: %w", i+1, len(usages), err)
 		}
 		events[i], usages[i].ID = e, e.id
 	}
+	return p.publishAll(ctx, events)
+}
+
+// publishAll publishes until all are acknowledged or that cannot be.
+func (p *outlet) publishAll(ctx context.Context, events []*event) error {
 	if !p.enter(len(events)) {
 		return ErrPublisherClosed
 	}
@@ -41,7 +49,7 @@ func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 	defer context.AfterFunc(p.life, cancel)()
 	if left, err := p.publish(ctx, events); err != nil {
 		p.count(func(s *Stats) { s.Dropped += uint64(len(left)) })
-		return fmt.Errorf("events: %d of %d usages not acknowledged: %w", len(left), len(usages), err)
+		return fmt.Errorf("events: %d of %d usages not acknowledged: %w", len(left), len(events), err)
 	}
 	return nil
 }
@@ -92,8 +100,10 @@ type event struct {
 	id      string
 	subject string
 	payload []byte
+	trace   string // the caller's span; "": there is none
 
-	sent bool // at least once
+	sent  bool // at least once
+	again bool // it is from the outbox
 
 	// What the last try found out, if anything.
 	refused  bool // NATS forbids its subject
@@ -111,11 +121,14 @@ func (p *outlet) newEvent(u Usage, place uint64) (*event, error) {
 	if !ValidPort(u.PortID) {
 		return nil, err
 	}
-	e := &event{place: place, id: u.ID, subject: SubjectUsage, payload: u.AppendJSON(make([]byte, 0, 512))}
-	if !p.cfg.SharedSubject {
-		e.subject = Subject(SubjectUsage, u.PortID)
+	return &event{place: place, id: u.ID, subject: p.subjectOf(u.PortID), payload: u.AppendJSON(make([]byte, 0, 512)), trace: u.TraceParent}, err
+}
+
+func (p *outlet) subjectOf(port string) string {
+	if p.cfg.SharedSubject {
+		return SubjectUsage
 	}
-	return e, err
+	return Subject(SubjectUsage, port)
 }
 
 // send tries once to get every event acknowledged. It returns those that were
@@ -131,6 +144,7 @@ func (p *outlet) send(ctx context.Context, events []*event) (left []*event, err 
 	p.count(func(s *Stats) { s.Retries += again })
 	messages := p.gather(events)
 	err = p.exchange(ctx, p.pack(messages))
+	p.outbox.keep(messages)
 	for _, m := range messages {
 		if m.acknowledged {
 			continue
@@ -192,6 +206,14 @@ func (p *outlet) gather(events []*event) []*message {
 		m.size += size
 	}
 	return messages
+}
+
+// header names the callers' spans. It is nil where nobody traces.
+func (m *message) header() (h nats.Header) {
+	for _, e := range m.events {
+		h = addTrace(h, e.trace)
+	}
+	return h
 }
 
 // payload is the event, or an array of several.

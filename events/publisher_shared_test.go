@@ -95,7 +95,7 @@ func TestPublisher_SharedSubjectIsForbidden(t *testing.T) {
 	if err := p.Flush(within(t, 300*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "2 events") {
 		t.Errorf("Flush: %v", err)
 	}
-	if got := log.all(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "subject=ai.usage") {
+	if got := log.String(); !strings.Contains(got, "does not permit") || !strings.Contains(got, "subject=ai.usage") {
 		t.Errorf("the log does not say what is forbidden:\n%s", got)
 	}
 	opts := b.opts

@@ -13,6 +13,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
@@ -78,6 +81,32 @@ func TestPublisher_OneEventIsAPlainObject(t *testing.T) {
 	msg := stored(t, nc)[0]
 	if _, err := events.DecodeUsage(msg.Subject, msg.Data); err != nil {
 		t.Errorf("%s on %s: %v", msg.Data, msg.Subject, err)
+	}
+	if len(msg.Header) > 0 {
+		t.Errorf("the message has headers: %v", msg.Header)
+	}
+
+	// A header names the callers' spans, if they are sampled: each once, eight at most, and nothing else.
+	otel.SetTextMapPropagator(propagation.TraceContext{})
+	span := func(id byte, flags trace.TraceFlags) context.Context {
+		return trace.ContextWithRemoteSpanContext(within(t, 10*time.Second), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{id}, TraceFlags: flags}))
+	}
+	many := []events.Usage{call("p2", 3), call("p2", 4)}
+	many[0].TraceParent = "00-\r\nNats-Msg-Id: x"
+	for i := range byte(20) {
+		many = append(many, call("p2", 5+int(i)), call("p2", 50+int(i)))
+		many[len(many)-1].TraceParent = events.TraceParent(span(10+i, trace.FlagsSampled))
+	}
+	for ctx, usages := range map[context.Context][]events.Usage{span(1, trace.FlagsSampled): {call("p3", 1)}, span(2, 0): {call("p4", 2)}, t.Context(): many} {
+		if err := p.Publish(ctx, usages); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, msg := range stored(t, nc) {
+		want := map[string]int{"ai.usage.p3": 1, "ai.usage.p2": events.MaxTraces}[msg.Subject]
+		if got := msg.Header[events.TraceHeader]; len(got) != want || len(msg.Header) != min(want, 1) || want == 1 && got[0] != "00-01000000000000000000000000000000-0100000000000000-01" {
+			t.Errorf("on %s there are the headers %v, want %d spans", msg.Subject, msg.Header, want)
+		}
 	}
 }
 
@@ -159,7 +188,7 @@ func TestPublisher_InvalidUsage(t *testing.T) {
 	if diff := cmp.Diff(want, reasons); diff != "" {
 		t.Error("what the consumer will say (-want +got):\n", diff)
 	}
-	if got := log.all(); !strings.Contains(got, "feature") || !strings.Contains(got, "is required") {
+	if got := log.String(); !strings.Contains(got, "feature") || !strings.Contains(got, "is required") {
 		t.Errorf("the log names no field and rule:\n%s", got)
 	}
 }
@@ -216,7 +245,7 @@ func TestPublisher_BufferOverflowIsCounted(t *testing.T) {
 	if diff := cmp.Diff(events.Stats{Recorded: 150, Dropped: 50, Pending: 100}, p.Stats(), ignoreRetries); diff != "" {
 		t.Error("stats (-want +got):\n", diff)
 	}
-	testenv.Eventually(t, "the log says what was dropped", func() bool { return strings.Contains(log.all(), "dropped=50") })
+	testenv.Eventually(t, "the log says what was dropped", func() bool { return strings.Contains(log.String(), "dropped=50") })
 }
 
 // Close ends what waits for an answer, however long the AckTimeout.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
+
+	"github.com/google/uuid"
 )
 
 // Reservation is the answer to a reserve. When it is allowed, GrantedTokens are
@@ -17,6 +19,7 @@ type Reservation struct {
 	request   ReserveRequest
 	client    *Client
 	publisher *Publisher
+	trace     string // the span of whoever reserved
 	ended     atomic.Bool
 }
 
@@ -26,9 +29,10 @@ type Reservation struct {
 // is what keeps a port within its hard cap.
 //
 // It needs [ClientConfig.Publisher]. The errors are those of [Client.Check], and
-// [ErrConflict] when r.IdempotencyKey holds tokens for another request. After
-// [ErrUnavailable] a hold may exist that nobody knows: it expires. A retry with
-// the same IdempotencyKey finds it.
+// [ErrConflict] when r.IdempotencyKey holds tokens for another request. When an answer is
+// missing, a hold may exist that nobody knows: it expires. Reserve asks again until the
+// deadline, and for one hold however often: with IdempotencyKey, which finds the first, or from
+// the second time on with a key of its own.
 func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, error) {
 	if c.publisher == nil {
 		err := errors.New("events: Reserve needs ClientConfig.Publisher, which reports what the call cost")
@@ -37,14 +41,18 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 	if r.Service == "" {
 		r.Service = c.service
 	}
-	reservation := &Reservation{request: r, client: c, publisher: c.publisher}
+	reservation := &Reservation{request: r, client: c, publisher: c.publisher, trace: TraceParent(ctx)}
 	if err := r.Validate(); err != nil {
 		reservation.Verdict = c.undecided(err)
 		return reservation, err
 	}
 	port := r.PortID
 	r.PortID = "" // the subject says it
-	if err := c.ask(ctx, question{base: SubjectReserve, repeatable: r.IdempotencyKey != ""}, port, r, &reservation.Verdict); err != nil {
+	q := question{base: SubjectReserve, repeatable: r.IdempotencyKey != ""}
+	if !q.repeatable { // at first there is no key: with one, Postgres would have to decide
+		q.again = func() any { r.IdempotencyKey = uuid.NewString(); return r }
+	}
+	if err := c.ask(ctx, q, port, r, &reservation.Verdict); err != nil {
 		reservation.Verdict = c.undecided(err)
 		return reservation, err
 	}
@@ -52,8 +60,8 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 }
 
 // Settle reports what the call cost; booking it ends the hold, whether the call
-// took more or less than that. Port, feature and user default to those of the
-// reservation. Like [Publisher.Record] it returns at once and never fails. Only
+// took more or less than that. Port, feature, user and run default to those of the
+// reservation, the caller's span to that of the context it was made in. Like [Publisher.Record] it returns at once and never fails. Only
 // the first of Settle and Release counts as the end of the hold; the usage of a
 // second Settle is recorded all the same, since the tokens are spent.
 func (r *Reservation) Settle(u Usage) {
@@ -71,6 +79,9 @@ func (r *Reservation) Settle(u Usage) {
 	}
 	if u.RunID == "" {
 		u.RunID = r.request.RunID
+	}
+	if u.TraceParent == "" {
+		u.TraceParent = r.trace
 	}
 	if r.ended.CompareAndSwap(false, true) {
 		u.ReservationID = r.ReservationID

@@ -82,6 +82,10 @@ type Usage struct {
 
 	MeasuredBy MeasuredBy
 	Status     Status
+
+	// TraceParent is the caller's span, of [TraceParent]. It is no part of the event: publishers put
+	// it into a header of the message, [TraceHeader], so that booking the event is in the caller's trace.
+	TraceParent string
 }
 
 // Details are subsets of the input (cache) and output (reasoning) tokens.
