@@ -1,11 +1,15 @@
 package gate
 
 import (
+	"bytes"
 	"encoding/json"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
@@ -82,5 +86,30 @@ func TestJetStreamHasWhatIsPublished(t *testing.T) {
 	}
 	if n, _, _ := heard.Pending(); n != 2 {
 		t.Errorf("whoever listens heard %d alerts, want 2", n)
+	}
+}
+
+// What NATS forbids it logs: a gate whose user may not ask for the stream asks rarer and rarer.
+func TestTheStreamOfAlertsIsAskedForRarely(t *testing.T) {
+	t.Parallel()
+	conn := testenv.Connect(t, testenv.NATS(t))
+	l := testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)}))
+	t.Cleanup(l.Close)
+	now := time.Now()
+	var log bytes.Buffer
+	g := testenv.Must(New(Config{Conn: conn, Ledger: l, Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return now }}))
+	conn.Close() // no answer, at once
+	const hour = 3600
+	for range hour {
+		if err := g.takeOverAlerts(t.Context()); err == nil {
+			t.Fatal("it is told of no failure")
+		}
+		now = now.Add(time.Second)
+	}
+	if tries := testutil.ToFloat64(g.metrics.alertErrors); tries < 60 || tries > 66 {
+		t.Errorf("%g tries in an hour, want one a minute after the first few", tries)
+	}
+	if lines := strings.Count(log.String(), "\n"); lines != 1 {
+		t.Errorf("%d lines are logged within a minute:\n%s", lines, log.String())
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -122,7 +123,7 @@ func (g *Gate) publishAlerts(ctx context.Context) {
 				some = append(some, <-g.alerts)
 			}
 			if err := g.publishMine(ctx, some); err != nil {
-				g.log.Warn("alerts cannot be claimed, trying again", "alerts", len(some), "port_id", a.PortID, "error", err)
+				g.cannotAlert(fmt.Errorf("%d of them, the first of port %s, cannot be claimed: %w", len(some), a.PortID, err))
 				g.retryAlerts(some)
 				pause(ctx, time.Second)
 			}
@@ -150,6 +151,9 @@ func (g *Gate) publishMine(ctx context.Context, alerts []ledger.Alert) error {
 }
 
 func (g *Gate) takeOverAlerts(ctx context.Context) error {
+	if err := g.ensureAlertStream(ctx); err != nil {
+		return err
+	}
 	for ctx.Err() == nil {
 		claim, cancel := context.WithTimeout(ctx, alertTimeout)
 		asked := g.cfg.Now()
@@ -189,11 +193,11 @@ func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked 
 			stored = append(stored, alerts[i])
 		} else {
 			err = failed
-			g.alertsKept.Store(false) // perhaps: it is looked for again
+			g.keeper.lost()
 		}
 	}
 	if err != nil {
-		g.log.Warn("alerts may not have gone out, trying again once their claim has run out", "alerts", len(alerts)-len(stored), "port_id", alerts[0].PortID, "error", err)
+		g.cannotAlert(fmt.Errorf("%d of them, the first of port %s, may not have gone out, and do once their claim has run out: %w", len(alerts)-len(stored), alerts[0].PortID, err))
 	}
 	if len(stored) == 0 {
 		return
@@ -213,7 +217,7 @@ func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked 
 		if err == nil {
 			break
 		}
-		g.log.Warn("alerts cannot be noted as published, trying again", "alerts", len(alerts), "port_id", alerts[0].PortID, "error", err)
+		g.cannotAlert(fmt.Errorf("%d of them, the first of port %s, cannot be noted as published: %w", len(alerts), alerts[0].PortID, err))
 		if pause(ctx, time.Second); ctx.Err() != nil {
 			return
 		}

@@ -178,11 +178,11 @@ func TestWhatAGateFindsAtItsStartIsNoOvershoot(t *testing.T) {
 	g := newWatched(t)
 	hard, day := int64(100), ledger.DayOf(noon)
 	read := func(tokens int64) {
-		g.memory.beginReading()
+		g.memory.beginReading(true, day)
 		g.memory.readBudget("p", events.Budget{Enabled: true, Period: events.PeriodDay, HardCapTokens: &hard, Version: 3})
 		g.memory.readBudget("idle", events.Budget{Enabled: true, Period: events.PeriodDay, HardCapTokens: &hard, Version: 1})
-		g.memory.readDays("p", []ledger.PortDay{{PortID: "p", Day: day, TotalTokens: tokens}})
-		g.memory.endReading(noon, day)
+		g.memory.readDays([]ledger.PortDay{{PortID: "p", Day: day, TotalTokens: tokens}})
+		g.memory.endReading(noon)
 		g.considerAllAlerts(noon)
 	}
 	read(150)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/tracing"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -26,7 +27,7 @@ func BenchmarkAnswer(b *testing.B) {
 	buf := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		body, err := g.answerCheck(events.SubjectCheck, subject, payload, buf)
+		body, err := g.answerCheck(events.SubjectCheck, subject, payload, buf, tracing.None)
 		if err != nil || len(body) == 0 {
 			b.Fatal(err)
 		}
@@ -59,7 +60,7 @@ func heap() uint64 {
 // fill makes a memory the way a reading does.
 func fill(ports, days int) *memory {
 	m := newMemory()
-	m.beginReading()
+	m.beginReading(true, 20_000)
 	soft, hard := int64(800_000), int64(1_000_000)
 	perDay := make([]ledger.PortDay, days)
 	for i := range ports {
@@ -69,8 +70,8 @@ func fill(ports, days int) *memory {
 		for d := range perDay {
 			perDay[d] = ledger.PortDay{PortID: id, Day: ledger.Day(20_000 + d), TotalTokens: 1000}
 		}
-		m.readDays(id, perDay)
+		m.readDays(perDay)
 	}
-	m.endReading(time.Now(), 20_000)
+	m.endReading(time.Now())
 	return m
 }

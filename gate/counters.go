@@ -62,7 +62,7 @@ func (w *counts) tell(value string, used int64) {
 }
 
 // readCounter sets a counter that a round found. What was told since that began may be newer.
-// Otherwise the round is right, even if it has less: what was told before may have been wrong.
+// Otherwise the round is right, even if it has less, once it is believed: what was told before may have been wrong.
 // The value is a string of its own.
 func (m *memory) readCounter(c ledger.Counter) {
 	m.mu.Lock()
@@ -74,8 +74,9 @@ func (m *memory) readCounter(c ledger.Counter) {
 	known, ok := w.used[c.Value]
 	if ok && known.known(m.round) { // it is new since the round began
 		c.Used = max(c.Used, known.used())
-	} else {
-		c.Used = max(c.Used, w.told[c.Value])
+	} else if c.Used = max(c.Used, w.told[c.Value]); !m.believed() && c.Used < known.used() {
+		c.Used = known.used()
+		m.lower.counters++
 	}
 	m.setCounter(w, c, known.used(), m.round)
 }

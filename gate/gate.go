@@ -14,11 +14,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/time/rate"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/internal/changes"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
@@ -51,13 +53,19 @@ type Config struct {
 	// Backlog says what waits in the usage stream to be booked, so that checks say it too. It
 	// is asked by each of them and must not wait. Default: nothing waits.
 	Backlog func() events.Backlog
-	// Replicas is how many copies the stream of alerts has, if this gate makes it. Default 1.
+	// Replicas is how many copies the streams of alerts and of changes of budgets have, if this
+	// gate makes them. Default: three on a cluster of NATS, one on a lone server.
 	Replicas int
+	// AdoptStreams takes over the stream of changes of another ledger, which must not run any
+	// more, with all its budgets. By default it is left alone.
+	AdoptStreams bool
 	// TopPorts is how many ports the metrics name: those that are nearest to their own hard
 	// cap. Default 20, at most 100; negative: none.
 	TopPorts int
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
+	// Tracer gets a span of each request whose caller has one. Default: none.
+	Tracer trace.Tracer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 	// Now is this machine's clock. Decisions go by the database's, which the gate reckons
@@ -67,25 +75,29 @@ type Config struct {
 
 // Gate answers budget questions.
 type Gate struct {
-	cfg        Config
-	id         string
-	log        *slog.Logger
-	memory     *memory
-	clock      ledger.Clock
-	hearing    *bus.Hearing
-	alerts     chan ledger.Alert
-	js         jetstream.JetStream
-	alertsKept atomic.Bool     // some stream keeps alerts, as far as is known
-	learning   chan bus.Budget // with limits, whose counters are to be read
-	warned     atomic.Int64    // when a message that was ignored was last logged
-	overshoot  int64           // the largest seen, guarded by memory.mu
-	ready      chan struct{}   // closed once everything is loaded and the service answers
-	heldRead   atomic.Int64    // when what is held was last read, Unix ns
+	cfg       Config
+	id        string
+	log       *slog.Logger
+	memory    *memory
+	clock     ledger.Clock
+	hearing   *bus.Hearing
+	alerts    chan ledger.Alert
+	js        jetstream.JetStream
+	keeper    alertKeeper
+	changes   *changes.Keeper
+	refusals  refusals        // that the ledger does not have yet
+	caution   caution         // of who reads everything
+	learning  chan bus.Budget // with limits, whose counters are to be read
+	warned    atomic.Int64    // when a message that was ignored was last logged
+	overshoot int64           // the largest seen, guarded by memory.mu
+	ready     chan struct{}   // closed once everything is loaded and the service answers
+	heldRead  atomic.Int64    // when what is held was last read, Unix ns
 
 	reservations *reservation.Broker // holds tokens of ports, and knows what is held
 
-	complain    rate.Sometimes // of a ledger that cannot be asked
-	clockWarned time.Time      // when this machine's clock was last said to be wrong
+	complain         rate.Sometimes // of a ledger that cannot be asked
+	complainOfAlerts rate.Sometimes // that do not go out
+	clockWarned      time.Time      // when this machine's clock was last said to be wrong
 
 	subs    []*nats.Subscription // to what changes the memory; set before ready is closed
 	service *service.Service
@@ -100,9 +112,6 @@ func New(cfg Config) (*Gate, error) {
 	js, err := jetstream.New(cfg.Conn, jetstream.WithPublishAsyncTimeout(alertTimeout))
 	if err != nil {
 		return nil, err
-	}
-	if cfg.Replicas == 0 {
-		cfg.Replicas = 1
 	}
 	if cfg.TopPorts = min(cfg.TopPorts, 100); cfg.TopPorts == 0 {
 		cfg.TopPorts = 20
@@ -125,10 +134,21 @@ func New(cfg Config) (*Gate, error) {
 	if cfg.Behind == nil {
 		cfg.Behind = func() error { return nil }
 	}
+	keeper, err := changes.NewKeeper(changes.KeeperConfig{Conn: cfg.Conn, Ledger: cfg.Ledger, Replicas: cfg.Replicas, AdoptStreams: cfg.AdoptStreams, Registerer: cfg.Registerer, Logger: cfg.Logger})
+	if err != nil {
+		return nil, err
+	}
+	behind := cfg.Behind
+	cfg.Behind = func() error {
+		if err := behind(); err != nil {
+			return err
+		}
+		return keeper.Behind()
+	}
 	g := &Gate{
 		cfg: cfg, js: js, id: nuid.Next(), log: cfg.Logger, memory: newMemory(), hearing: bus.NewHearing(),
-		alerts: make(chan ledger.Alert, 1024), learning: make(chan bus.Budget, 1024),
-		ready: make(chan struct{}), complain: rate.Sometimes{Interval: 10 * time.Second},
+		changes: keeper, alerts: make(chan ledger.Alert, 1024), learning: make(chan bus.Budget, 1024),
+		ready: make(chan struct{}), complain: rate.Sometimes{Interval: 10 * time.Second}, complainOfAlerts: rate.Sometimes{Interval: time.Minute},
 	}
 	g.reservations = g.newBroker(cfg.Ledger.Reservations)
 	g.metrics = newMetrics(cfg.Registerer, g)
@@ -164,6 +184,7 @@ func (g *Gate) Run(ctx context.Context) error {
 	background, stop := context.WithCancel(ctx)
 	defer stop()
 	var group sync.WaitGroup // a panic in it ends the process: see cmd/tidegate
+	group.Go(func() { g.changes.Run(background) })
 	group.Go(func() { g.publishAlerts(background) })
 	group.Go(func() { g.alertOfLimits(background) })
 	group.Go(func() { g.learnBudgets(background) })
@@ -175,10 +196,12 @@ func (g *Gate) Run(ctx context.Context) error {
 		group.Go(func() { g.watchLedger(background) })
 		group.Go(func() { g.keepInSync(background) })
 		group.Go(func() { g.followHolds(background) })
+		group.Go(func() { g.keepWritingRefusals(background) })
 		err = g.serve(ctx)
 	}
 	stop()
 	group.Wait()
+	g.writeRefusals(context.WithoutCancel(ctx))
 	for _, sub := range g.subs {
 		_ = sub.Unsubscribe()
 	}

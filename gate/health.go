@@ -28,6 +28,9 @@ func (g *Gate) Health() error {
 			return fmt.Errorf("it does not hear %s any more", sub.Subject)
 		}
 	}
+	if err := g.changes.Behind(); err != nil {
+		return err
+	}
 	limit := oldAfter
 	if g.cfg.MaxStale > 0 {
 		limit = min(limit, g.cfg.MaxStale)

@@ -171,6 +171,9 @@ func (g *Gate) keepInSync(ctx context.Context) {
 		case <-tick.C:
 			now := g.cfg.Now()
 			cause = due(now.Sub(lastRead), took, g.hearing.Silent(time.Now()))
+			if g.caution.believes(now, g.cfg.Behind()) {
+				cause = "lower"
+			}
 		}
 		if cause == "" || ctx.Err() != nil {
 			continue
@@ -203,17 +206,16 @@ func due(since, took time.Duration, silent bool) (cause string) {
 
 func (g *Gate) resync(ctx context.Context) (took time.Duration, err error) {
 	began := time.Now()
+	believed := g.caution.believes(g.cfg.Now(), g.cfg.Behind())
 	reading := g.hearing.BeginReading(began)
-	g.memory.beginReading()
 	oldest := oldestDay(g.now())
-	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readCounter, g.memory.readBudget, func(days []ledger.PortDay) {
-		g.memory.readDays(days[0].PortID, days)
-	})
+	g.memory.beginReading(believed, oldest)
+	asOf, err := g.cfg.Ledger.Snapshot(ctx, oldest, g.memory.readCounter, g.memory.readBudget, g.memory.readDays)
 	if err != nil {
 		g.memory.abandonReading()
 		return time.Since(began), err
 	}
-	g.memory.endReading(asOf, oldest)
+	g.noteLower(g.cfg.Now(), believed, g.memory.endReading(asOf))
 	g.memory.forgetWindows(g.now())
 	g.hearing.EndReading(reading)
 	g.considerAllAlerts(g.now())

@@ -2,6 +2,7 @@ package gate
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -193,7 +194,7 @@ func (g *Gate) alertOfLimits(ctx context.Context) {
 			continue
 		}
 		if err := g.alertOfPort(ctx, port, now); err != nil && ctx.Err() == nil {
-			g.log.Warn("alerts of limits cannot be claimed, trying again", "port_id", port, "error", err)
+			g.cannotAlert(fmt.Errorf("those of limits of port %s cannot be claimed: %w", port, err))
 			g.memory.due.readAll(port)
 			pause(ctx, time.Second)
 		}

@@ -209,10 +209,10 @@ func TestAHealedCounterMissesNoAlert(t *testing.T) {
 	g.want()
 	hour, _ := budget.Hour.Bounds(noon)
 	read := func(used int64) {
-		g.memory.beginReading()
+		g.memory.beginReading(true, oldestDay(noon))
 		g.memory.readBudget("p", budget.Budget{Enabled: true, Period: budget.Month, Version: g.version, Limits: []budget.Limit{limit}})
 		g.memory.readCounter(ledger.Counter{PortID: "p", Counter: 1, Value: "ada", Start: hour, Used: used})
-		g.memory.endReading(noon, oldestDay(noon))
+		g.memory.endReading(noon)
 	}
 	read(100)
 	g.want("each hard 100: ada 100")

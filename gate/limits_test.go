@@ -68,7 +68,7 @@ func TestMemoryHealsCountersByTheNextReading(t *testing.T) {
 		return ledger.Counter{PortID: "p", Counter: 1, Value: user, Start: start, Used: used}
 	}
 	read := func(end func(), during func(), counters ...ledger.Counter) {
-		m.beginReading()
+		m.beginReading(true, oldestDay(now))
 		m.readBudget("p", b)
 		for i, c := range counters {
 			if i == 1 {
@@ -78,7 +78,7 @@ func TestMemoryHealsCountersByTheNextReading(t *testing.T) {
 		}
 		end()
 	}
-	whole := func() { m.endReading(now, oldestDay(now)); m.forgetWindows(now) }
+	whole := func() { m.endReading(now); m.forgetWindows(now) }
 	want := func(what string, figures map[string]int64) {
 		t.Helper()
 		for user, used := range figures {
@@ -139,7 +139,7 @@ func TestMemoryHealsManyCounters(t *testing.T) {
 	for n := range 2 * many { // the second half is of nobody
 		m.raiseCounter(counter(n, 1_000_000))
 	}
-	m.beginReading()
+	m.beginReading(true, oldestDay(now))
 	m.readBudget("p", b)
 	for n := range many {
 		m.readCounter(counter(n, 7))
@@ -152,7 +152,7 @@ func TestMemoryHealsManyCounters(t *testing.T) {
 			m.raiseCounter(counter(2*many+n, 9))
 		}
 	}()
-	m.endReading(now, oldestDay(now))
+	m.endReading(now)
 	<-told
 	for n := range 3 * many {
 		want := []int64{8, 0, 9}[n/many]

@@ -29,11 +29,7 @@ type memory struct {
 	loading int        // default budgets whose counters are being read
 	due     *dueAlerts // of these limits
 
-	// round counts the readings of the whole ledger. Ports that such a reading
-	// does not find are gone, except those that changed since it began.
-	round   uint8
-	deleted map[string]struct{} // while reading: ports that went after it began
-	reading bool
+	reading
 
 	asOf    time.Time // every commit up to then is remembered
 	stopped time.Time // as_of is not later: since then the ledger lacks something; zero while it does not
@@ -47,6 +43,7 @@ type port struct {
 	// which a notice last changed either. One byte each: a round that looks like the
 	// one 256 before it makes a port stay as it is until the next.
 	ruleRead, tokensRead, changed uint8
+	found                         uint8 // days of which the round in tokensRead found what is known
 	alerted                       alerted
 }
 
@@ -167,7 +164,7 @@ func (p *port) raise(day ledger.Day, tokens int64) {
 	}
 }
 
-// slot makes room for day. The slice fits exactly: there are a million of them.
+// slot makes room for day.
 func (p *port) slot(day ledger.Day) *int64 {
 	switch {
 	case len(p.tokens) == 0:
@@ -177,9 +174,7 @@ func (p *port) slot(day ledger.Day) *int64 {
 		copy(grown[p.first-day:], p.tokens)
 		p.first, p.tokens = day, grown
 	case int(day-p.first) >= len(p.tokens):
-		grown := make([]int64, day-p.first+1)
-		copy(grown, p.tokens)
-		p.tokens = grown
+		p.tokens = append(p.tokens, make([]int64, int(day-p.first)+1-len(p.tokens))...)
 	}
 	return &p.tokens[day-p.first]
 }
@@ -232,7 +227,7 @@ func (m *memory) applyTotals(n bus.Totals, oldest ledger.Day, told time.Time) {
 		m.ports.remove(id)
 		delete(m.over, id)
 		delete(m.limits, id)
-		if m.reading {
+		if m.deleted != nil {
 			m.deleted[id] = struct{}{}
 		}
 	}
@@ -249,87 +244,4 @@ func (m *memory) applyBudget(id string, b budget.Budget) {
 		m.setRule(id, p, b.Rule())
 		p.changed = m.round
 	}
-}
-
-// beginReading starts a round; see [memory.round].
-func (m *memory) beginReading() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.round++
-	m.reading, m.deleted = true, map[string]struct{}{}
-}
-
-// readBudget takes over a budget that a round found.
-func (m *memory) readBudget(id string, b budget.Budget) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, gone := m.deleted[id]; gone {
-		return
-	}
-	p := m.port(id)
-	p.ruleRead = m.round
-	// What a notice told since the round began is newer than what the round
-	// reads. Otherwise the round is right, even if its version is lower: the port
-	// was deleted and made again.
-	if p.changed != m.round || int64(p.rule.Version) < b.Version {
-		m.setRule(id, p, b.Rule())
-	}
-}
-
-// readDays takes over all days of one port that a round found, at once: an
-// answer in between must not see fewer.
-func (m *memory) readDays(id string, days []ledger.PortDay) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if _, gone := m.deleted[id]; gone {
-		return
-	}
-	p := m.port(id)
-	p.tokensRead = m.round
-	if p.changed != m.round {
-		p.tokens = nil
-	}
-	if len(days) > 0 && len(p.tokens) == 0 { // made once, to fit
-		p.first, p.tokens = days[0].Day, make([]int64, days[len(days)-1].Day-days[0].Day+1)
-	}
-	for _, d := range days {
-		p.raise(d.Day, d.TotalTokens)
-	}
-}
-
-// endReading forgets the ports that the round did not find. Until all were looked at,
-// as_of is as it was.
-func (m *memory) endReading(asOf time.Time, oldest ledger.Day) {
-	m.healCounters()
-	m.ports.walk(&m.mu, func(id string, p *port) {
-		if p.changed == m.round {
-			return
-		}
-		if p.ruleRead != m.round {
-			m.setRule(id, p, unlimited)
-		}
-		if p.tokensRead != m.round {
-			p.tokens = nil
-		}
-		if p.rule == unlimited && len(p.tokens) == 0 {
-			m.ports.remove(id)
-			delete(m.over, id)
-		}
-		p.forgetBefore(oldest)
-	})
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reading, m.deleted = false, nil
-	if asOf.After(m.asOf) {
-		m.asOf = asOf
-	}
-}
-
-// abandonReading ends a round that could not be finished. What it read is true,
-// but says nothing about what it did not reach.
-func (m *memory) abandonReading() {
-	m.keepCounters()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.reading, m.deleted = false, nil
 }

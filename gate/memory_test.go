@@ -49,10 +49,10 @@ func TestMemoryConverges(t *testing.T) {
 				truth[port][day]++
 				fallthrough
 			case 3:
-				readAll(m, truth, now)
+				readAll(m, truth, now, rapid.Bool().Draw(t, "believed"))
 			}
 		}
-		readAll(m, truth, now)
+		readAll(m, truth, now, rapid.Bool().Draw(t, "believed"))
 		for port, days := range truth {
 			for _, p := range budget.Periods {
 				start, end := p.Bounds(now)
@@ -76,8 +76,8 @@ func ruleOf(m *memory, port string) *budget.Rule {
 	return r
 }
 
-func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time) {
-	m.beginReading()
+func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time, believed bool) {
+	m.beginReading(believed, oldestDay(now))
 	for port := range maps.Keys(truth) {
 		var days []ledger.PortDay
 		for day := oldestDay(now); day <= ledger.DayOf(now); day++ {
@@ -86,10 +86,10 @@ func readAll(m *memory, truth map[string]map[ledger.Day]int64, now time.Time) {
 			}
 		}
 		if len(days) > 0 {
-			m.readDays(port, days)
+			m.readDays(days)
 		}
 	}
-	m.endReading(now, oldestDay(now))
+	m.endReading(now)
 }
 
 func TestMemoryForgetsWhatAReadingDoesNotFind(t *testing.T) {
@@ -103,12 +103,12 @@ func TestMemoryForgetsWhatAReadingDoesNotFind(t *testing.T) {
 	m.applyTotals(notice("deleted", today, 100), today, time.Time{})
 	m.applyTotals(notice("smaller", today, 100), today, time.Time{})
 
-	m.beginReading()
+	m.beginReading(true, today)
 	m.applyTotals(bus.Totals{Deleted: []string{"deleted"}}, today, time.Time{})
-	m.readDays("deleted", []ledger.PortDay{{PortID: "deleted", Day: today, TotalTokens: 100}}) // the snapshot is older
-	m.readDays("smaller", []ledger.PortDay{{PortID: "smaller", Day: today, TotalTokens: 40}})  // deleted and made again
-	m.applyTotals(notice("during", today, 7), today, time.Time{})                              // after the snapshot
-	m.endReading(now, today)
+	m.readDays([]ledger.PortDay{{PortID: "deleted", Day: today, TotalTokens: 100}}) // the snapshot is older
+	m.readDays([]ledger.PortDay{{PortID: "smaller", Day: today, TotalTokens: 40}})  // deleted and made again
+	m.applyTotals(notice("during", today, 7), today, time.Time{})                   // after the snapshot
+	m.endReading(now)
 
 	for port, want := range map[string]int64{"gone": 0, "deleted": 0, "smaller": 40, "during": 7} {
 		if _, used, _, _ := m.lookup(port, now); used != want {
@@ -140,9 +140,9 @@ func TestThePeriodBeforeIsRememberedForAMoment(t *testing.T) {
 	m := newMemory()
 	end := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
 	m.applyTotals(notice("p", ledger.DayOf(end)-1, 70), oldestDay(end.Add(time.Second)), end)
-	m.beginReading()
-	m.readDays("p", []ledger.PortDay{{PortID: "p", Day: ledger.DayOf(end) - 1, TotalTokens: 70}})
-	m.endReading(end, oldestDay(end.Add(time.Second)))
+	m.beginReading(true, oldestDay(end.Add(time.Second)))
+	m.readDays([]ledger.PortDay{{PortID: "p", Day: ledger.DayOf(end) - 1, TotalTokens: 70}})
+	m.endReading(end)
 	if _, used, _, _ := m.lookup("p", end.Add(-time.Second)); used != 70 {
 		t.Errorf("%d used before the month's end, want 70", used)
 	}

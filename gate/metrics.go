@@ -15,12 +15,13 @@ type metrics struct {
 	allowed, warned, faults, unrepliable prometheus.Counter
 	refused                              map[events.RefusalReason]prometheus.Counter
 	seconds                              prometheus.Histogram
-	resyncs, ignored                     *prometheus.CounterVec
+	resyncs, ignored, lower              *prometheus.CounterVec
 	reserved, reservedLess, released     prometheus.Counter
 	reserveRefused                       prometheus.Counter
 	reserveSeconds                       prometheus.Histogram
 	overshoot, clockAhead                prometheus.Gauge
 	alerts, refusals                     *prometheus.CounterVec
+	alertErrors                          prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
@@ -36,10 +37,12 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 		seconds: f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_gate_answer_seconds",
 			Help: "Time to answer from memory, without the network.", Buckets: prometheus.ExponentialBuckets(1e-6, 4, 10)}),
 		resyncs: f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_resyncs_total",
-			Help: "Readings of all totals by cause: periodic, gap (a notice was missed), silence (no consumer heard)."}, []string{"cause"}),
+			Help: "Readings of all totals by cause: periodic, gap (a notice was missed), silence (no consumer heard), lower (one before found less than was known)."}, []string{"cause"}),
 	}
 	m.ignored = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_ignored_total",
 		Help: "Messages to gates that cannot be read or are out of bounds, and were ignored, by subject."}, []string{"subject"})
+	m.lower = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_gate_ledger_lower_total",
+		Help: "What readings of the ledger found to be less than this gate knew, as after an older copy of the database was put back: total (ports), counter (of limits) or budget (of a lower version). The higher or stricter one stays at first."}, []string{"what"})
 	reservations := f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_reservations_total",
 		Help: "Reserve and release requests by outcome."}, []string{"outcome"})
 	m.reserved, m.reservedLess = reservations.WithLabelValues("held"), reservations.WithLabelValues("held_less")
@@ -61,6 +64,8 @@ func newMetrics(reg prometheus.Registerer, g *Gate) metrics {
 	}
 	m.alerts = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_alerts_total",
 		Help: "Alerts that this gate published, by what they are of, port (a port's own caps) or limit (another limit), and by what was reached: soft, hard or alert_at."}, []string{"of", "cap"})
+	m.alertErrors = f.NewCounter(prometheus.CounterOpts{Name: "tidegate_alert_errors_total",
+		Help: "Tries to publish alerts, or to find or make the stream that keeps them, that failed and are made again."})
 	m.refusals = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_refusals_total",
 		Help: "Questions that a cap refused, by question (check or reserve), and by what refused: of is port (a port's own caps) or limit (another limit), and its unit and window."},
 		[]string{"question", "of", "unit", "window"})

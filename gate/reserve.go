@@ -31,12 +31,18 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 			return
 		}
 		r.EstimatedTokens = r.Call().Tokens
+		span := g.trace(req, "reserve")
 		g.reservations.Hold(r, func(v *events.Verdict, err error) {
+			defer endTrace(span, err)
 			if err != nil {
 				g.service.Fault(reply, err)
 				return
 			}
 			g.metrics.countReserve(v, r.EstimatedTokens)
+			describe(span, v)
+			if !v.Allowed {
+				g.noteRefusal(r.PortID, v)
+			}
 			buf := buffers.Get().(*[]byte)
 			*buf = v.AppendJSON((*buf)[:0])
 			g.service.Publish(reply, *buf)

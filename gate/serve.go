@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/micro"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/internal/changes"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
@@ -97,9 +98,9 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, 0, 1024); return &b 
 // check answers from memory, on the connection's own goroutine.
 func (g *Gate) check(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
-		start := time.Now()
+		start, span := time.Now(), g.trace(req, "check")
 		buf := buffers.Get().(*[]byte)
-		body, err := g.answerCheck(base, req.Subject(), req.Data(), (*buf)[:0])
+		body, err := g.answerCheck(base, req.Subject(), req.Data(), (*buf)[:0], span)
 		if err != nil {
 			g.service.Fault(req.Reply(), err)
 		} else {
@@ -108,16 +109,21 @@ func (g *Gate) check(base string) micro.HandlerFunc {
 		*buf = body
 		buffers.Put(buf)
 		g.metrics.seconds.Observe(time.Since(start).Seconds())
+		endTrace(span, err)
 	}
 }
 
-func (g *Gate) answerCheck(base, subject string, payload, to []byte) ([]byte, error) {
+func (g *Gate) answerCheck(base, subject string, payload, to []byte, span trace.Span) ([]byte, error) {
 	var r events.CheckRequest
 	if _, err := decode(base, subject, payload, &r); err != nil {
 		return to, err
 	}
 	v := g.verdict(&r)
 	g.metrics.count(&v)
+	describe(span, &v)
+	if !v.Allowed {
+		g.noteRefusal(r.PortID, &v)
+	}
 	return v.AppendJSON(to), nil
 }
 
@@ -128,7 +134,7 @@ func (g *Gate) get(ctx context.Context, r events.GetRequest) (any, error) {
 }
 
 func (g *Gate) set(ctx context.Context, r events.SetRequest) (any, error) {
-	b, err := bus.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, r.PortID, r.Budget(), r.IfVersion)
+	b, err := changes.StoreBudget(ctx, g.cfg.Ledger, g.cfg.Conn, g.log, r.PortID, r.Budget(), r.IfVersion)
 	if err == nil {
 		g.learnBudget(ctx, r.PortID, b) // the caller's next check must not come before the notice
 	}

@@ -22,7 +22,8 @@ func crowded(n int) *Gate {
 var walks = map[string]func(g *Gate, n int){
 	"alerts": func(g *Gate, _ int) { g.considerAllAlerts(ledger.Day(20_015).Time()) },
 	"the end of a reading": func(g *Gate, n int) {
-		g.memory.endReading(time.Now(), ledger.Day(20_001+n%15)) // each forgets a day
+		g.memory.oldest = ledger.Day(20_001 + n%15) // each forgets a day
+		g.memory.endReading(time.Now())
 	},
 }
 

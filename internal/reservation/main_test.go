@@ -18,7 +18,10 @@ import (
 	"github.com/tidegate/tidegate/ledger"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	testenv.Checks(20)
+	testenv.Main(m)
+}
 
 // house is a database and the brokers of some gates, which hear each other.
 type house struct {

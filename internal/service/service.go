@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,6 +45,7 @@ type Service struct {
 	micro  micro.Service // set by Start
 	tasks  sync.WaitGroup
 	intake intake.Intake // of tasks
+	ways   ways
 }
 
 // Endpoint is a subject and what answers the requests on it.
@@ -73,6 +75,9 @@ func (s *Service) Start(ctx context.Context, endpoints []Endpoint) (err error) {
 	add := func(name, subject string, mayReply func(string) bool, handle func(micro.Request)) error {
 		return s.micro.AddEndpoint(name, micro.HandlerFunc(func(req micro.Request) {
 			if mayReply(req.Reply()) {
+				if s.ways.both(subject, req.Reply()) {
+					s.cfg.Log.Warn("questions come as service imports and as streams: where one account of services has both, each is asked twice. Take the service imports out of the NATS configuration (deploy/nats.conf has none of them)", "subject", subject)
+				}
 				handle(req)
 			} else {
 				s.cfg.Unrepliable.Inc()
@@ -99,6 +104,22 @@ func (s *Service) Start(ctx context.Context, endpoints []Endpoint) (err error) {
 // import a stream. A service import needs no prefix, but the server keeps a record of each
 // question, and carries a fifth fewer.
 const servicesPrefix = "ai.services."
+
+// ways are those in which questions came from other accounts. Which account it was is not told.
+type ways struct {
+	imported, streamed, told atomic.Bool
+}
+
+// both reports, once, that there are two.
+func (w *ways) both(subject, reply string) bool {
+	switch {
+	case strings.HasPrefix(subject, servicesPrefix):
+		w.streamed.Store(true)
+	case !isInbox(reply):
+		w.imported.Store(true)
+	}
+	return w.streamed.Load() && w.imported.Load() && w.told.CompareAndSwap(false, true)
+}
 
 // fromService is a question from the account of services, as it was asked there.
 type fromService struct{ micro.Request }

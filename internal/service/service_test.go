@@ -113,7 +113,7 @@ func TestEveryRequestHearsSomething(t *testing.T) {
 			t.Errorf("%s: %s; want %s", body, got, want)
 		}
 	}
-	if err := s.nc.PublishRequest("test.slow", "$JS.API.STREAM.DELETE.AI_USAGE", nil); err != nil {
+	if err := s.nc.PublishRequest("test.slow", "ai.admin.port.rm", nil); err != nil {
 		t.Fatal(err)
 	}
 	testenv.Eventually(t, "who wants the answer elsewhere gets none", func() bool { return count(s.unrepliable) == 1 })
