@@ -16,6 +16,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/internal/bus"
@@ -28,7 +29,8 @@ import (
 type Ledger interface {
 	stream.Ledger
 	BookShare(ctx context.Context, share ledger.Share, entries []ledger.Entry) (ledger.Booking, error)
-	TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaces bool, err error)
+	TrackStream(ctx context.Context, stream uuid.UUID, acknowledged uint64) (replaced *ledger.GoneStream, err error)
+	Unbooked(ctx context.Context) (messages int64, err error)
 	FoldBooked(ctx context.Context, stream uuid.UUID, last ledger.Mark) error
 	Marks(ctx context.Context, stream uuid.UUID, limit int) ([]ledger.Mark, error)
 	Unbook(ctx context.Context, stream uuid.UUID, from uint64) error
@@ -52,7 +54,8 @@ type Config struct {
 	// AckWait is how long events wait for another consumer when the one that had
 	// fetched them died. All replicas must have the same. Default 2 s.
 	AckWait time.Duration
-	// Replicas of streams that have to be created. Default 1.
+	// Replicas is how many copies the streams must have. Default: three on a cluster of NATS,
+	// one on a lone server.
 	Replicas int
 	// AdoptStreams takes over streams that belong to another ledger, which must not run
 	// any more, and books all that they hold. By default Run refuses them.
@@ -62,6 +65,8 @@ type Config struct {
 	DrainTimeout time.Duration
 	// Registerer gets the metrics. Default: none.
 	Registerer prometheus.Registerer
+	// Tracer gets a span of each booking. Default: none.
+	Tracer trace.Tracer
 	// Logger gets what an operator should know. Default slog.Default().
 	Logger *slog.Logger
 	// Now is this machine's clock. What gates are told goes by the database's, which the
@@ -81,7 +86,9 @@ type Consumer struct {
 	clock    ledger.Clock
 	metrics  metrics
 	id       uuid.UUID   // of this consumer, where consumers claim something
+	trouble  trouble     // with booking
 	doubt    atomic.Bool // whether the ledger has what the stream acknowledged, or the stream is the same
+	lost     atomic.Int64
 
 	mu     sync.Mutex
 	source source // what is booked from
@@ -102,7 +109,6 @@ func New(cfg Config) (*Consumer, error) {
 	}
 	setDefault(&cfg.BatchSize, 25_000)
 	setDefault(&cfg.AckWait, 2*time.Second)
-	setDefault(&cfg.Replicas, 1)
 	setDefault(&cfg.DrainTimeout, 8*time.Second)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
@@ -128,11 +134,18 @@ func setDefault[T comparable](v *T, value T) {
 	}
 }
 
+// LostMessages is how many messages usage streams held that were deleted or lost within 35 days and that were
+// not booked by then, as far as is known. It says nothing before the streams are there.
+func (c *Consumer) LostMessages() int64 { return c.lost.Load() }
+
 // Health says why the consumer does not book at this moment; nil while it does.
 func (c *Consumer) Health() error {
 	c.mu.Lock()
 	err := c.health
 	c.mu.Unlock()
+	if err == nil {
+		err = c.trouble.lasts(troubleTold)
+	}
 	if err == nil {
 		err = c.aside.health()
 	}
@@ -153,8 +166,8 @@ func (c *Consumer) current() source {
 
 // Run books until ctx ends. It returns after every fetched event is booked and
 // acknowledged, quarantined, or handed back to the stream. It returns an error when a
-// stream could lose events ([*stream.LossyError]) or belongs to another ledger
-// ([*stream.ForeignError]); it rides out everything else: Postgres or NATS being away,
+// stream could lose events ([*stream.LossyError], [*replication.RefusedError]) or belongs to
+// another ledger ([*stream.ForeignError]); it rides out everything else: Postgres or NATS being away,
 // also at start, and streams or their durable being removed, which it makes again.
 func (c *Consumer) Run(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil || ctx.Err() != nil {
@@ -169,11 +182,12 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var group, housekeeping sync.WaitGroup // a panic in them ends the process: see cmd/tidegate
 	queues := make([]chan part, writers)
 	for i := range queues {
-		queues[i] = make(chan part, 1)
+		queues[i] = make(chan part) // one batch is booked while the next is fetched: more would only wait, and have to be kept alive
 		group.Go(func() { c.write(drain, i, queues[i]) })
 	}
 	background, stopBackground := context.WithCancel(drain)
-	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/3) })
+	// Half of it: to keep a message alive costs NATS as much as to settle it, and most are settled by then.
+	housekeeping.Go(func() { c.inFlight.keepAlive(background, c.cfg.AckWait/2, c.trouble.hopeless) })
 	housekeeping.Go(func() { every(background, bus.HeartbeatEvery, c.telling.Heartbeat) })
 	housekeeping.Go(func() { c.watch(background) })
 	housekeeping.Go(func() { c.maintain(background) })

@@ -108,7 +108,7 @@ func TestAllOfABatchIsKeptAlive(t *testing.T) {
 	c := &Consumer{cfg: Config{BatchSize: 10}}
 	ctx, stop := context.WithCancel(t.Context())
 	var group sync.WaitGroup
-	group.Go(func() { c.inFlight.keepAlive(ctx, 5*time.Millisecond) })
+	group.Go(func() { c.inFlight.keepAlive(ctx, 5*time.Millisecond, func() bool { return false }) })
 	alive := func(when string, messages ...*progress) {
 		t.Helper()
 		begun := make([]int32, len(messages))

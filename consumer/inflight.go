@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -20,7 +21,8 @@ type inFlight struct {
 type flight struct {
 	mu     sync.Mutex
 	chunks []*chunk
-	parts  int // handed over and not settled, guarded by inFlight.mu
+	parts  int         // handed over and not settled, guarded by inFlight.mu
+	letGo  atomic.Bool // others may have got it since
 }
 
 // chunk is some messages that came together.
@@ -72,16 +74,28 @@ func (f *inFlight) settled(b *flight) {
 func (f *inFlight) wait() { f.open.Wait() }
 
 // keepAlive tells the server about work in progress until ctx ends: of each message after
-// a time, a little more at most, and after that again. On a quiet system a message is
-// settled long before.
-func (f *inFlight) keepAlive(ctx context.Context, after time.Duration) {
-	every(ctx, after/4, func() {
+// a time, an eighth more at most, and after that again. On a quiet system a message is
+// settled long before. While hopeless says so, the server is left to deliver it to others.
+func (f *inFlight) keepAlive(ctx context.Context, after time.Duration, hopeless func() bool) {
+	every(ctx, after/8, func() {
+		if hopeless() {
+			f.letGo()
+			return
+		}
 		for _, c := range f.due(after) {
 			for _, msg := range c.messages {
 				_ = msg.InProgress() // on failure, or if it is settled, no harm: its ids are known
 			}
 		}
 	})
+}
+
+func (f *inFlight) letGo() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for b := range f.flights {
+		b.letGo.Store(true)
+	}
 }
 
 // due lists the chunks that the server last heard of that long ago.

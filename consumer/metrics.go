@@ -14,6 +14,8 @@ type metrics struct {
 	bookErrors  prometheus.Counter
 	fetchErrors prometheus.Counter
 	eventAge    prometheus.Histogram
+	lastBooking prometheus.Gauge
+	unbooked    prometheus.Gauge
 
 	unsettled, unsettledTokens prometheus.Counter
 }
@@ -39,6 +41,10 @@ func newMetrics(reg prometheus.Registerer, setAside func() float64) metrics {
 			Help: "Fetches from the usage stream that failed and were tried again."}),
 		eventAge: f.NewHistogram(prometheus.HistogramOpts{Name: "tidegate_event_age_seconds",
 			Help: "Age of usage events when they were booked, by the time that their ids have.", Buckets: []float64{0.01, 0.05, 0.25, 1, 5, 30, 300, 3600, 86400}}),
+		lastBooking: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_last_booking_timestamp_seconds",
+			Help: "When this process last booked an event, Unix time; 0: not since it began."}),
+		unbooked: f.NewGauge(prometheus.GaugeOpts{Name: "tidegate_stream_lost_messages",
+			Help: "Messages of usage streams that were deleted or lost within 35 days, which were not booked by then, as far as is known. They are lost unless their publishers still have them."}),
 		unsettled: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_total",
 			Help: "Holds that expired without a usage event: calls that were allowed and never reported. By port: tidegate holds."}),
 		unsettledTokens: f.NewCounter(prometheus.CounterOpts{Name: "tidegate_holds_unsettled_tokens_total",

@@ -9,12 +9,16 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tidegate/tidegate/consumer/stream"
+	"github.com/tidegate/tidegate/internal/replication"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // prepare waits until streams, durable and partitions exist, or ctx ends. Its error is
 // one that waiting does not mend.
 func (c *Consumer) prepare(ctx context.Context) error {
-	for wait := newBackoff(); ; {
+	wait := newBackoff()
+	wait.most = time.Second // it begins within 3 s of the servers
+	for {
 		err := c.tryPrepare(ctx)
 		if err == nil {
 			err = c.cfg.Ledger.Maintain(ctx, c.cfg.Now())
@@ -26,7 +30,8 @@ func (c *Consumer) prepare(ctx context.Context) error {
 			return nil
 		}
 		c.setHealth(err)
-		if lossy, foreign := (*stream.LossyError)(nil), (*stream.ForeignError)(nil); errors.As(err, &lossy) || errors.As(err, &foreign) {
+		lossy, foreign, refused := (*stream.LossyError)(nil), (*stream.ForeignError)(nil), (*replication.RefusedError)(nil)
+		if errors.As(err, &lossy) || errors.As(err, &foreign) || errors.As(err, &refused) {
 			return fmt.Errorf("consumer: %w", err)
 		}
 		c.log.Warn("events cannot be fetched yet, trying again", "error", err)
@@ -45,6 +50,11 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.current().durable == nil { // one that runs goes on: what it books is safe
+		if err := stream.CheckCopies(ctx, c.js, c.cfg.Replicas); err != nil {
+			return err
+		}
+	}
 	id, made, err := stream.Ensure(ctx, c.js, c.cfg.Replicas, owner, c.cfg.AdoptStreams)
 	if err != nil {
 		return err
@@ -53,11 +63,11 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replaces, err := c.track(ctx, id, p.Acknowledged)
+	replaced, err := c.track(ctx, id, p.Acknowledged)
 	if err != nil {
 		return err
 	}
-	if made && (replaces || p.Through > 0) { // otherwise there was none before
+	if made && (replaced != nil || p.Through > 0) { // otherwise there was none before
 		c.log.Error(quarantineLost)
 	}
 	booked, err := c.trust(ctx, id)
@@ -76,12 +86,18 @@ func (c *Consumer) tryPrepare(ctx context.Context) error {
 }
 
 // track makes the ledger follow the stream, unless it does already.
-func (c *Consumer) track(ctx context.Context, id uuid.UUID, acknowledged uint64) (replaces bool, err error) {
-	replaces, err = c.cfg.Ledger.TrackStream(ctx, id, acknowledged)
-	if replaces {
-		c.log.Error("this usage stream is not the one that was booked from until now: events that the other had acknowledged and that were not booked are lost, unless their publishers still have them")
+func (c *Consumer) track(ctx context.Context, id uuid.UUID, acknowledged uint64) (replaced *ledger.GoneStream, err error) {
+	if replaced, err = c.cfg.Ledger.TrackStream(ctx, id, acknowledged); err != nil {
+		return nil, err
 	}
-	return replaces, err
+	if replaced != nil {
+		c.log.Error("this usage stream is not the one that was booked from until now: what the other had acknowledged to publishers and was not booked is lost, unless they still have it or a copy of that stream is put back",
+			"unbooked_messages", replaced.Unbooked)
+	}
+	lost, err := c.cfg.Ledger.Unbooked(ctx)
+	c.lost.Store(lost)
+	c.metrics.unbooked.Set(float64(lost))
+	return replaced, err
 }
 
 // allMarks of a stream: one an hour, for as long as streams must keep messages and more.

@@ -161,6 +161,7 @@ func (c *Consumer) rebook(ctx context.Context, p stream.Position) error {
 			return err
 		}
 	}
+	c.telling.ReadAgain() // what left the stream in the meantime is booked no more
 	c.log.Warn("what was missing is booked again", "events", found, "took", time.Since(began).Round(time.Millisecond))
 	return nil
 }

@@ -2,7 +2,10 @@ package consumer
 
 import (
 	"context"
+	"slices"
 	"time"
+
+	"go.opentelemetry.io/otel/codes"
 
 	"github.com/tidegate/tidegate/internal/killpoint"
 	"github.com/tidegate/tidegate/ledger"
@@ -23,6 +26,8 @@ func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 // that is in the quarantine.
 func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []ledger.Outcome, noted bool) {
 	c.telling.Begin(writer)
+	ctx, span := c.trace(ctx, p.events)
+	defer span.End()
 	part, share := p.events, p.share
 	entries := make([]ledger.Entry, 0, len(part))
 	for i := range part {
@@ -35,6 +40,7 @@ func (c *Consumer) book(ctx context.Context, writer int, p part) (outcomes []led
 	}
 	booking, ok := c.bookUntilDone(ctx, share, entries)
 	if !ok {
+		span.SetStatus(codes.Error, "handed back")
 		return nil, false
 	}
 	killpoint.Here("after-commit")
@@ -64,6 +70,7 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 		}
 		start := time.Now()
 		booking, err := c.cfg.Ledger.BookShare(ctx, share, entries)
+		c.trouble.note(err)
 		if err == nil {
 			c.metrics.bookSeconds.Observe(time.Since(start).Seconds())
 			return booking, true
@@ -80,6 +87,9 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 // handed back. outcomes is nil when nothing is known to be committed.
 func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes []ledger.Outcome, noted bool) bool {
 	done := outcomes != nil
+	if done && p.flight != nil && p.flight.letGo.Load() && slices.ContainsFunc(outcomes, func(o ledger.Outcome) bool { return o.Fate == ledger.Rejected }) {
+		done = false // another consumer may have copied what is refused, long ago
+	}
 	if done {
 		left := c.quarantineAll(ctx, writer, p, outcomes)
 		switch {
@@ -127,6 +137,9 @@ func (c *Consumer) settleOutcomes(part []delivery, outcomes []ledger.Outcome) {
 			c.metrics.quarantined.WithLabelValues(string(reason)).Inc()
 			c.settle(&part[i], discard, reason)
 		}
+	}
+	if booked > 0 {
+		c.metrics.lastBooking.SetToCurrentTime()
 	}
 	c.metrics.booked.Add(float64(booked))
 	c.metrics.duplicates.Add(float64(duplicates))

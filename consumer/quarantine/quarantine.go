@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -59,7 +60,7 @@ func copyOf(msg jetstream.Msg, payload []byte, place int, reason events.Reason, 
 		return nil, err
 	}
 	sequence := strconv.FormatUint(meta.Sequence.Stream, 10)
-	out := nats.NewMsg(subject(msg.Subject(), reason))
+	out := nats.NewMsg(subject(msg.Subject(), payload, reason))
 	out.Data = payload
 	if block := headerBlock(msg.Headers()); len(block) > maxOrigins {
 		out.Data = append(block, payload...)
@@ -167,10 +168,19 @@ func WithoutID(copied *nats.Msg) *nats.Msg {
 	return out
 }
 
-// subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one.
-func subject(original string, reason events.Reason) string {
+// subject is ai.quarantine.<reason>.<port>, without the port if there is no legal one. Where
+// the subject names none, the event may.
+func subject(original string, payload []byte, reason events.Reason) string {
 	base := events.SubjectQuarantine + "." + string(reason)
-	if port, ok := events.SubjectPort(events.SubjectUsage, original); ok && port != "" {
+	port, ok := events.SubjectPort(events.SubjectUsage, original)
+	if ok && port == "" {
+		var event struct {
+			PortID string `json:"port_id"`
+		}
+		_ = json.Unmarshal(payload, &event) // of what cannot be read nobody knows the port
+		port = event.PortID
+	}
+	if ok && events.ValidPort(port) {
 		return base + "." + port
 	}
 	return base

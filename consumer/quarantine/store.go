@@ -54,6 +54,37 @@ func Open(js jetstream.JetStream) Store { return Store{js} }
 
 // List returns at most limit events, oldest first, from the given sequence on.
 func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error) {
+	return s.list(ctx, events.SubjectQuarantine+".>", from, limit)
+}
+
+// ListOf is [Store.List] for the events of one port: those whose subject, or else whose
+// port_id, names it.
+func (s Store) ListOf(ctx context.Context, port string, from uint64, limit int) ([]Event, error) {
+	return s.list(ctx, subjectsOf(port), from, limit)
+}
+
+// CountOf is how many events of a port there are.
+func (s Store) CountOf(ctx context.Context, port string) (n uint64, err error) {
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
+	var info *jetstream.StreamInfo
+	if err == nil {
+		info, err = stream.Info(ctx, jetstream.WithSubjectFilter(subjectsOf(port)))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("quarantine: %w", err)
+	}
+	for _, messages := range info.State.Subjects { // one for each reason
+		n += messages
+	}
+	return n, nil
+}
+
+func subjectsOf(port string) string { return events.SubjectQuarantine + ".*." + port }
+
+func (s Store) list(ctx context.Context, subjects string, from uint64, limit int) ([]Event, error) {
 	list := []Event{}
 	stream, err := s.js.Stream(ctx, events.QuarantineStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) { // no consumer has ever run here
@@ -63,7 +94,7 @@ func (s Store) List(ctx context.Context, from uint64, limit int) ([]Event, error
 		return nil, fmt.Errorf("quarantine: %w", err)
 	}
 	for len(list) < limit {
-		raw, err := stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(events.SubjectQuarantine+".>"))
+		raw, err := stream.GetMsg(ctx, max(from, 1), jetstream.WithGetMsgSubject(subjects))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			break
 		}

@@ -120,9 +120,10 @@ func (w *Watcher) Stalled() error {
 	return w.progress.stalled(time.Now())
 }
 
-// Register adds the metrics of the backlog.
+// Register adds the metrics of the backlog and of the copies.
 func (w *Watcher) Register(reg prometheus.Registerer) {
 	f := promauto.With(reg)
+	w.registerCopies(f)
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_backlog_messages",
 		Help: "Messages in the usage stream that are not booked yet; one may hold several events."},
 		func() float64 { return float64(w.Backlog().Messages) })

@@ -15,6 +15,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/replication"
 )
 
 const (
@@ -37,7 +38,7 @@ const (
 // that exist: it refuses, naming every setting, those that could lose an event
 // ([*LossyError]), and those of another ledger ([*ForeignError]). Streams of nobody are
 // claimed for owner, unless that is the zero UUID; with adopt those of another ledger too.
-// replicas is for new streams: 1 on a single server, 3 on a cluster. It returns the usage
+// replicas is for new streams: see [replication.Create]. It returns the usage
 // stream's identity, and whether the quarantine was made and so is empty.
 func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uuid.UUID, adopt bool) (id uuid.UUID, quarantineMade bool, err error) {
 	if quarantineMade, err = EnsureQuarantine(ctx, js, replicas, owner, adopt); err != nil {
@@ -50,7 +51,6 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		Retention:          jetstream.LimitsPolicy,
 		Discard:            jetstream.DiscardNew,
 		Storage:            jetstream.FileStorage,
-		Replicas:           replicas,
 		MaxAge:             minAge,
 		MaxMsgSize:         maxStoredMsg,
 		Duplicates:         usageWindow,
@@ -58,7 +58,7 @@ func Ensure(ctx context.Context, js jetstream.JetStream, replicas int, owner uui
 		DenyDelete:         true,
 		AllowAtomicPublish: true,
 		AllowDirect:        true,
-	}, owner, adopt)
+	}, replicas, owner, adopt)
 	id, _ = uuid.Parse(have.Metadata[metaStream])
 	return id, quarantineMade, err
 }
@@ -73,23 +73,22 @@ func EnsureQuarantine(ctx context.Context, js jetstream.JetStream, replicas int,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardNew,
 		Storage:     jetstream.FileStorage,
-		Replicas:    replicas,
 		Duplicates:  quarantineWindow,
 		DenyPurge:   true,
 		AllowDirect: true,
-	}, owner, adopt)
+	}, replicas, owner, adopt)
 	return made, err
 }
 
 // ensure creates a stream as its owner's own, or checks and claims the one that is there.
-func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, owner uuid.UUID, adopt bool) (have jetstream.StreamConfig, made bool, err error) {
-	stream, err := js.Stream(ctx, want.Name)
+func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamConfig, replicas int, owner uuid.UUID, adopt bool) (have jetstream.StreamConfig, made bool, err error) {
+	stream, err := ask(ctx, js, want.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		anew := want
 		if owner != uuid.Nil {
 			anew.Metadata = marked(nil, owner, uuid.New().String())
 		}
-		stream, err = js.CreateStream(ctx, anew)
+		stream, err = replication.Create(ctx, js, anew, replicas)
 		made = err == nil
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
 			stream, err = js.Stream(ctx, want.Name)
@@ -109,6 +108,16 @@ func ensure(ctx context.Context, js jetstream.JetStream, want jetstream.StreamCo
 		have, err = claim(ctx, js, have, owner, adopt)
 	}
 	return have, made, err
+}
+
+// askTimeout is for the first question to JetStream: while a server or a cluster starts, some
+// have no answer, and who waits for one starts late.
+const askTimeout = 2 * time.Second
+
+func ask(ctx context.Context, js jetstream.JetStream, stream string) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	return js.Stream(ctx, stream)
 }
 
 // shortenWindow makes a stream of an earlier version, or of somebody else, forget message

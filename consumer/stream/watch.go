@@ -29,6 +29,7 @@ type Watcher struct {
 	state    error
 	progress progress
 	backlog  atomic.Pointer[events.Backlog] // of progress
+	copies   watchedCopies
 }
 
 // errUnknown is a watcher's state until it has compared stream and ledger once.
@@ -52,6 +53,11 @@ func (w *Watcher) Behind() error {
 // Run compares until ctx ends. It returns at once, with a [*ForeignError], if the stream
 // belongs to another ledger.
 func (w *Watcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var copies sync.WaitGroup
+	copies.Go(func() { w.watchCopies(ctx) })
+	defer copies.Wait()
+	defer cancel()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	for {
