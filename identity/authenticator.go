@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/tidegate/tidegate/identity/safehttp"
@@ -65,7 +66,24 @@ func (a *Authenticator) authenticate(r *http.Request) (Caller, *session, error) 
 	if err := sameOrigin.Check(r); err != nil {
 		return Caller{}, nil, crossOrigin(err)
 	}
-	return s.Caller, &s, nil
+	if s.Caller.Via != ViaToken {
+		return s.Caller, &s, nil
+	}
+	caller, err := a.resume(r, s)
+	return caller, &s, err
+}
+
+// resume finds the caller of a session that began with an API token. The cookie only names
+// the token.
+func (a *Authenticator) resume(r *http.Request, s session) (Caller, error) {
+	if a.Tokens == nil {
+		return Caller{}, invalidSession("it began with an API token, and this server takes none")
+	}
+	caller, err := a.Tokens.resume(r.Context(), s.Caller.Subject)
+	if end := s.Caller.ExpiresAt; caller.ExpiresAt.IsZero() || end.Before(caller.ExpiresAt) {
+		caller.ExpiresAt = end
+	}
+	return caller, err
 }
 
 // bearer takes the token from the Authorization header. Other schemes are not
@@ -104,17 +122,18 @@ func isToken(s string) bool {
 // Authorize finds the caller and refuses it unless it holds the permission for
 // port; the empty port stands for all of them. Every error is a [*Refusal].
 func (a *Authenticator) Authorize(r *http.Request, permission, port string) (Caller, error) {
-	caller, _, err := a.authorize(r, permission, func(c Caller) bool { return c.reaches(port) }, port)
+	caller, _, err := a.authorize(r, []string{permission}, func(c Caller) bool { return c.reaches(port) }, port)
 	return caller, err
 }
 
-func (a *Authenticator) authorize(r *http.Request, permission string, reaches func(Caller) bool, port string) (Caller, *session, error) {
+// authorize wants one of the permissions. A refusal names the first.
+func (a *Authenticator) authorize(r *http.Request, permissions []string, reaches func(Caller) bool, port string) (Caller, *session, error) {
 	caller, s, err := a.authenticate(r)
 	switch {
 	case err != nil:
 		return Caller{}, nil, err
-	case !caller.Has(permission):
-		return Caller{}, nil, missingPermission(permission)
+	case !slices.ContainsFunc(permissions, caller.Has):
+		return Caller{}, nil, missingPermission(permissions[0])
 	case !reaches(caller):
 		return Caller{}, nil, portNotAllowed(port)
 	}
@@ -125,11 +144,11 @@ func (a *Authenticator) authorize(r *http.Request, permission string, reaches fu
 // or answers it and returns false. It keeps a session alive, and no cache keeps
 // the answer unless the handler says otherwise.
 func (a *Authenticator) Admit(w http.ResponseWriter, r *http.Request, permission, port string) (*http.Request, bool) {
-	return a.admit(w, r, permission, func(c Caller) bool { return c.reaches(port) }, port)
+	return a.admit(w, r, []string{permission}, func(c Caller) bool { return c.reaches(port) }, port)
 }
 
-func (a *Authenticator) admit(w http.ResponseWriter, r *http.Request, permission string, reaches func(Caller) bool, port string) (*http.Request, bool) {
-	caller, s, err := a.authorize(r, permission, reaches, port)
+func (a *Authenticator) admit(w http.ResponseWriter, r *http.Request, permissions []string, reaches func(Caller) bool, port string) (*http.Request, bool) {
+	caller, s, err := a.authorize(r, permissions, reaches, port)
 	if err != nil {
 		a.Refuse(w, r, err)
 		return nil, false
@@ -143,14 +162,17 @@ func (a *Authenticator) admit(w http.ResponseWriter, r *http.Request, permission
 
 // Require guards next: only callers that hold the permission for the port that
 // portOf finds in the request reach it. A nil portOf, or one that finds none, means
-// every port, which callers limited to some do not have.
-func (a *Authenticator) Require(permission string, portOf func(*http.Request) string, next http.Handler) http.Handler {
+// every port, which callers limited to some do not have. One of the permissions in or
+// is as good.
+func (a *Authenticator) Require(permission string, portOf func(*http.Request) string, next http.Handler, or ...string) http.Handler {
+	permissions := append([]string{permission}, or...)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		port := ""
 		if portOf != nil {
 			port = portOf(r)
 		}
-		if r, ok := a.Admit(w, r, permission, port); ok {
+		reaches := func(c Caller) bool { return c.reaches(port) }
+		if r, ok := a.admit(w, r, permissions, reaches, port); ok {
 			next.ServeHTTP(w, r)
 		}
 	})
@@ -158,10 +180,11 @@ func (a *Authenticator) Require(permission string, portOf func(*http.Request) st
 
 // RequireSomePort guards a list: callers that hold the permission for some ports
 // only reach next too, and next leaves out what [Caller.Can] refuses.
-func (a *Authenticator) RequireSomePort(permission string, next http.Handler) http.Handler {
+func (a *Authenticator) RequireSomePort(permission string, next http.Handler, or ...string) http.Handler {
+	permissions := append([]string{permission}, or...)
 	some := func(c Caller) bool { return c.Ports == nil || len(c.Ports) > 0 }
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r, ok := a.admit(w, r, permission, some, ""); ok {
+		if r, ok := a.admit(w, r, permissions, some, ""); ok {
 			next.ServeHTTP(w, r)
 		}
 	})
@@ -173,27 +196,34 @@ func PathPort(wildcard string) func(*http.Request) string {
 }
 
 // Refuse answers with the problem document of err. A browser that navigates is sent
-// to the login page when it is not signed in, and gets a page when it is and may
-// not do this.
+// to the login page when it is not signed in, and gets a page otherwise.
 func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refused := asRefusal(err)
 	if refused.Status >= http.StatusInternalServerError {
 		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
 	}
-	navigates := (r.Method == http.MethodGet || r.Method == http.MethodHead) && safehttp.PrefersHTML(r)
-	switch {
-	case a.LoginPath == "" || !navigates:
-	case refused.Status == http.StatusUnauthorized:
-		redirect(w, r, a.LoginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
+	if a.LoginPath == "" {
+		refused.write(w)
 		return
-	case refused.Status == http.StatusForbidden && a.Sessions != nil:
-		if s, err := a.Sessions.read(r); err == nil {
-			refused.setHeaders(w)
-			writePage(w, refused.Status, view{Problem: &refused.Problem, SignedIn: s.Caller.Actor()})
+	}
+	if safehttp.Navigates(r) {
+		switch refused.Status {
+		case http.StatusUnauthorized:
+			redirect(w, r, a.LoginPath+"?next="+url.QueryEscape(r.URL.RequestURI()))
 			return
+		case http.StatusForbidden:
+			if a.Sessions == nil {
+				break
+			}
+			if s, err := a.Sessions.read(r); err == nil {
+				refused.setHeaders(w)
+				writePage(w, refused.Status, view{Problem: &refused.Problem, SignedIn: s.Caller.Actor()})
+				return
+			}
 		}
 	}
-	refused.write(w)
+	refused.setHeaders(w)
+	safehttp.Refuse(w, r, refused.Problem)
 }
 
 func (a *Authenticator) log() *slog.Logger {

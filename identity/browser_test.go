@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -40,8 +41,13 @@ func newSite(t *testing.T, change func(*identity.SessionConfig, *identity.LoginC
 	if err != nil {
 		t.Fatal(err)
 	}
+	auth := &identity.Authenticator{}
+	if loginConfig.Auth != nil {
+		auth = loginConfig.Auth
+	}
+	auth.Sessions, auth.LoginPath, auth.Log = sessions, "/login", quiet()
 	mux := http.NewServeMux()
-	mux.Handle("/", guarded(&identity.Authenticator{Sessions: sessions, LoginPath: "/login", Log: quiet()}))
+	mux.Handle("/", guarded(auth))
 	mux.Handle("/login", login.Handler())
 	mux.Handle("/login/", login.Handler())
 	mux.Handle("/logout", login.Handler())
@@ -56,6 +62,7 @@ type browser struct {
 	site    http.Handler
 	cookies map[string]*http.Cookie
 	from    string // the address of its connection
+	body    string // of the next request
 }
 
 func newBrowser(t *testing.T, site http.Handler) *browser {
@@ -64,7 +71,13 @@ func newBrowser(t *testing.T, site http.Handler) *browser {
 
 func (b *browser) do(method, path string, header ...string) answer {
 	b.t.Helper()
-	r := request(method, path, append([]string{"Accept", html, "Sec-Fetch-Site", "same-origin"}, header...)...)
+	r := request(method, path, "Accept", html, "Sec-Fetch-Site", "same-origin")
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	if b.body != "" {
+		r.Body, r.ContentLength = io.NopCloser(strings.NewReader(b.body)), int64(len(b.body))
+	}
 	if b.from != "" {
 		r.RemoteAddr = b.from
 	}

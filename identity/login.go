@@ -22,7 +22,10 @@ type LoginConfig struct {
 	LinkCaller *Caller
 	// Provider lets people sign in at an OIDC provider. nil: they cannot.
 	Provider *Provider
-	Log      *slog.Logger // default slog.Default()
+	// Auth has the API tokens that sign in, too, from when it has some; it should read the
+	// sessions that begin here. nil: none do.
+	Auth *Authenticator
+	Log  *slog.Logger // default slog.Default()
 }
 
 // Login signs browsers in and out.
@@ -55,6 +58,9 @@ func NewLogin(cfg LoginConfig) (*Login, error) {
 	l.mux.HandleFunc("GET /login/ready", l.ready)
 	l.mux.HandleFunc("GET /login/login.css", serveStyle)
 	l.mux.HandleFunc("POST /logout", l.logout)
+	if cfg.Auth != nil {
+		l.mux.HandleFunc("POST /login", l.byToken)
+	}
 	if cfg.Provider != nil {
 		l.mux.HandleFunc("GET /login/oidc", l.toProvider)
 		l.mux.HandleFunc("GET "+CallbackPath, l.fromProvider)
@@ -131,6 +137,38 @@ func (l *Login) redeem(r *http.Request, code string) error {
 		return l.attempt(r, func() error { return invalidLink("the link is not one that this server made") })
 	}
 	return l.links.redeem(raw, time.Now())
+}
+
+// byToken signs in whoever has an API token. The session names the token and has nothing of
+// it: see [Tokens.resume]. The token comes in the body alone, since addresses are logged. No page
+// of another site can send it, so nobody is signed in as somebody else by surprise.
+func (l *Login) byToken(w http.ResponseWriter, r *http.Request) {
+	next := localPath(r.PostFormValue("next"))
+	if !keepsCookies(r) {
+		l.refuse(w, r, insecureAddress(), next)
+		return
+	}
+	var caller Caller
+	err := l.attempt(r, func() (err error) {
+		if l.tokens() == nil {
+			return invalidToken("this server takes no API tokens", nil)
+		}
+		caller, err = l.tokens().Verify(r.Context(), strings.TrimSpace(r.PostFormValue("token")))
+		return err
+	})
+	if err != nil {
+		l.refuse(w, r, err, next)
+		return
+	}
+	l.signIn(w, r, Caller{Subject: caller.Subject, Name: caller.Name, Via: ViaToken}, next)
+}
+
+// tokens are those that sign in; nil: none do.
+func (l *Login) tokens() *Tokens {
+	if l.cfg.Auth == nil {
+		return nil
+	}
+	return l.cfg.Auth.Tokens
 }
 
 func (l *Login) signIn(w http.ResponseWriter, r *http.Request, caller Caller, next string) {
@@ -244,5 +282,5 @@ func keepsCookies(r *http.Request) bool {
 
 func insecureAddress() *Refusal {
 	return refusal(http.StatusBadRequest, "insecure-address", "This address is not secure",
-		"over plain http a browser keeps a session only for http://127.0.0.1 and http://localhost: use one of them (over ssh -L from elsewhere), or put https in front; the link still works")
+		"over plain http a browser keeps a session only for http://127.0.0.1 and http://localhost: use one of them (over ssh -L from elsewhere), or put https in front; what you sign in with is not used up")
 }

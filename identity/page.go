@@ -21,12 +21,13 @@ type view struct {
 	Next     string // where to go afterwards
 	Problem  *safehttp.Problem
 	Links    bool
+	Tokens   bool
 	Provider string // its name; "": there is none
 	SignedIn string // who is, and may not do this; "": nobody
 }
 
 func (l *Login) page(w http.ResponseWriter, status int, v view) {
-	v.Links = l.cfg.LinkCaller != nil
+	v.Links, v.Tokens = l.cfg.LinkCaller != nil, l.tokens() != nil
 	if l.cfg.Provider != nil {
 		v.Provider = l.cfg.Provider.name()
 	}

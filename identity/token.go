@@ -52,6 +52,22 @@ func (t Token) State(now time.Time) string {
 	return "active"
 }
 
+// ended says when the token came to an end, and how; "": it is active.
+func (t Token) ended(now time.Time) string {
+	switch t.State(now) {
+	case "revoked":
+		return "was revoked at " + t.RevokedAt.UTC().Format(time.RFC3339)
+	case "expired":
+		return "expired at " + t.ExpiresAt.UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// caller is whom the token stands for.
+func (t Token) caller() Caller {
+	return Caller{Subject: t.ID, Name: t.Name, Permissions: t.Permissions, Ports: t.Ports, Via: ViaToken, ExpiresAt: t.ExpiresAt}
+}
+
 // mintToken returns a new token as it is shown to its owner, once, and its parts.
 func mintToken() (shown, id string, hash [sha256.Size]byte) {
 	random := strings.ToLower(rand.Text() + rand.Text() + rand.Text()) // 26 base32 characters each

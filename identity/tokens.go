@@ -134,22 +134,47 @@ func (t *Tokens) Verify(ctx context.Context, shown string) (Caller, error) {
 	if !ok {
 		return Caller{}, invalidToken("this is not a whole API token: some of its characters are missing or changed", nil)
 	}
-	token, err := t.store.TokenByID(ctx, id)
+	token, err := t.find(ctx, id)
 	if err != nil && !errors.Is(err, ErrTokenNotFound) {
-		return Caller{}, unavailable("the store of API tokens does not answer; try again", storeRetryAfter, err)
+		return Caller{}, err
 	}
 	if err != nil || subtle.ConstantTimeCompare(hash[:], token.Hash[:]) != 1 {
 		return Caller{}, invalidToken("there is no such API token", nil)
 	}
 	now := time.Now().UTC()
-	switch token.State(now) {
-	case "revoked":
-		return Caller{}, invalidToken("the API token was revoked at "+token.RevokedAt.UTC().Format(time.RFC3339), nil)
-	case "expired":
-		return Caller{}, invalidToken("the API token expired at "+token.ExpiresAt.UTC().Format(time.RFC3339), nil)
+	if ended := token.ended(now); ended != "" {
+		return Caller{}, invalidToken("the API token "+ended, nil)
 	}
 	t.touch(ctx, token, now)
-	return Caller{Subject: token.ID, Name: token.Name, Permissions: token.Permissions, Ports: token.Ports, Via: ViaToken, ExpiresAt: token.ExpiresAt}, nil
+	return token.caller(), nil
+}
+
+// resume returns the caller of a session that began with the token of this id. So a session
+// is worth what its token is worth at the moment, and nothing when that is revoked. Every
+// error is a [*Refusal].
+func (t *Tokens) resume(ctx context.Context, id string) (Caller, error) {
+	token, err := t.find(ctx, id)
+	if errors.Is(err, ErrTokenNotFound) {
+		return Caller{}, invalidSession("the API token that it began with is gone")
+	}
+	if err != nil {
+		return Caller{}, err
+	}
+	now := time.Now().UTC()
+	if ended := token.ended(now); ended != "" {
+		return Caller{}, invalidSession("the API token that it began with " + ended)
+	}
+	t.touch(ctx, token, now)
+	return token.caller(), nil
+}
+
+// find returns the token of an id, [ErrTokenNotFound], or a [*Refusal].
+func (t *Tokens) find(ctx context.Context, id string) (Token, error) {
+	token, err := t.store.TokenByID(ctx, id)
+	if err != nil && !errors.Is(err, ErrTokenNotFound) {
+		err = unavailable("the store of API tokens does not answer; try again", storeRetryAfter, err)
+	}
+	return token, err
 }
 
 // touch notes the use, now and then. That it fails is no reason to refuse anyone.

@@ -26,6 +26,11 @@ func PrefersHTML(r *http.Request) bool {
 	return html > json
 }
 
+// Navigates reports whether a person's browser goes where r asks.
+func Navigates(r *http.Request) bool {
+	return (r.Method == http.MethodGet || r.Method == http.MethodHead) && PrefersHTML(r)
+}
+
 // mostSpecific keeps the quality of the range that names want most closely:
 // text/html before text/* before */*.
 func mostSpecific(kind, want string, q, known float64, rank int) (float64, int) {

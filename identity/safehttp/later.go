@@ -19,5 +19,6 @@ func (l *Later) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Retry-After", "1")
-	WriteProblem(w, Problem{Type: "about:blank", Status: http.StatusServiceUnavailable, Title: "The service is starting", Detail: "try again in a moment"})
+	w.Header().Set("Refresh", "1") // what a browser knows of that
+	Refuse(w, r, Problem{Type: "about:blank", Status: http.StatusServiceUnavailable, Title: "The service is starting", Detail: "try again in a moment"})
 }
