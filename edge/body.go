@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	kindJSON   = "application/json"
-	kindNDJSON = "application/x-ndjson"
+	kindJSON     = "application/json"
+	kindNDJSON   = "application/x-ndjson"
+	kindProtobuf = "application/x-protobuf"
 )
 
 // read reads and inflates the body, which says what it is. What a request may be without is
@@ -28,7 +29,7 @@ func (c *call) read(kinds ...string) (body []byte, kind string, err error) {
 		if err != nil {
 			return nil, "", badBody(err, "it says Content-Encoding: gzip and is not gzip")
 		}
-		in = http.MaxBytesReader(c.w, inflated, maxUsageBytes)
+		in = http.MaxBytesReader(c.w, inflated, c.maxBody)
 	default:
 		return nil, "", refusal(http.StatusUnsupportedMediaType, "content-encoding", "The body must be plain or gzip", "send Content-Encoding: gzip, or none; it was "+quoted(encoding))
 	}
@@ -45,7 +46,7 @@ func (c *call) read(kinds ...string) (body []byte, kind string, err error) {
 	if len(body) == 0 {
 		return nil, kinds[0], nil
 	}
-	return nil, "", refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be JSON",
+	return nil, "", refusal(http.StatusUnsupportedMediaType, "content-type", "The body must be of another type",
 		"send Content-Type: "+strings.Join(kinds, " or ")+"; it was "+quoted(c.Header.Get("Content-Type")))
 }
 

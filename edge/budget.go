@@ -17,7 +17,7 @@ func (e *Edge) check(c *call) error {
 	if err != nil {
 		return err
 	}
-	write(c.w, http.StatusOK, v.AppendJSON(nil))
+	write(c.w, http.StatusOK, kindJSON, append(v.AppendJSON(nil), '\n'))
 	return nil
 }
 
@@ -43,7 +43,7 @@ func (e *Edge) reserve(c *call) error {
 	if err != nil {
 		return err
 	}
-	write(c.w, http.StatusOK, held.AppendJSON(nil))
+	write(c.w, http.StatusOK, kindJSON, append(held.AppendJSON(nil), '\n'))
 	return nil
 }
 

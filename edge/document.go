@@ -47,6 +47,9 @@ func (r route) describe(schemas *openapi.Schemas) openapi.Object {
 	if strings.Contains(r.path, "{id}") {
 		parameters = append(parameters, openapi.Object{"name": "id", "in": "path", "required": true, "description": "The reservation_id that reserve gave.", "schema": openapi.Object{"type": "string", "minLength": 1, "maxLength": 128}})
 	}
+	for _, p := range r.query {
+		parameters = append(parameters, openapi.Object{"name": p.name, "in": "query", "description": p.about, "schema": openapi.Object{"type": "string"}})
+	}
 	if r.key {
 		parameters = append(parameters, openapi.Object{"name": "Idempotency-Key", "in": "header", "schema": openapi.Object{"type": "string", "maxLength": 128},
 			"description": "The same whenever the request is sent again, with the same body, and never used for another one. It makes that harmless for events without an id; unless it is a UUIDv7, they need occurred_at."})
@@ -56,16 +59,19 @@ func (r route) describe(schemas *openapi.Schemas) openapi.Object {
 	}
 	switch r.body.(type) {
 	case nil:
-	case event: // an event may have fields that nobody here knows
+	case event, litellmRecord: // they may have fields that nobody here knows
 		one := schemas.Of(r.body)
 		content := openapi.Object{kindJSON: openapi.Object{"schema": one}}
-		if r.maxBody == maxUsageBytes {
+		if r.maxBody >= maxUsageBytes {
 			content = openapi.Object{
 				kindJSON:   openapi.Object{"schema": openapi.Object{"oneOf": []openapi.Object{one, {"type": "array", "items": one, "maxItems": maxEvents}}}},
-				kindNDJSON: openapi.Object{"schema": openapi.Object{"type": "string", "description": "An event a line."}},
+				kindNDJSON: openapi.Object{"schema": openapi.Object{"type": "string", "description": "One a line."}},
 			}
 		}
 		o["requestBody"] = openapi.Object{"required": true, "content": content}
+	case otlpTraces:
+		o["requestBody"] = openapi.Object{"required": true, "content": openapi.Object{
+			kindProtobuf: openapi.Object{"schema": binary("OTLP's ExportTraceServiceRequest.")}, kindJSON: openapi.Object{"schema": schemas.Of(r.body)}}}
 	default:
 		o["requestBody"] = openapi.Object{"content": openapi.Object{kindJSON: openapi.Object{"schema": schemas.OfBody(r.body)}}}
 	}
@@ -79,17 +85,24 @@ var means = map[int]string{
 	403: "The token lacks the permission, or the port is none of its own.",
 	408: "The body came too slowly.",
 	409: "The idempotency key holds tokens for another request.",
-	413: "The body is too large, or has too many events.",
-	415: "The body is not JSON, or is compressed otherwise than with gzip.",
+	413: "The body is too large, or has too many events or calls.",
+	415: "The body is of a type that is not taken here, or is compressed otherwise than with gzip.",
 	422: "A value breaks its rule; errors, or the events of a report, name it.",
 	429: "This token has too many requests in flight, or the port holds too many reservations. Wait as long as Retry-After says.",
 	500: "A bug, which is in the server's log.",
 	503: "No gate, no NATS, no room, or nobody knows whether the token is good. Nothing that was answered so is known to be stored: wait as long as Retry-After says and send it again.",
 }
 
+func binary(what string) openapi.Object {
+	return openapi.Object{"type": "string", "format": "binary", "description": what}
+}
+
 func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 	problem := openapi.Object{"application/problem+json": openapi.Object{"schema": schemas.Of(safehttp.Problem{})}}
 	all := openapi.Object{}
+	if _, traces := r.reply.(tracesReply); traces {
+		problem[kindProtobuf] = openapi.Object{"schema": binary("To what came in protobuf, once the token is accepted: a google.rpc.Status with the title and the detail as its message.")}
+	}
 	for _, status := range append([]int{400, 401, 403, 422, 429, 500, 503}, r.fails...) {
 		all[fmt.Sprint(status)] = openapi.Object{"description": means[status], "content": problem}
 	}
@@ -99,10 +112,13 @@ func (r route) responses(schemas *openapi.Schemas) openapi.Object {
 	}
 	reply := openapi.Object{kindJSON: openapi.Object{"schema": schemas.Of(r.reply)}}
 	all["200"] = openapi.Object{"description": "Done.", "content": reply}
+	if _, traces := r.reply.(tracesReply); traces {
+		reply[kindProtobuf] = openapi.Object{"schema": binary("To what came in protobuf: OTLP's ExportTraceServiceResponse.")}
+	}
+	if slices.Contains(r.fails, 207) {
+		all["207"] = openapi.Object{"description": "Not all are accepted; the body says of each what became of it.", "content": reply}
+	}
 	if _, report := r.reply.(usageReply); report {
-		if slices.Contains(r.fails, 207) {
-			all["207"] = openapi.Object{"description": "Some events are accepted, others are refused.", "content": reply}
-		}
 		either := openapi.Object{kindJSON: reply[kindJSON], "application/problem+json": problem["application/problem+json"]}
 		for _, status := range []int{403, 422} {
 			all[fmt.Sprint(status)] = openapi.Object{"description": means[status], "content": either}

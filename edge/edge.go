@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -24,6 +25,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/internal/room"
 )
 
 // What a token must hold, for the port that a request names.
@@ -44,7 +46,7 @@ const (
 
 // Config makes a [Edge].
 type Config struct {
-	// Conn may publish on ai.usage and ask ai.budget.check, reserve, release and get of any
+	// Conn may publish on ai.usage and ai.usage.*, and ask ai.budget.check, reserve, release and get of any
 	// port. It stays the caller's to close, after [Edge.Close]. Required.
 	Conn *nats.Conn
 	// Tokens is where API tokens are looked up. Required.
@@ -65,7 +67,7 @@ type Edge struct {
 	storing *storing
 	client  *events.Client
 	auth    *identity.Authenticator
-	room    *room
+	room    *room.Room
 	log     *slog.Logger
 	events  *prometheus.CounterVec
 }
@@ -88,13 +90,17 @@ func New(cfg Config) (*Edge, error) {
 	if err != nil {
 		return nil, err
 	}
+	js, err := jetstream.New(cfg.Conn)
+	if err != nil {
+		return nil, err
+	}
 	e := &Edge{
-		storing: &storing{nc: cfg.Conn, publisher: publisher}, client: client, log: log,
-		auth: &identity.Authenticator{Tokens: identity.NewTokens(remember(cfg.Tokens), log), Log: log},
-		room: newRoom(cmp.Or(cfg.MaxRequests, 1024), cmp.Or(cfg.MaxBytes, 32<<20)),
+		storing: &storing{nc: cfg.Conn, js: js, publisher: publisher}, client: client, log: log,
+		auth: &identity.Authenticator{Tokens: identity.NewTokens(identity.Remember(cfg.Tokens), log), Log: log},
+		room: room.New(cmp.Or(cfg.MaxRequests, 1024), cmp.Or(cfg.MaxBytes, 32<<20)),
 	}
 	f := promauto.With(cfg.Registerer)
-	e.events = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_edge_events_total", Help: "Usage events reported over HTTP, by what became of them."}, []string{"outcome"})
+	e.events = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_edge_events_total", Help: "Usage events, LiteLLM's records and spans of model calls reported over HTTP, by what became of them."}, []string{"outcome"})
 	seconds := f.NewHistogramVec(prometheus.HistogramOpts{Name: "tidegate_edge_request_seconds",
 		Help: "Time to answer requests of services over HTTP, by operation and status.", Buckets: prometheus.ExponentialBuckets(0.001, 4, 8)}, []string{"operation", "code"})
 	e.Handler = e.mount(seconds)
@@ -130,12 +136,14 @@ type call struct {
 	w      http.ResponseWriter
 	caller identity.Caller
 	port   string // in the address; "" where that names none
+
+	maxBody int64 // also once it is inflated
 }
 
 // guard lets through who may, as long as there is room.
 func (e *Edge) guard(r route) http.Handler {
 	handler := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		c := &call{Request: req, w: w, port: req.PathValue("port")}
+		c := &call{Request: req, w: w, port: req.PathValue("port"), maxBody: r.maxBody}
 		c.caller, _ = identity.CallerFrom(req.Context())
 		if err := e.serve(r, c); err != nil {
 			e.refuse(w, req, err)
@@ -152,14 +160,14 @@ func (e *Edge) serve(r route, c *call) error {
 	if strings.Contains(r.path, "{port}") && !events.ValidPort(c.port) {
 		return invalid("port_id", quoted(c.port), "must be 1 to 64 of A-Z a-z 0-9 _ -")
 	}
-	if c.URL.RawQuery != "" {
+	if c.URL.RawQuery != "" && r.query == nil {
 		return invalid("query", quoted(c.URL.RawQuery), "must be left out: this address has no parameters")
 	}
 	size := r.maxBody // as large as it may get
 	if c.ContentLength >= 0 && c.Header.Get("Content-Encoding") == "" {
 		size = c.ContentLength
 	}
-	leave, err := e.room.enter(c.caller.Subject, size)
+	leave, err := e.room.Enter(c.caller.Subject, size)
 	if err != nil {
 		return err
 	}

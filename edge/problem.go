@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/internal/room"
 )
 
 // problemDocs is where the problem types of this package are explained.
@@ -70,6 +71,10 @@ func (e *Edge) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case http.StatusRequestTimeout:
 		w.Header().Set("Connection", "close")
 	}
+	if inProtobuf(r) {
+		p.writeStatus(w)
+		return
+	}
 	safehttp.WriteProblem(w, p.Problem)
 }
 
@@ -83,6 +88,10 @@ func problemOf(err error) *problem {
 	switch {
 	case errors.As(err, &known):
 		return known
+	case errors.Is(err, room.ErrFull):
+		return errTooMany
+	case errors.Is(err, room.ErrFullOfOne):
+		return errTooManyOfOne
 	case errors.As(err, &field) && field.Reason == events.ReasonTooLarge:
 		return refusal(http.StatusRequestEntityTooLarge, "too-large", "This is too large", field.Field+" = "+field.Value+": "+field.Rule)
 	case errors.As(err, &field) && field.Field == "payload":

@@ -3,6 +3,8 @@ package edge
 import (
 	"net/http"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"github.com/tidegate/tidegate/events"
 )
 
@@ -18,9 +20,13 @@ type route struct {
 	reply              any // of a success, as a zero value; nil: 204
 	fails              []int
 	key                bool // it takes an Idempotency-Key
+	query              []parameter
 
 	handle func(*Edge, *call) error
 }
+
+// parameter is one of an address' query.
+type parameter struct{ name, about string }
 
 // routes is all there is. Whoever adds one says here who may.
 var routes = []route{
@@ -30,6 +36,32 @@ var routes = []route{
 		about: "One event, a JSON array of them, or one a line (application/x-ndjson); gzip if you like; at most 1 MiB, before and after inflating, and 5,000 events. The answer comes when JetStream has stored them, and says of each " +
 			"what became of it: 200 all are accepted, 207 some are refused, 422 or 403 all are.",
 		body: event{}, reply: usageReply{}, fails: []int{207, 408, 413, 415}, handle: (*Edge).reportUsage,
+	},
+	{
+		method: http.MethodPost, path: "/v1/integrations/litellm", permission: PermissionReport, maxBody: maxLiteLLMBytes,
+		id: "reportLiteLLM", summary: "Report what went through LiteLLM",
+		about: "Takes what LiteLLM's generic_api callback posts: one StandardLoggingPayload, a JSON array of them, or one a line; gzip if you like; at most 8 MiB, before and after inflating, and 5,000 records. What cannot be an event goes to the " +
+			"quarantine with the reason, and the answer is 207. Calls that cost nothing are skipped. Nothing is kept of what was asked and answered. See docs/integrations/litellm.md.",
+		query: []parameter{
+			{"port", "The field that is the port: team_id, team_alias, key_alias or org_id. Left out: the token's port."},
+			{"feature", "The field that is the feature: one of those, user_id, end_user, trace_id, or tag:NAME for what follows \"NAME:\" in a tag. Left out, or missing in a record: litellm."},
+			{"user", "The field that is the user, as for feature. Left out: none."},
+			{"run", "The field that is the run, as for feature. Left out: none."},
+		},
+		body: litellmRecord{}, reply: litellmReply{}, fails: []int{207, 408, 413, 415}, handle: (*Edge).reportLiteLLM,
+	},
+	{
+		method: http.MethodPost, path: "/v1/traces", permission: PermissionReport, maxBody: maxUsageBytes,
+		id: "reportTraces", summary: "Report what OpenTelemetry traced",
+		about: "Takes traces as OTLP over HTTP sends them, in protobuf or JSON; gzip if you like; at most 1 MiB, before and after inflating, and 5,000 calls of models. Spans of such calls become events; other spans are not looked at. " +
+			"What cannot be an event goes to the quarantine and counts as rejected. Nothing is kept of what was asked and answered. See docs/integrations/opentelemetry.md.",
+		query: []parameter{
+			{"port", "The attribute, of a span or its resource, that is the port. Left out: the token's port."},
+			{"feature", "The attribute that is the feature. Left out: service.name; of a span without it: opentelemetry."},
+			{"user", "The attribute that is the user. Left out: user.id, else enduser.id. Empty: there is none."},
+			{"run", "The attribute that is the run. Left out: gen_ai.conversation.id. Empty: there is none."},
+		},
+		body: otlpTraces{}, reply: tracesReply{}, fails: []int{408, 413, 415}, handle: (*Edge).reportTraces,
 	},
 	{
 		method: http.MethodPost, path: "/v1/ports/{port}/check", permission: PermissionReserve, maxBody: events.MaxPayloadBytes,
@@ -86,4 +118,33 @@ type details struct {
 	CacheReadInputTokens  int64 `json:"cache_read_input_tokens,omitempty" minimum:"0"`
 	CacheWriteInputTokens int64 `json:"cache_write_input_tokens,omitempty" minimum:"0"`
 	ReasoningOutputTokens int64 `json:"reasoning_output_tokens,omitempty" minimum:"0"`
+}
+
+// litellmRecord is what is read of LiteLLM's StandardLoggingPayload, for the description; mapping.event reads it.
+type litellmRecord struct {
+	ID                string          `json:"id,omitempty"`
+	CallType          string          `json:"call_type,omitempty"`
+	Status            string          `json:"status,omitempty" doc:"failure: of calls without tokens nothing is counted."`
+	CacheHit          bool            `json:"cache_hit,omitempty" doc:"true: LiteLLM's own cache answered; nothing is counted."`
+	CustomLLMProvider string          `json:"custom_llm_provider,omitempty"`
+	Model             string          `json:"model,omitempty"`
+	PromptTokens      int64           `json:"prompt_tokens" doc:"Cached tokens included."`
+	CompletionTokens  int64           `json:"completion_tokens,omitempty"`
+	TotalTokens       int64           `json:"total_tokens,omitempty"`
+	StartTime         float64         `json:"startTime,omitempty" doc:"Seconds since 1970."`
+	EndTime           float64         `json:"endTime,omitempty" doc:"Seconds since 1970: decides the period."`
+	EndUser           string          `json:"end_user,omitempty"`
+	TraceID           string          `json:"trace_id,omitempty"`
+	RequestTags       []string        `json:"request_tags,omitempty"`
+	Metadata          litellmMetadata `json:"metadata,omitzero"`
+}
+
+// litellmMetadata is whose call it was, and what it took besides.
+type litellmMetadata struct {
+	TeamID      string         `json:"user_api_key_team_id,omitempty"`
+	TeamAlias   string         `json:"user_api_key_team_alias,omitempty"`
+	KeyAlias    string         `json:"user_api_key_alias,omitempty"`
+	OrgID       string         `json:"user_api_key_org_id,omitempty"`
+	UserID      string         `json:"user_api_key_user_id,omitempty"`
+	UsageObject jsontext.Value `json:"usage_object,omitempty" doc:"As OpenAI's chat completions have it, with details of cached and reasoning tokens."`
 }

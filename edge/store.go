@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -25,6 +26,7 @@ const (
 // gathers.
 type storing struct {
 	nc        *nats.Conn
+	js        jetstream.JetStream
 	publisher *events.Publisher
 
 	mu      sync.Mutex
@@ -43,6 +45,11 @@ type stored struct {
 // store returns once JetStream has acknowledged all the usages. When ctx ends before, they may
 // be stored all the same.
 func (s *storing) store(ctx context.Context, usages []events.Usage) error {
+	if parent := events.TraceParent(ctx); parent != "" { // it is published together with what others report
+		for i := range usages {
+			usages[i].TraceParent = parent
+		}
+	}
 	one := &stored{usages, make(chan error, 1)}
 	s.mu.Lock()
 	s.waiting = append(s.waiting, one)
@@ -106,6 +113,36 @@ func (s *storing) publish(usages []events.Usage) error {
 	for some := range slices.Chunk(usages, chunk) {
 		if err := s.publisher.Publish(ctx, some); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// storeRefused publishes what the consumer will put into the quarantine, and returns once
+// JetStream has acknowledged all of it. The publisher takes only what is an event.
+func (s *storing) storeRefused(ctx context.Context, messages []*nats.Msg) error {
+	if !s.nc.IsConnected() {
+		return errors.New("not connected to NATS")
+	}
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	for some := range slices.Chunk(messages, fewTogether) {
+		var acks []jetstream.PubAckFuture
+		for _, m := range some {
+			ack, err := s.js.PublishMsgAsync(m)
+			if err != nil {
+				return err
+			}
+			acks = append(acks, ack)
+		}
+		for _, ack := range acks {
+			select {
+			case <-ack.Ok():
+			case err := <-ack.Err():
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
 	}
 	return nil

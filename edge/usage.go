@@ -229,16 +229,16 @@ func answer(w http.ResponseWriter, status int, reply any) {
 	if err != nil {
 		panic(err) // plain fields only
 	}
-	write(w, status, body)
+	write(w, status, kindJSON, append(body, '\n'))
 }
 
-func write(w http.ResponseWriter, status int, body []byte) {
+func write(w http.ResponseWriter, status int, kind string, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(len(body)+1))
+	h.Set("Content-Type", kind)
+	h.Set("Content-Length", strconv.Itoa(len(body)))
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(body, '\n')) // the client is gone: nobody to tell
+	_, _ = w.Write(body) // the client is gone: nobody to tell
 }
 
 // split lists the events of a body: of an array its elements, of NDJSON its lines, or the

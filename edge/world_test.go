@@ -12,32 +12,24 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/edge"
-	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/openapi/contract"
 	"github.com/tidegate/tidegate/internal/testenv"
-	"github.com/tidegate/tidegate/ledger"
+	"github.com/tidegate/tidegate/internal/testenv/system"
 )
 
 // world is the whole system: NATS, Postgres, a consumer, a gate, and the edge over HTTP.
 type world struct {
 	testing.TB
-	url     string
-	nats    dev.NATSConfig
-	server  *dev.NATS
-	db      *pgxpool.Pool
-	tokens  *identity.Tokens
-	store   *switchable
-	budgets *events.Client
+	*system.System
+	url    string
+	nats   dev.NATSConfig
+	server *dev.NATS
+	store  *switchable
 
 	all, onlyA, reportA, reserveA, admin string // API tokens
 }
@@ -69,29 +61,16 @@ func (s *switchable) set(away error) {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	database := testenv.Database(t)
 	w := &world{TB: t, nats: dev.NATSConfig{Dir: t.TempDir(), Addr: testenv.FreeAddr(t)}}
 	w.startNATS()
 	t.Cleanup(func() { w.server.Shutdown() })
-	w.db = testenv.Must(pgxpool.New(t.Context(), database))
-	t.Cleanup(w.db.Close)
-	l := testenv.Must(ledger.Open(t.Context(), ledger.Config{URL: database}))
-	t.Cleanup(l.Close)
-	store := testenv.Must(pgstore.Open(t.Context(), database))
-	t.Cleanup(store.Close)
-	w.store = &switchable{TokenStore: store}
-	w.tokens = identity.NewTokens(w.store, nil)
-	w.all = w.token(nil, edge.PermissionReport, edge.PermissionReserve)
-	w.onlyA = w.token([]string{"a"}, edge.PermissionReport, edge.PermissionReserve)
-	w.reportA = w.token([]string{"a"}, edge.PermissionReport)
-	w.reserveA = w.token([]string{"a"}, edge.PermissionReserve)
-	w.admin = w.token(nil, "admin.manage_settings")
-
-	w.background(testenv.Must(consumer.New(consumer.Config{Conn: testenv.Must(w.connect()), Ledger: l, AckWait: time.Second})).Run)
-	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Must(w.connect()), Ledger: l}))
-	w.background(g.Run)
-	<-g.Ready()
-	w.budgets = testenv.Must(events.NewClient(testenv.Must(w.connect()), events.ClientConfig{WhenUnavailable: events.FailClosed}))
+	w.System = system.Start(t, w.server.ClientURL())
+	w.store = &switchable{TokenStore: w.Store}
+	w.all = w.Token(w, nil, edge.PermissionReport, edge.PermissionReserve)
+	w.onlyA = w.Token(w, []string{"a"}, edge.PermissionReport, edge.PermissionReserve)
+	w.reportA = w.Token(w, []string{"a"}, edge.PermissionReport)
+	w.reserveA = w.Token(w, []string{"a"}, edge.PermissionReserve)
+	w.admin = w.Token(w, nil, "admin.manage_settings")
 	w.url = w.serve(edge.Config{Registerer: prometheus.NewRegistry()}, 30*time.Second)
 	return w
 }
@@ -99,10 +78,7 @@ func newWorld(t testing.TB) *world {
 // serve runs an edge of that configuration, to which requests may take so long to come.
 func (w *world) serve(cfg edge.Config, patience time.Duration) string {
 	w.Helper()
-	var err error
-	if cfg.Conn, err = w.connect(); err != nil {
-		w.Fatal(err)
-	}
+	cfg.Conn = w.Connect(w)
 	cfg.Tokens = w.store
 	e := testenv.Must(edge.New(cfg))
 	web := httptest.NewUnstartedServer(e)
@@ -119,40 +95,15 @@ func (w *world) serve(cfg edge.Config, patience time.Duration) string {
 
 func (w *world) startNATS() { w.server = testenv.Must(dev.StartNATS(w.nats)) }
 
-func (w *world) background(run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var group sync.WaitGroup
-	group.Go(func() {
-		if err := run(ctx); err != nil {
-			w.Errorf("a role ended with %v", err)
-		}
-	})
-	w.Cleanup(func() {
-		cancel()
-		group.Wait()
-	})
-}
-
-func (w *world) token(ports []string, permissions ...string) string {
-	w.Helper()
-	shown, _, err := w.tokens.Create(w.Context(), identity.TokenRequest{Name: "a test's", Permissions: permissions, Ports: ports, CreatedBy: "test"})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return shown
-}
-
 func (w *world) setBudget(port string, hard int64) {
 	w.Helper()
-	if _, err := w.budgets.Set(w.Context(), events.SetRequest{PortID: port, Enabled: true, HardCapTokens: &hard}); err != nil {
-		w.Fatal(err)
-	}
+	w.SetBudget(w, port, hard)
 }
 
 // booked is how many events the ledger has of a port, and of how many tokens.
 func (w *world) booked(port string) (rows, tokens int64) {
 	w.Helper()
-	if err := w.db.QueryRow(w.Context(), "select count(*), coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = $1", port).Scan(&rows, &tokens); err != nil {
+	if err := w.DB.QueryRow(w.Context(), "select count(*), coalesce(sum(total_tokens), 0)::bigint from ai_usage_ledger where port_id = $1", port).Scan(&rows, &tokens); err != nil {
 		w.Fatal(err)
 	}
 	return rows, tokens
@@ -224,7 +175,7 @@ func (w *world) do(r request) answer {
 	defer resp.Body.Close()
 	defer http.DefaultClient.CloseIdleConnections()
 	a := answer{Response: resp, text: string(testenv.Must(io.ReadAll(resp.Body)))}
-	if a.text != "" {
+	if strings.HasSuffix(a.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal([]byte(a.text), &a.body); err != nil {
 			w.Fatalf("%s %s: %s: %v", r.method, r.path, a.text, err)
 		}
@@ -273,13 +224,4 @@ func (w *world) checkContract(a answer) {
 			w.Errorf("nothing explains the problem %s: %v", a.body.Type, err)
 		}
 	}
-}
-
-// connect connects as Tidegate's own roles do, until the test ends.
-func (w *world) connect() (*nats.Conn, error) {
-	nc, err := events.Connect(w.server.ClientURL())
-	if err == nil {
-		w.Cleanup(nc.Close)
-	}
-	return nc, err
 }
