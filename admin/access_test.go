@@ -54,7 +54,7 @@ func valid(r admin.Route, port, token string) request {
 func TestEveryRouteIsGuarded(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
-	if len(admin.Routes()) != 18 {
+	if len(admin.Routes()) != 24 {
 		t.Errorf("the table has %d routes", len(admin.Routes()))
 	}
 	noPort := w.token("another port", []string{"p2"}, admin.Permission)
@@ -115,6 +115,34 @@ func TestACallerOfOnePort(t *testing.T) {
 	w.do(request{method: "PUT", path: budgetPath, token: w.onlyP1, body: monthly, header: []string{"If-Match", `"1"`}}).want(w, http.StatusOK)
 	if got := get[budget](w, budgetPath); !strings.HasPrefix(got.UpdatedBy, "one port (token:") {
 		t.Errorf("updated by %s", got.UpdatedBy)
+	}
+}
+
+// Who may only look sees what there is and changes nothing.
+func TestAViewer(t *testing.T) {
+	t.Parallel()
+	w := guarded(t)
+	viewer := w.token("viewer", nil, admin.View)
+	for _, r := range admin.Routes() {
+		want := http.StatusForbidden
+		switch {
+		case r.Method == http.MethodGet, strings.HasSuffix(r.Path, "/simulate-limit"):
+			want = http.StatusOK
+		case strings.HasSuffix(r.Path, "/logout"):
+			want = http.StatusNoContent
+		}
+		w.do(valid(r, "p1", viewer)).want(w, want)
+	}
+	w.unchanged(t)
+	type may struct {
+		MayChange bool `json:"may_change"`
+	}
+	for _, path := range []string{budgetPath, "/api/v1/default-budget"} {
+		var seen may
+		w.do(request{method: "GET", path: path, token: viewer}).into(w, &seen)
+		if seen.MayChange || !get[may](w, path).MayChange {
+			t.Errorf("%s: a viewer may change it, or whoever manages it may not", path)
+		}
 	}
 }
 
@@ -240,23 +268,37 @@ func TestOddQueries(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	for query, want := range map[string][3]string{
-		"ports?limit=0":                             {"limit", `"0"`, "from 1 to 500"},
-		"ports?limit=501":                           {"limit", `"501"`, "from 1 to 500"},
-		"ports?limit=x":                             {"limit", `"x"`, "whole number"},
-		"ports?limit=1&limit=2":                     {"limit", `"1, 2"`, "given once"},
-		"ports?page=2":                              {"page", `"2"`, "there are: q, sort, state, after, limit"},
-		"session?x=1":                               {"x", `"1"`, "there are: none"},
-		"ports/p1/audit?before=-1":                  {"before", `"-1"`, "whole number from 1"},
-		"ports/p1/ai-usage?by=tenant":               {"by", `"tenant"`, "feature, model, user, run or day"},
-		"ports/p1/ai-usage?period=2026-13":          {"period", `"2026-13"`, "a month like 2026-11"},
-		"ports/p1/ai-usage?period=last":             {"period", `"last"`, "current, previous"},
-		"ports/p1/ai-usage.csv?period=2026-1":       {"period", `"2026-1"`, "a month like"},
-		"ports/p1/ai-budget/simulate?hard=-1":       {"hard", `"-1"`, "whole number from 0 to 9007199254740991"},
-		"ports/p1/ai-budget/simulate?hard=1e6":      {"hard", `"1e6"`, "whole number"},
-		"ports/p1/ai-budget/simulate?soft=2&hard=1": {"soft", "2", "at most hard (1)"},
-		"ports/p1/ai-budget/simulate?period=year":   {"period", `"year"`, "day, week or month"},
-		"ports/p1/ai-budget/simulate?of=tomorrow":   {"of", `"tomorrow"`, "current, previous"},
-		"ports/p1/ai-budget/simulate?harf=5":        {"harf", `"5"`, "there are: hard, soft, period, of"},
+		"ports?limit=0":                                                        {"limit", `"0"`, "from 1 to 500"},
+		"ports?limit=501":                                                      {"limit", `"501"`, "from 1 to 500"},
+		"ports?limit=x":                                                        {"limit", `"x"`, "whole number"},
+		"ports?limit=1&limit=2":                                                {"limit", `"1, 2"`, "given once"},
+		"ports?page=2":                                                         {"page", `"2"`, "there are: q, sort, state, after, limit"},
+		"session?x=1":                                                          {"x", `"1"`, "there are: none"},
+		"ports/p1/audit?before=-1":                                             {"before", `"-1"`, "whole number from 1"},
+		"ports/p1/ai-usage?by=tenant":                                          {"by", `"tenant"`, "feature, model, user, run or day"},
+		"ports/p1/ai-usage?period=2026-13":                                     {"period", `"2026-13"`, "a month like 2026-11"},
+		"ports/p1/ai-usage?period=last":                                        {"period", `"last"`, "current, previous"},
+		"ports/p1/ai-usage.csv?period=2026-1":                                  {"period", `"2026-1"`, "a month like"},
+		"ports/p1/ai-usage?from=2026-11-01":                                    {"to", `""`, "belong together"},
+		"ports/p1/ai-usage?from=x&to=2026-11-01":                               {"from", `"x"`, "a day like 2026-11-23"},
+		"ports/p1/ai-usage?from=2026-11-01&to=2026-11-01":                      {"to", `"2026-11-01"`, "1 to 366 days after from"},
+		"ports/p1/ai-usage.csv?from=2026-11-01&to=2027-11-03":                  {"to", `"2027-11-03"`, "1 to 366 days after from"},
+		"ports/p1/ai-usage?from=2026-11-01&to=2026-11-02&period=2026-1":        {"period", `"2026-1"`, "left out beside from and to"},
+		"ports/p1/ai-usage/series?by=day":                                      {"by", `"day"`, "feature, model, user or run"},
+		"ports/p1/ai-usage/series?step=month":                                  {"step", `"month"`, "hour, day or week"},
+		"ports/p1/ai-usage/series?step=hour":                                   {"step", `"hour"`, "day or week for more than 7 days"},
+		"ports/p1/ai-usage/series?top=21":                                      {"top", `"21"`, "from 1 to 20"},
+		"ports/p1/quarantine?limit=101":                                        {"limit", `"101"`, "from 1 to 100"},
+		"ports/p1/quarantine?after=0":                                          {"after", `"0"`, "from 1 to"},
+		"ports/p1/unsettled-holds?limit=501":                                   {"limit", `"501"`, "from 1 to 500"},
+		"ports/p1/unsettled-holds?after=%5B%22yesterday%22,%22a%22,%22b%22%5D": {"after", `"[\"yesterday\",\"a\",\"b\"]"`, "next of the page before"},
+		"ports/p1/unsettled-holds?after=%5B%222026-11-01%22,%22a%22%5D":        {"after", `"[\"2026-11-01\",\"a\"]"`, "next of the page before"},
+		"ports/p1/ai-budget/simulate?hard=-1":                                  {"hard", `"-1"`, "whole number from 0 to 9007199254740991"},
+		"ports/p1/ai-budget/simulate?hard=1e6":                                 {"hard", `"1e6"`, "whole number"},
+		"ports/p1/ai-budget/simulate?soft=2&hard=1":                            {"soft", "2", "at most hard (1)"},
+		"ports/p1/ai-budget/simulate?period=year":                              {"period", `"year"`, "day, week or month"},
+		"ports/p1/ai-budget/simulate?of=tomorrow":                              {"of", `"tomorrow"`, "current, previous"},
+		"ports/p1/ai-budget/simulate?harf=5":                                   {"harf", `"5"`, "there are: hard, soft, period, of"},
 	} {
 		w.do(request{method: "GET", path: "/api/v1/" + query, token: w.all}).wantField(w, want[0], want[1], want[2])
 	}

@@ -1,6 +1,6 @@
 // Package admin is the HTTP API of those who manage budgets, and the pages above it.
-// Every route of the API asks for [Permission]; callers that are limited to some
-// ports see and touch no others.
+// Every route of the API asks for [Permission], or for [View] where nothing is changed;
+// callers that are limited to some ports see and touch no others.
 package admin
 
 //go:generate go test -run ^TestAPIDocument$ -update .
@@ -12,16 +12,21 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/admin/page"
+	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/ledger"
 )
 
-// Permission is what a caller must hold, on every route.
-const Permission = "admin.manage_settings"
+// What a caller must hold: Permission to change anything, and one of the two to see it.
+const (
+	Permission = "admin.manage_settings"
+	View       = "admin.view"
+)
 
 // maxBodyBytes is plenty: the only body is a budget.
 const maxBodyBytes = 16 << 10
@@ -31,7 +36,8 @@ type Config struct {
 	// Ledger is what the API reads and writes. Required.
 	Ledger *ledger.Ledger
 	// Conn is where the gates hear of changed budgets and deleted ports. One that is
-	// lost heals by itself, when they next read everything. Required.
+	// lost heals by itself, when they next read everything. It is also where the quarantine
+	// is. Required.
 	Conn *nats.Conn
 	// Auth finds out who calls. Required.
 	Auth *identity.Authenticator
@@ -46,10 +52,11 @@ type Config struct {
 }
 
 type api struct {
-	cfg      Config
-	log      *slog.Logger
-	standing recent[[]standing]   // of all ports
-	spent    recent[ledger.Spent] // by all ports
+	cfg        Config
+	log        *slog.Logger
+	quarantine quarantine.Store
+	standing   recent[[]standing]   // of all ports
+	spent      recent[ledger.Spent] // by all ports
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.
@@ -65,7 +72,11 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	a := &api{cfg: cfg, log: cfg.Logger}
+	js, err := jetstream.New(cfg.Conn)
+	if err != nil {
+		return nil, err
+	}
+	a := &api{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js)}
 	a.standing.read, a.spent.read = a.readStandings, a.readSpent
 	mux := http.NewServeMux()
 	a.mount(mux, routes)

@@ -11,7 +11,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/internal/changes"
 )
 
 // budgetReply is a port's budget and what it has spent of it.
@@ -22,6 +22,7 @@ type budgetReply struct {
 	Version   int64      `json:"version" doc:"Of the port's own budget. Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
+	MayChange bool       `json:"may_change" doc:"Whether the caller may change it, or only see it."`
 
 	UsedTokens      int64     `json:"used_tokens" doc:"Booked in this period."`
 	HeldTokens      int64     `json:"held_tokens" doc:"Reserved by calls under way, or leased to gates for the next ones."`
@@ -71,7 +72,7 @@ func (a *api) storeBudget(c *call, port string, b budget.Budget) (budget.Budget,
 		return b, err
 	}
 	b.UpdatedBy = c.caller.Actor()
-	if b, err = bus.StoreBudget(c.Context(), a.cfg.Ledger, a.cfg.Conn, port, b, &version); err != nil {
+	if b, err = changes.StoreBudget(c.Context(), a.cfg.Ledger, a.cfg.Conn, a.log, port, b, &version); err != nil {
 		return b, err
 	}
 	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: budget stored", slog.String("port_id", port), slog.Int64("version", b.Version), slog.String("by", c.caller.Actor()))
@@ -84,6 +85,7 @@ type defaultReply struct {
 	Version   int64      `json:"version" doc:"Counts every change; 0: nothing is stored yet. It is the ETag."`
 	UpdatedAt *time.Time `json:"updated_at" doc:"null: nothing is stored yet"`
 	UpdatedBy string     `json:"updated_by" doc:"Who stored it, as in the audit log."`
+	MayChange bool       `json:"may_change" doc:"Whether the caller may change it, or only see it."`
 	Limits    []limit    `json:"limits" doc:"Those beside the caps, in the order in which they are looked at."`
 }
 
@@ -107,7 +109,7 @@ func (a *api) putDefault(c *call) error {
 }
 
 func (c *call) replyDefault(b budget.Budget) error {
-	r := defaultReply{caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy, Limits: []limit{}}
+	r := defaultReply{caps: capsOf(b), Version: b.Version, UpdatedBy: b.UpdatedBy, Limits: []limit{}, MayChange: c.mayChange()}
 	if b.Version > 0 {
 		r.UpdatedAt = &b.UpdatedAt
 	}
@@ -115,6 +117,41 @@ func (c *call) replyDefault(b budget.Budget) error {
 		r.Limits = append(r.Limits, limit(l))
 	}
 	c.setETag(b)
+	return c.reply(r)
+}
+
+// defaultEffectReply is what a default budget would do at once.
+type defaultEffectReply struct {
+	Ports      int64     `json:"ports" doc:"How many have no budget of their own."`
+	Refused    int64     `json:"refused" doc:"How many of these have used as much as the hard cap in the running period: all their calls would be refused. What calls under way hold is not counted."`
+	RefusedNow int64     `json:"refused_now" doc:"The same, by the default budget that is stored."`
+	AsOf       time.Time `json:"as_of" doc:"Where there are many ports, of a moment ago."`
+}
+
+func (a *api) getDefaultEffect(c *call) error {
+	stored, err := a.cfg.Ledger.Budget(c.Context(), budget.DefaultPort)
+	if err != nil {
+		return err
+	}
+	all, at, err := a.standings(c)
+	if err != nil {
+		return err
+	}
+	r := defaultEffectReply{AsOf: at.UTC()}
+	hard, capped := c.query.number("hard")
+	for i := range all {
+		s := &all[i]
+		if !s.ByDefault {
+			continue
+		}
+		r.Ports++
+		if capped && s.Used(budget.Period(c.query["period"])) >= hard {
+			r.Refused++
+		}
+		if stored.Enabled && stored.HardCapTokens != nil && s.Used(stored.Period) >= *stored.HardCapTokens {
+			r.RefusedNow++
+		}
+	}
 	return c.reply(r)
 }
 
@@ -158,7 +195,7 @@ func (a *api) replyBudget(c *call, b budget.Budget) error {
 		PortID: c.port, caps: capsOf(b), Default: b.Default, Version: b.Version, UpdatedBy: b.UpdatedBy,
 		UsedTokens: spend.UsedTokens, HeldTokens: spend.HeldTokens, ProjectedTokens: projected(spend.UsedTokens, start, end, c.now),
 		RemainingTokens: d.RemainingTokens, SoftCapReached: d.SoftCapWarning, HardCapReached: !d.Allowed,
-		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits,
+		PeriodStart: start, ResetsAt: end, AsOf: spend.AsOf, Limits: limits, MayChange: c.mayChange(),
 	}
 	if !b.UpdatedAt.IsZero() {
 		r.UpdatedAt = &b.UpdatedAt

@@ -32,8 +32,8 @@ func Document() ([]byte, error) {
 	}}
 	d := openapi.Document{
 		Title: "Tidegate admin API",
-		Description: "Budgets for AI tokens: read and set them, see what was used, try a cap on last period's calls. Every operation needs the permission " +
-			Permission + ". Everything but CSV is JSON; errors are problem documents (RFC 9457). See docs/admin-api.md.",
+		Description: "Budgets for AI tokens: read and set them, see what was used, try a cap on last period's calls. Reading needs the permission " + View + " or " +
+			Permission + ", changing the latter. Everything but CSV is JSON; errors are problem documents (RFC 9457). See docs/admin-api.md.",
 		Schemas: schemas,
 		Ways: openapi.Object{
 			"bearer":  openapi.Object{"type": "http", "scheme": "bearer", "description": "An API token, or an access token of the OIDC provider."},

@@ -24,6 +24,8 @@ type overviewReply struct {
 	Tokens    []int64    `json:"tokens" doc:"On each of these days, of all features."`
 	TopPorts  []topPort  `json:"top_ports" doc:"Those that used most this month, at most 8."`
 	Alerts    []alert    `json:"alerts" doc:"The newest, at most 8."`
+	Refused   int64      `json:"refused_today" doc:"Checks and reservations that caps refused today; one that is asked again counts again. What a gate refused is here some seconds later."`
+	Refusals  []refused  `json:"refusals" doc:"Of the last 7 days, the newest, at most 8."`
 	Unsettled unsettled  `json:"unsettled"`
 	Backlog   *backlog   `json:"backlog" doc:"null: this process does not know, or the caller is limited to some ports."`
 	AsOf      time.Time  `json:"as_of" doc:"What is counted is of this moment, or a later one."`
@@ -66,6 +68,15 @@ type alert struct {
 	Reached    int64       `json:"reached" doc:"The threshold's value, in the unit."`
 	Unit       budget.Unit `json:"unit"`
 	At         time.Time   `json:"at"`
+}
+
+// refused is what a limit of a port refused on a day.
+type refused struct {
+	PortID  string    `json:"port_id"`
+	Limit   string    `json:"limit" doc:"port: the port's own caps."`
+	Day     string    `json:"day" doc:"In UTC, like 2026-11-23."`
+	Refused int64     `json:"refused" doc:"Checks and reservations on that day."`
+	LastAt  time.Time `json:"last_at"`
 }
 
 type unsettled struct {
@@ -112,10 +123,14 @@ func (a *api) getOverview(c *call) error {
 	if err != nil {
 		return err
 	}
+	refusedToday, refusals, err := a.cfg.Ledger.Refusals(c.Context(), c.caller.Ports, topOfAll, c.now)
+	if err != nil {
+		return err
+	}
 	if spentAt.Before(at) {
 		at = spentAt
 	}
-	r := overviewReply{Ports: int64(len(standings)), AsOf: at.UTC(), TopPorts: topPorts(standings), Alerts: []alert{},
+	r := overviewReply{Ports: int64(len(standings)), AsOf: at.UTC(), TopPorts: topPorts(standings), Alerts: []alert{}, Refused: refusedToday, Refusals: []refused{},
 		Unsettled: unsettled{spent.UnsettledHolds, spent.UnsettledTokens, spent.UnsettledPort}}
 	r.spend(spent, spentAt)
 	for i := range standings {
@@ -123,6 +138,9 @@ func (a *api) getOverview(c *call) error {
 	}
 	for _, f := range alerts {
 		r.Alerts = append(r.Alerts, alert{f.PortID, f.Limit, f.Value, f.Threshold, f.Reached, f.Unit, f.NoticedAt})
+	}
+	for _, f := range refusals {
+		r.Refusals = append(r.Refusals, refused{f.PortID, f.Limit, f.Day.Format(time.DateOnly), f.Refused, f.LastAt})
 	}
 	if a.cfg.Backlog != nil && c.caller.Ports == nil {
 		r.Backlog = backlogOf(a.cfg.Backlog())

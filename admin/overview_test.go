@@ -38,6 +38,14 @@ type overview struct {
 		Limit     string
 		Threshold string
 	}
+	Refused  int64 `json:"refused_today"`
+	Refusals []struct {
+		PortID  string `json:"port_id"`
+		Limit   string
+		Day     string
+		Refused int64
+		LastAt  time.Time `json:"last_at"`
+	}
 	Unsettled struct {
 		Holds, Tokens int64
 		PortID        string `json:"port_id"`
@@ -67,7 +75,19 @@ func TestOverview(t *testing.T) {
 		}
 	}
 	w.exec("insert into ai_unsettled_holds values ('fine', '2026-11-20', '', 'ocr', 3, 500), ('soft', '2026-11-21', '', 'ocr', 1, 900), ('soft', '2026-10-01', '', 'ocr', 5, 5)")
+	day := noon.Truncate(24 * time.Hour)
+	for _, list := range [][]ledger.Refusal{ // as gates write them, one after the other
+		{{PortID: "hard", Limit: "port", Day: day, Refused: 3, LastAt: noon}, {PortID: "fine", Limit: "each-user", Day: day.AddDate(0, 0, -1), Refused: 1, LastAt: noon.AddDate(0, 0, -1)}, {PortID: "unknown", Limit: "port", Day: day, Refused: 9, LastAt: noon}},
+		{{PortID: "hard", Limit: "port", Day: day, Refused: 4, LastAt: noon.Add(-time.Hour)}, {PortID: "soft", Limit: "port", Day: day.AddDate(0, 0, -7), Refused: 1, LastAt: noon.AddDate(0, 0, -7)}},
+	} {
+		if err := w.ledger.AddRefusals(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got := get[overview](w, "/api/v1/overview")
+	if r := got.Refusals; got.Refused != 7 || len(r) != 2 || r[0].PortID != "hard" || r[0].Limit != "port" || r[0].Day != "2026-11-23" || r[0].Refused != 7 || !r[0].LastAt.Equal(noon) || r[1].PortID != "fine" || r[1].Refused != 1 {
+		t.Errorf("refused: %d, %+v", got.Refused, r)
+	}
 	if diff := gocmp.Diff(map[string]int64{"none": 2, "fine": 1, "soft": 2, "hard": 2, "disabled": 1}, got.States); diff != "" || got.Ports != 8 {
 		t.Errorf("%d ports (-want +got):\n%s", got.Ports, diff)
 	}
@@ -104,8 +124,37 @@ func TestOverview(t *testing.T) {
 	}
 	var of overview
 	a.into(w, &of)
-	if of.Ports != 2 || of.Today.Tokens != 220 || of.Month.Before != 165 || len(of.Alerts) != 1 || of.Unsettled.Tokens != 500 || of.Backlog != nil || len(of.TopPorts) != 2 {
+	if of.Ports != 2 || of.Today.Tokens != 220 || of.Month.Before != 165 || len(of.Alerts) != 1 || of.Unsettled.Tokens != 500 || of.Backlog != nil || len(of.TopPorts) != 2 || of.Refused != 7 || len(of.Refusals) != 2 {
 		t.Errorf("of some ports: %+v", of)
 	}
 	w.do(request{method: "GET", path: "/api/v1/overview", token: w.noPermission}).want(w, http.StatusForbidden)
+
+	// A port's own alerts, and nobody else's.
+	type alerts struct {
+		Alerts []struct {
+			PortID, Limit, Threshold string
+			At                       time.Time
+		}
+	}
+	if got := get[alerts](w, "/api/v1/ports/hard/alerts"); len(got.Alerts) != 1 || got.Alerts[0].Threshold != "hard" || !got.Alerts[0].At.Equal(noon) {
+		t.Errorf("alerts of a port: %+v", got)
+	}
+	if got := get[alerts](w, "/api/v1/ports/fine/alerts"); got.Alerts == nil || len(got.Alerts) != 0 {
+		t.Errorf("alerts of a port without any: %+v", got)
+	}
+	w.do(request{method: "GET", path: "/api/v1/ports/soft/alerts", token: some}).want(w, http.StatusForbidden)
+
+	// What a default budget would do to free, with 440 tokens, and to old, with none.
+	type effect struct {
+		Ports, Refused int64
+		RefusedNow     int64 `json:"refused_now"`
+	}
+	const standard = "/api/v1/default-budget"
+	w.do(request{method: "PUT", path: standard, token: w.all, body: `{"enabled":true,"soft_cap_tokens":null,"hard_cap_tokens":440,"period":"month"}`, header: []string{"If-Match", "0"}}).want(w, http.StatusOK)
+	for query, refused := range map[string]int64{"hard=440": 1, "hard=441": 0, "hard=0": 2, "": 0, "hard=110&period=day": 1, "hard=111&period=day": 0, "hard=110&period=week": 1} {
+		if got, want := get[effect](w, standard+"/effect?"+query), (effect{2, refused, 1}); got != want {
+			t.Errorf("a default budget with %q: %+v, want %+v", query, got, want)
+		}
+	}
+	w.do(request{method: "GET", path: standard + "/effect?hard=1", token: some}).want(w, http.StatusForbidden)
 }

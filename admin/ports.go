@@ -1,16 +1,20 @@
 package admin
 
 import (
+	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/internal/changes"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -144,14 +148,15 @@ type auditReply struct {
 
 // change is an entry of the audit log, which outlives its port.
 type change struct {
-	ID        int64          `json:"id"`
-	PortID    string         `json:"port_id"`
-	Key       string         `json:"key" doc:"What was changed: ai.budget, or port.deleted."`
-	Version   int64          `json:"version"`
-	OldValue  jsontext.Value `json:"old_value" doc:"null: there was none"`
-	NewValue  jsontext.Value `json:"new_value" doc:"null: deleted"`
-	ChangedAt time.Time      `json:"changed_at"`
-	ChangedBy string         `json:"changed_by" doc:"Who: a name of their own choosing, and in parentheses what they proved."`
+	ID         int64          `json:"id"`
+	PortID     string         `json:"port_id"`
+	Key        string         `json:"key" doc:"What was changed: ai.budget, or port.deleted."`
+	Version    int64          `json:"version"`
+	OldValue   jsontext.Value `json:"old_value" doc:"null: there was none"`
+	NewValue   jsontext.Value `json:"new_value" doc:"null: deleted"`
+	ChangedAt  time.Time      `json:"changed_at"`
+	ChangedBy  string         `json:"changed_by" doc:"Who: a name of their own choosing, and in parentheses what they proved."`
+	RestoredAt *time.Time     `json:"restored_at,omitempty" doc:"When the database, which an older copy of it had replaced, took the change back; left out: it was made here."`
 }
 
 func (a *api) audit(c *call) error { return a.auditOf(c, c.port) }
@@ -171,9 +176,43 @@ func (a *api) auditOf(c *call, port string) error {
 		r.Next = strconv.FormatInt(found[limit-1].ID, 10)
 	}
 	for _, f := range found {
-		r.Changes = append(r.Changes, change{f.ID, f.PortID, f.Key, f.Version, jsontext.Value(f.OldValue), jsontext.Value(f.NewValue), f.ChangedAt, f.ChangedBy})
+		r.Changes = append(r.Changes, change{f.ID, f.PortID, f.Key, f.Version, jsontext.Value(f.OldValue), jsontext.Value(f.NewValue), f.ChangedAt, f.ChangedBy, f.RestoredAt})
 	}
 	return c.reply(r)
+}
+
+type portName struct {
+	Name string `json:"name" doc:"At most 100 printable characters; empty: none."`
+}
+
+type namedReply struct {
+	PortID string `json:"port_id"`
+	portName
+}
+
+func (a *api) namePort(c *call) error {
+	body, err := readBody(c.Request)
+	if err != nil {
+		return err
+	}
+	var fields map[string]jsontext.Value
+	if err := json.Unmarshal(body, &fields); err != nil || fields == nil {
+		return malformed(fmt.Errorf("as {\"name\":\"Harbour North\"}"))
+	}
+	r := reader{fields: fields}
+	var name *string // null must not pass for ""
+	r.read("name", "must be a text", &name, func() bool { return name != nil })
+	for _, other := range slices.Sorted(maps.Keys(fields)) {
+		r.wrong = append(r.wrong, safehttp.FieldError{Field: shortened(other), Value: shortened(string(fields[other])), Rule: "is no field of this; there is: name"})
+	}
+	if r.wrong != nil {
+		return invalidFields(r.wrong)
+	}
+	if err := a.cfg.Ledger.RenamePort(c.Context(), c.port, *name); err != nil {
+		return err
+	}
+	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: port named", slog.String("port_id", c.port), slog.String("name", *name), slog.String("by", c.caller.Actor()))
+	return c.reply(namedReply{c.port, portName{*name}})
 }
 
 type deletedReply struct {
@@ -182,7 +221,7 @@ type deletedReply struct {
 }
 
 func (a *api) deletePort(c *call) error {
-	rows, err := bus.DeletePort(c.Context(), a.cfg.Ledger, a.cfg.Conn, a.log, c.port, c.caller.Actor())
+	rows, err := changes.DeletePort(c.Context(), a.cfg.Ledger, a.cfg.Conn, a.log, c.port, c.caller.Actor())
 	if err != nil {
 		return err
 	}

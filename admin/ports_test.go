@@ -33,6 +33,47 @@ type portList struct {
 	Total *int64
 }
 
+// A port's name is what people see and search for.
+func TestPortsAreNamed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.usage("p1", noon)
+	name := func(port, body, token string) answer {
+		return w.do(request{method: "PUT", path: "/api/v1/ports/" + port + "/name", token: token, body: body})
+	}
+	type named struct {
+		Ports []struct {
+			PortID string `json:"port_id"`
+			Name   string
+		}
+	}
+	for _, is := range []string{"Harbour North", "Häfen 北", ""} {
+		name("p1", fmt.Sprintf(`{"name":%q}`, is), w.onlyP1).want(w, http.StatusOK)
+		if got := get[named](w, "/api/v1/ports"); len(got.Ports) != 1 || got.Ports[0].Name != is {
+			t.Errorf("%q: %+v", is, got)
+		}
+		if got := get[named](w, "/api/v1/ports?q=NORTH"); len(got.Ports) != strings.Count(is, "North") {
+			t.Errorf("searched while it is %q: %+v", is, got)
+		}
+	}
+	name("fresh", `{"name":"Not called yet"}`, w.all).want(w, http.StatusOK)
+	if got := get[named](w, "/api/v1/ports?q=CALLED+yet"); len(got.Ports) != 1 || got.Ports[0].PortID != "fresh" {
+		t.Errorf("searched: %+v", got)
+	}
+	for body, rule := range map[string]string{
+		`{"name":" x"}`: "no space around", `{"name":"a\u0000b"}`: "printable", `{"name":"` + strings.Repeat("x", 101) + `"}`: "at most 100", `{"name":null}`: "must be a text", `{}`: "is required", `{"name":"x","nmae":"y"}`: "there is: name",
+	} {
+		if a := name("p1", body, w.all); a.StatusCode != http.StatusUnprocessableEntity || !strings.Contains(a.problem.Errors[0].Rule, rule) {
+			t.Errorf("%s: %d %s, want %q", body, a.StatusCode, a.text, rule)
+		}
+	}
+	name("p1", `["x"]`, w.all).want(w, http.StatusBadRequest)
+	name("p2", `{"name":"x"}`, w.onlyP1).want(w, http.StatusForbidden)
+	if log := w.log.String(); !strings.Contains(log, "one port (token:") || !strings.Contains(log, "Harbour North") {
+		t.Errorf("nobody knows who named the port: %s", log)
+	}
+}
+
 func TestPortsInPages(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

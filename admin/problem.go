@@ -64,7 +64,7 @@ func (a *api) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if p.Status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "2")
 	}
-	safehttp.WriteProblem(w, p)
+	safehttp.Refuse(w, r, p) // a page for whoever follows a link to a file
 }
 
 func problemOf(err error) safehttp.Problem {
@@ -103,7 +103,7 @@ func isOutage(err error) bool {
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	safehttp.WriteProblem(w, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; admin/openapi.json lists what there is").Problem)
+	safehttp.Refuse(w, r, refusal(http.StatusNotFound, "unknown-address", "There is nothing here", "the API has no "+quoted(r.URL.Path)+"; admin/openapi.json lists what there is").Problem)
 }
 
 func methodNotAllowed(allowed string) http.Handler {

@@ -53,10 +53,13 @@ type call struct {
 	now    time.Time
 }
 
+// mayChange: the caller may do more than look. Its ports are those of the route.
+func (c *call) mayChange() bool { return c.caller.Has(Permission) }
+
 const requestTimeout = 10 * time.Second
 
 // mount registers the routes, and answers for what is none of them: nothing below
-// basePath is open to anyone without the permission.
+// basePath is open to anyone without a permission.
 func (a *api) mount(mux *http.ServeMux, routes []route) {
 	methods := map[string][]string{}
 	for _, r := range routes {
@@ -68,9 +71,9 @@ func (a *api) mount(mux *http.ServeMux, routes []route) {
 			allowed = append(allowed, http.MethodHead)
 		}
 		slices.Sort(allowed)
-		mux.Handle(basePath+path, a.cfg.Auth.RequireSomePort(Permission, methodNotAllowed(strings.Join(allowed, ", "))))
+		mux.Handle(basePath+path, a.cfg.Auth.RequireSomePort(View, methodNotAllowed(strings.Join(allowed, ", ")), Permission))
 	}
-	mux.Handle("/api/", a.cfg.Auth.RequireSomePort(Permission, http.HandlerFunc(notFound)))
+	mux.Handle("/api/", a.cfg.Auth.RequireSomePort(View, http.HandlerFunc(notFound), Permission))
 }
 
 func (a *api) guard(r route) http.Handler {
@@ -79,13 +82,17 @@ func (a *api) guard(r route) http.Handler {
 			a.refuse(w, req, err)
 		}
 	})
+	var or []string
+	if r.permission == View {
+		or = []string{Permission} // who may change it may see it
+	}
 	switch r.reach {
 	case onePort:
-		return a.cfg.Auth.Require(r.permission, identity.PathPort("port"), handler)
+		return a.cfg.Auth.Require(r.permission, identity.PathPort("port"), handler, or...)
 	case somePorts:
-		return a.cfg.Auth.RequireSomePort(r.permission, handler)
+		return a.cfg.Auth.RequireSomePort(r.permission, handler, or...)
 	default:
-		return a.cfg.Auth.Require(r.permission, nil, handler)
+		return a.cfg.Auth.Require(r.permission, nil, handler, or...)
 	}
 }
 

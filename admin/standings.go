@@ -64,23 +64,25 @@ func (a *api) sortedPage(c *call, limit int) (ids []string, next string, total i
 			return nil, "", 0, err
 		}
 	}
-	var found []*standing
+	var first []*standing // one more than there is room for
 	for i := range all {
 		s := &all[i]
 		if state != "" && string(s.State) != state || !strings.Contains(strings.ToLower(s.PortID), q) && !strings.Contains(s.shown, q) {
 			continue
 		}
 		total++
-		if after == nil || order.compare(s, after) > 0 {
-			found = append(found, s)
+		if after != nil && order.compare(s, after) <= 0 || len(first) > limit && order.compare(s, first[limit]) > 0 {
+			continue
 		}
+		at, _ := slices.BinarySearchFunc(first, s, order.compare)
+		first = slices.Insert(first, at, s)
+		first = first[:min(len(first), limit+1)]
 	}
-	slices.SortFunc(found, order.compare)
-	if len(found) > limit {
-		found = found[:limit]
-		next = order.key(found[limit-1]) + ":" + found[limit-1].PortID
+	if len(first) > limit {
+		first = first[:limit]
+		next = order.key(first[limit-1]) + ":" + first[limit-1].PortID
 	}
-	for _, s := range found {
+	for _, s := range first {
 		ids = append(ids, s.PortID)
 	}
 	return ids, next, total, nil

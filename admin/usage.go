@@ -16,7 +16,7 @@ import (
 // usageReply is a port's usage in a period, broken down by one dimension.
 type usageReply struct {
 	PortID      string           `json:"port_id"`
-	Period      budget.Period    `json:"period"`
+	Period      budget.Period    `json:"period,omitempty" doc:"Left out where from and to were given."`
 	PeriodStart time.Time        `json:"period_start"`
 	PeriodEnd   time.Time        `json:"period_end"`
 	UsedTokens  int64            `json:"used_tokens" doc:"Of all pages."`
@@ -37,15 +37,7 @@ type share struct {
 
 // usage has everything in one page where the query names no limit.
 func (a *api) usage(c *call) (usageReply, error) {
-	period := budget.Month
-	if name := c.query["period"]; name == budget.Current || name == budget.Previous {
-		b, err := a.cfg.Ledger.Budget(c.Context(), c.port)
-		if err != nil {
-			return usageReply{}, err
-		}
-		period = b.Period
-	}
-	p, err := budget.ParseNamed("period", c.query["period"], period, c.now)
+	p, err := a.askedRange(c)
 	if err != nil {
 		return usageReply{}, err
 	}

@@ -36,7 +36,7 @@ type world struct {
 	tokens *identity.Tokens
 	login  *identity.Login
 	clock  *clock
-	log    *logged
+	log    *testenv.Buffer
 
 	all, onlyP1, noPermission string // API tokens
 }
@@ -44,7 +44,7 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	server := testenv.NATS(t)
-	w := &world{TB: t, dbURL: testenv.Database(t), nats: testenv.Connect(t, server), clock: &clock{now: noon}, log: &logged{}}
+	w := &world{TB: t, dbURL: testenv.Database(t), nats: testenv.Connect(t, server), clock: &clock{now: noon}, log: new(testenv.Buffer)}
 	var err error
 	if w.ledger, err = ledger.Open(t.Context(), ledger.Config{URL: w.dbURL}); err != nil {
 		t.Fatal(err)
@@ -113,20 +113,6 @@ type clock struct {
 func (c *clock) Now() time.Time { c.mu.Lock(); defer c.mu.Unlock(); return c.now }
 
 func (c *clock) set(t time.Time) { c.mu.Lock(); defer c.mu.Unlock(); c.now = t }
-
-// logged is what the API told the operator.
-type logged struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(b)
-}
-
-func (l *logged) String() string { l.mu.Lock(); defer l.mu.Unlock(); return l.text.String() }
 
 // usage is one booked call of 110 tokens.
 func (w *world) usage(port string, at time.Time, change ...func(*events.Usage)) {

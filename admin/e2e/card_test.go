@@ -48,6 +48,7 @@ func TestCard(t *testing.T) {
 		{"Edits", cardEdits},
 		{"Saves", cardSaves},
 		{"Warns", cardWarns},
+		{"History", cardHistory},
 		{"Refused", cardRefused},
 		{"Conflicts", cardConflicts},
 		{"Limits", cardLimits},
@@ -56,6 +57,8 @@ func TestCard(t *testing.T) {
 		{"Signs out", cardSignsOut},
 		{"Keyboard", cardKeyboard},
 		{"Breakdown", cardBreakdown},
+		{"Range", cardRange},
+		{"Attention", cardAttention},
 		{"Back-test", cardBackTest},
 		{"Prefers", cardPrefers},
 		{"Embedded", cardEmbedded},
@@ -76,20 +79,35 @@ func cardShows(t *testing.T, f *fake, p *browser.Page) {
 		see  []string
 		not  []string
 	}{
-		{"marina-7", []string{"612,345 tokens this month", "61% of the hard cap", "383,655", "7d 8h", "Dec 1, 00:00 UTC", "811,199", "reaches the soft cap on Nov 30", "Held for running calls 4,000",
-			"Soft cap 800,000", "Hard cap 1,000,000", "ocr 312,295"}, []string{"Soft cap reached.", "Hard cap reached."}},
-		{"southdock", []string{"Soft cap reached. Calls are still allowed", "96% of the hard cap"}, []string{"Hard cap reached."}},
-		{"brightwater", []string{"Hard cap reached. New calls are refused until Dec 1, 00:00 UTC", "if nothing were refused"}, []string{"Soft cap reached."}},
+		{"marina-7", []string{"612,345 tokens this month", "61% of the hard cap", "383,655", "7d 8h", "Dec 1, 00:00", "811,199", "reaches the soft cap on Nov 30", "Held for running calls 4,000",
+			"Soft cap 800,000", "Hard cap 1,000,000", "Used Held for running calls Projected by the reset", "ocr 312,295", "All times and days are UTC."}, []string{"Soft cap reached.", "Hard cap reached."}},
+		{"southdock", []string{"Soft cap reached. Calls are still allowed", "96% of the hard cap", "7 events could not be booked", "Nov 23, 14:30 id_conflict The id invoice-1 was booked with 1500 tokens.",
+			"tidegate quarantine replay 41", "Show all 7", "Reserved and never reported: 8,200 tokens in 31 days", "Nov 22 expenses ocr 3 4,100",
+			"ocr-daily, 80% reached: 800,000 calls Nov 23, 15:30", "Soft cap reached: 800,000 tokens", "Show older alerts"}, []string{"Hard cap reached."}},
+		{"brightwater", []string{"Hard cap reached. New calls are refused until Dec 1, 00:00", "if nothing were refused"}, []string{"Soft cap reached."}},
 		{"oldtown", []string{"The caps are not enforced"}, []string{"Soft cap reached."}},
-		{"archive", []string{"No usage this month yet", "nats pub ai.usage.archive", "Without caps nothing is refused", "Nobody has set a budget"}, []string{"Tokens per day"}},
+		{"archive", []string{"No usage this month yet", "curl http://127.0.0.1", "/v1/usage", "--port archive", "Without caps nothing is refused", "Nobody has set a budget"}, []string{"Tokens per day"}},
 	} {
 		p.Open(f.URL + "/?port=" + c.port)
 		p.See("Live")
 		p.See(c.see...)
 		p.SeeNot(c.not...)
-		looks(p, c.port, look{"dark", 1280}, look{"light", 768}, look{"light", 360})
+		if c.port == "southdock" { // which has everything
+			looks(p, c.port, look{"dark", 1280}, look{"light", 768}, look{"light", 360})
+		} else {
+			looks(p, c.port)
+		}
 	}
 	p.Open(f.URL + "/?port=marina-7")
+	p.See("ocr 312,295")
+	for expression, want := range map[string]string{ // what is to come is hatched; a bar of half is half a bar
+		"getComputedStyle(card.querySelector('.heading')).backgroundImage.slice(0, 30)": "repeating-linear-gradient(135d",
+		"card.querySelector('.share-list .length').style.getPropertyValue('--to')":      "0.5100",
+	} {
+		if got := browser.Eval[string](p, "(() => { const card = document.querySelector('ai-budget-card').shadowRoot; return "+expression+" })()"); got != want {
+			t.Errorf("%s is %q, want %q", expression, got, want)
+		}
+	}
 	meter := p.Role("meter", "Tokens used")
 	if got, want := browser.Eval[string](p, meterText), "612,345 of 1,000,000 tokens, 61%; soft cap at 800,000; 4,000 held"; got != want || !meter.Exists() {
 		t.Errorf("a screen reader hears %q, want %q", got, want)
@@ -108,13 +126,13 @@ func cardExtra(t *testing.T, f *fake, p *browser.Page) {
 	}
 	give(f.now.Add(6 * time.Hour))
 	p.Open(f.URL + "/?port=brightwater")
-	p.See("Live", "69% of the hard cap, 500,000 of it extra until Nov 23, 21:30 UTC.", "Hard cap 1,500,000", "458,780", "Brightwater Marina 1M · 69%",
-		"Extra tokens none became 500,000", "Extra tokens until none became Nov 23, 21:30 UTC")
+	p.See("Live", "69% of the hard cap, 500,000 of it extra until Nov 23, 21:30.", "Hard cap 1,500,000", "458,780", "Brightwater Marina 1M · 69%",
+		"Extra tokens none became 500,000", "Extra tokens until none became Nov 23, 21:30")
 	p.SeeNot("Hard cap reached")
 	if got := p.Role("textbox", "Hard cap").Property("value"); got != "1,000,000" {
 		t.Errorf("the form changes %s", got)
 	}
-	looks(p, "extra", look{"light", 1280})
+	looks(p, "extra")
 	give(f.now)
 	p.Open(f.URL + "/?port=brightwater")
 	p.See("Live", "104% of the hard cap.", "Hard cap 1,000,000", "Hard cap reached", "Brightwater Marina 1M · 104%")
@@ -137,18 +155,104 @@ func cardBreakdown(t *testing.T, f *fake, p *browser.Page) {
 	p.See("claude-haiku-4-5")
 	looks(p, "by-model")
 
-	if !p.Role("image", "Tokens per day, Nov 1 to Nov 30").Exists() {
-		t.Error("the chart has no name")
-	}
-	description := p.Role("image", "Tokens per day, Nov 1 to Nov 30").Property("description")
-	if !strings.Contains(description, "a day on average; most on") || !strings.Contains(description, "Today so far") {
+	chart := p.Role("image", "Tokens per day by model, Nov 1 to Nov 30")
+	if description := chart.Property("description"); !strings.Contains(description, "a day on average; most on Monday, November 16") {
 		t.Errorf("the chart is described as %q", description)
 	}
 	p.Role("DisclosureTriangle", "As a table").Click()
-	p.See("Monday, November 23", "Sunday, November 1")
+	p.See("Monday, November 23", "Sunday, November 1", "Calls")
+	p.SeeNot("November 24") // it is to come
 	looks(p, "table")
 	f.change("marina-7", func(fp *fakePort) { fp.budget.Period = "day"; fp.budget.Version++ })
-	p.See("tokens today", "Tokens per day, November")
+	p.See("tokens today", "Tokens per hour", "Monday, November 23")
+}
+
+// cardRange looks at other days, in other steps, by pointer and by keyboard.
+func cardRange(t *testing.T, f *fake, p *browser.Page) {
+	p.Open(f.URL + "/?port=marina-7")
+	p.See("Live", "Tokens per day", "Sunday, November 1 to Monday, November 30", "even pace, 33,333 a day")
+	p.Role("group", "Tokens per day by feature: the arrow keys read it out").Focus()
+	p.Type(kb.ArrowLeft)
+	p.See("Nov 23: ", " calls; ocr ")
+	p.Type(kb.ArrowLeft, kb.ArrowLeft)
+	p.See("Nov 21: ")
+	p.Type(kb.ArrowRight, kb.ArrowRight, kb.ArrowRight) // not beyond today
+	p.See("Nov 23: ")
+	p.Type(kb.Escape)
+	p.SeeNot("Nov 23: ")
+
+	choose(p, "Days", "Last")
+	p.See("Thursday, October 1 to Saturday, October 31", "ocr 156,147")
+	p.SeeNot("even pace")
+	p.Role("radio", "Weeks").Click()
+	p.See("Tokens per week")
+	p.Role("group", "Tokens per week by feature: the arrow keys read it out").Focus()
+	p.Type(kb.Home)
+	p.See("Week of Sep 28: ")
+	choose(p, "Days", "Sept")
+	p.See("No usage in these days")
+	p.SeeNot("Where they went", "curl")
+	p.Type(kb.End)
+	p.See("Tuesday, November 10 to Monday, November 23", "ocr 78,073")
+	day := func(name, value string) {
+		p.Do(fmt.Sprintf(`{ const i = document.querySelector('ai-budget-card').shadowRoot.querySelector('[name=%s]'); i.value = '%s'; i.dispatchEvent(new Event('change')) }`, name, value))
+	}
+	day("first", "2026-11-24")
+	p.See("The last day is before the first.", "Tuesday, November 10 to Monday, November 23")
+	day("first", "2026-11-22")
+	p.See("Tokens per hour", "Sunday, November 22 to Monday, November 23")
+	p.SeeNot("The last day is before the first.")
+	p.Role("radio", "Run").Click()
+	p.See("run-1123-4", "no run")
+	looks(p, "range")
+	// What one looks at is in the address, and other days are a step back, which takes no edit away.
+	at := func(query string) {
+		t.Helper()
+		p.Until(fmt.Sprintf("location.search === '?port=marina-7%s'", query))
+	}
+	at("&range=2026-11-22..2026-11-23&by=run&step=week")
+	p.Reload()
+	p.See("Tokens per hour", "Sunday, November 22 to Monday, November 23", "run-1123-4")
+	p.Role("textbox", "Hard cap").Fill("2M")
+	p.Do("history.back()")
+	p.See("Tuesday, November 10 to Monday, November 23", "Tokens per week", "ocr 78,073")
+	at("&range=2026-11-10..2026-11-23&step=week")
+	p.Do("history.back()")
+	p.See("No usage in these days")
+	at("&range=2026-09&step=week")
+	if got := p.Role("textbox", "Hard cap").Property("value"); got != "2M" && got != "2,000,000" {
+		t.Errorf("what was typed is gone: %q", got)
+	}
+	p.Role("button", "Discard").Click()
+	p.Do("history.go(2)")
+	p.See("run-1123-4")
+	if got := browser.Eval[string](p, `document.querySelector('ai-budget-card').shadowRoot.querySelector('.csv').getAttribute('href')`); got != "/api/v1/ports/marina-7/ai-usage.csv?by=run&from=2026-11-22&to=2026-11-24" {
+		t.Errorf("what is downloaded is not what is seen: %s", got)
+	}
+	p.Open(f.URL + "/?port=marina-7&range=2024-03&by=nobody")
+	p.See("No usage in these days")
+	if got := p.Role("combobox", "Days").Property("value"); got != "March 2024" {
+		t.Errorf("an address asks for March 2024, and the list says %q", got)
+	}
+	p.Open(f.URL + "/?port=marina-7&range=yesteryear&step=century")
+	p.See("Tokens per day", "Sunday, November 1 to Monday, November 30")
+}
+
+// cardAttention: what could not be booked is told of, with what to do about it.
+func cardAttention(t *testing.T, f *fake, p *browser.Page) {
+	p.Open(f.URL + "/?port=southdock")
+	p.See("7 events could not be booked", "quarantine replay 45")
+	p.SeeNot("quarantine replay 46")
+	p.Role("button", "Show all 7").Click()
+	p.See("quarantine replay 47")
+	p.SeeNot("Show all")
+	p.SeeNot("May 23, 15:30")
+	p.Role("button", "Show older alerts").Click()
+	p.See("May 23, 15:30")
+	p.SeeNot("Show older alerts")
+	p.Role("link", "Harbour North 612.3K · 61% of 1,000,000").Click()
+	p.See("612,345 tokens this month")
+	p.SeeNot("could not be booked", "never reported")
 }
 
 func cardPrefers(t *testing.T, f *fake, p *browser.Page) {
@@ -179,33 +283,4 @@ func cardPrefers(t *testing.T, f *fake, p *browser.Page) {
 	p.See("Has a comma or a space that groups no three digits: write 1.5M or 1,500,000")
 	p.Size(320, 600)
 	fits(p)
-}
-
-// cardEmbedded puts the element into a page that is not ours.
-func cardEmbedded(t *testing.T, f *fake, p *browser.Page) {
-	p.Open(f.URL + "/static/icon.svg") // some other document of the same site
-	p.Open(f.URL + "/?port=marina-7")
-	p.See("Live")
-	p.Do(`document.body.innerHTML = '<main><h1>Settings</h1><ai-budget-card port="southdock">No card here</ai-budget-card></main>'`)
-	p.See("southdock", "871,002", "Soft cap reached.")
-	p.Axe()
-	p.Do(`addEventListener('budget-change', (e) => { document.title = 'changed to ' + e.detail.hard_cap_tokens })`)
-	p.Role("textbox", "Hard cap").Fill("2M")
-	p.Type(kb.Enter)
-	p.Until(`document.title === 'changed to 2000000'`)
-	p.Do(`document.querySelector('ai-budget-card').setAttribute('port', 'brightwater')`)
-	p.See("brightwater", "1,041,220")
-	if got := p.Role("textbox", "Hard cap").Property("value"); got != "1,000,000" {
-		t.Errorf("the fields did not follow the port: %q", got)
-	}
-	p.Do(`document.querySelector('ai-budget-card').remove()`)
-	before := f.requests()
-	time.Sleep(2500 * time.Millisecond)
-	if n := f.count("brightwater/ai-budget"); f.requests()-before > 0 && n > 0 {
-		for _, asked := range f.askedSince(before) {
-			if strings.Contains(asked, "brightwater") {
-				t.Errorf("a card that was removed goes on asking: %s", asked)
-			}
-		}
-	}
 }

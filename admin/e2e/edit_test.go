@@ -215,29 +215,3 @@ func cardBackTest(t *testing.T, f *fake, p *browser.Page) {
 		t.Errorf("%d back-tests for nine quick keystrokes", n)
 	}
 }
-
-// What would refuse every call at once is said before it is stored, and any save can be undone.
-func cardWarns(t *testing.T, f *fake, p *browser.Page) {
-	p.Open(f.URL + "/?port=marina-7")
-	p.Role("textbox", "Soft cap").Fill("none")
-	p.Role("textbox", "Hard cap").Fill("20")
-	p.Role("button", "Save").Click()
-	p.See("Not saved yet: 612,345 tokens are used already, so with this hard cap every call is refused from now on.")
-	looks(p, "warned")
-	if b := f.port("marina-7").budget; b.Version != 3 {
-		t.Errorf("stored without being meant: %+v", b)
-	}
-	p.Role("textbox", "Hard cap").Fill("30") // which is another question
-	p.Role("button", "Save").Click()
-	p.See("Not saved yet")
-	p.Role("button", "Save").Click()
-	p.See("Saved", "Hard cap reached.")
-	if b := f.port("marina-7").budget; b.Version != 4 || *b.HardCapTokens != 30 || b.SoftCapTokens != nil {
-		t.Errorf("stored: %+v", b)
-	}
-	p.Role("button", "Undo").Click()
-	p.See("61% of the hard cap")
-	if b := f.port("marina-7").budget; b.Version != 5 || *b.HardCapTokens != 1_000_000 || *b.SoftCapTokens != 800_000 {
-		t.Errorf("after Undo: %+v", b)
-	}
-}

@@ -146,8 +146,10 @@ func (f *fake) overview(w http.ResponseWriter, _ *http.Request) {
 	}
 	start, _ := events.PeriodMonth.Bounds(f.now)
 	reply(w, map[string]any{"ports": len(f.order), "states": states, "days": days, "tokens": total, "features": features, "models": models,
-		"today":     map[string]any{"start": f.now.Truncate(24 * time.Hour), "tokens": total[29], "before": total[28]},
-		"month":     map[string]any{"start": start, "tokens": month, "before": month * 4 / 5},
+		"today":         map[string]any{"start": f.now.Truncate(24 * time.Hour), "tokens": total[29], "before": total[28]},
+		"month":         map[string]any{"start": start, "tokens": month, "before": month * 4 / 5},
+		"refused_today": 31, "refusals": []map[string]any{{"port_id": "brightwater", "limit": "port", "day": f.now.Format(time.DateOnly), "refused": 31, "last_at": f.now.Add(-time.Minute)},
+			{"port_id": "southdock", "limit": "each-user", "day": f.now.AddDate(0, 0, -2).Format(time.DateOnly), "refused": 1, "last_at": f.now.AddDate(0, 0, -2)}},
 		"top_ports": top[:min(8, len(top))], "alerts": alerts, "unsettled": map[string]any{"holds": 3, "tokens": 4100, "port_id": "southdock"},
 		"backlog": map[string]any{"messages": 12, "oldest_at": f.now.Add(-90 * time.Second)}, "as_of": f.now})
 }

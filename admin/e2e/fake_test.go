@@ -39,6 +39,9 @@ type fakePort struct {
 	created time.Time
 	shares  map[events.Dimension][]events.Share
 	audit   []map[string]any
+	alerts  int // that were sent
+	refused int // events that are quarantined
+	lost    int // groups of reservations that nobody settled
 }
 
 func (p *fakePort) used() (n int64) {
@@ -67,8 +70,13 @@ func newFake(t testing.TB) *fake {
 	mux.HandleFunc("GET /api/v1/ports", f.listPorts)
 	mux.HandleFunc("GET /api/v1/ports/{port}/ai-budget", f.getBudget)
 	mux.HandleFunc("PUT /api/v1/ports/{port}/ai-budget", f.putBudget)
+	mux.HandleFunc("DELETE /api/v1/ports/{port}/ai-budget", f.deleteBudget)
 	mux.HandleFunc("GET /api/v1/ports/{port}/ai-budget/simulate", f.simulate)
+	mux.HandleFunc("GET /api/v1/ports/{port}/alerts", f.listAlerts)
 	mux.HandleFunc("GET /api/v1/ports/{port}/ai-usage", f.usage)
+	mux.HandleFunc("GET /api/v1/ports/{port}/ai-usage/series", f.series)
+	mux.HandleFunc("GET /api/v1/ports/{port}/quarantine", f.quarantine)
+	mux.HandleFunc("GET /api/v1/ports/{port}/unsettled-holds", f.unsettled)
 	mux.HandleFunc("GET /api/v1/ports/{port}/audit", f.changes)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f.mu.Lock()
@@ -148,7 +156,7 @@ func (f *fake) replyBudget(w http.ResponseWriter, id string) {
 	start, end := b.Period.Bounds(f.now)
 	hard := b.Rule().HardAt(f.now)
 	answer := map[string]any{"port_id": id, "enabled": b.Enabled, "soft_cap_tokens": b.SoftCapTokens, "hard_cap_tokens": b.HardCapTokens,
-		"period": b.Period, "version": b.Version, "updated_at": b.UpdatedAt, "updated_by": b.UpdatedBy,
+		"period": b.Period, "version": b.Version, "updated_at": b.UpdatedAt, "updated_by": b.UpdatedBy, "may_change": true,
 		"used_tokens": used, "held_tokens": p.held, "remaining_tokens": nil,
 		"projected_tokens": int64(float64(used) * float64(end.Sub(start)) / float64(f.now.Sub(start))),
 		"soft_cap_reached": b.Enabled && b.SoftCapTokens != nil && used >= *b.SoftCapTokens,
@@ -184,7 +192,20 @@ func (f *fake) putBudget(w http.ResponseWriter, r *http.Request) {
 	if b.Limits == nil {
 		b.Limits = p.budget.Limits
 	}
+	if b.ExtraTokens != nil && *b.ExtraTokens == 0 {
+		b.ExtraTokens = nil
+	}
 	f.storeLocked(p, b, f.session+" (login-link:local)")
+	f.replyBudget(w, r.PathValue("port"))
+}
+
+// deleteBudget gives a port back to a default budget that nobody has set.
+func (f *fake) deleteBudget(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.ports[r.PathValue("port")]
+	f.storeLocked(p, events.Budget{Period: events.PeriodMonth}, f.session+" (login-link:local)")
+	p.audit[len(p.audit)-1]["new_value"] = map[string]any{"default": true}
 	f.replyBudget(w, r.PathValue("port"))
 }
 
@@ -206,27 +227,6 @@ func (f *fake) simulate(w http.ResponseWriter, r *http.Request) {
 	reply(w, map[string]any{"port_id": r.PathValue("port"), "of": "previous", "from": from, "to": from.AddDate(0, 1, 0), "calls": calls,
 		"refused_calls": refused, "refused_tokens": refused * each, "first_refused_at": first,
 		"warned_calls": warned, "first_warned_at": firstWarned, "used_tokens": calls * each})
-}
-
-func (f *fake) usage(w http.ResponseWriter, r *http.Request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	id, by := r.PathValue("port"), events.Dimension(r.FormValue("by"))
-	p := f.ports[id]
-	if p == nil {
-		p = &fakePort{budget: events.Budget{Period: events.PeriodMonth}}
-	}
-	period := p.budget.Period
-	if r.FormValue("period") != "current" {
-		period = events.PeriodMonth
-	}
-	start, end := period.Bounds(f.now)
-	shares := p.shares[by]
-	if shares == nil {
-		shares = []events.Share{}
-	}
-	reply(w, map[string]any{"port_id": id, "period": period, "period_start": start, "period_end": end, "used_tokens": p.used(), "requests": p.requests(),
-		"dimension": by, "by": shares, "as_of": f.now})
 }
 
 func (f *fake) changes(w http.ResponseWriter, r *http.Request) {

@@ -61,7 +61,7 @@ func cardKeyboard(t *testing.T, f *fake, p *browser.Page) {
 // tabTo presses Tab until the element with one of the names has the focus, and
 // checks that a sighted person sees where it is.
 func tabTo(p *browser.Page, names ...string) {
-	for range 30 {
+	for range 50 {
 		p.Type(kb.Tab)
 		at := browser.Eval[[]string](p, focusNow)
 		for _, name := range names {
@@ -73,7 +73,7 @@ func tabTo(p *browser.Page, names ...string) {
 			}
 		}
 	}
-	p.Fail("30 times Tab, and none of %q has the focus", names)
+	p.Fail("50 times Tab, and none of %q has the focus", names)
 }
 
 // focusNow names what has the focus, and how one sees that.

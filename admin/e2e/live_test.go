@@ -80,12 +80,12 @@ func cardSignsOut(t *testing.T, f *fake, p *browser.Page) {
 	looks(p, "signed-out")
 	f.breakWith(func(r *http.Request) (int, string) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
-			return 403, `{"title":"A permission is missing","status":403,"detail":"this needs the permission admin.manage_settings, which the caller does not hold"}`
+			return 403, `{"title":"A permission is missing","status":403,"detail":"this needs the permission admin.view, which the caller does not hold"}`
 		}
 		return 0, ""
 	})
 	p.Reload()
-	p.See("You may not manage AI budgets", "which the caller does not hold")
+	p.See("You may not see AI budgets", "which the caller does not hold")
 	p.Role("button", "Sign out").Wait()
 	looks(p, "no-permission")
 	f.breakWith(func(r *http.Request) (int, string) {

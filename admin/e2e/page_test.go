@@ -87,10 +87,10 @@ func pageOverview(t *testing.T, f *fake, p *browser.Page) {
 	p.Until(`document.querySelector('.loading i')?.offsetHeight > 50`) // something is there at once
 	close(answer)
 	p.Until(`!document.querySelector('.loading')`)
-	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of southdock: tidegate holds southdock",
+	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused: see them. 31 refused today", "brightwater 31 times today by its hard cap last Nov 23, 15:29", "southdock 1 time on Nov 21 by the limit each-user", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of southdock: tidegate holds southdock",
 		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "brightwater reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
 	looks(p, "overview", look{"dark", 1280}, look{"light", 360})
-	p.Role("group", "Tokens by day and feature: the arrow keys read the days out").Focus()
+	p.Role("group", "Tokens by day and feature: the arrow keys read it out").Focus()
 	p.Type(kb.ArrowLeft)
 	p.See("Nov 23: ", "; ocr ")
 	p.Type(kb.ArrowLeft, kb.ArrowLeft)
@@ -182,7 +182,7 @@ func pageNothingHere(t *testing.T, f *fake, p *browser.Page) {
 
 func pageNoPorts(t *testing.T, f *fake, p *browser.Page) {
 	p.Open(f.URL + "/")
-	p.See("No port yet", "nats pub ai.usage.marina-7")
+	p.See("No port yet", "curl "+f.URL+"/v1/usage", "--port marina-7")
 	looks(p, "no-ports")
 	p.Role("button", "Copy the command").Click()
 	p.See("Copied")
@@ -239,9 +239,11 @@ func pageFormats(t *testing.T, f *fake, p *browser.Page) {
 		"duration(6.33 * 86400e3)": "6d 7h", "duration(3661e3)": "1h 1m", "duration(59e3)": "59s", "duration(61e3)": "1m 1s", "duration(-5)": "0s",
 		"percent(0)": "0%", "percent(0.0001)": "<1%", "percent(0.614)": "61%", "percent(0.9996)": "99.9%", "percent(1)": "100%", "percent(1.5)": "150%",
 		"compact(1234567)": "1.2M", "tokens(1234567)": "1,234,567", "ordinal(1)": "1st", "ordinal(22)": "22nd", "ordinal(13)": "13th", "ordinal(23)": "23rd",
-		"utcMoment(new Date('2026-12-01T00:00:00Z'))": "Dec 1, 00:00 UTC",
+		"utcMoment(new Date('2026-12-01T00:00:00Z'))": "Dec 1, 00:00", "axis(1250000)": "1.25M",
+		"ceiling(1)": "2", "ceiling(7)": "8", "ceiling(1000)": "1000", "ceiling(1001)": "1200", "ceiling(131000)": "150000", "ceiling(15001)": "20000", "ceiling(2.1e9)": "2500000000", "ceiling(251)": "300", "ceiling(4.2e6)": "5000000", "ceiling(9e6)": "10000000",
+		"bounds('week', Date.UTC(2026, 10, 29))[0] / 864e5 - Date.UTC(2026, 10, 23) / 864e5": "0", "bounds('month', Date.UTC(2026, 11, 31, 23))[1] - Date.UTC(2027, 0)": "0", "bounds('hour', Date.UTC(2026, 0, 1, 5, 59))[1] - Date.UTC(2026, 0, 1, 6)": "0",
 	} {
-		if got := browser.Eval[string](p, `import('/static/format.js').then((m) => { const v = m.`+expression+`; return typeof v === 'string' ? v : JSON.stringify(v) })`); got != want {
+		if got := browser.Eval[string](p, `Promise.all(['format', 'stack', 'period'].map((f) => import('/static/' + f + '.js'))).then((all) => { const m = Object.assign({}, ...all); const v = m.`+expression+`; return typeof v === 'string' ? v : JSON.stringify(v) })`); got != want {
 			t.Errorf("%s is %s, want %s", expression, got, want)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/identity/pgstore"
 	"github.com/tidegate/tidegate/internal/browser"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
@@ -27,6 +28,7 @@ type system struct {
 	publisher *events.Publisher
 	client    *events.Client
 	sessions  *identity.Sessions
+	tokens    *identity.Tokens
 	admins    *nats.Conn
 }
 
@@ -35,9 +37,14 @@ func newSystem(t testing.TB) *system {
 	server := testenv.NATS(t)
 	s := &system{TB: t, nats: testenv.Connect(t, server), admins: testenv.Connect(t, server)}
 	var err error
-	s.ledger, err = ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)})
+	database := testenv.Database(t)
+	s.ledger, err = ledger.Open(t.Context(), ledger.Config{URL: database})
 	s.must(err)
 	t.Cleanup(s.ledger.Close)
+	store, err := pgstore.Open(t.Context(), database)
+	s.must(err)
+	t.Cleanup(store.Close)
+	s.tokens = identity.NewTokens(store, nil)
 
 	c, err := consumer.New(consumer.Config{Conn: testenv.Connect(t, server), Ledger: s.ledger})
 	s.must(err)
@@ -87,12 +94,13 @@ func (s *system) report(err error) {
 	}
 }
 
-// door is an admin server whose login links sign in as the caller.
+// door is an admin server whose login links sign in as the caller; API tokens sign in, too.
 func (s *system) door(caller identity.Caller) (url, link string) {
 	s.Helper()
-	login, err := identity.NewLogin(identity.LoginConfig{Sessions: s.sessions, LinkCaller: &caller})
+	auth := &identity.Authenticator{Sessions: s.sessions, Tokens: s.tokens, LoginPath: "/login"}
+	login, err := identity.NewLogin(identity.LoginConfig{Sessions: s.sessions, LinkCaller: &caller, Auth: auth})
 	s.must(err)
-	handler, err := admin.New(admin.Config{Ledger: s.ledger, Conn: s.admins, Login: login, Auth: &identity.Authenticator{Sessions: s.sessions, LoginPath: "/login"}})
+	handler, err := admin.New(admin.Config{Ledger: s.ledger, Conn: s.admins, Login: login, Auth: auth})
 	s.must(err)
 	server := httptest.NewServer(handler)
 	s.Cleanup(server.Close)

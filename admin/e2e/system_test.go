@@ -6,6 +6,7 @@ import (
 
 	"github.com/chromedp/chromedp/kb"
 
+	"github.com/tidegate/tidegate/admin"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/browser"
@@ -69,6 +70,9 @@ func TestSystem(t *testing.T) {
 		t.Errorf("an estimate above what is left: %+v", v)
 	}
 	twoTabs(s, p, url)
+	byKeyboard(s, p, url)
+	p.Open(url + "/")
+	p.See("refused today", "times today by its hard cap", "southdock", "by the limit drafts")
 
 	// Out, and the figures are gone with the session.
 	p.Role("button", "Sign out").Click()
@@ -76,6 +80,36 @@ func TestSystem(t *testing.T) {
 	p.Open(url + "/?port=marina-7")
 	p.See("Sign in to see your ports")
 	p.SeeNot("tokens this month")
+}
+
+// byKeyboard finds a port, gives it a limit, and sees that refuse: without a mouse.
+func byKeyboard(s *system, p *browser.Page, url string) {
+	p.Open(url + "/")
+	p.See("Overview", "marina-7", "southdock 300")
+	tabTo(p, "Ports")
+	p.Type(kb.Enter)
+	p.See("2 ports")
+	tabTo(p, "Search ports")
+	p.Type("south")
+	p.See("1 found")
+	tabTo(p, "southdock")
+	p.Type(kb.Enter)
+	p.See("300 tokens this month")
+	tabTo(p, "Add limit")
+	p.Type(kb.Enter, "drafts") // its form has the focus
+	tabTo(p, "Hard cap of the limit")
+	p.Type("350")
+	tabTo(p, "Window")
+	p.Type("I") // In total
+	tabTo(p, "Save limit")
+	p.Type(kb.Enter)
+	p.See("Saved drafts", "300 of 350 tokens")
+	if v := s.check("southdock", 50); !v.Allowed {
+		s.Errorf("below the limit: %+v", v)
+	}
+	s.call("southdock", time.Now(), 100)
+	p.See("400 of 350 tokens")
+	testenv.Eventually(s, "the limit refuses", func() bool { v := s.check("southdock", 1); return !v.Allowed && v.Limit == "drafts" })
 }
 
 // twoTabs changes one budget from two tabs.
@@ -113,18 +147,28 @@ func TestSystem_Permissions(t *testing.T) {
 	visitor := b.Page(t)
 	url, link := s.door(identity.Caller{Subject: "v", Name: "Visitor", Permissions: []string{"expenses.scan"}})
 	visitor.Open(link)
-	visitor.See("You may not manage AI budgets", "admin.manage_settings")
+	visitor.See("You may not see AI budgets", "admin.view")
 	visitor.SeeNot("marina-7")
 	visitor.Open(url + "/?port=marina-7")
-	visitor.See("You may not manage AI budgets")
+	visitor.See("You may not see AI budgets")
 	visitor.SeeNot("4,000")
 
+	// Who has nothing but an API token signs in with it, sees what it may, and not for longer.
 	local := b.Page(t)
-	caller := operator
-	caller.Ports = []string{"southdock"}
-	url, link = s.door(caller)
-	local.Open(link)
-	local.See("Overview", "southdock 300")
+	shown, token, err := s.tokens.Create(t.Context(), identity.TokenRequest{Name: "southdock's own", Permissions: []string{admin.View}, Ports: []string{"southdock"}, CreatedBy: "test"})
+	s.must(err)
+	url, _ = s.door(operator)
+	local.Open(url + "/")
+	local.See("Sign in to see your ports")
+	local.Role("link", "Other ways to sign in").Click()
+	local.See("Open the login link", "Or with an API token")
+	looks(local, "login")
+	local.Role("textbox", "Or with an API token").Fill(shown[:60])
+	local.Role("button", "Sign in").Click()
+	local.See("The token is not accepted", "not a whole API token")
+	local.Role("textbox", "Or with an API token").Fill(shown)
+	local.Type(kb.Enter)
+	local.See("Your usage", "southdock's own", "southdock 300")
 	local.SeeNot("marina-7", "4,000", "Messages waiting")
 	local.Open(url + "/ports")
 	local.See("1 port", "southdock")
@@ -132,4 +176,18 @@ func TestSystem_Permissions(t *testing.T) {
 	local.Open(url + "/?port=marina-7")
 	local.See("You may not manage this port.")
 	local.SeeNot("4,000")
+	local.Open(url + "/?port=southdock")
+	local.See("300 tokens this month", "Budget", "Soft cap", "Limits")
+	local.SeeNot("Save", "Add limit")
+	local.Screenshot("view-only")
+	local.Open(url + "/api/v1/nothing") // which a person is told in the same clothes
+	local.See("There is nothing here", "To the first page")
+	local.Until(`getComputedStyle(document.querySelector('main')).borderRadius === '14px'`)
+	local.Axe()
+	local.Open(url + "/api/v1/ports/marina-7/ai-usage.csv")
+	local.See("The port is not the caller's", "southdock's own")
+	s.must(s.tokens.Revoke(t.Context(), token.ID, "test"))
+	local.Open(url + "/ports")
+	local.See("Sign in to see your ports")
+	local.SeeNot("southdock")
 }

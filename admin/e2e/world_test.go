@@ -41,6 +41,7 @@ func (f *fake) add(id, name string, used int64, budgets ...events.Budget) *fakeP
 	p.shares[events.ByFeature] = split(used, "ocr", 0.51, "summary", 0.22, "reply_draft", 0.14, "embedding", 0.09, "translation", 0.04)
 	p.shares[events.ByModel] = split(used, "claude-sonnet-4-5", 0.64, "claude-haiku-4-5", 0.21, "text-embedding-3-large", 0.15)
 	p.shares[events.ByUser] = split(used, "ada", 0.32, "grace", 0.24, "", 0.18, "linus", 0.08, "barbara", 0.06, "edsger", 0.05, "margaret", 0.04, "ken", 0.02, "radia", 0.01)
+	p.shares[events.ByRun] = split(used, "run-1123-4", 0.3, "run-1120-1", 0.2, "", 0.5)
 	return p
 }
 
@@ -92,7 +93,8 @@ func (f *fake) harbour() {
 	f.add("eastquay", "East Quay", 3_120_400, monthly(nil, nil))
 	f.add("marina-7", "Harbour North", 612_345, monthly(tokens(600_000), tokens(900_000)), monthly(tokens(800_000), tokens(900_000)), monthly(tokens(800_000), tokens(1_000_000))).held = 4_000
 	f.add("oldtown", "Old Town Slips", 41_200, events.Budget{SoftCapTokens: tokens(50_000), HardCapTokens: tokens(200_000), Period: events.PeriodMonth})
-	f.add("southdock", "South Dock", 871_002, monthly(tokens(800_000), tokens(1_200_000)))
+	south := f.add("southdock", "South Dock", 871_002, monthly(tokens(800_000), tokens(1_200_000)))
+	south.refused, south.lost, south.alerts = 7, 2, 7
 }
 
 // usedBy is what the shares of a port are when it has used so many tokens.

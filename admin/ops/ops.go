@@ -17,6 +17,7 @@ const (
 
 	subjectVerify           = subjectAdmin + ".verify"
 	subjectPorts            = subjectAdmin + ".ports.list"
+	subjectPortName         = subjectAdmin + ".ports.name"
 	subjectPortDelete       = subjectAdmin + ".ports.delete"
 	subjectHolds            = subjectAdmin + ".holds"
 	subjectUnsettled        = subjectAdmin + ".holds.unsettled"
@@ -36,9 +37,19 @@ const (
 	maxDifferences = 100 // of a verification, which has no pages
 )
 
+type verifyRequest struct {
+	Progress string `json:"progress,omitempty"` // the inbox that is told how far it is
+}
+
 type portsRequest struct {
 	After string `json:"after"`
 	Limit int    `json:"limit"`
+}
+
+type portNameRequest struct {
+	PortID string `json:"port_id"`
+	Name   string `json:"name"`
+	By     string `json:"by"`
 }
 
 type portDeleteRequest struct {

@@ -17,7 +17,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/quarantine"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
-	"github.com/tidegate/tidegate/internal/bus"
+	"github.com/tidegate/tidegate/internal/changes"
 	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -96,6 +96,7 @@ func (s *Service) Run(ctx context.Context) error {
 	}{
 		{subjectVerify, verifications, handle(s.verify)},
 		{subjectPorts, readings, handle(s.ports)},
+		{subjectPortName, changes, handle(s.namePort)},
 		{subjectPortDelete, changes, handle(s.deletePort)},
 		{subjectHolds, readings, handle(s.holds)},
 		{subjectUnsettled, readings, handle(s.unsettled)},
@@ -173,8 +174,19 @@ func (s *Service) ports(ctx context.Context, r portsRequest) (any, error) {
 	return portsReply{ports}, err
 }
 
+func (s *Service) namePort(ctx context.Context, r portNameRequest) (any, error) {
+	if err := (events.CheckRequest{PortID: r.PortID}).Validate(); err != nil {
+		return nil, err
+	}
+	err := s.cfg.Ledger.RenamePort(ctx, r.PortID, r.Name)
+	if err == nil {
+		s.log.Info("port named", "port_id", r.PortID, "name", r.Name, "by", r.By)
+	}
+	return struct{}{}, err
+}
+
 func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, error) {
-	rows, err := bus.DeletePort(ctx, s.cfg.Ledger, s.cfg.Conn, s.log, r.PortID, r.By)
+	rows, err := changes.DeletePort(ctx, s.cfg.Ledger, s.cfg.Conn, s.log, r.PortID, r.By)
 	return Deleted{rows}, err
 }
 

@@ -19,14 +19,17 @@ import (
 const (
 	gatesAnswer = 2 * time.Second // how long a gate may take
 	gatesSettle = 5 * time.Second // how long a gate may lag behind a commit
+	portsAtOnce = 5_000           // that gates are asked about: question and answers fit into a message
 )
+
+var errEnough = errors.New("there are enough differences")
 
 // verify compares the ledger with the totals, then the totals with what every
 // gate remembers. Gates follow commits by milliseconds: a difference counts only
 // if it stays.
-func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
-	now := s.cfg.Now()
-	found, err := s.cfg.Ledger.Verify(ctx, now)
+func (s *Service) verify(ctx context.Context, r verifyRequest) (any, error) {
+	now, tell := s.cfg.Now(), s.progress(r.Progress)
+	found, err := s.cfg.Ledger.Verify(ctx, now, func(done, all int64) { tell(Progress{OfLedger, done, all}) })
 	if err != nil {
 		return nil, err
 	}
@@ -48,20 +51,21 @@ func (s *Service) verify(ctx context.Context, _ struct{}) (any, error) {
 		v.Differences = append(v.Differences, ledger.Difference{Where: "gate", What: "gates that answer", Want: 1})
 	}
 	start, end := budget.Month.Bounds(now)
-	for after := ""; v.Gates > 0 && len(v.Differences) < maxDifferences; {
-		page, err := s.cfg.Ledger.UsedByPort(ctx, after, 1000, start, end)
-		if err != nil {
+	compared := int64(0)
+	if v.Gates > 0 {
+		err = s.cfg.Ledger.UsedByPorts(ctx, start, end, portsAtOnce, func(page []ledger.PortTokens) error {
+			if len(v.Differences) >= maxDifferences {
+				return errEnough
+			}
+			differences, err := s.compareGates(ctx, page, v.Gates, start, end)
+			v.Differences = append(v.Differences, differences...)
+			compared += int64(len(page))
+			tell(Progress{OfGates, compared, max(compared, v.Ports)})
+			return err
+		})
+		if err != nil && !errors.Is(err, errEnough) {
 			return nil, err
 		}
-		if len(page) == 0 {
-			break
-		}
-		after = page[len(page)-1].PortID
-		differences, err := s.compareGates(ctx, page, v.Gates, start, end)
-		if err != nil {
-			return nil, err
-		}
-		v.Differences = append(v.Differences, differences...)
 	}
 	v.Differences = v.Differences[:min(len(v.Differences), maxDifferences)] // the answer must fit into a message
 	v.OK = len(v.Differences) == 0 && v.Behind == 0

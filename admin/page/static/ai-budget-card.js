@@ -1,43 +1,43 @@
 /**
- * <ai-budget-card port="p1"></ai-budget-card>: what a port has spent of its AI
- * budget, live, and its caps and limits to change. No dependencies, no inline code or style.
+ * <ai-budget-card port="p1"></ai-budget-card>: all of a port's AI budget, live: what was used and by
+ * whom, caps and limits to change, alerts, and the history of changes. No dependencies, no inline
+ * code or style. docs/card.md tells how to embed it.
  *
  *   <script type="module" src="/static/ai-budget-card.js"></script>
  *
  * Attributes: port (required); name, the port's display name; api, the API's base,
- * default /api/v1; login, where to sign in, default /login. What stands between the
+ * default /api/v1; login, where to sign in, default /login; range, by and step, what is looked at,
+ * which the card sets, too, when somebody looks at something else. What stands between the
  * tags shows until the card is there. It acts as whoever is signed in at the API, so it
  * must be served from the API's own site.
  *
- * Events: "budget-load" after each answer and "budget-change" after a save, both with
- * the budget as detail. Property: unsaved, whether leaving would lose edits.
+ * Events: "budget-load" after each answer and "budget-change" after a save or an undo, both with
+ * the budget as detail; "budget-view" when somebody looks at something else, with {range, by, step}.
+ * Property: unsaved, whether leaving would lose edits.
  */
 import {Api, DEFAULT, Problem} from './api.js';
-import {DaysChart, everyDay} from './days.js';
+import {Attention} from './attention.js';
 import {h, need, say} from './dom.js';
 import {Editor} from './editor.js';
-import {firstStep, publishCommand} from './empty.js';
-import {Facts, THIS} from './facts.js';
-import {localTime, sentence, utcMonth, utcMoment} from './format.js';
+import {Facts} from './facts.js';
+import {sentence, utcClock, utcMoment} from './format.js';
 import {Gauge, level, raised} from './gauge.js';
+import {ChangeHistory} from './history.js';
 import {Limits} from './limits.js';
 import {Poll} from './poll.js';
-import {Shares} from './shares.js';
 import {sheets} from './sheets.js';
 import {skeleton} from './template.js';
+import {UsageView} from './usage.js';
 
 /** @typedef {import('./api.js').Budget} Budget */
 
 const EVERY_MS = 2000;
-const USAGE_AT_LEAST_MS = 30_000;
 
 export class BudgetCard extends HTMLElement {
-  static observedAttributes = ['port', 'name', 'api'];
+  static observedAttributes = ['port', 'name', 'api', 'range', 'by', 'step'];
 
   /** @type {Budget | null} */
   #budget = null;
-  #usageOf = '';
-  #usageAt = 0;
   #clock = 0;
 
   constructor() {
@@ -50,8 +50,6 @@ export class BudgetCard extends HTMLElement {
     this.card = need(root, '.card');
     this.gauge = new Gauge(need(root, '.gauge'));
     this.facts = new Facts(need(root, '.spend'));
-    this.days = new DaysChart(need(root, '.plot'), need(root, '.readout'), need(root, 'details .scroll'));
-    this.shares = new Shares(need(root, '.share-list'), need(root, '.more'));
     const target = () => ({port: this.port, api: this.api, login: this.login});
     /** @type {import('./editor.js').On} */
     const on = {
@@ -65,7 +63,9 @@ export class BudgetCard extends HTMLElement {
     this.editor = new Editor(need(root, 'form.budget'), target, on);
     this.limits = new Limits(need(root, '.limits'), target, on);
     this.poll = new Poll((signal) => this.#load(signal), {every: EVERY_MS});
-    for (const radio of root.querySelectorAll('[name=by]')) radio.addEventListener('change', () => this.poll.now());
+    this.usage = new UsageView(need(root, '.body'), target, () => this.#looked());
+    this.attention = new Attention(need(root, '.body'), target, () => this.poll.now());
+    this.history = new ChangeHistory(need(root, '.history'), target, on);
     this.guard = (/** @type {BeforeUnloadEvent} */ e) => { if (this.unsaved) e.preventDefault(); };
   }
 
@@ -83,7 +83,7 @@ export class BudgetCard extends HTMLElement {
 
   connectedCallback() {
     this.#restart();
-    this.days.resized.observe(this.days.plot);
+    this.usage.chart.resized.observe(this.usage.chart.plot);
     window.addEventListener('beforeunload', this.guard);
     this.#clock = setInterval(() => this.#tick(), 1000);
   }
@@ -92,7 +92,8 @@ export class BudgetCard extends HTMLElement {
     this.poll.stop();
     this.editor.reset();
     this.limits.reset();
-    this.days.resized.disconnect();
+    this.history.reset();
+    this.usage.chart.resized.disconnect();
     window.removeEventListener('beforeunload', this.guard);
     clearInterval(this.#clock);
   }
@@ -101,7 +102,25 @@ export class BudgetCard extends HTMLElement {
   attributeChangedCallback(name, before, after) {
     if (before === after || !this.isConnected) return;
     if (name === 'name') this.#title();
-    else this.#restart();
+    else if (name === 'port' || name === 'api') this.#restart();
+    else this.#look();
+  }
+
+  /** Looks at what the attributes say. */
+  #look() {
+    const next = viewOf(this);
+    if (JSON.stringify(next) === JSON.stringify(this.usage.view)) return;
+    this.usage.view = next;
+    this.poll.now();
+  }
+
+  /** Somebody looks at something else: the attributes say so. */
+  #looked() {
+    const view = this.usage.view;
+    if (!this.usage.range.value) return this.poll.now(); // no range, and it says so
+    for (const [name, value] of Object.entries(view)) value ? this.setAttribute(name, value) : this.removeAttribute(name);
+    this.poll.now();
+    this.dispatchEvent(new CustomEvent('budget-view', {detail: view, bubbles: true, composed: true}));
   }
 
   #restart() {
@@ -110,7 +129,10 @@ export class BudgetCard extends HTMLElement {
     this.limits.reset();
     this.api = new Api(this.getAttribute('api') ?? '/api/v1');
     this.#budget = null;
-    this.#usageOf = '';
+    this.usage.reset();
+    this.usage.view = viewOf(this);
+    this.attention.reset();
+    this.history.reset();
     this.#title();
     this.#trouble(null);
     for (const n of this.root.querySelectorAll('.notices .notice')) /** @type {HTMLElement} */ (n).hidden = true;
@@ -122,14 +144,16 @@ export class BudgetCard extends HTMLElement {
     else this.#trouble('This card has no port', 'Give the element a port attribute.');
   }
 
+  /** Who may only look sees what is stored, and nothing to change it with. @param {boolean} change */
+  #allow(change) {
+    this.card.classList.toggle('view-only', !change);
+    for (const input of this.root.querySelectorAll('form.budget input')) /** @type {HTMLInputElement} */ (input).disabled = !change;
+  }
+
   #title() {
     const name = this.getAttribute('name');
     say(need(this.root, '#name'), name || (this.port === DEFAULT ? 'Default budget' : this.port));
     say(need(this.root, '.id'), name && name !== this.port ? this.port : '');
-  }
-
-  get #by() {
-    return /** @type {import('./api.js').Dimension} */ (need(this.root, '[name=by]:checked').getAttribute('value'));
   }
 
   /** @param {AbortSignal} signal */
@@ -139,7 +163,8 @@ export class BudgetCard extends HTMLElement {
       signal.throwIfAborted();
       this.#receive(budget);
       if (this.port === DEFAULT) return;
-      await this.#loadUsage(budget, signal);
+      await this.usage.load(budget, signal);
+      await this.attention.load(signal);
     } catch (e) {
       if (!signal.aborted) this.#failed(e);
       throw e;
@@ -152,51 +177,24 @@ export class BudgetCard extends HTMLElement {
     this.#trouble(null);
     this.#pulse('live', 'Live');
     const whole = this.port === DEFAULT; // nothing is used of it: no port has it by itself
-    if (whole) need(this.root, '.spend').hidden = need(this.root, '.usage').hidden = true;
+    if (whole) for (const part of ['.spend', '.look', '.usage']) need(this.root, part).hidden = true;
     say(need(this.root, '.default-about'), whole ? 'It binds every port that has no budget of its own, each by itself: those that nobody has seen yet, too. A hard cap of 0 means: no budget, no calls.' : '');
     if (!whole) {
-      say(need(this.root, '.as-of'), localTime(new Date(b.as_of)));
+      say(need(this.root, '.as-of'), utcClock(new Date(b.as_of)));
       const now = this.api.now();
       this.gauge.show(raised(b, now));
       this.facts.show(raised(b, now), now);
       this.card.dataset.level = level(b);
       this.#notices(b);
     }
+    this.#allow(b.may_change);
     this.editor.receive(b);
     this.limits.receive(b);
+    this.history.receive(b);
     need(this.root, '.ghost').hidden = true;
     need(this.root, '.body').hidden = false;
     this.card.removeAttribute('aria-busy');
     this.dispatchEvent(new CustomEvent('budget-load', {detail: b, bubbles: true, composed: true}));
-  }
-
-  /** Reads the breakdowns, when they may have changed. @param {Budget} b @param {AbortSignal} signal */
-  async #loadUsage(b, signal) {
-    const by = this.#by;
-    const of = JSON.stringify([this.port, by, b.period_start, b.period, b.used_tokens, b.hard_cap_tokens]);
-    if (of === this.#usageOf && Date.now() - this.#usageAt < USAGE_AT_LEAST_MS) return;
-    const now = this.api.now();
-    const range = b.period === 'month' ? 'current' : new Date(now).toISOString().slice(0, 7);
-    const [shares, days] = await Promise.all([this.api.usage(this.port, by, 'current', signal), this.api.usage(this.port, 'day', range, signal)]);
-    signal.throwIfAborted();
-    if (by !== this.#by) return this.poll.now();
-    this.#usageOf = of;
-    this.#usageAt = Date.now();
-    const nothing = shares.requests === 0 && days.requests === 0;
-    need(this.root, '.usage').hidden = nothing;
-    this.#empty(nothing, b);
-    this.shares.show(shares, by);
-    this.days.show({...everyDay(days, now), pace: evenPace(b)});
-    say(need(this.root, '#days-title'), b.period === 'month' ? 'Tokens per day' : `Tokens per day, ${utcMonth(new Date(now))}`);
-    need(this.root, '.csv').setAttribute('href', this.api.csv(this.port, by, 'current'));
-  }
-
-  /** @param {boolean} nothing @param {Budget} b */
-  #empty(nothing, b) {
-    const empty = need(this.root, '.empty');
-    const title = `No usage ${b.period === 'month' ? 'this month' : THIS[b.period]} yet`;
-    if (nothing && empty.hidden) empty.replaceChildren(...firstStep('empty-title', title, 'Publish an event, and it shows up here within a second or two.', publishCommand(this.port)));
-    empty.hidden = !nothing;
   }
 
   /** @param {Budget} b */
@@ -216,7 +214,7 @@ export class BudgetCard extends HTMLElement {
 
   /** @param {unknown} e */
   #failed(e) {
-    const kept = this.#budget ? ` These are the figures of ${localTime(new Date(this.#budget.as_of))}.` : '';
+    const kept = this.#budget ? ` These are the figures of ${utcClock(new Date(this.#budget.as_of))}.` : '';
     if (!(e instanceof Problem)) {
       this.#pulse('off', 'Offline');
       return this.#trouble('The server cannot be reached.', `Trying again by itself.${kept}`, this.#retry());
@@ -256,10 +254,7 @@ export class BudgetCard extends HTMLElement {
   }
 }
 
-/** Tokens a day that would just reach the hard cap. @param {Budget} b */
-function evenPace(b) {
-  if (!b.hard_cap_tokens || !b.enabled) return null;
-  return b.hard_cap_tokens / Math.max(1, (Date.parse(b.resets_at) - Date.parse(b.period_start)) / 86_400_000);
-}
+/** What the attributes say to look at. @param {Element} e @returns {import('./usage.js').View} */
+const viewOf = (e) => ({range: e.getAttribute('range') ?? 'current', by: e.getAttribute('by') ?? 'feature', step: e.getAttribute('step') ?? ''});
 
 customElements.define('ai-budget-card', BudgetCard);

@@ -2,7 +2,8 @@
 
 /**
  * @typedef {'day' | 'week' | 'month'} Period
- * @typedef {'feature' | 'model' | 'user' | 'day'} Dimension
+ * @typedef {'feature' | 'model' | 'user' | 'run'} Dimension
+ * @typedef {'hour' | 'day' | 'week'} Step
  *
  * @typedef {object} Settings what a PUT stores
  * @property {boolean} enabled
@@ -12,29 +13,18 @@
  * @property {number} [extra_tokens] on top of the hard cap
  * @property {string} [extra_until]
  *
- * @typedef {'feature' | 'provider' | 'model' | 'user_id' | 'run_id'} Label
- *
- * @typedef {object} Limit one of a budget, beside its caps
- * @property {string} name
- * @property {Partial<Record<Label, string>>} [match] a value, or a prefix and *
- * @property {Label} [per] absent: all calls together
- * @property {'hour' | 'day' | 'week' | 'month' | 'total'} window
- * @property {'tokens' | 'requests' | 'weighted'} [unit] absent: tokens
- * @property {Partial<Record<'input' | 'cache_read' | 'cache_write' | 'output', number>>} [weights]
- * @property {number} [soft]
- * @property {number} [hard]
- * @property {(string | number)[]} [alert_at] '80%' of the hard cap, or a number in the unit
- *
- * @typedef {object} Counted what a limit counts in its present window
- * @property {number | null} used null with per
- * @property {number | null} values how many there are; null without per
- * @property {{value: string, used: number}[] | null} top those that have used most
+ * @typedef {import('./limit-types.js').Label} Label
+ * @typedef {import('./limit-types.js').Limit} Limit
+ * @typedef {import('./limit-types.js').Counted} Counted
+ * @typedef {import('./limit-types.js').LimitSimulation} LimitSimulation
+ * @typedef {import('./limit-types.js').LimitUsage} LimitUsage
  *
  * @typedef {object} Stored
  * @property {boolean} [default] the port has no budget of its own: this is the default budget
  * @property {number} version of the port's own; 0: nothing stored yet
  * @property {string | null} updated_at
  * @property {string} updated_by
+ * @property {boolean} may_change whether the caller may do more than look
  *
  * @typedef {object} Spend
  * @property {string} port_id
@@ -75,16 +65,6 @@
  * @property {number} warned_calls
  * @property {string | null} first_warned_at
  *
- * @typedef {object} LimitSimulation
- * @property {number} calls that the limit matches
- * @property {number} refused_calls
- * @property {string | null} first_refused_at
- * @property {number} warned_calls
- * @property {string | null} first_warned_at
- * @property {number | null} values null without per
- * @property {number | null} refused_values
- * @property {{value: string, refused_calls: number}[] | null} top those with most refused calls
- *
  * @typedef {object} Port
  * @property {string} port_id
  * @property {string} name
@@ -101,28 +81,11 @@
  *
  * @typedef {'none' | 'fine' | 'soft' | 'hard' | 'disabled'} State
  *
- * @typedef {{start: string, tokens: number, before: number}} Spell
- *
- * @typedef {object} Overview
- * @property {number} ports
- * @property {Record<State, number>} states
- * @property {Spell} today
- * @property {Spell} month
- * @property {string[]} days
- * @property {number[]} tokens
- * @property {{key: string, total_tokens: number, days?: number[]}[]} features
- * @property {{key: string, total_tokens: number}[]} models
- * @property {{port_id: string, name: string, total_tokens: number, state: State}[]} top_ports
- * @property {{port_id: string, limit: string, limit_value: string, threshold: string, reached: number, unit: string, at: string}[]} alerts
- * @property {{holds: number, tokens: number, port_id: string}} unsettled
- * @property {{messages: number, oldest_at: string | null} | null} backlog
- * @property {string} as_of
- *
  * @typedef {object} Change
  * @property {number} id
  * @property {string} key
  * @property {number} version
- * @property {Settings & {limits?: Limit[]} | null} old_value
+ * @property {Settings & {limits?: Limit[], default?: boolean} | null} old_value
  * @property {Settings & {limits?: Limit[], default?: boolean} | null} new_value
  * @property {string} changed_at
  * @property {string} changed_by
@@ -236,14 +199,29 @@ export class Api {
     }, settings.limits ? COUNT_TIMEOUT_MS : TIMEOUT_MS);
   }
 
-  /** @param {string} port @param {Dimension} by @param {string} period @param {AbortSignal} [signal] @returns {Promise<Usage>} */
-  usage(port, by, period, signal) {
-    return this.ask(`${this.at(port)}/ai-usage?${new URLSearchParams({by, period})}`, {signal});
+  /** @param {string} port @param {Dimension} by @param {import('./range.js').Range} range @param {AbortSignal} [signal] @returns {Promise<Usage>} */
+  usage(port, by, range, signal) {
+    return this.ask(`${this.at(port)}/ai-usage?${new URLSearchParams({by, ...range})}`, {signal});
   }
 
-  /** @param {string} port @param {Dimension} by @param {string} period */
-  csv(port, by, period) {
-    return `${this.base}${this.at(port)}/ai-usage.csv?${new URLSearchParams({by, period})}`;
+  /** @param {string} port @param {Dimension} by @param {import('./range.js').Range} range */
+  csv(port, by, range) {
+    return `${this.base}${this.at(port)}/ai-usage.csv?${new URLSearchParams({by, ...range})}`;
+  }
+
+  /** @param {string} port @param {Dimension} by @param {Step} step @param {import('./range.js').Range} range @param {AbortSignal} [signal] @returns {Promise<import('./usage.js').Series>} */
+  series(port, by, step, range, signal) {
+    return this.ask(`${this.at(port)}/ai-usage/series?${new URLSearchParams({by, step, ...range})}`, {signal}, TRY_TIMEOUT_MS);
+  }
+
+  /** @param {string} port @param {number} limit @param {AbortSignal} [signal] @returns {Promise<import('./attention.js').Quarantine>} */
+  quarantine(port, limit, signal) {
+    return this.ask(`${this.at(port)}/quarantine?limit=${limit}`, {signal});
+  }
+
+  /** @param {string} port @param {AbortSignal} [signal] @returns {Promise<import('./attention.js').Unsettled>} */
+  unsettled(port, signal) {
+    return this.ask(`${this.at(port)}/unsettled-holds`, {signal});
   }
 
   /** @param {string} port @param {Settings} settings @param {AbortSignal} signal @returns {Promise<Simulation>} */
@@ -254,10 +232,27 @@ export class Api {
     return this.ask(`${this.at(port)}/ai-budget/simulate?${query}`, {signal});
   }
 
-  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} signal @returns {Promise<LimitSimulation>} */
-  simulateLimit(port, limit, signal) {
+  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} [signal] @param {'previous' | 'current'} [of] @returns {Promise<LimitSimulation>} */
+  simulateLimit(port, limit, signal, of = 'previous') {
     const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit), signal};
-    return this.ask(`${this.at(port)}/ai-budget/simulate-limit`, init, TRY_TIMEOUT_MS);
+    return this.ask(`${this.at(port)}/ai-budget/simulate-limit?of=${of}`, init, TRY_TIMEOUT_MS);
+  }
+
+  /** @param {string} port @param {string} name @returns {Promise<LimitUsage>} */
+  limitUsage(port, name) {
+    return this.ask(`${this.at(port)}/ai-usage/limit?${new URLSearchParams({limit_name: name})}`);
+  }
+
+  /** @param {Settings} settings of a default budget, which is not stored @returns {Promise<import('./effect.js').DefaultEffect>} */
+  defaultEffect({enabled, hard_cap_tokens: hard, period}) {
+    const query = new URLSearchParams({period});
+    if (enabled && hard !== null) query.set('hard', String(hard));
+    return this.ask(`/default-budget/effect?${query}`, {}, TRY_TIMEOUT_MS);
+  }
+
+  /** @param {string} port @param {number} limit @param {AbortSignal} [signal] @returns {Promise<{alerts: import('./alerts.js').Alert[]}>} */
+  alerts(port, limit, signal) {
+    return this.ask(`${this.at(port)}/alerts?limit=${limit}`, {signal});
   }
 
   /**
@@ -268,7 +263,7 @@ export class Api {
     return this.ask(`/ports?${new URLSearchParams({q, after, limit: String(limit), sort, state})}`, {signal}, sort || state ? TRY_TIMEOUT_MS : TIMEOUT_MS);
   }
 
-  /** @param {AbortSignal} [signal] @returns {Promise<Overview>} */
+  /** @param {AbortSignal} [signal] @returns {Promise<import('./overview.js').Overview>} */
   overview(signal) {
     return this.ask('/overview', {signal}, TRY_TIMEOUT_MS);
   }

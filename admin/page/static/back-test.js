@@ -105,6 +105,6 @@ export function sentence(s, settings) {
 /** @param {string} at @param {import('./api.js').Period} period */
 export function since(at, period) {
   const d = new Date(at);
-  if (period === 'day') return `${utcTime(d)} UTC`;
+  if (period === 'day') return utcTime(d);
   return period === 'week' ? utcLongWeekday(d) : `the ${ordinal(d.getUTCDate())}`;
 }

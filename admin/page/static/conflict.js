@@ -1,6 +1,6 @@
-import {differences, personOf} from './changes.js';
+import {changesTable, differences, personOf} from './changes.js';
 import {h} from './dom.js';
-import {localMoment} from './format.js';
+import {utcDateTime} from './format.js';
 
 /**
  * Somebody else stored a budget since this form was filled: both are shown, and the
@@ -29,14 +29,12 @@ export class Conflict {
    */
   show(theirs, mine, {focus}) {
     const title = h('h4', {id: 'conflict-title', tabindex: -1, text: `${personOf(theirs.updated_by)} changed this budget`});
-    const when = theirs.updated_at ? `, on ${localMoment(new Date(theirs.updated_at))}` : '';
-    const rows = mine ? differences(theirs, mine) : [];
+    const when = theirs.updated_at ? `, on ${utcDateTime(new Date(theirs.updated_at))}` : '';
+    const rows = mine ? differences(theirs, {...theirs, ...mine}) : [];
     this.root.replaceChildren(...[
       title,
       h('p', {}, `That was after you began to edit${when}. Nothing of yours is stored yet.`),
-      rows.length > 0 ? h('table', {},
-        h('thead', {}, h('tr', {}, h('td'), h('th', {scope: 'col', text: 'Stored now'}), h('th', {scope: 'col', text: 'Yours'}))),
-        h('tbody', {}, ...rows.map((r) => h('tr', {}, h('th', {scope: 'row', text: r.name}), h('td', {text: r.before}), h('td', {text: r.after}))))) : null,
+      rows.length > 0 ? changesTable(rows, 'Stored now', 'Yours') : null,
       h('p', {class: 'choices'},
         h('button', {type: 'button', class: 'primary', text: 'Use what is stored', onclick: this.choose.useTheirs}),
         h('button', {type: 'button', class: 'quiet', text: 'Overwrite with mine', onclick: this.choose.overwrite})),

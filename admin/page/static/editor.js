@@ -1,15 +1,20 @@
 import {DEFAULT, Problem} from './api.js';
 import {BackTest, ofCaps} from './back-test.js';
+import {Confirm} from './confirm.js';
 import {Conflict} from './conflict.js';
-import {h, need, say} from './dom.js';
-import {sentence, tokens} from './format.js';
+import {need, say} from './dom.js';
+import {effectOf} from './effect.js';
 import {BudgetForm, same} from './form.js';
 import {definition} from './limit-words.js';
+import {NowLine, undoButton} from './now-line.js';
+import {failure} from './problems.js';
+import {asStored, putBack, wholeOf} from './put-back.js';
 
 /**
  * @typedef {import('./api.js').Budget} Budget
  * @typedef {{port: string, api: import('./api.js').Api, login: string}} Target
  * @typedef {{saving: () => void, saved: (b: Budget | null) => void}} On
+ * @typedef {(api: import('./api.js').Api, port: string) => Promise<Budget>} Send
  */
 
 const SAVED_MS = 4000;
@@ -25,10 +30,10 @@ export class Editor {
   #base = null;
   /** What somebody else stored in the meantime. @type {Budget | null} */
   #theirs = null;
+  /** What the server said last, with what is used now. @type {Budget | null} */
+  #latest = null;
   #saving = false;
   #forget = 0;
-  #used = 0; // in the current period, as last heard
-  #warned = false; // of what the fields say now
 
   /**
    * @param {HTMLFormElement} form
@@ -45,8 +50,10 @@ export class Editor {
     this.useDefault = need(form, '.use-default');
     this.useDefault.addEventListener('click', () => this.#giveBack());
     this.outcome = need(form, '.outcome');
+    this.now = new NowLine(need(form, '.effect'));
     this.backTest = new BackTest(need(form, '.back-test-text'), need(form, '.back-test'));
     this.conflict = new Conflict(need(form, '.conflict'), {useTheirs: () => this.#useTheirs(), overwrite: () => this.#overwrite()});
+    this.confirm = new Confirm(need(form, '.confirm'));
     this.discard.addEventListener('click', () => {
       if (this.#base) this.#fill(this.#theirs ?? this.#base);
       this.#say('');
@@ -61,21 +68,25 @@ export class Editor {
 
   /** Forgets everything: another port is shown. */
   reset() {
-    this.#base = this.#theirs = null;
+    this.#base = this.#theirs = this.#latest = null;
     this.backTest.stop();
+    this.now.hide();
     this.conflict.close();
+    this.confirm.close();
     this.#say('');
   }
 
   /** Takes what the server says now. @param {Budget} b */
   receive(b) {
-    this.#used = b.used_tokens;
+    this.#latest = b;
     if (this.#saving) return;
     const known = this.#theirs ?? this.#base;
     if (known && known.version === b.version) {
+      this.#tellNow();
       const {api, port} = this.target();
       return this.backTest.again(ofCaps(api, port, this.form.read().settings));
     }
+    this.confirm.close(); // it was asked about another budget
     if (!this.#base || !this.form.touched) return this.#fill(b);
     const {settings} = this.form.read();
     if (settings && same(settings, b)) return this.#fill(b);
@@ -108,7 +119,7 @@ export class Editor {
   }
 
   #typed() {
-    this.#warned = false;
+    this.confirm.close(); // it was asked about other caps
     if (!this.#saving) this.#say('');
     this.#changed();
   }
@@ -119,6 +130,7 @@ export class Editor {
     const {api, port} = this.target();
     this.backTest.frame.hidden = port === DEFAULT; // nobody has called by it
     if (port !== DEFAULT) this.backTest.ask(ofCaps(api, port, settings));
+    this.#tellNow();
     const dirty = this.form.dirty;
     this.discard.hidden = !dirty || this.conflict.open;
     const own = this.#base !== null && port !== DEFAULT && !this.#base.default && this.#base.version > 0;
@@ -130,6 +142,13 @@ export class Editor {
     if (this.conflict.open && this.#theirs) this.conflict.show(this.#theirs, settings, {focus: false});
   }
 
+  /** Says what to save the fields as they are would do at once. */
+  #tellNow() {
+    const [b, {settings}, {api, port}] = [this.#latest, this.form.read(), this.target()];
+    if (!b || !settings || !this.form.dirty) return this.now.hide();
+    this.now.show(JSON.stringify([port, settings, b.version, b.used_tokens, b.held_tokens, b.hard_cap_reached]), () => effectOf(api, port, b, settings));
+  }
+
   async #save() {
     if (this.#saving || this.conflict.open || !this.#base || !this.form.dirty) return;
     this.form.tidy();
@@ -139,53 +158,54 @@ export class Editor {
       this.#say('Not saved', 'failed');
       return this.form.focusProblem();
     }
+    await this.#saveOver(this.#base, settings);
+  }
+
+  /** @param {Budget} base @param {import('./api.js').Settings} settings */
+  async #saveOver(base, settings) {
+    this.#say('Saving…', 'busy'); // what it does may take a moment to find out
+    if (!await this.#meant(settings, {title: 'Save this?', yes: 'Yes, save', back: this.save})) return this.#say('');
+    // What is not changed stays as it binds now: limits of the default budget become the port's own.
+    const limits = base.default && base.limits.length > 0 ? {limits: base.limits.map(definition)} : {};
+    if (await this.#send((api, port) => api.saveBudget(port, {...settings, ...limits}, base.version), settings)) this.#offerUndo(base);
+  }
+
+  /** @param {import('./effect.js').Settings | null} settings null: the default budget @param {import('./confirm.js').Question} question */
+  #meant(settings, question) {
+    const {api, port} = this.target(), b = this.#latest;
+    return this.confirm.meant(async () => b ? effectOf(api, port, b, settings) : {text: '', drastic: false}, question);
+  }
+
+  /** Gives the port back to the default budget. */
+  async #giveBack() {
     const base = this.#base;
-    if (this.#stopsAll(base, settings) && !this.#warned) {
-      this.#warned = true;
-      return this.#say(`Not saved yet: ${tokens(this.#used)} tokens are used already, so with this hard cap every call is refused from now on. Save again if you mean it.`, 'failed');
-    }
-    await this.#store(settings, base.version);
-    if (this.#base !== base && same(settings, this.#base) && base.version > 0 && !base.default) this.#offerUndo(base);
+    if (this.#saving || !base || this.form.dirty) return;
+    if (!await this.#meant(null, {title: 'Use the default budget?', yes: 'Yes, use it', back: this.useDefault, always: true})) return;
+    if (await this.#send((api, port) => api.useDefault(port, base.version))) this.#offerUndo(base);
+    this.form.inputs.soft.focus();
   }
 
-  /** Whether all calls would be refused now that are not yet. @param {Budget} base @param {import('./api.js').Settings} s */
-  #stopsAll(base, s) {
-    /** @param {import('./api.js').Settings} b */
-    const stops = (b) => b.enabled && b.hard_cap_tokens !== null && this.#used >= b.hard_cap_tokens;
-    return this.target().port !== DEFAULT && s.period === base.period && stops(s) && !stops(base);
-  }
-
-  /** @param {Budget} before */
+  /** @param {Budget} before what was stored until now */
   #offerUndo(before) {
-    const {port} = this.target();
-    const {enabled, soft_cap_tokens, hard_cap_tokens, period} = before;
-    const undo = h('button', {type: 'button', class: 'quiet', text: 'Undo', onclick: () => {
-      if (this.#base && !this.#saving && this.target().port === port) this.#store({enabled, soft_cap_tokens, hard_cap_tokens, period}, this.#base.version);
-    }});
-    this.#say(['Saved ', undo], 'saved');
+    const {port, api} = this.target();
+    this.#say(['Saved ', undoButton('this save', async () => {
+      const b = this.#base;
+      if (!b || this.#saving || this.target().port !== port) return;
+      const whole = wholeOf(port, asStored(before), api.now());
+      if (!await this.#meant(whole, {title: 'Undo this save?', yes: 'Yes, undo', back: this.save})) return;
+      if (await this.#send(() => putBack(api, port, whole, b.version))) this.#say('Undone', 'saved');
+      this.form.inputs.soft.focus();
+    })], 'saved');
     clearTimeout(this.#forget);
     this.#forget = setTimeout(() => this.#say(''), UNDO_MS);
   }
 
-  /** @param {import('./api.js').Settings} settings @param {number} ifVersion */
-  #store(settings, ifVersion) {
-    // What is not changed stays as it binds now: limits of the default budget become the port's own.
-    const limits = this.#base?.default && this.#base.limits.length > 0 ? {limits: this.#base.limits.map(definition)} : {};
-    return this.#send(settings, (api, port) => api.saveBudget(port, {...settings, ...limits}, ifVersion));
-  }
-
-  /** Gives the port back to the default budget. */
-  #giveBack() {
-    const base = this.#base;
-    if (this.#saving || !base || this.form.dirty) return;
-    return this.#send(base, (api, port) => api.useDefault(port, base.version));
-  }
-
   /**
-   * @param {import('./api.js').Settings} settings
-   * @param {(api: import('./api.js').Api, port: string) => Promise<Budget>} send
+   * Stores something, and says what came of it.
+   * @param {Send} send @param {import('./api.js').Settings} [mine] what the fields say, where that is stored
+   * @returns {Promise<boolean>} whether it is stored, and shown
    */
-  async #send(settings, send) {
+  async #send(send, mine) {
     const {api, port} = this.target();
     this.#saving = true;
     this.on.saving();
@@ -196,50 +216,46 @@ export class Editor {
     try {
       stored = await send(api, port);
     } catch (e) {
-      if (this.target().port === port) await this.#failed(e, settings);
+      if (this.target().port === port) stored = await this.#failed(e, mine);
     }
     this.#saving = false;
-    if (this.target().port !== port) return;
+    if (this.target().port !== port) return false;
     if (stored) {
+      this.#latest = stored;
       this.#fill(stored);
       this.#say('Saved', 'saved');
     } else {
       this.#changed();
     }
     this.on.saved(stored);
+    return stored !== null;
   }
 
-  /** @param {unknown} e @param {import('./api.js').Settings} mine */
+  /** @param {unknown} e @param {import('./api.js').Settings} [mine] @returns {Promise<Budget | null>} what is stored, if it is mine after all */
   async #failed(e, mine) {
-    if (!(e instanceof Problem)) {
-      return this.#say('The server did not answer. Your change may or may not be stored: save again to make sure.', 'failed');
-    }
-    if (e.status === 412) return this.#lost(mine);
-    if (e.status === 401) {
-      return this.#say(['Not saved: your session has ended. ', h('a', {href: this.target().login, target: '_blank', rel: 'noopener', text: 'Sign in'}), ', then save again. What you typed stays here.'], 'failed');
-    }
-    const homeless = this.form.refused(e.errors);
-    const atInputs = e.errors.length > homeless.length;
-    this.#say(atInputs ? 'Not saved' : `Not saved. ${sentence(e.message)}`, 'failed');
+    if (mine && e instanceof Problem && e.status === 412) return this.#lost(mine);
+    const homeless = e instanceof Problem ? this.form.refused(e.errors) : [];
+    const atInputs = e instanceof Problem && e.errors.length > homeless.length;
+    this.#say(atInputs ? 'Not saved' : failure(e, this.target().login, 'save again'), 'failed');
     if (atInputs) this.form.focusProblem();
+    return null;
   }
 
-  /** The race was lost: find out to whom. @param {import('./api.js').Settings} mine */
+  /** The race was lost: find out to whom. @param {import('./api.js').Settings} mine @returns {Promise<Budget | null>} */
   async #lost(mine) {
     const {api, port} = this.target();
     let theirs;
     try {
       theirs = await api.budget(port);
     } catch {
-      return this.#say('Not saved: somebody else changed this budget in the meantime.', 'failed');
+      this.#say('Not saved: somebody else changed this budget in the meantime.', 'failed');
+      return null;
     }
-    if (same(mine, theirs)) { // our own save, whose answer was lost
-      this.#fill(theirs);
-      return this.#say('Saved', 'saved');
-    }
+    if (same(mine, theirs)) return theirs; // our own save, whose answer was lost
     this.#say('');
     this.#theirs = theirs;
     this.conflict.show(theirs, mine, {focus: true});
+    return null;
   }
 
   #useTheirs() {
@@ -260,9 +276,9 @@ export class Editor {
     this.#base = theirs;
     this.#theirs = null;
     this.conflict.close();
-    this.save.hidden = false;
+    this.#changed();
     this.save.focus();
-    this.#store(settings, theirs.version);
+    this.#saveOver(theirs, settings);
   }
 
   /** @param {string | (string | Node)[]} text @param {'' | 'busy' | 'saved' | 'failed'} [kind] */

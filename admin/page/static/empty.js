@@ -27,6 +27,10 @@ export function firstStep(id, title, text, command, heading = 'h3') {
   ];
 }
 
-/** @param {string} port */
-export const publishCommand = (port) =>
-  `nats pub ai.usage.${port} '{"v":1,"feature":"summary","provider":"anthropic","model":"claude-sonnet-4-5","input_tokens":1200,"output_tokens":300}'`;
+/**
+ * Reports a first event, with nothing but what whoever runs this server has: it works as it
+ * is printed, which TestFreshStart tries.
+ * @param {string} port @param {string} [origin] of this server
+ */
+export const publishCommand = (port, origin = location.origin) =>
+  `curl ${origin}/v1/usage -H "Authorization: Bearer $(tidegate token create first-call --permission usage.report --port ${port} --expires 1h)" --json '{"feature":"summary","provider":"anthropic","model":"claude-sonnet-4-5","input_tokens":1200,"output_tokens":300}'`;

@@ -1,7 +1,7 @@
 /**
  * Numbers, times and caps, as people read and type them. Everything a person reads
- * is in the browser's own locale, what they type into a field is not; periods are in
- * UTC, because budgets are.
+ * is in the browser's own locale, what they type into a field is not; all times are in
+ * UTC, because budgets are. The page says so once.
  */
 
 /** The largest cap there is: the largest integer every JSON reader keeps exactly. */
@@ -9,6 +9,7 @@ export const MAX_CAP = Number.MAX_SAFE_INTEGER;
 
 const whole = new Intl.NumberFormat();
 const short = new Intl.NumberFormat(undefined, {notation: 'compact', maximumFractionDigits: 1});
+const scaleMark = new Intl.NumberFormat(undefined, {notation: 'compact', maximumFractionDigits: 2});
 const share = new Intl.NumberFormat(undefined, {style: 'percent', maximumFractionDigits: 0});
 const fineShare = new Intl.NumberFormat(undefined, {style: 'percent', maximumFractionDigits: 1});
 
@@ -17,6 +18,9 @@ export const tokens = (n) => whole.format(n);
 
 /** 1,234,567 as 1.2M. @param {number} n */
 export const compact = (n) => short.format(n);
+
+/** What a scale says: 1,250,000 as 1.25M. @param {number} n */
+export const axis = (n) => scaleMark.format(n);
 
 /** @param {number} ratio */
 export function percent(ratio) {
@@ -43,8 +47,8 @@ export function duration(ms) {
 /** @param {Date} d @param {Intl.DateTimeFormatOptions} options */
 const inUTC = (d, options) => new Intl.DateTimeFormat(undefined, {timeZone: 'UTC', ...options}).format(d);
 
-/** "1 Dec, 00:00 UTC". @param {Date} d */
-export const utcMoment = (d) => `${inUTC(d, {day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23'})} UTC`;
+/** "1 Dec, 00:00". @param {Date} d */
+export const utcMoment = (d) => inUTC(d, {day: 'numeric', month: 'short', hour: '2-digit', minute: '2-digit', hourCycle: 'h23'});
 
 /** "30 Nov". @param {Date} d */
 export const utcDay = (d) => inUTC(d, {day: 'numeric', month: 'short'});
@@ -67,11 +71,14 @@ export const utcTime = (d) => inUTC(d, {hour: '2-digit', minute: '2-digit', hour
 /** "November". @param {Date} d */
 export const utcMonth = (d) => inUTC(d, {month: 'long'});
 
-/** Local date and time, for things people did. @param {Date} d */
-export const localMoment = (d) => new Intl.DateTimeFormat(undefined, {dateStyle: 'medium', timeStyle: 'short'}).format(d);
+/** "November 2026". @param {Date} d */
+export const utcMonthYear = (d) => inUTC(d, {month: 'long', year: 'numeric'});
 
-/** "15:30:06", local. @param {Date} d */
-export const localTime = (d) => new Intl.DateTimeFormat(undefined, {timeStyle: 'medium'}).format(d);
+/** "1 Dec 2026, 15:30", for things people did. @param {Date} d */
+export const utcDateTime = (d) => inUTC(d, {day: 'numeric', month: 'short', year: 'numeric', hour: '2-digit', minute: '2-digit', hourCycle: 'h23'});
+
+/** "15:30:06". @param {Date} d */
+export const utcClock = (d) => inUTC(d, {hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23'});
 
 /** "1st", "22nd". @param {number} n */
 export function ordinal(n) {

@@ -1,5 +1,5 @@
 import {h, place} from './dom.js';
-import {compact, percent, tokens} from './format.js';
+import {percent, tokens} from './format.js';
 
 /**
  * One bar: what is used and held, where it is heading, and the two caps as marks on
@@ -20,6 +20,9 @@ export class Gauge {
     this.hard = mark('hard');
     this.scale = h('div', {class: 'ticks', 'aria-hidden': 'true'});
     root.replaceChildren(this.soft, this.meter, this.scale, this.hard);
+    this.legend = {used: entry('used', 'Used'), held: entry('held', 'Held for running calls'), heading: entry('heading', 'Projected by the reset')};
+    this.key = h('ul', {class: 'legend gauge-legend', 'aria-label': 'Parts of the bar'}, ...Object.values(this.legend));
+    root.after(this.key);
   }
 
   /** @param {import('./api.js').Budget} b as {@link raised} makes it */
@@ -27,18 +30,20 @@ export class Gauge {
     const {used_tokens: used, held_tokens: held, soft_cap_tokens: soft, hard_cap_tokens: hard} = b;
     const projected = b.projected_tokens ?? 0;
     const end = barEnd(b);
-    this.root.hidden = soft === null && hard === null; // a bar of nothing is always full
+    this.root.hidden = this.key.hidden = soft === null && hard === null; // a bar of nothing is always full
+    this.legend.used.hidden = used === 0;
+    this.legend.held.hidden = held === 0;
+    this.legend.heading.hidden = projected <= used;
     const at = (/** @type {number} */ n) => Math.min(1, n / end);
     place(this.used, '--to', at(used));
     place(this.held, '--from', at(used));
     place(this.held, '--to', at(used + held));
     place(this.heading, '--to', at(Math.max(projected, used)));
-    this.heading.classList.toggle('off', projected > end);
     this.heading.classList.toggle('none', projected <= used);
     place(this.beyond, '--from', hard === null ? 1 : at(hard));
     setMark(this.soft, soft === null ? null : at(soft), soft, 'Soft cap');
     setMark(this.hard, hard === null ? null : at(hard), hard, 'Hard cap');
-    this.meter.dataset.level = level(b);
+    this.meter.dataset.level = this.key.dataset.level = level(b);
 
     const of = hard ?? soft;
     this.meter.setAttribute('aria-valuemax', String(Math.max(of ?? used, used, 1)));
@@ -79,6 +84,9 @@ function barEnd(b) {
   return Math.max(room, spent, Math.min(projected, cap * 1.3));
 }
 
+/** @param {string} part of the bar @param {string} text */
+const entry = (part, text) => h('li', {}, h('span', {class: `swatch part-${part}`, 'aria-hidden': 'true'}), text);
+
 /** @param {string} kind */
 const mark = (kind) => h('div', {class: `mark ${kind}`, 'aria-hidden': 'true', hidden: true}, h('span', {class: 'label'}));
 
@@ -88,5 +96,5 @@ function setMark(e, at, cap, name) {
   if (at === null || cap === null) return;
   place(e, '--at', at);
   const label = /** @type {HTMLElement} */ (e.firstElementChild);
-  label.replaceChildren(name, ' ', h('b', {text: cap < 1e10 ? tokens(cap) : compact(cap)}));
+  label.replaceChildren(name, ' ', h('b', {text: tokens(cap)}));
 }

@@ -1,13 +1,15 @@
 import {h, place, say} from './dom.js';
-import {percent, tokens} from './format.js';
+import {percent, tokens, utcMoment} from './format.js';
 import {alertsAt, caps, NOW, unitOf, valueName, weights, which} from './limit-words.js';
 
 /** @typedef {import('./api.js').Limit & import('./api.js').Counted} Counted */
 
 /** One limit in the list: what it is about, how far it is used, and what to do with it. */
 export class LimitRow {
-  /** @param {string} name @param {{edit: () => void, remove: () => void}} act */
+  /** @param {string} name @param {{edit: () => void, remove: () => void, effect: () => string}} act effect says what to remove it does */
   constructor(name, act) {
+    this.name = name;
+    this.effect = act.effect;
     const of = () => h('span', {class: 'hidden', text: ` ${name}`});
     this.caps = h('p', {class: 'limit-caps'});
     this.which = h('p', {class: 'limit-which'});
@@ -15,18 +17,21 @@ export class LimitRow {
     this.alerts = h('p', {class: 'limit-which'});
     this.bar = h('div', {class: 'limit-bar', role: 'meter', 'aria-valuemin': 0}, h('i', {class: 'soft-mark'}));
     this.used = h('p', {class: 'limit-used'});
+    this.left = h('p', {class: 'limit-which'});
     this.edit = h('button', {type: 'button', class: 'quiet', onclick: act.edit}, 'Edit', of());
     this.remove = h('button', {type: 'button', class: 'quiet', onclick: () => this.#ask(true)}, 'Remove', of());
     this.keep = h('button', {type: 'button', class: 'quiet', onclick: () => this.#ask(false)}, 'Keep', of());
     this.acts = h('p', {class: 'limit-acts'}, this.edit, this.remove);
-    this.sure = h('p', {class: 'limit-acts', hidden: true}, h('span', {}, `Remove ${name}? It binds no call from then on.`),
+    this.question = h('span');
+    this.sure = h('p', {class: 'limit-acts', hidden: true}, this.question,
       this.keep, h('button', {type: 'button', class: 'primary', onclick: act.remove}, 'Yes, remove', of()));
     this.root = h('li', {}, h('h4', {text: name}), this.caps, this.which, this.weights, this.alerts, this.bar,
-      h('div', {class: 'limit-foot'}, this.used, this.acts), this.sure);
+      h('div', {class: 'limit-foot'}, h('div', {class: 'limit-figures'}, this.used, this.left), this.acts), this.sure);
   }
 
   /** Asks whether to remove it, or no more. @param {boolean} ask */
   #ask(ask) {
+    if (ask) say(this.question, `Remove ${this.name}? ${this.effect()}`);
     this.acts.hidden = ask;
     this.sure.hidden = !ask;
     (ask ? this.keep : this.remove).focus();
@@ -47,6 +52,7 @@ export class LimitRow {
     say(this.used, top && l.per
       ? `Fullest${(l.values ?? 0) > 1 ? ` of ${tokens(l.values ?? 0)}` : ''} ${NOW[l.window]}: ${valueName(l.per, top.value)}, ${of}${part}.`
       : l.per ? `Nothing is counted ${NOW[l.window]} yet.` : `${of} used ${NOW[l.window]}${part}.`);
+    say(this.left, l.used === undefined ? '' : left(l));
     this.bar.hidden = l.used === undefined || l.per !== undefined && !top;
     this.bar.dataset.level = level(l, used, enabled);
     place(this.bar, '--to', cap > 0 ? Math.min(1, used / cap) : 1);
@@ -65,4 +71,12 @@ function level(l, used, enabled) {
   if (!enabled) return 'off';
   if (l.hard !== undefined && used >= l.hard) return 'hard';
   return l.soft !== undefined && used >= l.soft ? 'soft' : 'under';
+}
+
+/** What is left until the hard cap, and when it starts anew. @param {Counted} l */
+function left(l) {
+  const remaining = l.per ? l.top?.[0]?.remaining : l.remaining;
+  const until = l.resets_at ? `starts anew on ${utcMoment(new Date(l.resets_at))}` : l.window === 'total' ? 'never starts anew' : '';
+  const text = [typeof remaining === 'number' ? `${tokens(remaining)} ${unitOf(l, remaining)} left until the hard cap` : '', until].filter(Boolean).join(', ');
+  return text && `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

@@ -44,7 +44,7 @@ template.innerHTML = `
       <p class="error" id="limit-alerts-error"></p>
     </div>
     ${choice('unit', 'Unit', {tokens: 'Tokens', requests: 'Calls', weighted: 'Weighted tokens'})}
-    ${choice('window', 'Window, in UTC', {hour: 'Each hour', day: 'Each day', week: 'Each week', month: 'Each month', total: 'In total, without end'})}
+    ${choice('window', 'Window', {hour: 'Each hour', day: 'Each day', week: 'Each week', month: 'Each month', total: 'In total, without end'})}
     ${choice('per', 'Counted', {'': 'All calls together', feature: 'Each feature by itself', provider: 'Each provider by itself', model: 'Each model by itself', user_id: 'Each user by itself', run_id: 'Each run by itself'})}
   </div>
   <fieldset class="group field weighted" data-field="weights" aria-describedby="weights-error weights-hint"><legend>What a token counts</legend>
@@ -56,6 +56,7 @@ template.innerHTML = `
     <div class="match"></div>
     <p class="hint" id="match-hint">Empty is any. A * at the end stands for anything: gpt-5*</p>
   </fieldset>
+  <div class="effect" hidden><span class="tag">Now</span><p></p></div>
   <div class="back-test"><span class="tag">Back-test</span><p class="back-test-text" role="status"></p></div>
   <div class="actions">
     <button type="button" class="quiet cancel">Cancel</button>

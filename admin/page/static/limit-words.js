@@ -10,7 +10,7 @@ export const LABELS = /** @type {Record<Label, string>} */ ({feature: 'feature',
 export const NOW = {hour: 'this hour', day: 'today', week: 'this week', month: 'this month', total: 'so far'};
 const EACH = {hour: 'an hour', day: 'a day', week: 'a week', month: 'a month', total: 'in total'};
 
-/** @param {Limit} l @param {number} [n] */
+/** @param {Pick<Limit, 'unit'>} l @param {number} [n] */
 export function unitOf(l, n = 2) {
   if (l.unit === 'requests') return n === 1 ? 'call' : 'calls';
   return l.unit === 'weighted' ? 'weighted tokens' : 'tokens';
@@ -19,7 +19,7 @@ export function unitOf(l, n = 2) {
 /** "Calls with feature ocr and model gpt-5*, each user by itself". @param {Limit} l */
 export function which(l) {
   const parts = labels().filter((d) => l.match?.[d]).map((d) => `${LABELS[d]} ${l.match?.[d]}`);
-  const calls = parts.length > 0 ? `Calls with ${list(parts)}` : 'All calls';
+  const calls = parts.length > 0 ? `Calls with ${named(parts)}` : 'All calls';
   return l.per ? `${calls}, each ${LABELS[l.per]} by itself` : calls;
 }
 
@@ -35,7 +35,7 @@ export function weights(l) {
   const names = /** @type {const} */ ({input: 'input', cache_read: 'cache reads', cache_write: 'cache writes', output: 'output'});
   const keys = /** @type {(keyof typeof names)[]} */ (Object.keys(names));
   const parts = keys.filter((k) => l.weights?.[k] !== undefined).map((k) => `${names[k]} ${l.weights?.[k]}`);
-  return parts.length > 0 ? `A token of ${list(parts)} counts that much, any other 1` : '';
+  return parts.length > 0 ? `A token of ${named(parts)} counts that much, any other 1` : '';
 }
 
 /** All of a limit but its name. @param {Limit} l */
@@ -44,18 +44,18 @@ export function inShort(l) {
 }
 
 /** "Alerts at 50% and 8,500,000 too". @param {Limit} l */
-export const alertsAt = (l) => l.alert_at?.length ? `Alerts at ${list(l.alert_at.map((t) => typeof t === 'number' ? tokens(t) : t))} too` : '';
+export const alertsAt = (l) => l.alert_at?.length ? `Alerts at ${named(l.alert_at.map((t) => typeof t === 'number' ? tokens(t) : t))} too` : '';
 
 /** "user ada", or who has none. @param {Label} per @param {string} value */
 export const valueName = (per, value) => value === '' ? `calls without a ${LABELS[per]}` : `${LABELS[per]} ${value}`;
 
 export const labels = () => /** @type {Label[]} */ (Object.keys(LABELS));
 
-/** @param {string[]} parts */
-const list = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
+/** "a, b and c". @param {string[]} parts */
+export const named = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
 
-/** What the server tells of a limit beside its definition. */
-const STATE = ['used', 'remaining', 'values', 'top', 'window_start', 'resets_at'];
+/** What the server tells of a limit beside its definition, and the log its counter. */
+const STATE = ['used', 'remaining', 'values', 'top', 'window_start', 'resets_at', 'counter'];
 
 /**
  * A limit without what it counts, as it is stored: with all that is part of it, whether this page

@@ -1,12 +1,17 @@
 import {DEFAULT, Problem} from './api.js';
 import {BackTest} from './back-test.js';
 import {personOf} from './changes.js';
-import {h, need, say} from './dom.js';
-import {sentence} from './format.js';
+import {Confirm} from './confirm.js';
+import {need, say} from './dom.js';
+import {effectOf} from './effect.js';
 import {ofLimit} from './limit-back-test.js';
+import {effectOfLimit, effectOfRemoval} from './limit-effect.js';
 import {LimitForm} from './limit-form.js';
 import {LimitRow} from './limit-row.js';
 import {definition} from './limit-words.js';
+import {NowLine, undoButton} from './now-line.js';
+import {failure} from './problems.js';
+import {asStored, putBack, wholeOf} from './put-back.js';
 
 /**
  * @typedef {import('./api.js').Budget} Budget
@@ -45,8 +50,10 @@ export class Limits {
     this.outcome = need(root, '.outcome');
     this.form = new LimitForm({changed: () => this.#try(), submit: () => this.#submit(), cancel: () => this.#close()});
     this.form.root.hidden = true;
+    this.now = new NowLine(need(this.form.root, '.effect'));
     this.backTest = new BackTest(need(this.form.root, '.back-test-text'), need(this.form.root, '.back-test'));
-    root.insertBefore(this.form.root, this.outcome);
+    this.confirm = new Confirm(need(root, '.confirm'));
+    this.confirm.root.before(this.form.root);
     this.add.addEventListener('click', () => this.#open(null));
   }
 
@@ -62,14 +69,17 @@ export class Limits {
     this.list.replaceChildren();
     this.form.root.hidden = true;
     this.backTest.stop();
+    this.now.hide();
+    this.confirm.close();
     this.#say('');
   }
 
   /** Takes what the server says now. @param {Budget} b */
   receive(b) {
+    if (b.version !== this.#budget?.version) this.confirm.close(); // it was asked about another budget
     this.#budget = b;
     const rows = b.limits.map((l) => {
-      const row = this.#rows.get(l.name) ?? new LimitRow(l.name, {edit: () => this.#open(l.name), remove: () => this.#remove(l.name)});
+      const row = this.#rows.get(l.name) ?? new LimitRow(l.name, {edit: () => this.#open(l.name), remove: () => this.#remove(l.name), effect: () => this.#budget ? effectOfRemoval(this.#budget, l.name) : ''});
       row.show(l, b.enabled);
       return row;
     });
@@ -82,8 +92,17 @@ export class Limits {
     this.#arrange();
     if (this.form.root.hidden) return;
     if (this.#edited) this.#compare(b, this.#edited.name);
-    const {api, port} = this.target();
-    this.backTest.again(ofLimit(api, port, this.form.read([]).limit));
+    const {api, port} = this.target(), {limit} = this.form.read([]);
+    this.backTest.again(ofLimit(api, port, limit));
+    this.#tellNow(limit);
+  }
+
+  /** Says what to save the limit in the form would do at once. @param {Limit | null} limit */
+  #tellNow(limit) {
+    const {api, port} = this.target(), b = this.#budget, edited = this.#edited?.name;
+    if (!limit || !b || !this.form.touched || port === DEFAULT) return this.now.hide();
+    const counted = b.limits.find((l) => l.name === edited);
+    this.now.show(JSON.stringify([port, limit, b.version, counted?.used, counted?.top]), () => effectOfLimit(api, port, b, limit, edited));
   }
 
   /** Tells who edits a limit that somebody else changed it. @param {Budget} b @param {string} name */
@@ -115,6 +134,8 @@ export class Limits {
   #close(name = this.#edited?.name) {
     this.form.root.hidden = true;
     this.backTest.stop();
+    this.now.hide();
+    this.confirm.close();
     this.#edited = null;
     this.#say('');
     this.#arrange();
@@ -126,7 +147,10 @@ export class Limits {
     const {api, port} = this.target();
     if (this.form.root.hidden) return;
     this.backTest.frame.hidden = port === DEFAULT; // nobody has called by it
-    if (port !== DEFAULT) this.backTest.ask(ofLimit(api, port, this.form.read([]).limit));
+    this.confirm.close(); // it was asked about another limit
+    const {limit} = this.form.read([]);
+    if (port !== DEFAULT) this.backTest.ask(ofLimit(api, port, limit));
+    this.#tellNow(limit);
   }
 
   async #submit() {
@@ -138,35 +162,57 @@ export class Limits {
       this.form.complain(problems);
       return this.#say('Not saved', 'failed');
     }
+    const before = this.#budget, {api, port} = this.target();
+    if (!before) return;
+    this.#say('');
+    const meant = await this.confirm.meant(() => effectOfLimit(api, port, before, limit, edited), {title: 'Save this limit?', yes: 'Yes, save', back: need(this.form.root, '.primary')});
+    if (!meant || this.form.root.hidden) return;
     const at = stored.findIndex((l) => l.name === edited);
     if (await this.#store(at < 0 ? [...stored, limit] : stored.with(at, limit))) {
       this.#close(limit.name);
-      this.#say(`Saved ${limit.name}`, 'saved');
+      this.#offerUndo('Saved', 'save', limit.name, before);
     }
   }
 
   /** @param {string} name */
   async #remove(name) {
-    const stored = this.#budget?.limits.map(definition) ?? [];
-    if (!await this.#store(stored.filter((l) => l.name !== name))) return;
-    this.#say(`Removed ${name}`, 'saved');
+    const before = this.#budget;
+    const stored = before?.limits.map(definition) ?? [];
+    if (!before || !await this.#store(stored.filter((l) => l.name !== name))) return;
+    this.#offerUndo('Removed', 'removal', name, before);
     (this.add.hidden ? this.title : this.add).focus();
   }
 
+  /** @param {string} did @param {string} deed @param {string} name @param {Budget} before what was stored until now */
+  #offerUndo(did, deed, name, before) {
+    const {api, port} = this.target(), after = this.#budget;
+    this.#say([`${did} ${name} `, undoButton(`the ${deed} of ${name}`, async () => {
+      if (after?.version !== this.#budget?.version || this.target().port !== port) return this.#say('Not undone: this budget was changed since. The history below has every change.', 'failed');
+      const whole = wholeOf(port, asStored(before), api.now());
+      if (!await this.confirm.meant(() => effectOf(api, port, this.#budget ?? before, whole), {title: 'Undo this change?', yes: 'Yes, undo', back: this.title})) return;
+      if (await this.#send((b) => putBack(api, port, whole, b.version))) this.#say('Undone', 'saved');
+      this.title.focus();
+    })], 'saved');
+  }
+
   /** @param {Limit[]} limits @returns {Promise<boolean>} whether they are stored, and shown */
-  async #store(limits) {
-    const b = this.#budget;
-    if (this.#saving || !b) return false;
+  #store(limits) {
     const {api, port} = this.target();
+    // Whoever sets the first limit of a port wants it to count.
+    return this.#send((b) => api.saveBudget(port, {enabled: b.enabled || b.version === 0 || b.default === true, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period, limits}, b.version));
+  }
+
+  /** @param {(b: Budget) => Promise<Budget>} send @returns {Promise<boolean>} whether it is stored, and shown */
+  async #send(send) {
+    const b = this.#budget, {port} = this.target();
+    if (this.#saving || !b) return false;
     this.#saving = true;
     this.on.saving();
     this.#say('Saving…', 'busy');
     /** @type {Budget | null} */
     let stored = null;
     try {
-      // Whoever sets the first limit of a port wants it to count.
-      const enabled = b.enabled || b.version === 0 || b.default === true;
-      stored = await api.saveBudget(port, {enabled, soft_cap_tokens: b.soft_cap_tokens, hard_cap_tokens: b.hard_cap_tokens, period: b.period, limits}, b.version);
+      stored = await send(b);
     } catch (e) {
       if (this.target().port === port) this.#failed(e);
     }
@@ -177,12 +223,9 @@ export class Limits {
 
   /** @param {unknown} e */
   #failed(e) {
-    if (!(e instanceof Problem)) return this.#say('The server did not answer. Your change may or may not be stored: look at the list before you try again.', 'failed');
-    if (e.status === 412) return this.#say('Not saved: somebody else changed this budget in the meantime. The list shows what is stored now; try again.', 'failed');
-    if (e.status === 401) return this.#say(['Not saved: your session has ended. ', h('a', {href: this.target().login, target: '_blank', rel: 'noopener', text: 'Sign in'}), ', then try again.'], 'failed');
-    const homeless = this.form.root.hidden ? e.errors : this.form.complain(e.errors);
-    const atInputs = e.errors.length > homeless.length;
-    this.#say(atInputs ? 'Not saved' : `Not saved. ${sentence(e.message)}`, 'failed');
+    const errors = e instanceof Problem ? e.errors : [];
+    const homeless = this.form.root.hidden ? errors : this.form.complain(errors);
+    this.#say(errors.length > homeless.length ? 'Not saved' : failure(e, this.target().login, 'try again'), 'failed');
   }
 
   /** @param {string | (string | Node)[]} text @param {'' | 'busy' | 'saved' | 'failed'} [kind] */

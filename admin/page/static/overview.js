@@ -1,9 +1,28 @@
-import {AreaChart} from './area.js';
 import {h, need, place, say} from './dom.js';
 import {duration, percent, tokens, utcDay, utcMonth, utcTime} from './format.js';
 import {portLink, tableLink} from './links.js';
+import {StackChart} from './stack.js';
 
-/** @typedef {import('./api.js').Overview} Overview */
+/**
+ * @typedef {{start: string, tokens: number, before: number}} Spell
+ *
+ * @typedef {object} Overview
+ * @property {number} ports
+ * @property {Record<import('./api.js').State, number>} states
+ * @property {Spell} today
+ * @property {Spell} month
+ * @property {string[]} days
+ * @property {number[]} tokens
+ * @property {{key: string, total_tokens: number, days?: number[]}[]} features
+ * @property {{key: string, total_tokens: number}[]} models
+ * @property {{port_id: string, name: string, total_tokens: number, state: import('./api.js').State}[]} top_ports
+ * @property {{port_id: string, limit: string, limit_value: string, threshold: string, reached: number, unit: string, at: string}[]} alerts
+ * @property {number} refused_today
+ * @property {{port_id: string, limit: string, day: string, refused: number, last_at: string}[]} refusals
+ * @property {{holds: number, tokens: number, port_id: string}} unsettled
+ * @property {{messages: number, oldest_at: string | null} | null} backlog
+ * @property {string} as_of
+ */
 
 const STARTED = 1000; // events that wait a second are on their way
 
@@ -15,7 +34,8 @@ export class OverviewPage {
   constructor(root, api) {
     this.root = root;
     this.api = api;
-    this.chart = new AreaChart(need(root, '.area'), need(root, '.area-readout'), need(root, '.area-legend'), need(root, '.area-table'));
+    this.chart = new StackChart('area', need(root, '.area'), need(root, '.area-readout'), need(root, '.legend'), need(root, '.area-table'));
+    this.chart.resized.observe(this.chart.plot);
   }
 
   /** @param {AbortSignal} [signal] */
@@ -29,23 +49,26 @@ export class OverviewPage {
     if (state === this.#drawn) return this.#waiting(o, now);
     this.#drawn = state;
     this.#tiles(o, now);
-    this.chart.show({days: o.days, total: o.tokens, series: o.features.map((f) => ({name: f.key, days: f.days ?? []}))});
+    this.chart.show({what: 'Tokens by day and feature', step: 'day', starts: o.days.map((d) => new Date(d)), total: o.tokens, now: o.days.length - 1, rest: `The last ${o.days.length} days`,
+      series: o.features.map((f) => ({name: f.key, tokens: f.days ?? []}))});
     const [used, month] = [o.tokens.reduce((sum, n) => sum + n, 0), o.month.tokens];
     bars(need(this.root, '.top-ports'), o.top_ports.map((p) => ({label: p.name || p.port_id, href: portLink(p.port_id), tokens: p.total_tokens, state: p.state})), month);
     bars(need(this.root, '.top-features'), o.features.map((f) => ({label: f.key, tokens: f.total_tokens})), used);
     bars(need(this.root, '.top-models'), o.models.map((m) => ({label: m.key, tokens: m.total_tokens})), used);
     this.#alerts(o);
+    this.#refusals(o);
   }
 
   /** @param {Overview} o @param {number} now */
   #tiles(o, now) {
     need(this.root, '.tiles').replaceChildren(
-      tile('Tokens today', tokens(o.today.tokens), change(o.today, 'yesterday')),
-      tile(`Tokens in ${utcMonth(new Date(o.month.start))}`, tokens(o.month.tokens), change(o.month, 'last month')),
-      tile('Ports at their hard cap', tokens(o.states.hard), o.states.hard === 0 ? 'No call is refused.' : h('a', {href: tableLink({state: 'hard', sort: 'share'}), text: 'Calls are refused: see them'}), o.states.hard > 0 ? 'hard' : ''),
-      tile('Ports at their soft cap', tokens(o.states.soft), o.states.soft === 0 ? h('a', {href: tableLink({}), text: `Of ${tokens(o.ports)} ports`}) : h('a', {href: tableLink({state: 'soft', sort: 'share'}), text: 'See how near they are'}), o.states.soft > 0 ? 'soft' : ''),
+      tile('Tokens today', h('a', {href: tableLink({sort: 'last_call'}), text: tokens(o.today.tokens)}), change(o.today, 'yesterday')),
+      tile(`Tokens in ${utcMonth(new Date(o.month.start))}`, h('a', {href: tableLink({sort: 'used'}), text: tokens(o.month.tokens)}), change(o.month, 'last month')),
+      tile('Ports at their hard cap', tokens(o.states.hard), h('span', {}, o.states.hard === 0 ? h('a', {href: tableLink({sort: 'share'}), text: 'See the fullest'}) : h('a', {href: tableLink({state: 'hard', sort: 'share'}), text: 'Calls are refused: see them'}),
+        '. ', o.refused_today === 0 ? 'Nothing was refused today.' : h('a', {href: '#refusals-title', text: `${tokens(o.refused_today)} refused today`})), o.states.hard > 0 ? 'hard' : ''),
+      tile('Ports at their soft cap', tokens(o.states.soft), o.states.soft === 0 ? h('a', {href: tableLink({}), text: `Of ${tokens(o.ports)} ${o.ports === 1 ? 'port' : 'ports'}`}) : h('a', {href: tableLink({state: 'soft', sort: 'share'}), text: 'See how near they are'}), o.states.soft > 0 ? 'soft' : ''),
       tile('Tokens never reported, 31 days', tokens(o.unsettled.tokens), o.unsettled.holds === 0 && o.unsettled.tokens === 0 ? 'Every reservation was settled.'
-        : h('span', {}, `${tokens(o.unsettled.holds)} reservations, most of `, h('a', {href: portLink(o.unsettled.port_id), text: o.unsettled.port_id}), ': ', h('code', {text: `tidegate holds ${o.unsettled.port_id}`}))),
+        : h('span', {}, `${tokens(o.unsettled.holds)} ${o.unsettled.holds === 1 ? 'reservation' : 'reservations'}, most of `, h('a', {href: portLink(o.unsettled.port_id), text: o.unsettled.port_id}), ': ', h('code', {text: `tidegate holds ${o.unsettled.port_id}`}))),
       ...(o.backlog ? [h('div', {class: 'tile waiting'}, h('dt', {text: 'Messages waiting to be booked'}), h('dd', {class: 'figure'}), h('dd', {class: 'note'}))] : []));
     this.#waiting(o, now);
   }
@@ -67,6 +90,21 @@ export class OverviewPage {
       h('span', {}, h('a', {href: portLink(a.port_id), text: a.port_id}), ` reached ${reached(a)}`),
       h('time', {datetime: a.at, text: `${utcDay(new Date(a.at))}, ${utcTime(new Date(a.at))}`})))));
   }
+
+  /** @param {Overview} o */
+  #refusals(o) {
+    const list = need(this.root, '.refusals');
+    if (o.refusals.length === 0) return list.replaceChildren(h('p', {class: 'none', text: 'Nothing was refused in the last 7 days.'}));
+    list.replaceChildren(h('ol', {}, ...o.refusals.map((r) => h('li', {},
+      h('span', {}, h('a', {href: portLink(r.port_id), text: r.port_id}), refusedBy(r, o.days.at(-1) ?? '')),
+      h('time', {datetime: r.last_at, text: `last ${utcDay(new Date(r.last_at))}, ${utcTime(new Date(r.last_at))}`})))));
+  }
+}
+
+/** @param {Overview['refusals'][number]} r @param {string} today */
+function refusedBy(r, today) {
+  const by = r.limit === 'port' ? 'its hard cap' : `the limit ${r.limit}`;
+  return ` ${tokens(r.refused)} ${r.refused === 1 ? 'time' : 'times'} ${r.day === today ? 'today' : `on ${utcDay(new Date(r.day))}`} by ${by}`;
 }
 
 /** @param {Overview['alerts'][number]} a */
@@ -76,9 +114,9 @@ function reached(a) {
   return `${of} ${cap}${a.limit_value ? ` for ${a.limit_value}` : ''}, ${tokens(a.reached)} ${a.unit === 'requests' ? 'calls' : a.unit === 'weighted' ? 'weighted tokens' : 'tokens'}`;
 }
 
-/** @param {string} name @param {string} figure @param {string | Node} note @param {string} [level] */
+/** @param {string} name @param {string | Node} figure @param {string | Node} note @param {string} [level] */
 const tile = (name, figure, note, level = '') => h('div', {class: 'tile', 'data-level': level || null},
-  h('dt', {text: name}), h('dd', {class: 'figure', text: figure}), h('dd', {class: 'note'}, note));
+  h('dt', {text: name}), h('dd', {class: 'figure'}, figure), h('dd', {class: 'note'}, note));
 
 /** @param {{tokens: number, before: number}} spell @param {string} before */
 function change({tokens: now, before: then}, before) {

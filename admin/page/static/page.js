@@ -1,11 +1,10 @@
-/** Our own pages: the overview, the table of ports, and a port's card with its audit log. */
+/** Our own pages: the overview, the table of ports, and a port's card. */
 import './ai-budget-card.js';
 import {Api, DEFAULT, Problem} from './api.js';
-import {AuditLog} from './audit.js';
 import {h, need, say} from './dom.js';
 import {firstStep} from './empty.js';
 import {sentence} from './format.js';
-import {portLink} from './links.js';
+import {portLink, viewIn} from './links.js';
 import {OverviewPage} from './overview.js';
 import {Poll} from './poll.js';
 import {PortList} from './ports.js';
@@ -19,7 +18,6 @@ const api = new Api('/api/v1');
 const signedIn = need(document, '#signed-in');
 const detail = need(document, '#detail');
 const chosen = need(document, '.chosen');
-const audit = new AuditLog(need(document, '.audit'), api);
 const ports = new PortList(need(document, '.ports'), api, (p) => visit(portLink(p.port_id)));
 const overview = new OverviewPage(need(document, '#overview'), api);
 const table = new PortTable(need(document, '#table'), api, () => poll.now());
@@ -35,7 +33,7 @@ const mayLeave = () => !card()?.unsaved || confirm('Discard what you changed in 
 /** Goes to another of our pages. @param {string} address */
 function visit(address) {
   if (address === location.pathname + location.search) return;
-  if (!mayLeave()) return;
+  if (new URLSearchParams(address.split('?')[1]).get('port') !== card()?.port && !mayLeave()) return;
   history.pushState(null, '', address);
   show();
   poll.now();
@@ -83,6 +81,8 @@ function trouble(e) {
 /** Makes the page show what the address says. */
 function show() {
   const id = portInURL();
+  const shown = card();
+  if (id && shown?.port === id) return look(shown);
   const now = signedIn.dataset.view = view();
   if (now === 'table') table.read();
   ports.mark(id);
@@ -92,18 +92,30 @@ function show() {
   for (const a of document.querySelectorAll('nav a')) a.setAttribute('aria-current', now !== 'empty' && a.getAttribute('href') === (now === 'overview' ? '/' : '/ports') ? (id ? 'true' : 'page') : 'false');
   need(document, '.ports .default-budget').setAttribute('aria-current', String(id === DEFAULT));
   trouble(null);
-  need(document, '.audit').hidden = true;
   document.title = id === DEFAULT ? 'Default budget · Tidegate' : id ? `${ports.get(id)?.name || id} · Tidegate` : now === 'table' ? 'Ports · Tidegate' : 'AI budgets · Tidegate';
   if (!id) return chosen.replaceChildren();
   const name = ports.get(id)?.name;
-  const next = h(/** @type {'div'} */ ('ai-budget-card'), {port: id, name: name || null, login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
+  const next = h(/** @type {'div'} */ ('ai-budget-card'), {port: id, name: name || null, ...viewIn(location.search), login: `/login?next=${encodeURIComponent(location.pathname + location.search)}`});
   next.addEventListener('budget-load', (e) => {
     const b = /** @type {CustomEvent<import('./api.js').Budget>} */ (e).detail;
     ports.update(b);
-    audit.follow(id, b.version);
   });
+  next.addEventListener('budget-view', (e) => looked(/** @type {CustomEvent<import('./usage.js').View>} */ (e)));
   chosen.replaceChildren(next);
   if (id !== DEFAULT && !ports.get(id)) ports.find(id).then((p) => { if (p?.name) next.setAttribute('name', p.name); }, () => {}); // without its name it works too
+}
+
+/** The same port, another look at it: nothing of what is being typed is lost. @param {BudgetCard} shown */
+function look(shown) {
+  for (const [name, value] of Object.entries(viewIn(location.search))) shown.setAttribute(name, value);
+}
+
+/** The address follows what somebody looks at; other days are a step back. @param {CustomEvent<import('./usage.js').View>} e */
+function looked({detail}) {
+  const address = portLink(portInURL(), detail);
+  if (address === location.pathname + location.search) return;
+  if (detail.range === viewIn(location.search).range) history.replaceState(null, '', address);
+  else history.pushState(null, '', address);
 }
 
 /** @param {import('./api.js').Session} session */
@@ -114,11 +126,12 @@ function begin(session) {
   need(document, 'nav').hidden = false;
   need(document, '.loading').remove();
   for (const e of document.querySelectorAll('.default-budget')) /** @type {HTMLElement} */ (e).hidden = session.ports !== null; // it is nobody's who may manage some ports only
+  if (session.ports !== null) for (const e of [need(document, '#overview-title'), need(document, 'nav a')]) say(e, 'Your usage'); // of some ports only
   document.addEventListener('click', follow);
   show();
   window.addEventListener('popstate', () => {
     const here = card()?.port ?? '';
-    if (!mayLeave()) return history.pushState(null, '', portLink(here));
+    if (portInURL() !== here && !mayLeave()) return history.pushState(null, '', portLink(here, card()?.usage.view));
     show();
     poll.now();
   });
@@ -145,7 +158,7 @@ function explain(e) {
   }
   if (status === 403) {
     need(document, '.session').hidden = false;
-    return alone(h('h1', {text: 'You may not manage AI budgets'}), h('p', {text: sentence(/** @type {Problem} */ (e).message)}), h('p', {}, 'Ask whoever runs Tidegate for the permission ', h('code', {text: 'admin.manage_settings'}), ', or sign out and sign in as somebody who has it.'));
+    return alone(h('h1', {text: 'You may not see AI budgets'}), h('p', {text: sentence(/** @type {Problem} */ (e).message)}), h('p', {}, 'Ask whoever runs Tidegate for the permission ', h('code', {text: 'admin.view'}), ', or sign out and sign in as somebody who has it.'));
   }
   if (e instanceof Problem) return alone(h('h1', {text: e.title}), h('p', {text: sentence(e.message)}), again);
   console.warn(e);

@@ -142,7 +142,7 @@ export class PortList {
     this.#drawn = state;
     const focused = /** @type {HTMLElement | null} */ (document.activeElement?.closest?.('.port-list a') ?? null)?.dataset.port;
     if (this.#ports.size === 0) {
-      this.list.replaceChildren(...firstStep('ports-empty', 'No port yet', 'A port is there as soon as its first event is. Publish one:', publishCommand('marina-7'), 'h2'));
+      this.list.replaceChildren(...firstStep('ports-empty', 'No port yet', 'A port is there as soon as its first event is. To report one, run this beside the server:', publishCommand('marina-7'), 'h2'));
     } else if (shown.length === 0) {
       this.list.replaceChildren(h('p', {class: 'none', text: searching ? 'Searching…' : `No port matches “${this.#query}”.`}));
     } else {

@@ -1,4 +1,5 @@
-import {need} from './dom.js';
+import {Problem} from './api.js';
+import {h, need} from './dom.js';
 import {sentence} from './format.js';
 
 /** @typedef {import('./api.js').FieldProblem} FieldProblem */
@@ -29,4 +30,16 @@ export function focusProblem(form) {
   const field = form.querySelector('[aria-invalid]');
   const target = field?.matches('input, select') ? field : field?.querySelector('input');
   /** @type {HTMLElement | null | undefined} */ (target)?.focus();
+}
+
+/**
+ * Why something was not saved, and what to do.
+ * @param {unknown} e @param {string} login @param {string} again 'save again'
+ * @returns {string | (string | Node)[]}
+ */
+export function failure(e, login, again) {
+  if (!(e instanceof Problem)) return `The server did not answer. Your change may or may not be stored: look before you ${again}.`;
+  if (e.status === 412) return `Not saved: somebody else changed this budget in the meantime. What is stored now is shown; ${again}.`;
+  if (e.status === 401) return ['Not saved: your session has ended. ', h('a', {href: login, target: '_blank', rel: 'noopener', text: 'Sign in'}), `, then ${again}. What you typed stays here.`];
+  return `Not saved. ${sentence(e.message)}`;
 }

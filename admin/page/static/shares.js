@@ -39,23 +39,25 @@ export class Shares {
     const total = (this.#usage?.next ? this.#usage.used_tokens : sum(rows)) || 1;
     const first = this.#all ? rows : rows.slice(0, rows.length === FIRST + 1 ? FIRST + 1 : FIRST);
     const rest = rows.slice(first.length);
-    const items = first.map((r) => item(r, r.total_tokens / total, this.#by === 'user'));
+    const items = first.map((r) => item(r, r.total_tokens / total, this.#by));
     this.list.replaceChildren(h('ul', {}, ...items));
     this.more.hidden = rows.length <= FIRST + 1;
     this.more.textContent = this.#all ? 'Show fewer' : `${tokens(rest.length)}${this.#usage?.next ? '+' : ''} more, ${percent((total - sum(first)) / total)} together`;
   }
 }
 
+/** What people read for a key. @param {string} key @param {string} by */
+export const keyName = (key, by) => key || (by === 'run' ? 'no run' : 'system or erased');
+
 /**
  * @param {import('./api.js').Share} share @param {number} part of all
- * @param {boolean} isUser
+ * @param {string} by
  */
-function item(share, part, isUser) {
+function item(share, part, by) {
   const bar = h('span', {class: 'length', 'aria-hidden': 'true'});
   place(bar, '--to', part);
-  const nobody = isUser && share.key === '';
   return h('li', {},
-    h('span', {class: nobody ? 'key nobody' : 'key', title: share.key || null, text: nobody ? 'system or erased' : share.key}),
+    h('span', {class: share.key === '' ? 'key nobody' : 'key', title: share.key || null, text: keyName(share.key, by)}),
     h('span', {class: 'amount', title: `${tokens(share.input_tokens)} in, ${tokens(share.output_tokens)} out, ${tokens(share.requests)} calls`},
       tokens(share.total_tokens), h('span', {class: 'hidden', text: ` tokens in ${tokens(share.requests)} calls,`})),
     h('span', {class: 'part', text: percent(part)}),

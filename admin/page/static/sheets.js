@@ -8,4 +8,4 @@ async function load(/** @type {string} */ name) {
   return new CSSStyleSheet().replace(await response.text());
 }
 
-export const sheets = await Promise.all(['tokens.css', 'controls.css', 'card.css', 'usage.css', 'form.css', 'limits.css'].map(load));
+export const sheets = await Promise.all(['tokens.css', 'controls.css', 'card.css', 'chart.css', 'usage.css', 'form.css', 'limits.css', 'attention.css', 'history.css'].map(load));

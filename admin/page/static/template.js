@@ -8,7 +8,10 @@ template.innerHTML = `
       <h2 id="name"></h2>
       <p class="id"></p>
     </div>
-    <p class="pulse"><span class="dot"></span><span class="pulse-text" role="status">Loading</span><span class="as-of"></span></p>
+    <div class="times">
+      <p class="pulse"><span class="dot"></span><span class="pulse-text" role="status">Loading</span><span class="as-of"></span></p>
+      <p class="zone">All times and days are UTC.</p>
+    </div>
   </header>
 
   <div class="notice trouble" role="alert" hidden></div>
@@ -33,21 +36,36 @@ template.innerHTML = `
       </dl>
     </section>
 
+    <div class="look" role="group" aria-label="What to look at">
+      <label class="hidden" for="range">Days</label>
+      <select id="range" name="range"></select>
+      <div class="custom" hidden>
+        <label>From <input type="date" name="first" aria-describedby="range-error"></label>
+        <label>to <input type="date" name="last" aria-describedby="range-error"></label>
+      </div>
+      <fieldset class="switch"><legend class="hidden">Break down by</legend>
+        <label><input type="radio" name="by" value="feature" checked><span>Feature</span></label>
+        <label><input type="radio" name="by" value="model"><span>Model</span></label>
+        <label><input type="radio" name="by" value="user"><span>User</span></label>
+        <label><input type="radio" name="by" value="run"><span>Run</span></label>
+      </fieldset>
+      <fieldset class="switch"><legend class="hidden">Step of the chart</legend>
+        <label><input type="radio" name="step" value="hour"><span>Hours</span></label>
+        <label><input type="radio" name="step" value="day" checked><span>Days</span></label>
+        <label><input type="radio" name="step" value="week"><span>Weeks</span></label>
+      </fieldset>
+      <p class="range-error error" id="range-error" role="status"></p>
+    </div>
     <div class="usage">
       <section class="days" aria-labelledby="days-title">
-        <div class="bar-head"><h3 id="days-title">Tokens per day</h3><p class="readout" aria-hidden="true"></p></div>
-        <div class="plot"></div>
-        <details class="table"><summary>As a table</summary><div class="scroll" role="region" tabindex="0" aria-label="Tokens per day, as a table"></div></details>
+        <div class="bar-head"><h3 id="days-title">Tokens per day</h3><p class="range-days"></p></div>
+        <div class="plot" tabindex="0" role="group"></div>
+        <p class="readout" role="status"></p>
+        <ul class="legend chart-legend" aria-label="Legend"></ul>
+        <details class="table"><summary>As a table</summary><div class="scroll" role="region" tabindex="0" aria-label="Tokens over time, as a table"></div></details>
       </section>
       <section class="shares" aria-labelledby="shares-title">
-        <div class="bar-head">
-          <h3 id="shares-title">Where they went</h3>
-          <fieldset class="switch"><legend class="hidden">Break down by</legend>
-            <label><input type="radio" name="by" value="feature" checked><span>Feature</span></label>
-            <label><input type="radio" name="by" value="model"><span>Model</span></label>
-            <label><input type="radio" name="by" value="user"><span>User</span></label>
-          </fieldset>
-        </div>
+        <div class="bar-head"><h3 id="shares-title">Where they went</h3><p class="range-days"></p></div>
         <div class="share-list"></div>
         <p class="foot"><button type="button" class="quiet more" hidden></button><a class="csv" download>Download CSV</a></p>
       </section>
@@ -79,17 +97,19 @@ template.innerHTML = `
             <label><input type="radio" name="period" value="week"><span>Week</span></label>
             <label><input type="radio" name="period" value="month"><span>Month</span></label>
           </div>
-          <p class="hint" id="period-hint">Starts anew at 00:00 UTC</p>
+          <p class="hint" id="period-hint">Starts anew at 00:00</p>
           <p class="error" id="period-error"></p>
         </fieldset>
       </div>
+      <div class="effect" hidden><span class="tag">Now</span><p id="effect-text"></p></div>
       <div class="back-test"><span class="tag">Back-test</span><p class="back-test-text" role="status"></p></div>
       <section class="conflict" aria-labelledby="conflict-title" hidden></section>
+      <section class="confirm" role="group" hidden></section>
       <div class="actions">
         <p class="outcome" role="status"></p>
         <button type="button" class="quiet use-default" hidden>Use the default budget</button>
         <button type="button" class="quiet discard" hidden>Discard</button>
-        <button type="submit" class="primary save">Save</button>
+        <button type="submit" class="primary save" aria-describedby="effect-text">Save</button>
       </div>
     </form>
 
@@ -100,7 +120,35 @@ template.innerHTML = `
       </div>
       <p class="about"></p>
       <ul class="limit-list"></ul>
+      <section class="confirm" role="group" hidden></section>
       <p class="outcome" role="status"></p>
+    </section>
+
+    <section class="alerts" aria-labelledby="alerts-title" hidden>
+      <div class="bar-head"><h3 id="alerts-title">Alerts</h3></div>
+      <ul></ul>
+      <button type="button" class="quiet more-alerts" hidden>Show older alerts</button>
+    </section>
+
+    <section class="attention" aria-labelledby="attention-title" hidden>
+      <div class="bar-head"><h3 id="attention-title">Not in these figures</h3></div>
+      <div class="quarantine">
+        <h4></h4>
+        <ul></ul>
+        <button type="button" class="quiet more-quarantined" hidden></button>
+      </div>
+      <div class="unsettled">
+        <h4></h4>
+        <p class="about">Calls that were allowed, and then failed, or were made by a service that does not report. More: <code></code></p>
+        <div class="scroll" role="region" tabindex="0" aria-label="Reservations that nobody reported, by day"></div>
+      </div>
+    </section>
+
+    <section class="history" aria-labelledby="history-title" hidden>
+      <div class="bar-head"><h3 id="history-title" tabindex="-1">Who changed what</h3></div>
+      <div class="changes"></div>
+      <p class="outcome" role="status"></p>
+      <button type="button" class="quiet older" hidden>Older changes</button>
     </section>
   </div>
 </article>

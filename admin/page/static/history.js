@@ -1,0 +1,148 @@
+import {DEFAULT} from './api.js';
+import {differences, limitDifferences, personOf} from './changes.js';
+import {Confirm} from './confirm.js';
+import {h, need, say} from './dom.js';
+import {effectOf} from './effect.js';
+import {utcDateTime} from './format.js';
+import {failure} from './problems.js';
+import {putBack, wholeOf} from './put-back.js';
+
+/**
+ * @typedef {import('./api.js').Budget} Budget
+ * @typedef {import('./api.js').Change} Change
+ */
+
+const PAGE = 5;
+
+/** Who changed a budget, and what, newest first, with what undoes it. */
+export class ChangeHistory {
+  #of = '';
+  /** @type {Budget | null} */
+  #budget = null;
+  /** @type {Change[]} */
+  #changes = [];
+  #saving = false;
+
+  /** @param {HTMLElement} root @param {() => import('./editor.js').Target} target @param {import('./editor.js').On} on */
+  constructor(root, target, on) {
+    this.root = root;
+    this.target = target;
+    this.on = on;
+    this.title = need(root, 'h3');
+    this.list = need(root, '.changes');
+    this.outcome = need(root, '.outcome');
+    this.confirm = new Confirm(h('section', {class: 'confirm', role: 'group'}));
+    this.older = need(root, '.older');
+    this.older.addEventListener('click', () => this.#load(this.#changes.at(-1)?.id ?? 0));
+  }
+
+  /** Forgets everything: another port is shown. */
+  reset() {
+    this.#of = '';
+    this.#budget = null;
+    this.#changes = [];
+    this.root.hidden = true;
+    this.confirm.close();
+    this.#say('');
+  }
+
+  /** Takes what the server says now, and reads the log when the budget has another version. @param {Budget} b */
+  receive(b) {
+    const first = this.#budget === null, of = `${this.target().port} ${b.version}`;
+    this.#budget = b;
+    if (of === this.#of) return;
+    this.#of = of;
+    this.confirm.close(); // it was asked about another budget
+    if (!first && !this.#saving) this.#say('');
+    this.#load(0);
+  }
+
+  /** @param {number | string} before */
+  async #load(before) {
+    const {port, api} = this.target(), of = this.#of;
+    let got;
+    try {
+      got = await api.audit(port, before, PAGE);
+    } catch { // the card says what is wrong; the next answer tries again
+      if (of === this.#of) this.#of = '';
+      return;
+    }
+    if (of !== this.#of) return;
+    this.#changes = before ? [...this.#changes, ...got.changes] : got.changes;
+    this.older.hidden = !got.next;
+    this.#draw(port);
+  }
+
+  /** @param {string} port */
+  #draw(port) {
+    this.root.hidden = false;
+    if (this.#changes.length === 0) {
+      return this.list.replaceChildren(h('p', {class: 'none', text: port === DEFAULT ? 'Nobody has set a default budget yet.' : 'Nobody has set a budget for this port yet.'}));
+    }
+    const newest = this.#changes[0];
+    this.list.replaceChildren(h('ol', {}, ...this.#changes.map((c) => h('li', {},
+      h('p', {class: 'deed'}, ...deed(c)),
+      h('p', {class: 'doer'}, h('b', {text: personOf(c.changed_by), title: c.changed_by || null}), ' ', h('time', {datetime: c.changed_at, text: utcDateTime(new Date(c.changed_at))})),
+      c.key === 'ai.budget' && this.#budget?.may_change && differs(newest, c) ? this.#undoButton(c, c === newest) : null))));
+  }
+
+  /** @param {Change} c @param {boolean} newest */
+  #undoButton(c, newest) {
+    const button = h('button', {type: 'button', class: 'quiet undo', onclick: () => this.#undo(c, newest, button)},
+      newest ? 'Undo' : 'Back to before this', h('span', {class: 'hidden', text: ` change, version ${c.version}`}));
+    return button;
+  }
+
+  /** Stores what was stored before a change. @param {Change} c @param {boolean} newest @param {HTMLElement} back */
+  async #undo(c, newest, back) {
+    const {api, port} = this.target(), b = this.#budget;
+    if (!b || this.#saving) return;
+    const whole = wholeOf(port, c.old_value, api.now());
+    this.#say('');
+    back.closest('li')?.append(this.confirm.root);
+    const meant = await this.confirm.meant(() => effectOf(api, port, b, whole), {
+      title: newest ? 'Undo this change?' : 'Go back to before this change?', yes: newest ? 'Yes, undo' : 'Yes, go back', back, always: true,
+      rows: whole ? [...differences(b, whole), ...limitDifferences(b, whole)] : [],
+    });
+    if (!meant) return;
+    this.#saving = true;
+    this.on.saving();
+    this.#say('Saving…', 'busy');
+    /** @type {Budget | null} */
+    let stored = null;
+    try {
+      stored = await putBack(api, port, whole, b.version);
+      if (this.target().port === port) this.#say('Undone. That is a change of its own, and can be undone, too.', 'saved');
+    } catch (e) {
+      if (this.target().port === port) this.#say(failure(e, this.target().login, 'try again'), 'failed');
+    }
+    if (this.target().port === port) {
+      this.on.saved(stored);
+      this.title.focus();
+    }
+    this.#saving = false;
+  }
+
+  /** @param {string | (string | Node)[]} text @param {string} [kind] */
+  #say(text, kind = '') {
+    if (typeof text === 'string') say(this.outcome, text);
+    else this.outcome.replaceChildren(...text);
+    this.outcome.dataset.kind = kind;
+  }
+}
+
+/** Whether what was stored before a change is other than what is stored now. @param {Change} newest @param {Change} c */
+function differs({new_value: now}, {old_value: was}) {
+  const [none, before] = [!now || now.default === true, !was || was.default === true];
+  if (none || before) return none !== before;
+  return differences(now, was).length > 0 || limitDifferences(now, was).length > 0;
+}
+
+/** @param {Change} c */
+function deed(c) {
+  if (!c.new_value) return [c.key === 'port.deleted' ? 'The port was deleted, with its usage and its budget' : 'The budget was deleted'];
+  if (c.new_value.default) return ['The port was given back to the default budget'];
+  const parts = [...differences(c.old_value, c.new_value), ...limitDifferences(c.old_value, c.new_value)].filter((d) => c.old_value || d.after !== 'none');
+  if (parts.length === 0) return ['Saved without a change'];
+  return parts.map((d) => h('span', {}, `${d.name} `, c.old_value ? h('s', {text: d.before}) : null, c.old_value ? h('span', {class: 'hidden', text: ' became '}) : null, ' ', h('b', {text: d.after})));
+}
