@@ -8,8 +8,9 @@ import (
 	"sync"
 )
 
-// readyLine is how Postgres says, in every version, that it answers.
-const readyLine = "database system is ready to accept connections"
+// readyLine is how Postgres says, in every version, that it answers. A standby's line goes on
+// in another way.
+const readyLine = "database system is ready to accept "
 
 // pgLog hands what Postgres prints to slog, line by line.
 type pgLog struct {

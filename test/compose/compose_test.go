@@ -17,8 +17,13 @@ const root = "../.."
 
 func load(t *testing.T, env []string) (*types.Project, error) {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")},
-		cli.WithWorkingDirectory(root), cli.WithEnv(env))
+	return loadFrom(t, root, env)
+}
+
+func loadFrom(t *testing.T, dir string, env []string) (*types.Project, error) {
+	t.Helper()
+	options, err := cli.NewProjectOptions([]string{filepath.Join(dir, "docker-compose.yml")},
+		cli.WithWorkingDirectory(dir), cli.WithEnv(env))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +33,12 @@ func load(t *testing.T, env []string) (*types.Project, error) {
 // exampleEnv is .env.example as a user fills it in.
 func exampleEnv(t *testing.T) map[string]string {
 	t.Helper()
-	env, err := dotenv.Read(filepath.Join(root, ".env.example"))
+	return exampleEnvOf(t, root)
+}
+
+func exampleEnvOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	env, err := dotenv.Read(filepath.Join(dir, ".env.example"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,6 +69,18 @@ func TestComposeStartsTheThreeServers(t *testing.T) {
 	if names := project.ServiceNames(); !slices.Equal(names, []string{"nats", "postgres", "tidegate"}) {
 		t.Errorf("services %q", names)
 	}
+	wantContained(t, project)
+	for name, mount := range map[string]string{"nats": "/data", "postgres": "/var/lib/postgresql/data", "tidegate": "/data"} {
+		if !slices.ContainsFunc(project.Services[name].Volumes, func(v types.ServiceVolumeConfig) bool {
+			return v.Type == types.VolumeTypeVolume && v.Target == mount
+		}) {
+			t.Errorf("%s keeps %s in no volume: its data end with the container", name, mount)
+		}
+	}
+}
+
+func wantContained(t *testing.T, project *types.Project) {
+	t.Helper()
 	for name, service := range project.Services {
 		if service.HealthCheck == nil || len(service.HealthCheck.Test) == 0 || service.HealthCheck.Test[0] != "CMD" {
 			t.Errorf("%s: no health check that runs without a shell", name)
@@ -81,13 +103,6 @@ func TestComposeStartsTheThreeServers(t *testing.T) {
 			if _, err := os.Stat(volume.Source); err != nil || !volume.ReadOnly {
 				t.Errorf("%s mounts %s: read-only %t, %v", name, volume.Source, volume.ReadOnly, err)
 			}
-		}
-	}
-	for name, mount := range map[string]string{"nats": "/data", "postgres": "/var/lib/postgresql/data", "tidegate": "/data"} {
-		if !slices.ContainsFunc(project.Services[name].Volumes, func(v types.ServiceVolumeConfig) bool {
-			return v.Type == types.VolumeTypeVolume && v.Target == mount
-		}) {
-			t.Errorf("%s keeps %s in no volume: its data end with the container", name, mount)
 		}
 	}
 }

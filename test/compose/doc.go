@@ -1,5 +1,5 @@
-// Package compose holds the tests of docker-compose.yml, the Dockerfile and
-// deploy/nats.conf: parsed with the Compose project's own library, and, since no
-// container engine is needed for it, with a real NATS server that runs the
-// configuration.
+// Package compose holds the tests of what is deployed: docker-compose.yml, the Dockerfile,
+// deploy/nats.conf, the Helm chart and what a release has. They are parsed with the libraries of
+// the projects whose they are, and, since no container engine is needed for it, the NATS
+// configuration is run by a real server.
 package compose

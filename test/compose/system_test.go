@@ -16,7 +16,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer/quarantine"
@@ -26,15 +25,28 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// The program as docker-compose.yml starts it, a service as user p1, an operator
-// as user admin: no permission that they need is missing.
+// The program as docker-compose.yml starts it, and its roles in processes of their own, each
+// as the NATS user that is there for it; a service as user p1, an operator as user admin: no
+// permission that they need is missing.
 func TestTheWholeSystemWorksAsComposed(t *testing.T) {
-	s := serve(t)
 	binary := testenv.Binary(t, "cmd/tidegate") // takes its time
-	ctx, stop := context.WithTimeout(t.Context(), time.Minute)
-	defer stop()
-	web := start(t, ctx, binary, s)
+	for name, roles := range map[string][]string{"one process": {""}, "a process for each role": {"consumer", "gate", "admin", "edge"}} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t)
+			database := composedDatabase(t)
+			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			defer stop()
+			var web string // of the edge
+			for _, role := range roles {
+				web = start(t, ctx, binary, s, database, role)
+			}
+			wantTheWholeSystem(t, ctx, s, web, database)
+		})
+	}
+}
 
+func wantTheWholeSystem(t *testing.T, ctx context.Context, s *server.Server, web, database string) {
+	t.Helper()
 	admin := login(t, s, "admin", password(t, "admin"))
 	operator := budgets(t, admin)
 	hard := int64(50_000)
@@ -42,6 +54,7 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 		t.Fatalf("the operator cannot set a budget: %v", err)
 	}
 	p1 := port1(t, s)
+	alerts := testenv.Must(p1.SubscribeSync("ai.alert.p1"))
 	service := budgets(t, p1)
 	if v, err := service.Check(ctx, events.CheckRequest{PortID: "p1", EstimatedTokens: 1}); err != nil || !v.Allowed {
 		t.Fatalf("a check of the service: %+v, %v", v, err)
@@ -65,11 +78,48 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if v, err := ops.NewClient(admin.Conn, time.Minute).Verify(ctx); err != nil || !v.OK || v.Gates != 1 {
+	if _, err := alerts.NextMsgWithContext(ctx); err != nil {
+		t.Errorf("the port hears no alert: %v", err)
+	}
+	if v, err := ops.NewClient(admin.Conn, time.Minute).Verify(ctx, nil); err != nil || !v.OK || v.Gates != 1 {
 		t.Errorf("verify says %+v, %v, want that ledger, totals and one gate agree", v, err)
 	}
-	quarantineAndReplay(t, ctx, p1, tidegate(t, s))
+	quarantineAndReplay(t, ctx, p1, ops.NewClient(admin.Conn, time.Minute))
 	overHTTP(t, ctx, web, ops.NewClient(admin.Conn, time.Minute))
+	budgetsComeBack(t, ctx, database, operator)
+	rebookAndDelete(t, ctx, ops.NewClient(admin.Conn, time.Minute))
+}
+
+// budgetsComeBack changes a budget and puts the database back to before that, as far as the change
+// goes: a gate must take it back from AI_BUDGETS.
+func budgetsComeBack(t *testing.T, ctx context.Context, database string, operator *events.Client) {
+	t.Helper()
+	for hard := range int64(2) {
+		if _, err := operator.Set(ctx, events.SetRequest{PortID: "p3", Enabled: true, HardCapTokens: &hard}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn := testenv.Must(pgx.Connect(ctx, database))
+	defer conn.Close(ctx)
+	if _, err := conn.PgConn().Exec(ctx, `begin;
+		alter table system_settings_audit disable trigger append_only;
+		delete from system_settings_audit where port_id = 'p3' and version = 2;
+		alter table system_settings_audit enable trigger append_only;
+		update system_settings set version = 1, value = jsonb_set(value, '{hard_cap_tokens}', '0') where port_id = 'p3';
+		update ai_change_stream set through = through - 1;
+		commit`).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		b, err := operator.Get(ctx, "p3")
+		if err != nil || ctx.Err() != nil {
+			t.Fatalf("waiting for the budget to come back: %+v, %v", b, err)
+		}
+		if b.Version == 2 && *b.HardCapTokens == 1 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // overHTTP reports and asks as a service does that has a token and no NATS user.
@@ -98,10 +148,10 @@ func overHTTP(t *testing.T, ctx context.Context, web string, operator *ops.Clien
 	http.DefaultClient.CloseIdleConnections()
 }
 
-// start runs tidegate with the command and environment of docker-compose.yml and
-// returns when it is ready. At the end of the test it must stop as asked, have
-// been forbidden nothing and have written no file but into its volume.
-func start(t *testing.T, ctx context.Context, binary string, s *server.Server) (web string) {
+// start runs tidegate with the command and environment of docker-compose.yml, with all
+// roles or one as that one's user, and returns when it is ready. At the end of the test it must
+// stop as asked, have been forbidden nothing and have written no file but into its volume.
+func start(t *testing.T, ctx context.Context, binary string, s *server.Server, database, role string) (web string) {
 	t.Helper()
 	composed := loadExample(t).Services["tidegate"]
 	home := t.TempDir()
@@ -112,7 +162,11 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server) (
 	for name, value := range composed.Environment {
 		cmd.Env = append(cmd.Env, name+"="+here.Replace(*value))
 	}
-	cmd.Env = append(cmd.Env, "TIDEGATE_DATABASE_URL="+composedDatabase(t))
+	cmd.Env = append(cmd.Env, "TIDEGATE_DATABASE_URL="+database)
+	if role != "" {
+		user := "tidegate-" + role
+		cmd.Env = append(cmd.Env, "TIDEGATE_ROLES="+role, "TIDEGATE_NATS_URL=nats://"+user+":"+password(t, user)+"@"+s.Addr().String())
+	}
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	if err := cmd.Start(); err != nil {
@@ -128,13 +182,13 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server) (
 			t.Errorf("it took %s to stop", took)
 		}
 		if text := strings.ToLower(output.String()); strings.Contains(text, "permission") {
-			t.Error("it was forbidden something")
+			t.Errorf("%s was forbidden something", role)
 		}
 		if files, err := os.ReadDir(home); err != nil || len(files) > 0 {
 			t.Errorf("it wrote %v, %v, but only its volume is writable", files, err)
 		}
 		if t.Failed() {
-			t.Log("tidegate printed:\n" + output.String())
+			t.Logf("tidegate %s printed:\n%s", role, output.String())
 		}
 	})
 	for !answers(ctx, "http://"+web+"/healthz") || !answers(ctx, "http://"+web+"/readyz") {
@@ -223,31 +277,38 @@ func publishTogether(t *testing.T, ctx context.Context, c *client) {
 	c.wantNothingForbidden(t)
 }
 
-// quarantineAndReplay lets p1 publish nonsense and tidegate list and replay it.
-func quarantineAndReplay(t *testing.T, ctx context.Context, p1, server *client) {
+// quarantineAndReplay lets p1 publish nonsense and an operator list and replay it.
+func quarantineAndReplay(t *testing.T, ctx context.Context, p1 *client, operator *ops.Client) {
 	t.Helper()
 	if _, err := p1.RequestWithContext(ctx, "ai.usage.p1", []byte("nonsense")); err != nil {
 		t.Fatal(err)
 	}
-	js, err := jetstream.New(server.Conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	store := quarantine.Open(js)
-	for {
-		held, err := store.List(ctx, 0, 10)
-		if err != nil {
+	var held uint64 // its sequence
+	for held == 0 {
+		if err := operator.Quarantine(ctx, func(e quarantine.Event) bool { held = e.Sequence; return false }); err != nil {
 			t.Fatal(err)
-		}
-		if len(held) == 1 {
-			if err := store.Replay(ctx, held[0].Sequence); err != nil {
-				t.Fatal(err)
-			}
-			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	server.wantNothingForbidden(t)
+	if err := operator.QuarantineReplay(ctx, held); err != nil {
+		t.Error(err)
+	}
+}
+
+// rebookAndDelete has the consumers read the stream again, and then deletes p1.
+func rebookAndDelete(t *testing.T, ctx context.Context, operator *ops.Client) {
+	t.Helper()
+	p, err := operator.Rebook(ctx, time.Time{})
+	for err == nil && p.Behind() > 0 {
+		time.Sleep(10 * time.Millisecond)
+		p, err = operator.Position(ctx)
+	}
+	if err != nil {
+		t.Errorf("the stream is not booked again: %v", err)
+	}
+	if _, err := operator.DeletePort(ctx, "p1", "test"); err != nil {
+		t.Error(err)
+	}
 }
 
 func (c *client) wantNothingForbidden(t *testing.T) {
