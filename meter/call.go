@@ -158,7 +158,7 @@ func (c *call) record(read reading) {
 		Provider: cmp.Or(c.Provider, read.maker, c.API.maker()), Model: cmp.Or(read.model, estimate.model, unknownModel),
 		RequestID: c.requestID, ResponseID: read.responseID, ReservationID: c.reservation,
 		InputTokens: read.tokens.input, OutputTokens: read.tokens.output, Details: read.tokens.details,
-		MeasuredBy: read.measuredBy(), Status: read.status(),
+		MeasuredBy: read.measuredBy(), Status: read.status(), TraceParent: events.TraceParent(c.ctx),
 	}
 	if !read.reported {
 		u.InputTokens, u.OutputTokens = estimate.input, textTokens(read.text)

@@ -14,7 +14,7 @@ import (
 	"github.com/tidegate/tidegate/meter/meterprom"
 )
 
-// What README.md and docs/meter.md show: events.TestDocs_GoIsCompiled compares.
+// What docs/meter.md shows: events.TestDocs_GoIsCompiled compares.
 func ExampleNewTransport() {
 	summarise := func(url string) error {
 		tidegate, err := events.Open(url, events.FailClosed)

@@ -3,6 +3,7 @@ package meter
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -38,7 +39,9 @@ var freePaths = []string{
 	"/api/show", "/api/pull", "/api/push", "/api/copy", "/api/create", "/api/blobs/{id}",
 }
 
-func isFree(path string) bool {
+// Free reports whether an address of an AI service makes no model work, such as counting tokens.
+func Free(u *url.URL) bool {
+	path := strings.TrimRight(u.EscapedPath(), "/")
 	for _, pattern := range freePaths {
 		if _, ok := match(pattern, path); ok {
 			return true
@@ -50,7 +53,7 @@ func isFree(path string) bool {
 // unknownCall is a request that no row names, and that may be for a model all the
 // same: its body will tell, or its host does.
 func unknownCall(req *http.Request) (call Call, ok bool) {
-	if req.Method != http.MethodPost || req.URL == nil || isFree(strings.TrimRight(req.URL.EscapedPath(), "/")) {
+	if req.Method != http.MethodPost || req.URL == nil || Free(req.URL) {
 		return Call{}, false
 	}
 	call.API = Unknown

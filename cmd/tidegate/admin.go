@@ -32,7 +32,7 @@ type access struct {
 }
 
 // permissions are those that mean something here.
-var permissions = []string{admin.Permission, receipt.Permission, edge.PermissionReport, edge.PermissionReserve}
+var permissions = []string{admin.Permission, admin.View, receipt.Permission, edge.PermissionReport, edge.PermissionReserve}
 
 // localAdmin is whom a login link signs in: whoever can read the console. No session
 // opens what services use.
@@ -50,7 +50,7 @@ func (s *system) newAccess() (*access, error) {
 		return nil, err
 	}
 	a := &access{auth: &identity.Authenticator{Sessions: sessions, LoginPath: "/login", Log: s.log}}
-	login := identity.LoginConfig{Sessions: sessions, Log: s.log}
+	login := identity.LoginConfig{Sessions: sessions, Auth: a.auth, Log: s.log}
 	if c.OIDC.Issuer == "" {
 		a.links, login.LinkCaller = true, &localAdmin
 	} else {

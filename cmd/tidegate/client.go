@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -119,6 +120,38 @@ func writeJSON(w io.Writer, v any) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(v)
+}
+
+// jsonList prints a list as [writeJSON] does, but each element when it is there.
+type jsonList struct {
+	w io.Writer
+	n int
+}
+
+func (l *jsonList) add(v any) error {
+	separator := ",\n  "
+	if l.n == 0 {
+		separator = "[\n  "
+	}
+	l.n++
+	var text bytes.Buffer
+	e := json.NewEncoder(&text)
+	e.SetIndent("  ", "  ")
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(l.w, separator+strings.TrimSuffix(text.String(), "\n"))
+	return err
+}
+
+func (l *jsonList) end() error {
+	text := "\n]\n"
+	if l.n == 0 {
+		text = "[]\n"
+	}
+	_, err := io.WriteString(l.w, text)
+	return err
 }
 
 // whoami names the operator in the audit log.

@@ -22,7 +22,7 @@ func (s *system) startEdge() (func(context.Context) error, error) {
 	}
 	s.watchPublisher("edge", e)
 	return func(ctx context.Context) error {
-		s.services.Set(e)
+		s.services.Set(s.telemetry.requests(e))
 		<-s.admin.ended // no request is in flight any more
 		flush, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()

@@ -68,6 +68,11 @@ func (c *runCmd) check(g given) error {
 	if c.AdoptStreams && !c.has("consumer") {
 		return fmt.Errorf("%s needs the role consumer, which takes them over", g.name("adopt-streams"))
 	}
+	for _, flag := range []string{"proxy-listen", "proxy-upstream", "proxy-max-call", "proxy-pass-unmetered"} {
+		if _, ok := g[flag]; ok && !c.has("proxy") {
+			return fmt.Errorf("%s needs the role proxy", g.name(flag))
+		}
+	}
 	if c.Receipts != "" && !c.has("admin") {
 		return fmt.Errorf("%s needs the role admin, with which people sign in", g.name("receipts"))
 	}
@@ -96,11 +101,12 @@ func contradicts(g given, flag, value, variable string) error {
 
 func (c *runCmd) checkNATS(g given) error {
 	_, addr := g["nats-addr"]
+	_, replicas := g["replicas"]
 	switch {
 	case c.NatsURL != "" && addr:
 		return fmt.Errorf("%s and %s exclude each other: the first is a server that runs elsewhere, the second is where an embedded one would listen: leave one of them out%s",
 			g.name("nats-url"), g.name("nats-addr"), g.howToUnset("nats-url", "nats-addr"))
-	case c.Replicas < 1 || c.Replicas > 5:
+	case replicas && (c.Replicas < 1 || c.Replicas > 5):
 		return fmt.Errorf("%s is %d: a stream has 1 to 5 copies", g.name("replicas"), c.Replicas)
 	case c.Replicas > 1 && c.NatsURL == "":
 		return fmt.Errorf("%s is %d, and the embedded NATS can keep one copy: name a cluster with --nats-url", g.name("replicas"), c.Replicas)

@@ -39,6 +39,7 @@ func TestRunFlags(t *testing.T) {
 		{"--replicas 3", "", "--replicas --nats-url"},
 		{"", "TIDEGATE_REPLICAS=3", "TIDEGATE_REPLICAS --nats-url"},
 		{"--replicas 0", "", "--replicas"},
+		{"--nats-url " + url + " --replicas 6", "", "--replicas"},
 		{"--oidc-audience a", "", "--oidc-audience --oidc-issuer"},
 		{"", "TIDEGATE_OIDC_CLIENT_ID=a", "TIDEGATE_OIDC_CLIENT_ID --oidc-issuer"},
 		{"--oidc-issuer https://i --oidc-audience a --oidc-client-secret s", "", "--oidc-client-secret --oidc-client-id"},

@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"github.com/alecthomas/kong"
+	"github.com/willabides/kongplete"
 )
 
 // version is set by the build: -ldflags "-X main.version=…".
@@ -18,6 +19,7 @@ var version = "dev"
 
 type cli struct {
 	Run     runCmd     `cmd:"" help:"Run the system: NATS, Postgres, consumer, gate, admin and edge in one process, or some of them."`
+	Proxy   proxyCmd   `cmd:"" help:"Put a budget under any AI SDK on this machine: its calls, sent here, are reserved, metered and settled for one port."`
 	Migrate migrateCmd `cmd:"" help:"Bring a database to this build's schema, then exit. run does that by itself."`
 
 	Budget     budgetCmd     `cmd:"" help:"Read or store a port's budget."`
@@ -36,6 +38,8 @@ type cli struct {
 	Replay     replayCmd     `cmd:"" help:"Publish a recorded LLM trace (CSV) as usage events."`
 
 	Meter meterCmd `cmd:"" help:"Say what would be counted for recorded provider replies, one JSON object a line."`
+
+	Completion completionCmd `cmd:"" help:"Print what makes a shell complete commands and flags, as in: source <(tidegate completion bash)."`
 
 	Version kong.VersionFlag `help:"Print the version and exit."`
 }
@@ -69,6 +73,7 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	parser := newParser(ctx, new(cli))
+	kongplete.Complete(parser) // and exit, where a shell asks
 	parsed, err := parser.Parse(os.Args[1:])
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "tidegate: %v\nSee: %s --help\n", err, asked(err))

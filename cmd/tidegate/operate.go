@@ -2,11 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/schollz/progressbar/v3"
 
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer/quarantine"
@@ -14,40 +18,88 @@ import (
 )
 
 type portCmd struct {
-	Ls portLsCmd `cmd:"" help:"List all ports with what they have spent."`
-	Rm portRmCmd `cmd:"" help:"Delete a port with its ledger rows, totals and budget. Only the audit log keeps it."`
+	Ls   portLsCmd   `cmd:"" help:"List all ports with what they have spent."`
+	Name portNameCmd `cmd:"" help:"Name a port, for people."`
+	Rm   portRmCmd   `cmd:"" help:"Delete a port with its ledger rows, totals and budget. Only the audit log keeps it."`
 }
 
 type portLsCmd struct{ remote }
 
 func (c *portLsCmd) Run(ctx context.Context) error {
 	return c.operate(ctx, func(ctx context.Context, client *ops.Client) error {
-		ports := []ledger.Port{}
-		err := client.Ports(ctx, func(p ledger.Port) bool {
-			ports = append(ports, p)
-			return true
-		})
-		if err != nil {
+		return listPorts(os.Stdout, c.JSON, func(each func(ledger.Port) bool) error { return client.Ports(ctx, each) })
+	})
+}
+
+// portsTogether are a table, and are printed as soon as they are there: of a million ports the
+// last come minutes after the first.
+const portsTogether = 500
+
+func listPorts(w io.Writer, asJSON bool, ports func(each func(ledger.Port) bool) error) error {
+	var failed error
+	list, rows, tables := jsonList{w: w}, [][]string(nil), 0
+	print := func() {
+		if tables > 0 && len(rows) > 0 {
+			fmt.Fprintln(w)
+		}
+		if len(rows) > 0 || tables == 0 {
+			grid(w, []string{"port", "name", "this period", "soft / hard cap", "all time", "calls"}, rows, 2, 4, 5)
+		}
+		rows, tables = nil, tables+1
+	}
+	err := ports(func(p ledger.Port) bool {
+		if asJSON {
+			failed = list.add(p)
+		} else if rows = append(rows, portRow(p)); len(rows) == portsTogether {
+			print()
+		}
+		return failed == nil
+	})
+	if asJSON {
+		if err = errors.Join(err, failed); err == nil { // otherwise nobody shall take it for the whole list
+			err = list.end()
+		}
+		return err
+	}
+	if err == nil || len(rows) > 0 {
+		print()
+	}
+	return err
+}
+
+func portRow(p ledger.Port) []string {
+	budget := "none"
+	if p.Budget.Version > 0 || p.Budget.Default {
+		budget = fmt.Sprintf("%s / %s a %s", capText(p.Budget.SoftCapTokens), capText(p.Budget.HardCapTokens), p.Budget.Period)
+		if !p.Budget.Enabled {
+			budget += " (disabled)"
+		}
+		if p.Budget.Default {
+			budget += " (default)"
+		}
+	}
+	return []string{p.PortID, p.Name, count(p.UsedTokens), budget, count(p.TotalTokens), count(p.Requests)}
+}
+
+type portNameCmd struct {
+	remote
+	Port string `arg:"" help:"The port. One that nobody knows yet is registered."`
+	Name string `arg:"" help:"What people see instead of its id, at most 100 characters; '' takes the name away."`
+}
+
+func (c *portNameCmd) Run(ctx context.Context) error {
+	return c.operate(ctx, func(ctx context.Context, client *ops.Client) error {
+		if err := client.NamePort(ctx, c.Port, c.Name, whoami()); err != nil {
 			return err
 		}
 		if c.JSON {
-			return printJSON(ports)
+			return printJSON(map[string]any{"port_id": c.Port, "name": c.Name})
 		}
-		rows := make([][]string, len(ports))
-		for i, p := range ports {
-			budget := "none"
-			if p.Budget.Version > 0 || p.Budget.Default {
-				budget = fmt.Sprintf("%s / %s a %s", capText(p.Budget.SoftCapTokens), capText(p.Budget.HardCapTokens), p.Budget.Period)
-				if !p.Budget.Enabled {
-					budget += " (disabled)"
-				}
-				if p.Budget.Default {
-					budget += " (default)"
-				}
-			}
-			rows[i] = []string{p.PortID, count(p.UsedTokens), budget, count(p.TotalTokens), count(p.Requests)}
+		if c.Name == "" {
+			fmt.Printf("%s has no name any more\n", c.Port)
+			return nil
 		}
-		grid(os.Stdout, []string{"port", "this period", "soft / hard cap", "all time", "calls"}, rows, 1, 3, 4)
+		fmt.Printf("%s is called %s\n", c.Port, visible(c.Name, ""))
 		return nil
 	})
 }
@@ -207,7 +259,7 @@ type verifyCmd struct{ remote }
 func (c *verifyCmd) Run(ctx context.Context) error {
 	c.Timeout = max(c.Timeout, verifyTimeout)
 	return c.operate(ctx, func(ctx context.Context, client *ops.Client) error {
-		v, err := client.Verify(ctx)
+		v, err := client.Verify(ctx, verifyProgress())
 		if err != nil {
 			return err
 		}
@@ -226,6 +278,23 @@ func (c *verifyCmd) Run(ctx context.Context) error {
 // verifyTimeout is for the largest ledgers; nobody waits that long in vain, since
 // a system that is not there answers at once.
 const verifyTimeout = time.Hour
+
+// verifyProgress shows on a terminal how far a verification is.
+func verifyProgress() func(ops.Progress) {
+	if !isTerminal(os.Stderr) {
+		return nil
+	}
+	var bar *progressbar.ProgressBar
+	of := ""
+	return func(p ops.Progress) {
+		if p.Of != of {
+			of = p.Of
+			bar = progressbar.NewOptions64(p.All, progressbar.OptionSetWriter(os.Stderr), progressbar.OptionShowCount(), progressbar.OptionClearOnFinish(),
+				progressbar.OptionSetDescription("reading the "+of), progressbar.OptionShowBytes(of == ops.OfLedger))
+		}
+		_ = bar.Set64(p.Done)
+	}
+}
 
 func printVerification(v ops.Verification) {
 	fmt.Printf("%s ledger rows of %s ports: %s input and %s output tokens; gates asked: %d\n", count(v.Rows), count(v.Ports), count(v.InputTokens), count(v.OutputTokens), v.Gates)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
-	"github.com/lmittmann/tint"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -35,15 +34,16 @@ type runCmd struct {
 	HTTP         string   `help:"Where to serve the admin page, HTTP for services (/v1/), /healthz, /readyz and /metrics." name:"http" default:"127.0.0.1:8080" env:"TIDEGATE_HTTP" placeholder:"ADDR"`
 	NatsURL      string   `help:"Use this NATS instead of an embedded one." env:"TIDEGATE_NATS_URL" placeholder:"URL"`
 	NatsAddr     string   `help:"Where the embedded NATS listens: a loopback address." default:"127.0.0.1:4222" env:"TIDEGATE_NATS_ADDR" placeholder:"ADDR"`
-	Replicas     int      `help:"Copies of the streams this makes on a NATS cluster." default:"1" env:"TIDEGATE_REPLICAS"`
+	Replicas     int      `help:"Copies that NATS must keep of the streams. Default: 3 on a cluster, 1 on a lone server." env:"TIDEGATE_REPLICAS" placeholder:"N"`
 	AdoptStreams bool     `help:"Take over usage streams of another ledger, which is gone for good, and book all that they hold." env:"TIDEGATE_ADOPT_STREAMS"`
 	DatabaseURL  string   `help:"Use this Postgres instead of a private one." env:"TIDEGATE_DATABASE_URL,DATABASE_URL" placeholder:"URL"`
-	Roles        []string `help:"What this process does: consumer, gate, admin, edge." default:"consumer,gate,admin,edge" enum:"consumer,gate,admin,edge" env:"TIDEGATE_ROLES"`
+	Roles        []string `help:"What this process does: consumer, gate, admin, edge, proxy." default:"consumer,gate,admin,edge" enum:"consumer,gate,admin,edge,proxy" env:"TIDEGATE_ROLES"`
 	Receipts     string   `help:"Serve the receipt scan, read by tesseract, here too; needs the role admin, for signing in." env:"TIDEGATE_RECEIPTS" placeholder:"ADDR"`
 	Alerts       string   `help:"YAML file of the receivers of alerts (webhooks, Slack, e-mail), to whom this process delivers; needs the role admin." env:"TIDEGATE_ALERTS" type:"path" placeholder:"FILE"`
-	Demo         bool     `help:"Add three ports with budgets and a trickle of synthetic calls." env:"TIDEGATE_DEMO"`
+	Demo         bool     `help:"Add a dozen demo ports: at the first start with budgets and 60 days of made-up calls, three of them with live ones. They stay when it ends." env:"TIDEGATE_DEMO"`
 
-	OIDC oidcFlags `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
+	OIDC  oidcFlags  `embed:"" prefix:"oidc-" group:"Signing in through an OIDC issuer"`
+	Proxy proxyFlags `embed:"" prefix:"proxy-" group:"The role proxy"`
 
 	RetentionMonths int           `help:"Months of ledger rows to keep beside the current one." default:"84" env:"TIDEGATE_RETENTION_MONTHS" placeholder:"N"`
 	KnownPortsOnly  bool          `help:"Quarantine events of ports that nobody registered (by setting a budget)." env:"TIDEGATE_KNOWN_PORTS_ONLY"`
@@ -64,31 +64,32 @@ type system struct {
 	natsURL  string
 	dbURL    string
 	ledger   *ledger.Ledger
-	tokens   *pgstore.Store // nil without the roles admin and edge
+	tokens   *pgstore.Store // nil without the roles admin, edge and proxy
 	conns    []*nats.Conn
 	cut      chan error // a connection that its role did not close is closed for good
 	metrics  *prometheus.Registry
 	checks   health.Checks
 
-	admin, receipts *server        // nil: not served
-	access          *access        // nil without the role admin
-	services        safehttp.Later // /v1/, once there is an edge
-	receivers       []*alert.Receiver
-	alerts          *alert.Deliverer // nil: alerts are not delivered here
+	telemetry telemetry
+
+	admin, receipts, proxy *server        // nil: not served
+	access                 *access        // nil without the role admin
+	services               safehttp.Later // /v1/, once there is an edge
+	receivers              []*alert.Receiver
+	alerts                 *alert.Deliverer // nil: alerts are not delivered here
 
 	gateReady <-chan struct{}
 	watcher   *stream.Watcher                                  // of the ledger and its stream
 	newLink   func(time.Time) (path string, expires time.Time) // nil: there are no login links
 }
 
-// headroom is never touched, so it takes address space and no memory. It makes
-// the garbage collector's first goal 128 MiB instead of 4: booking is a stream of
-// short-lived events, and at a small heap a fifth of its CPU would go into collecting.
-var headroom = make([]byte, 64<<20)
-
 // Run returns when everything that it started has ended: after a signal, or with the
 // error of whatever could not start or go on.
 func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
+	// It is never touched, so it takes address space and no memory. It makes the garbage
+	// collector's first goal 128 MiB instead of 4: booking is a stream of short-lived events,
+	// and at a small heap a fifth of its CPU would go into collecting.
+	headroom := make([]byte, 64<<20)
 	defer runtime.KeepAlive(headroom)
 	if err := c.check(givenTo(k)); err != nil {
 		return err
@@ -107,11 +108,14 @@ func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 
 // run listens first, so that whoever asks is told what the start waits for.
 func (s *system) run(ctx context.Context) error {
+	if err := s.startTelemetry(ctx); err != nil {
+		return err
+	}
 	if err := s.prepare(); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	for _, server := range []*server{s.admin, s.receipts} {
+	for _, server := range []*server{s.admin, s.receipts, s.proxy} {
 		if server != nil {
 			group.Go(func() error { return server.serve(ctx) })
 		}
@@ -135,17 +139,6 @@ func (s *system) run(ctx context.Context) error {
 }
 
 func (c *runCmd) has(role string) bool { return slices.Contains(c.Roles, role) }
-
-func (c *runCmd) logger() *slog.Logger {
-	switch {
-	case c.LogFormat == "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	case isTerminal(os.Stderr):
-		return slog.New(tint.NewTextHandler(os.Stderr, &tint.Options{Level: c.LogLevel, TimeFormat: time.TimeOnly}))
-	default:
-		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-	}
-}
 
 // start brings up NATS, Postgres and the schema.
 func (s *system) start(ctx context.Context) (err error) {
@@ -194,7 +187,7 @@ func (s *system) openLedger(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(2 * time.Second):
+		case <-time.After(time.Second):
 		}
 	}
 }
@@ -209,7 +202,8 @@ func (s *system) connect(name string) (*nats.Conn, error) {
 	if s.nats != nil && name != "receipts" { // which is a service like any other
 		url = s.nats.ClientURL()
 	}
-	opts := []nats.Option{nats.Name("tidegate " + name), nats.ClosedHandler(func(nc *nats.Conn) {
+	// An inbox of its own, so that a NATS user for one role need not be able to read those of others.
+	opts := []nats.Option{nats.Name("tidegate " + name), nats.CustomInboxPrefix("_INBOX." + name), nats.ClosedHandler(func(nc *nats.Conn) {
 		select {
 		case s.cut <- fmt.Errorf("%s: NATS has closed the connection for good: %w", name, nc.LastError()):
 		default:
@@ -227,7 +221,7 @@ func (s *system) connect(name string) (*nats.Conn, error) {
 
 // stop ends the servers, Postgres last but one: whoever needs them has ended.
 func (s *system) stop() {
-	for _, server := range []*server{s.admin, s.receipts} {
+	for _, server := range []*server{s.admin, s.receipts, s.proxy} {
 		if server != nil {
 			_ = server.listener.Close() // it was never served, or is closed
 		}
@@ -250,6 +244,9 @@ func (s *system) stop() {
 	}
 	if s.nats != nil {
 		s.nats.Shutdown()
+	}
+	if err := s.telemetry.stop(); err != nil {
+		s.log.Warn("the last spans and metrics could not be sent", "error", err)
 	}
 	s.log.Info("stopped")
 }

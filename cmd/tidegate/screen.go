@@ -38,6 +38,9 @@ func (s *system) screen(w io.Writer) {
 		path, expires := s.newLink(time.Now())
 		fmt.Fprintf(w, "  %-9s %s  %s\n", "Admin", paint(accent, strings.TrimSuffix(s.pageURL(), "/")+path), paint(faint, "signs one browser in, until "+expires.Local().Format("15:04")+"; another: tidegate login-link"))
 	}
+	if s.proxy != nil {
+		fmt.Fprintf(w, "  %-9s %s  %s\n", "Proxy", paint(accent, s.proxy.url()), paint(faint, "/openai/v1, /anthropic, …: the base URLs of AI SDKs, with an API token"))
+	}
 	if s.receipts != nil {
 		fmt.Fprintf(w, "  %-9s %s  %s\n", "Receipts", paint(accent, s.receipts.url()), paint(faint, "drop a receipt; the same sign-in holds"))
 	}

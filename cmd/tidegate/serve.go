@@ -61,6 +61,11 @@ func (s *system) prepare() (err error) {
 			return err
 		}
 	}
+	if s.cmd.has("proxy") {
+		if s.proxy, err = listen(s.cmd.Proxy.Listen, "the proxy", "--proxy-listen"); err != nil {
+			return err
+		}
+	}
 	if s.cmd.has("admin") {
 		if s.access, err = s.newAccess(); err != nil {
 			return fmt.Errorf("admin: %w", err)

@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/demo"
 	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/internal/testenv/system"
 )
 
 const quick = 4 * time.Millisecond // 250 times the demo's own pace
@@ -30,7 +31,7 @@ func startLogging(t *testing.T, nc *nats.Conn, log *slog.Logger) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- demo.RunAt(ctx, nc, log, quick) }()
+	go func() { done <- demo.RunAt(ctx, demo.Config{Conn: nc, Logger: log}, quick, 0) }()
 	t.Cleanup(cancel)
 	return func() {
 		t.Helper()
@@ -63,7 +64,7 @@ func used(t *testing.T, c *events.Client, by events.Dimension) map[string]events
 // A newcomer sees all three answers, and finds every acknowledged call in the ledger.
 func TestRun_ShowsEveryAnswer(t *testing.T) {
 	server := testenv.NATS(t)
-	tidegate(t, server.ClientURL())
+	system.Start(t, server.ClientURL())
 	nc := connect(t, server.ClientURL())
 	c := client(t, nc)
 	alerts, err := nc.SubscribeSync("ai.alert." + demo.Capped)
@@ -95,12 +96,12 @@ func TestRun_ShowsEveryAnswer(t *testing.T) {
 		from := check(t, c, demo.Roomy).UsedTokens
 		testenv.Eventually(t, demo.Roomy+" goes on", func() bool { return check(t, c, demo.Roomy).UsedTokens > from+tokens })
 	}
-	advance(300_000)
+	advance(100_000)
 	spent := check(t, c, demo.Capped).UsedTokens
 	if spent != 90_000 {
 		t.Errorf("%s has used %d tokens: want exactly its hard cap, 90,000", demo.Capped, spent)
 	}
-	advance(100_000)
+	advance(50_000)
 	if now := check(t, c, demo.Capped).UsedTokens; now != spent {
 		t.Errorf("%s went on from %d to %d tokens after it was refused", demo.Capped, spent, now)
 	}
@@ -161,7 +162,7 @@ func stored(t *testing.T, nc *nats.Conn) []events.Usage {
 // What somebody has set stays, also when the demo starts again.
 func TestRun_LeavesStoredBudgetsAlone(t *testing.T) {
 	server := testenv.NATS(t)
-	tidegate(t, server.ClientURL())
+	system.Start(t, server.ClientURL())
 	nc := connect(t, server.ClientURL())
 	c := client(t, nc)
 	check(t, c, demo.Warned) // the gate answers
@@ -187,7 +188,7 @@ func TestRun_LeavesStoredBudgetsAlone(t *testing.T) {
 // Two demos that start at the same time store one budget.
 func TestRun_StoresEachBudgetOnce(t *testing.T) {
 	server := testenv.NATS(t)
-	tidegate(t, server.ClientURL())
+	system.Start(t, server.ClientURL())
 	c := client(t, connect(t, server.ClientURL()))
 	check(t, c, demo.Roomy) // the gate answers
 	for range 4 {
@@ -209,7 +210,7 @@ func TestRun_WaitsForWhatIsAway(t *testing.T) {
 	stop := start(t, nc)
 	time.Sleep(50 * time.Millisecond) // it asks, and nobody is there
 	server.start()
-	tidegate(t, server.url)
+	system.Start(t, server.url)
 	c := client(t, nc)
 	testenv.Eventually(t, "calls are counted", func() bool { return check(t, c, demo.Roomy).UsedTokens > 10_000 })
 
@@ -224,6 +225,7 @@ func TestRun_WaitsForWhatIsAway(t *testing.T) {
 // Without a gate nothing is spent, the log says so once it is no mere start, and
 // the demo ends when it is told to.
 func TestRun_EndsWithoutAGate(t *testing.T) {
+	t.Parallel() // mostly it waits
 	nc := connect(t, testenv.NATS(t).ClientURL())
 	sub, err := nc.SubscribeSync("ai.usage.>")
 	if err != nil {

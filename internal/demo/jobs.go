@@ -15,6 +15,7 @@ type job struct {
 	cached                   float64 // part of the input that comes from the provider's cache
 	reasoning                float64 // part of the output that is reasoning
 	background               bool    // no user asked for it
+	run                      bool    // it is a step of an agent's run
 }
 
 var jobs = []job{
@@ -24,6 +25,9 @@ var jobs = []job{
 	{feature: "translation", provider: "gemini", model: "gemini-2.5-flash", input: 450, output: 420},
 	{feature: "embedding", provider: "openai", model: "text-embedding-3-small", input: 300, background: true},
 }
+
+// agent is a job of histories only: one step takes more than a port with small caps may hold.
+var agent = job{feature: "agent", provider: "anthropic", model: "claude-sonnet-4-5", input: 5200, output: 450, cached: 0.85, reasoning: 0.2, run: true}
 
 // A call takes from least to least + spread times its usual tokens.
 const (
@@ -39,8 +43,8 @@ func (j job) most() int64 {
 // do pretends to call the provider and reads the usage out of its reply. Near the
 // cap it gets by with the tokens that are left: a real service would send a
 // shorter text and set max_tokens.
-func (j job) do(granted int64) events.Usage {
-	size := least + spread*rand.Float64()
+func (j job) do(dice *rand.Rand, granted int64) events.Usage {
+	size := least + spread*dice.Float64()
 	input, output := int64(float64(j.input)*size), int64(float64(j.output)*size)
 	if total := input + output; total > granted {
 		output = output * granted / total
@@ -48,7 +52,7 @@ func (j job) do(granted int64) events.Usage {
 	}
 	return events.Usage{
 		Provider: j.provider, Model: j.model,
-		RequestID: fmt.Sprintf("req_demo_%016x", rand.Uint64()), ResponseID: fmt.Sprintf("resp_demo_%016x", rand.Uint64()),
+		RequestID: fmt.Sprintf("req_demo_%016x", dice.Uint64()), ResponseID: fmt.Sprintf("resp_demo_%016x", dice.Uint64()),
 		InputTokens: input, OutputTokens: output,
 		Details: events.Details{
 			CacheReadInputTokens:  int64(float64(input) * j.cached),

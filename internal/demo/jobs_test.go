@@ -9,12 +9,13 @@ import (
 // sees hard_cap_reached, its alert, and not a token more.
 func TestJobs_EndAtTheHardCap(t *testing.T) {
 	const hard = 90_000
+	dice := rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64()))
 	for range 200 {
 		left, calls := int64(hard), 0
 		for ; left > 0 && calls < 2000; calls++ {
-			j := jobs[rand.N(len(jobs))]
+			j := jobs[dice.IntN(len(jobs))]
 			granted := min(j.most(), left)
-			u := j.do(granted)
+			u := j.do(dice, granted)
 			u.PortID, u.Feature = "p1", j.feature
 			if err := u.Validate(); err != nil {
 				t.Fatalf("%+v: %v", u, err)

@@ -1,7 +1,6 @@
 package demo_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +11,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/sourcegraph/conc/pool"
 
-	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/gate"
 	"github.com/tidegate/tidegate/internal/testenv"
-	"github.com/tidegate/tidegate/ledger"
 )
 
 func TestMain(m *testing.M) {
@@ -83,35 +78,6 @@ func (p *process) start() {
 		p.stop()
 		p.t.Fatalf("nats-server: %v", err)
 	}
-}
-
-// tidegate runs the consumer and the gate on the server at url, for as long as the test runs.
-func tidegate(t *testing.T, url string) *ledger.Ledger {
-	t.Helper()
-	l, err := ledger.Open(t.Context(), ledger.Config{URL: testenv.Database(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := consumer.New(consumer.Config{Conn: connect(t, url), Ledger: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	g, err := gate.New(gate.Config{Conn: connect(t, url), Ledger: l})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	group := pool.New().WithErrors().WithContext(ctx)
-	group.Go(c.Run)
-	group.Go(g.Run)
-	t.Cleanup(func() {
-		cancel()
-		if err := group.Wait(); err != nil {
-			t.Error(err)
-		}
-		l.Close()
-	})
-	return l
 }
 
 func connect(t *testing.T, url string) *nats.Conn {

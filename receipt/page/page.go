@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"path"
 	"time"
+
+	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 //go:embed static
@@ -44,7 +46,12 @@ func Handler() http.Handler {
 		}
 		mux.Handle(pattern, file(entry.Name(), body))
 	}
+	mux.HandleFunc("/", nothingHere)
 	return mux
+}
+
+func nothingHere(w http.ResponseWriter, r *http.Request) {
+	safehttp.Refuse(w, r, safehttp.Problem{Type: "about:blank", Title: "There is nothing at this address", Status: http.StatusNotFound, Detail: "it may be cut off or misspelt; receipts are scanned on the first page"})
 }
 
 func file(name string, body []byte) http.Handler {

@@ -26,7 +26,8 @@ type service struct {
 	verdict events.Verdict
 	read    receipt.Receipt
 	err     error
-	scans   []string // ports
+	scans   []string      // ports
+	reading chan struct{} // closed when a reading may end; nil: at once
 
 	url, link string
 }
@@ -46,6 +47,12 @@ func (s *service) Record(events.Usage)                           {}
 func (s *service) Name() string                                  { return "stand-in" }
 
 func (s *service) Read(context.Context, *http.Client, image.Image) (receipt.Receipt, *events.Usage, error) {
+	s.mu.Lock()
+	reading := s.reading
+	s.mu.Unlock()
+	if reading != nil {
+		<-reading
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.read, &events.Usage{Provider: "stand-in", Model: "stand-in-1", InputTokens: 1200, OutputTokens: 90, RequestID: "req_7"}, s.err
@@ -139,7 +146,7 @@ func TestReceiptPage(t *testing.T) {
 	t.Run("Scans", func(t *testing.T) {
 		s, p := newService(t, receipt.Permission), b.Page(t)
 		p.Open(s.url)
-		p.See("Sign in to scan receipts", "tidegate login-link")
+		p.See("Sign in", "tidegate login-link") // which knows all ways
 		looks(p, "signed-out")
 		p.Open(s.link)
 		p.See("Scan a receipt", "Ada Lovelace", "up to 10 MiB", "Drop a photo of the receipt here")
@@ -164,6 +171,10 @@ func TestReceiptPage(t *testing.T) {
 		p.Role("textbox", "Total").Fill("nine")
 		p.Role("button", "Copy as JSON").Click()
 		p.See("Write it like 103.90")
+		p.Role("combobox", "Currency").Fill("XYZ")
+		p.Role("button", "Copy as JSON").Click()
+		p.See("Three letters, such as EUR")
+		p.Role("combobox", "Currency").Fill("myr")
 		p.Role("textbox", "Total").Fill("1.234,50")
 		p.Role("button", "Add an item").Click()
 		p.Type("Coffee")
@@ -182,8 +193,21 @@ func TestReceiptPage(t *testing.T) {
 		s.set(func() {
 			s.verdict = events.Verdict{Allowed: true, SoftCapWarning: true, Enabled: true, Period: "month", UsedTokens: 900, SoftCapTokens: &soft, HardCapTokens: &hard, ResetsAt: time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)}
 		})
+		reading := make(chan struct{})
+		s.set(func() {
+			s.reading = reading
+			s.read.Currency, s.read.Total = "JPY", new(receipt.Amount(120000))
+		})
+		p.Size(360, 640)
 		choose(t, p, "image/jpeg", photo)
+		p.See("Reading…")
+		p.Until(`document.querySelector('.photo').offsetHeight > 100`)
+		p.Until(`(() => { const r = document.querySelector('.progress').getBoundingClientRect(); return r.height > 0 && r.top >= 0 && r.bottom <= innerHeight })()`)
+		p.Screenshot("reading")
+		p.Size(1280, 800)
+		close(reading)
 		p.See("Soft cap reached. This port has used 900 tokens of its AI budget; its soft cap is 800, and at 1,000,000 receipts have to be typed until 1 December 2026, 00:00 UTC.", "Before it, the port had used 900 of 1,000,000 tokens.")
+		value(t, p, "total", "1200") // yen have no hundredths
 		looks(p, "soft-cap")
 
 		// And with the hard cap reached: nothing is read, everything can be typed.
@@ -191,9 +215,10 @@ func TestReceiptPage(t *testing.T) {
 		choose(t, p, "image/jpeg", photo)
 		p.See("Please type this receipt", "AI budget used up.", "1 December 2026, 00:00 UTC", "The port has used 900 of 1,000,000 tokens.", "The photo goes to stand-in")
 		p.SeeNot("Soft cap reached.", "Read by")
-		for _, field := range []string{"merchant", "date", "total", "currency"} {
+		for _, field := range []string{"merchant", "date", "total"} {
 			value(t, p, field, "")
 		}
+		value(t, p, "currency", "MYR") // as the last one that was taken away
 		looks(p, "typed")
 		p.Role("textbox", "Merchant").Fill("Corner Cafe")
 		p.Role("button", "Copy as JSON").Click()
@@ -223,7 +248,10 @@ func TestReceiptPage(t *testing.T) {
 		p.Role("button", "Sign out").Click()
 		p.See("It works once")
 		p.Open(s.url)
-		p.See("Sign in to scan receipts")
+		p.See("It works once")
+		p.Open(s.url + "/elsewhere")
+		p.See("There is nothing at this address")
+		looks(p, "nothing-here")
 	})
 
 	t.Run("Forbidden", func(t *testing.T) {

@@ -6,8 +6,15 @@ import {h, need} from './dom.js';
 /** @type {Receipt} */
 const EMPTY = {merchant: null, date: null, total: null, currency: null, items: []};
 
-/** @param {number | null} n */
-const money = (n) => (n === null ? '' : n.toFixed(2));
+/** The codes of ISO 4217 that the browser knows. */
+export const CURRENCIES = Intl.supportedValuesOf('currency');
+
+/** An amount with as many decimals as its currency has: 103.90 euros, 1200 yen. @param {number | null} n @param {string | null} currency */
+function money(n, currency) {
+  if (n === null) return '';
+  const decimals = currency && CURRENCIES.includes(currency) ? new Intl.NumberFormat('en', {style: 'currency', currency}).resolvedOptions().maximumFractionDigits ?? 2 : 2;
+  return n.toFixed(Number.isInteger(n) ? Math.min(decimals, 2) : 2);
+}
 
 /** A number as people type it: 1,234.50 or 1.234,50. NaN when it is none. @param {string} text */
 export function number(text) {
@@ -47,18 +54,18 @@ export class ReceiptForm {
     const r = receipt ?? EMPTY;
     this.#field('merchant').value = r.merchant ?? '';
     this.#field('date').value = r.date ?? '';
-    this.#field('total').value = money(r.total);
-    this.#field('currency').value = r.currency ?? '';
-    this.#invalid(this.#field('total'), '');
+    this.#field('total').value = money(r.total, r.currency);
+    this.#field('currency').value = r.currency ?? (receipt ? '' : localStorage.getItem('currency') ?? ''); // who types one receipt after the other types it once
+    for (const name of ['total', 'currency']) this.#invalid(this.#field(name), '');
     this.list.replaceChildren();
-    for (const item of r.items) this.#add(item, false);
+    for (const item of r.items) this.#add(item, false, r.currency);
   }
 
-  /** @param {Item} item @param {boolean} focus */
-  #add(item, focus) {
+  /** @param {Item} item @param {boolean} focus @param {string | null} [currency] */
+  #add(item, focus, currency = null) {
     const quantity = h('input', {type: 'text', inputmode: 'decimal', class: 'quantity', 'aria-label': 'Quantity', placeholder: 'Qty', value: item.quantity ?? ''});
     const description = h('input', {type: 'text', class: 'description', 'aria-label': 'Description', placeholder: 'Description', maxlength: '200', value: item.description});
-    const amount = h('input', {type: 'text', inputmode: 'decimal', class: 'amount', 'aria-label': 'Amount', placeholder: '0.00', value: money(item.amount)});
+    const amount = h('input', {type: 'text', inputmode: 'decimal', class: 'amount', 'aria-label': 'Amount', placeholder: '0.00', value: money(item.amount, currency)});
     const row = h('li', {}, quantity, description, amount);
     row.append(h('button', {type: 'button', class: 'act remove', 'aria-label': 'Remove the item', text: '×', onclick: () => {
       const next = row.nextElementSibling ?? row.previousElementSibling;
@@ -84,17 +91,22 @@ export class ReceiptForm {
       this.#invalid(input, bad ? 'Write it like 103.90' : '');
       return bad;
     });
+    const currency = textOrNull(this.#field('currency').value.toUpperCase());
+    const unknown = currency !== null && !CURRENCIES.includes(currency);
+    this.#invalid(this.#field('currency'), unknown ? 'Three letters, such as EUR' : '');
+    if (unknown) wrong.push(this.#field('currency'));
     if (wrong.length) {
       wrong[0].focus();
       return null;
     }
+    if (currency) localStorage.setItem('currency', currency);
     /** @param {Element} row @param {string} name */
     const value = (row, name) => /** @type {HTMLInputElement} */ (need(row, `.${name}`)).value;
     return {
       merchant: textOrNull(this.#field('merchant').value),
       date: textOrNull(this.#field('date').value),
       total: numberOrNull(this.#field('total').value),
-      currency: textOrNull(this.#field('currency').value.toUpperCase()),
+      currency,
       items: [...this.list.children]
         .map((row) => ({description: value(row, 'description').trim(), quantity: numberOrNull(value(row, 'quantity')), amount: numberOrNull(value(row, 'amount'))}))
         .filter((item) => item.description || item.amount !== null),

@@ -1,7 +1,7 @@
 /** The page: one photo after the other. */
 import {Problem, scan, session} from './api.js';
 import {h, need} from './dom.js';
-import {ReceiptForm} from './form.js';
+import {CURRENCIES, ReceiptForm} from './form.js';
 import {KINDS, PhotoInput} from './photo.js';
 
 /** @typedef {import('./api.js').Scan} Scan */
@@ -35,7 +35,7 @@ form.form.addEventListener('input', () => { outcome.textContent = ''; });
 need(result, '.again').addEventListener('click', () => {
   show(null);
   photo.show(null);
-  progress.textContent = '';
+  say('');
   need(document, '#choose').focus();
 });
 
@@ -79,6 +79,7 @@ async function read(file) {
 /** @param {string} text @param {boolean} [wrong] */
 function say(text, wrong = false) {
   progress.replaceChildren(wrong ? h('span', {class: 'error', text}) : text);
+  if (text) progress.scrollIntoView({block: 'nearest'});
 }
 
 /** @param {Scan | null} answer null: nothing yet */
@@ -125,6 +126,7 @@ function spent({usage, budget}) {
 /** Instead of the page: why there is none, and what to do. @param {...(Node | string)} content */
 function alone(...content) {
   main.hidden = true;
+  document.querySelector('.loading')?.remove();
   const sheet = need(document, '#signed-out');
   sheet.replaceChildren(h('div', {class: 'sheet'}, ...content));
   sheet.hidden = false;
@@ -132,14 +134,7 @@ function alone(...content) {
 
 /** @param {unknown} e */
 function explain(e) {
-  if (e instanceof Problem && e.status === 401) {
-    return alone(
-      h('h1', {text: 'Sign in to scan receipts'}),
-      h('p', {text: 'Open the one-time link that was printed at the start. For a new one, run this beside the server and open what it prints, at this address:'}),
-      h('pre', {text: 'tidegate login-link'}),
-      h('p', {}, h('a', {href: `/login?next=${encodeURIComponent(location.pathname + location.search)}`, text: 'Other ways to sign in'})),
-    );
-  }
+  if (e instanceof Problem && e.status === 401) return location.replace(`/login?next=${encodeURIComponent(location.pathname + location.search)}`); // which knows all ways
   if (e instanceof Problem && e.status === 403) {
     need(document, '.session').hidden = false;
     return alone(h('h1', {text: 'You may not scan receipts'}), h('p', {text: `${e.message}.`}), h('p', {}, 'Ask whoever runs this for the permission ', h('code', {text: 'expenses.scan'}), '.'));
@@ -162,12 +157,15 @@ async function begin() {
       : 'Nothing is stored here: the photo is read on this server and forgotten.';
     need(document, '#ports').replaceChildren(...(s.ports ?? []).map((id) => h('option', {value: id})));
     port.value ||= new URLSearchParams(location.search).get('port') ?? (s.ports?.length === 1 ? s.ports[0] : localStorage.getItem('port') ?? '');
+    document.querySelector('.loading')?.remove();
     main.hidden = false;
   } catch (e) {
     explain(e);
   }
 }
 
+const names = new Intl.DisplayNames('en', {type: 'currency'});
+need(document, '#currencies').replaceChildren(...CURRENCIES.map((code) => h('option', {value: code, label: names.of(code) ?? code})));
 port.addEventListener('input', () => {
   port.removeAttribute('aria-invalid');
   need(document, '#port-error').textContent = '';
