@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
@@ -165,17 +163,11 @@ func (c *httpCmd) checks(ctx context.Context, r *report) error {
 	if err := c.budgets(ctx, s); err != nil {
 		return err
 	}
-	echo, err := newSystem()
+	echo, err := spawnServer(ctx, "httpecho")
 	if err != nil {
 		return err
 	}
 	defer echo.remove()
-	if err := echo.spawnSelf("httpecho", echo.http); err != nil {
-		return err
-	}
-	if err := echo.awaitReady(ctx); err != nil {
-		return err
-	}
 	var rows [][]string
 	for _, n := range []int{1, 16, 64, 256} {
 		var rounds []pair
@@ -223,15 +215,9 @@ type httpEchoCmd struct {
 // Run serves the yardstick: what any net/http server does, and nothing else.
 func (c *httpEchoCmd) Run(ctx context.Context, _ *report) error {
 	body := []byte(strings.Repeat("x", c.Body))
-	server := &http.Server{Addr: c.Addr, ReadHeaderTimeout: 5 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx },
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(body)
-		})}
-	context.AfterFunc(ctx, func() { _ = server.Close() })
-	if err := server.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
+	return serveHTTP(ctx, c.Addr, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(body)
+	}))
 }

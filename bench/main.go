@@ -34,8 +34,17 @@ type cli struct {
 	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
 	HTTP    httpCmd    `cmd:"" name:"http" help:"Reports and checks over HTTP, against a bare net/http echo."`
 
+	Scale scaleCmd `cmd:"" help:"Cold start and verify with a million ports. It takes ten minutes and 10 GB of disk."`
+
+	Page pageCmd `cmd:"" help:"What the admin page asks, with 100,000 ports and ten million ledger rows. It takes ten minutes and 10 GB of disk."`
+
+	Proxy proxyBenchCmd `cmd:"" help:"Calls through the proxy, against a plain reverse proxy."`
+
 	Echo     echoCmd     `cmd:"" hidden:"" help:"The echo yardstick's server: an embedded NATS with a bare responder."`
 	HTTPEcho httpEchoCmd `cmd:"" name:"httpecho" hidden:"" help:"The net/http yardstick's server."`
+
+	Provider   providerCmd   `cmd:"" name:"provider" hidden:"" help:"A fake AI provider."`
+	PlainProxy plainProxyCmd `cmd:"" name:"plainproxy" hidden:"" help:"The reverse proxy yardstick's server."`
 
 	Nats natsCmd `cmd:"" hidden:"" help:"A NATS server on its own, to tell its CPU from the consumer's."`
 }
@@ -77,6 +86,7 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&processCmd{}).Run,
 		(&meterCmd{Calls: 20_000}).Run,
 		(&httpCmd{Ports: 1_000}).Run,
+		(&proxyBenchCmd{Ports: []int{10, 1_000}, Delay: 500 * time.Millisecond}).Run,
 	} {
 		if err := part(ctx, r); err != nil {
 			return err

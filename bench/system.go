@@ -115,7 +115,7 @@ func (s *system) spawn(cmd *exec.Cmd) error {
 }
 
 func (s *system) awaitReady(ctx context.Context) error {
-	for deadline := time.Now().Add(60 * time.Second); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Minute); time.Now().Before(deadline) && ctx.Err() == nil; time.Sleep(20 * time.Millisecond) {
 		resp, err := http.Get("http://" + s.http + "/readyz")
 		if err != nil {
 			continue
@@ -125,7 +125,7 @@ func (s *system) awaitReady(ctx context.Context) error {
 			return nil
 		}
 	}
-	return errors.New("tidegate did not become ready within a minute")
+	return errors.New("tidegate did not become ready within 10 minutes")
 }
 
 // stop ends the processes gracefully and waits for them.
