@@ -3,10 +3,13 @@
 # packages, when it may (root, or sudo without a password). Elsewhere it says in
 # one line what to install. It prints nothing when all is there.
 #
-#   scripts/deps.sh postgres psql cc chromium tesseract node npm redis
+#   scripts/deps.sh postgres psql cc chromium tesseract node npm redis python mypy
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null 2>&1; }
+
+# builds PYTHON: can it build a package?
+builds() { has "$1" && "$1" -c 'import importlib.util as u, sys; sys.exit(None in map(u.find_spec, ("pip", "setuptools", "wheel", "venv")))'; }
 
 # have NAME: is it there? Servers may be off the PATH, as the dev package knows.
 have() {
@@ -15,6 +18,7 @@ have() {
 		compgen -G '/opt/homebrew/opt/postgresql*/bin/postgres' >/dev/null ||
 		compgen -G '/usr/local/opt/postgresql*/bin/postgres' >/dev/null ;;
 	redis) has redis-server ;;
+	python) builds python3 || builds /usr/bin/python3 ;; # which need not be the same
 	chromium) has chromium-headless-shell || has chromium ;;
 	*) has "$1" ;;
 	esac
@@ -30,6 +34,9 @@ debian() {
 	node) echo nodejs ;;
 	npm) echo npm ;;
 	redis) echo redis-server ;;
+	mypy) echo mypy ;;
+	curl) echo curl ;;
+	python) echo python3-pip python3-setuptools python3-wheel python3-venv ;;
 	esac
 }
 
@@ -37,6 +44,7 @@ homebrew() {
 	case $1 in
 	postgres | psql) echo postgresql@17 ;;
 	cc) echo gcc ;;
+	python) echo python ;;
 	node | npm) echo node ;;
 	*) echo "$1" ;;
 	esac
@@ -45,7 +53,7 @@ homebrew() {
 missing=()
 for name in "$@"; do
 	case $name in
-	postgres | psql | cc | chromium | tesseract | node | npm | redis) have "$name" || missing+=("$name") ;;
+	postgres | psql | cc | chromium | tesseract | node | npm | redis | python | mypy | curl) have "$name" || missing+=("$name") ;;
 	*)
 		echo "scripts/deps.sh: unknown dependency: $name" >&2
 		exit 2

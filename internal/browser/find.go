@@ -10,6 +10,7 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/dom"
 	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -91,8 +92,19 @@ func (e Element) Gone() {
 }
 
 // Click scrolls to it and presses the left mouse button in its middle, once it stays where
-// it is: what is shown above it may come late.
+// it is: what is shown above it may come late. Where it moved away under the mouse all the
+// same, it is looked for again, as a person would.
 func (e Element) Click() {
+	e.page.t.Helper()
+	for range 5 {
+		if e.clickOnce() {
+			return
+		}
+	}
+	e.page.t.Fatalf("browser: clicks on %s do not reach it", e.what)
+}
+
+func (e Element) clickOnce() (reached bool) {
 	e.page.t.Helper()
 	p, id := e.page, e.node()
 	ctx, cancel := p.in()
@@ -105,7 +117,16 @@ func (e Element) Click() {
 		Eval[bool](p, "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(true))))")
 		place = e.place(ctx, id)
 	}
+	object, err := chromedp.Call(ctx, dom.ResolveNode, dom.ResolveNodeParams{BackendNodeID: id})
+	p.do("watch "+e.what, err)
+	_, err = chromedp.Call(ctx, runtime.CallFunctionOn, runtime.CallFunctionOnParams{ObjectID: object.Object.ObjectID, FunctionDeclaration: `function () {
+		window.tidegateReached = false;
+		this.addEventListener('click', () => { window.tidegateReached = true; }, {once: true, capture: true});
+	}`})
+	p.do("watch "+e.what, err)
 	p.do("click "+e.what, chromedp.Do(ctx, chromedp.MouseClickXY((place[0]+place[4])/2, (place[1]+place[5])/2)))
+	missed, err := chromedp.Call(ctx, runtime.Evaluate, runtime.EvaluateParams{Expression: "window.tidegateReached === false"})
+	return err != nil || string(missed.Result.Value) != "true" // on another page by now
 }
 
 func (e Element) place(ctx context.Context, id cdp.BackendNodeID) dom.Quad {

@@ -29,3 +29,18 @@ func TestEvalOutlivesANavigation(t *testing.T) {
 		t.Errorf("at %q", path)
 	}
 }
+
+// What moves away under the mouse is clicked where it is then.
+func TestClickReachesWhatMoves(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		_, _ = io.WriteString(w, `<button onclick="this.textContent = 'Done'">Do</button><script>
+			addEventListener('mousedown', () => { document.body.style.paddingTop = '300px'; }, {once: true, capture: true});
+		</script>`)
+	}))
+	defer server.Close()
+	p := browser.Start(t).Page(t)
+	p.Open(server.URL)
+	p.Role("button", "Do").Click()
+	p.Role("button", "Done").Wait()
+}

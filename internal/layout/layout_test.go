@@ -55,16 +55,21 @@ var below = map[string][]string{
 	"meter":      {"events"},
 	"dev":        {"internal/private"},
 	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
-	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/reservation"},
-	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/killpoint", "internal/service", "internal/reservation"},
+	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/replication", "internal/killpoint", "internal/reservation", "internal/tracing"},
+	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/replication", "internal/killpoint", "internal/service", "internal/changes", "internal/reservation", "internal/tracing"},
 	"alert":      {"budget", "events", "ledger", "internal/killpoint"},
-	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/openapi", "internal/service"},
-	"edge":       {"budget", "consumer/arrival", "events", "identity", "internal/openapi"},
+	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/openapi", "internal/service", "internal/changes"},
+	"edge":       {"budget", "consumer/arrival", "events", "identity", "internal/openapi", "internal/room"},
+	"proxy":      {"events", "identity", "meter", "internal/room"},
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev", "events"},
 
 	"internal/bus":         {"budget", "events", "ledger"},
+	"internal/demo":        {"budget", "events"},
+	"internal/changes":     {"budget", "events", "ledger", "internal/bus", "internal/replication"},
 	"internal/reservation": {"budget", "events"},
+
+	"internal/testenv/system": {"consumer", "events", "gate", "identity", "ledger"},
 }
 
 func TestImportsPointDown(t *testing.T) {
@@ -80,7 +85,7 @@ func TestImportsPointDown(t *testing.T) {
 			allowed, known = below[top]
 		}
 		if !known {
-			if !slices.Contains([]string{"cmd", "bench", "test", "scripts", "examples"}, top) {
+			if !slices.Contains([]string{"cmd", "bench", "test", "scripts", "examples", "clients"}, top) {
 				t.Errorf("package %s is in no layer: name what it may import in layout_test.go", own)
 			}
 			continue
@@ -136,15 +141,15 @@ func TestEventsHasNoInternalMessages(t *testing.T) {
 // TestReach checks what packages must never reach, however indirectly.
 func TestReach(t *testing.T) {
 	never := map[string][]string{
-		"github.com/jackc/pgx/v5":             {"events", "meter", "identity", "edge", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
-		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "receipt", "cmd"},
-		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
+		"github.com/jackc/pgx/v5":             {"events", "meter", "identity", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
+		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "cmd"},
+		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
 		"github.com/nats-io/nats.go":          {"identity", "migrations"},
 		"context":                             {"budget"}, // what does input or output takes one
-		module + "internal/bus":               {"budget", "events", "meter", "identity", "edge", "receipt", "ledger"},
-		module + "ledger":                     {"edge", "receipt", "cmd/receipt", "events", "meter", "identity"},
+		module + "internal/bus":               {"budget", "events", "meter", "identity", "edge", "proxy", "receipt", "ledger"},
+		module + "ledger":                     {"edge", "proxy", "receipt", "cmd/receipt", "events", "meter", "identity"},
 		module + "identity":                   {"budget", "events", "ledger", "consumer", "gate"},
-		module + "dev":                        {"edge", "receipt", "cmd/receipt", "gate", "consumer", "admin"},
+		module + "dev":                        {"edge", "proxy", "receipt", "cmd/receipt", "gate", "consumer", "admin"},
 		"github.com/prometheus/client_golang": {"events", "ledger", "identity"},
 		"github.com/danielgtaylor/huma/v2":    {"events", "ledger", "consumer", "gate"},
 	}

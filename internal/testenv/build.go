@@ -34,7 +34,7 @@ type build struct {
 // links it again only when something in it has changed.
 func Binary(t testing.TB, pkg string) string {
 	t.Helper()
-	return binary(t, path.Base(pkg), pkg, "-race")
+	return binary(t, path.Base(pkg), module+"/"+pkg, "-race")
 }
 
 // Killable builds cmd/tidegate with the lines in it that kill it, for tests that start and
@@ -42,7 +42,13 @@ func Binary(t testing.TB, pkg string) string {
 // long, and what runs here runs under the detector in the tests of its packages.
 func Killable(t testing.TB) string {
 	t.Helper()
-	return binary(t, "killable", "cmd/tidegate", "-tags=killpoint")
+	return binary(t, "killable", module+"/cmd/tidegate", "-tags=killpoint")
+}
+
+// NATSServer builds nats-server, for tests that freeze and kill whole nodes.
+func NATSServer(t testing.TB) string {
+	t.Helper()
+	return binary(t, "nats-server", "github.com/nats-io/nats-server/v2")
 }
 
 func binary(t testing.TB, key, pkg string, args ...string) string {
@@ -52,7 +58,7 @@ func binary(t testing.TB, key, pkg string, args ...string) string {
 	defer b.mu.Unlock()
 	got, ok := b.done[key]
 	if !ok {
-		got.path, got.err = buildOnce(key, append(args, module+"/"+pkg)...)
+		got.path, got.err = buildOnce(key, append(args, pkg)...)
 		if b.done == nil {
 			b.done = map[string]build{}
 		}

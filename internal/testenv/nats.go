@@ -3,9 +3,11 @@ package testenv
 import (
 	"math/rand/v2"
 	"net"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -52,15 +54,27 @@ func Connect(t testing.TB, n *dev.NATS, opts ...nats.Option) *nats.Conn {
 	return nc
 }
 
-// FreeAddr returns an address on loopback that nobody listens on: a random one below those
-// that the system gives to connections, which may take it before whoever asked does.
+// FreeAddr returns an address on loopback that nobody listens on, and that no other test is given until this one ends:
+// a random one below those that the system gives to connections.
 func FreeAddr(t testing.TB) string {
 	t.Helper()
+	dir := filepath.Join(os.TempDir(), "tidegate-ports")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for {
-		addr := "127.0.0.1:" + strconv.Itoa(10_000+rand.IntN(20_000))
-		if l, err := net.Listen("tcp", addr); err == nil {
-			_ = l.Close()
-			return addr
+		port := strconv.Itoa(10_000 + rand.IntN(20_000))
+		ours, err := os.OpenFile(filepath.Join(dir, port), os.O_CREATE|os.O_RDWR, 0o600)
+		if err != nil {
+			t.Fatal(err)
 		}
+		if syscall.Flock(int(ours.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+				_ = l.Close()
+				t.Cleanup(func() { _ = ours.Close() })
+				return "127.0.0.1:" + port
+			}
+		}
+		_ = ours.Close()
 	}
 }

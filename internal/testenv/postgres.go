@@ -9,7 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tidegate/tidegate/dev"
 )
@@ -18,9 +18,10 @@ import (
 type cluster struct {
 	start     sync.Once
 	postgres  *dev.Postgres
+	databases *pgxpool.Pool // makes and drops them: to connect costs as much as that does
 	err       error
-	strategy  string // of CREATE DATABASE
-	databases atomic.Int64
+	strategy  string       // of CREATE DATABASE
+	made      atomic.Int64 // databases
 }
 
 // Database makes a fresh database, migrated, for this test alone and returns its
@@ -28,13 +29,13 @@ type cluster struct {
 // test's output says how to look at it.
 func Database(t testing.TB) string {
 	t.Helper()
-	return fresh(t, shared(t), migrated)
+	return fresh(t, migrated)
 }
 
 // EmptyDatabase is [Database] without the migrations.
 func EmptyDatabase(t testing.TB) string {
 	t.Helper()
-	return fresh(t, shared(t), "template0")
+	return fresh(t, "template0")
 }
 
 // PrivatePostgres starts a cluster for this test alone, for one that stops,
@@ -53,7 +54,7 @@ func PrivatePostgres(t testing.TB) *dev.Postgres {
 	return pg
 }
 
-func shared(t testing.TB) *dev.Postgres {
+func shared(t testing.TB) *cluster {
 	t.Helper()
 	dir := sharedDir(t, "postgres")
 	c := &env.cluster
@@ -61,37 +62,43 @@ func shared(t testing.TB) *dev.Postgres {
 		if version, err := dev.PostgresVersion(); err == nil && version >= 15 {
 			c.strategy = " STRATEGY file_copy" // as before 15: page by page through the log it takes twice as long
 		}
-		c.postgres, c.err = startPostgres(context.Background(), dir)
+		if c.postgres, c.err = startPostgres(context.Background(), dir); c.err == nil {
+			c.databases, c.err = pgxpool.New(context.Background(), c.postgres.DatabaseURL("postgres"))
+		}
 	})
 	if c.err != nil {
 		t.Fatalf("testenv: %v", c.err)
 	}
-	return c.postgres
+	return c
 }
 
 func (c *cluster) stop(ctx context.Context) error {
+	if c.databases != nil {
+		c.databases.Close()
+	}
 	if c.postgres == nil {
 		return nil
 	}
 	return c.postgres.Stop(ctx)
 }
 
-func fresh(t testing.TB, pg *dev.Postgres, from string) string {
+func fresh(t testing.TB, from string) string {
 	t.Helper()
-	name := fmt.Sprintf("test_%d", env.cluster.databases.Add(1))
-	if err := execute(t.Context(), pg, "CREATE DATABASE "+name+" TEMPLATE "+from+env.cluster.strategy); err != nil {
-		t.Fatalf("testenv: %v", err)
+	c := shared(t)
+	name := fmt.Sprintf("test_%d", c.made.Add(1))
+	if _, err := c.databases.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+from+c.strategy); err != nil {
+		t.Fatalf("testenv: make a database: %v", err)
 	}
 	t.Cleanup(func() {
 		if t.Failed() {
-			keep(t, pg, name)
+			keep(t, c.postgres, name)
 			return
 		}
-		if err := execute(context.Background(), pg, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
-			t.Errorf("testenv: %v", err)
+		if _, err := c.databases.Exec(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+			t.Errorf("testenv: drop the database: %v", err)
 		}
 	})
-	return pg.DatabaseURL(name)
+	return c.postgres.DatabaseURL(name)
 }
 
 // keep saves the database of a failed test and says how to open it: its server
@@ -106,16 +113,4 @@ func keep(t testing.TB, pg *dev.Postgres, name string) {
 	}
 	t.Logf("testenv: the test's database is kept for a while. To look at it, start its server\n\tgo run ./internal/testenv/serve %s\nand connect\n\tpsql '%s'",
 		filepath.Join(env.dir, "postgres"), pg.DatabaseURL(name))
-}
-
-func execute(ctx context.Context, pg *dev.Postgres, sql string) error {
-	conn, err := pgx.Connect(ctx, pg.DatabaseURL("postgres"))
-	if err != nil {
-		return err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("%s: %w", sql, err)
-	}
-	return nil
 }

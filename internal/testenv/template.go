@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/tidegate/tidegate/dev"
 	"github.com/tidegate/tidegate/migrations"
 )
@@ -98,10 +100,7 @@ func makeTemplate(ctx context.Context, dir, data string) error {
 	if err != nil {
 		return err
 	}
-	err = execute(ctx, pg, "CREATE DATABASE "+migrated+" TEMPLATE template0")
-	if err == nil {
-		err = migrations.Apply(ctx, pg.DatabaseURL(migrated))
-	}
+	err = makeMigrated(ctx, pg)
 	if stopped := pg.Stop(context.WithoutCancel(ctx)); err == nil {
 		err = stopped
 	}
@@ -112,6 +111,18 @@ func makeTemplate(ctx context.Context, dir, data string) error {
 		return err
 	}
 	return os.RemoveAll(making)
+}
+
+func makeMigrated(ctx context.Context, pg *dev.Postgres) error {
+	conn, err := pgx.Connect(ctx, pg.DatabaseURL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if _, err := conn.Exec(ctx, "CREATE DATABASE "+migrated+" TEMPLATE template0"); err != nil {
+		return err
+	}
+	return migrations.Apply(ctx, pg.DatabaseURL(migrated))
 }
 
 // templateKey changes with whatever makes a cluster and the tables in it. The migrations are

@@ -89,13 +89,16 @@ func AbandonedBatches() []goleak.Option {
 // patience is how long a test waits for what happens in its own time: the machine may be busy.
 const patience = time.Minute
 
-// Eventually fails the test unless ok becomes true within a minute.
+// Eventually fails the test unless ok becomes true within a minute. It asks the less often the
+// longer it has waited: what it asks costs a processor that others wait for too.
 func Eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
+	for start := time.Now(); !ok(); {
+		waited := time.Since(start)
+		if waited > patience {
 			t.Fatalf("did not happen within %s: %s", patience, what)
 		}
+		time.Sleep(min(max(waited/8, 5*time.Millisecond), 100*time.Millisecond))
 	}
 }
 

@@ -19,7 +19,9 @@ import (
 
 	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/edge"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -79,7 +81,8 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 		t.Helper()
 		return spawn(t, binary, []string{"TIDEGATE_KILLPOINT=" + killpoint, "PAGER_KEY=" + pagerKey}, append([]string{"--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", roles}, args...)...)
 	}
-	rest := run("", "consumer,gate,edge")
+	proxy := testenv.FreeAddr(t)
+	rest := run("", "consumer,gate,edge,proxy", "--proxy-listen", proxy)
 	rest.awaitReady()
 	points := []struct {
 		name          string
@@ -173,7 +176,12 @@ func TestAProcessKilledAtEachLineOfADelivery(t *testing.T) {
 	testenv.Must(s.js.Publish(t.Context(), "ai.usage.p1", []byte("nonsense")))
 	testenv.Eventually(t, "it is in the quarantine", func() bool { return strings.Contains(cli(0, "", "quarantine", "ls"), "ai.usage.p1") })
 	testenv.Must(http.Get("http://" + admins[0].http + "/")).Body.Close()
-	testenv.Must(http.Post("http://"+rest.http+"/v1/usage", "application/json", nil)).Body.Close()
+	testenv.Must(http.Post("http://"+proxy+"/openai/v1/chat/completions", "application/json", nil)).Body.Close()
+	token, _, err := identity.NewTokens(s.tokens, nil).Create(t.Context(), identity.TokenRequest{Name: "test", Permissions: []string{edge.PermissionReport}, CreatedBy: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	report(t, rest, token, events.NewUUIDv7(time.Now()).String(), "["+string(usage("p3", 1).AppendJSON(nil))+"]", 1)
 	testenv.Eventually(t, "what is in the quarantine is counted", func() bool {
 		metrics = ""
 		for _, a := range append(admins, rest) {

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	booksFor   = 3 * time.Second
+	booksFor   = 2 * time.Second
 	booksPorts = 24
 )
 
@@ -285,7 +285,7 @@ func pause(ctx context.Context, d time.Duration) {
 // or in the quarantine, once.
 func (b *books) compareBooks() {
 	testenv.Eventually(b.t, "nothing waits, and verify agrees", func() bool {
-		v, err := b.ops.Verify(b.t.Context())
+		v, err := b.ops.Verify(b.t.Context(), nil)
 		return err == nil && v.OK && v.Messages == 0 && b.waiting() == 0
 	})
 	booked := map[string]int{}
@@ -310,7 +310,7 @@ func (b *books) compareBooks() {
 			b.t.Errorf("%s was stored %+v and is quarantined %d times", payload, stored, n)
 		}
 	}
-	if v, err := b.ledger.Verify(b.t.Context(), time.Now()); err != nil || len(v.Differences) > 0 {
+	if v, err := b.ledger.Verify(b.t.Context(), time.Now(), nil); err != nil || len(v.Differences) > 0 {
 		b.t.Errorf("verify: %+v, %v", v.Differences, err)
 	}
 }

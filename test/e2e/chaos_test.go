@@ -130,6 +130,7 @@ type chaos struct {
 	late     *answers                 // what gates told whom
 	gates    []*mortal
 	kills    map[string]int // of the second consumer, by the line at which
+	faults   int            // of gates and database sessions
 	enough   func()         // ends the calls
 }
 
@@ -308,6 +309,7 @@ func (c *chaos) awaitBudgets() {
 func (c *chaos) calamities(ctx context.Context) {
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(150+c.random.IntN(250)) * time.Millisecond)
+		c.faults++
 		switch i := c.random.IntN(len(c.gates)); c.random.IntN(4) {
 		case 0, 1:
 			c.gates[i].death()

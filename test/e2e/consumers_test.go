@@ -146,7 +146,7 @@ func TestAnswersSayWhatWaits(t *testing.T) {
 	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
 		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
 	}
-	if found := testenv.Must(s.ops.Verify(t.Context())); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
+	if found := testenv.Must(s.ops.Verify(t.Context(), nil)); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
 		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
 	}
 	testenv.Must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))

@@ -56,7 +56,7 @@ func (s *system) eventuallySettled() {
 
 func (s *system) wantRows(n int) {
 	s.t.Helper()
-	if v := testenv.Must(s.ledger.Verify(s.t.Context(), time.Now())); s.rows() != n || len(v.Differences) > 0 {
+	if v := testenv.Must(s.ledger.Verify(s.t.Context(), time.Now(), nil)); s.rows() != n || len(v.Differences) > 0 {
 		s.t.Errorf("%d rows, want %d, and no differences: %+v", s.rows(), n, v.Differences)
 	}
 }

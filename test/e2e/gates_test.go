@@ -13,6 +13,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/tidegate/tidegate/admin/ops"
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/events"
@@ -30,9 +31,17 @@ func TestReplicasAgree(t *testing.T) {
 		s.publisher.Record(usage(fmt.Sprintf("p%d", i%40), 3))
 	}
 	testenv.Eventually(s.t, "all are booked, once", func() bool { return s.rows() == 2_000 })
-	v, err := s.ops.Verify(t.Context())
+	progress := make(chan ops.Progress, 100)
+	v, err := s.ops.Verify(t.Context(), func(p ops.Progress) { progress <- p })
 	if err != nil || !v.OK || v.Gates != 3 || v.Ports != 40 {
 		t.Errorf("verify: %+v, %v; want agreement of 3 gates over 40 ports", v, err)
+	}
+	read := <-progress
+	for read.Of == ops.OfLedger && read.Done < read.All {
+		read = <-progress
+	}
+	if asked := <-progress; read.Of != ops.OfLedger || read.All == 0 || asked != (ops.Progress{Of: ops.OfGates, Done: 40, All: 40}) {
+		t.Errorf("verify says on its way: %+v, %+v", read, asked)
 	}
 	// A budget reaches every gate, whichever stored it.
 	s.setBudget("p1", -1, 10, events.PeriodMonth)

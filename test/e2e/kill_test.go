@@ -119,7 +119,7 @@ func (s *system) compare(when string) {
 	if held := testenv.Must(testenv.Must(s.js.Stream(s.t.Context(), events.QuarantineStream)).Info(s.t.Context())).State.Msgs; held != uint64(bad) {
 		s.t.Fatalf("%s: %d bad events were acknowledged, %d are quarantined", when, bad, held)
 	}
-	v, err := s.ledger.Verify(s.t.Context(), time.Now())
+	v, err := s.ledger.Verify(s.t.Context(), time.Now(), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -247,7 +247,7 @@ func TestNATSRestartsUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(s.t, "all 6,000 are booked, once", func() bool { return s.rows() == 6_000 })
-	v := testenv.Must(s.ledger.Verify(t.Context(), time.Now()))
+	v := testenv.Must(s.ledger.Verify(t.Context(), time.Now(), nil))
 	if len(v.Differences) > 0 || v.InputTokens+v.OutputTokens != 30_000 {
 		t.Errorf("verify: %+v, want 30,000 tokens and no difference", v)
 	}

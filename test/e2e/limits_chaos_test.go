@@ -213,7 +213,7 @@ var limitPlants = map[string]string{
 	"a run's calls are forgotten": `create function plant() returns trigger language plpgsql as $$ begin
 		new.used := old.used; return new; end $$;
 		create trigger plant before update on ai_limit_counters for each row when (new.value = 'r1') execute function plant()`,
-	"hold is of another feature": plantIn("ai_budget_holds", "insert", "new.feature := 'chat';"),
+	"hold is of another feature": plantIn("ai_budget_holds", "insert", "new.feature := case new.feature when 'ocr' then 'chat' else 'ocr' end;"),
 	"extra tokens count twice":   plantIn("system_settings", "update", "new.value := new.value || jsonb_build_object('extra_tokens', 2 * (new.value->>'extra_tokens')::bigint);"),
 	"window of the day before":   plantIn("ai_limit_counters", "insert", "new.start := new.start - interval '1 day';"),
 }

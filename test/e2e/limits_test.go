@@ -36,7 +36,7 @@ func (s *system) setLimits(port string, hard int64, limits string) events.Budget
 func (s *system) mustVerify() {
 	s.t.Helper()
 	testenv.Eventually(s.t, "verify is answered, and finds no differences", func() bool {
-		v, err := s.ops.Verify(s.t.Context())
+		v, err := s.ops.Verify(s.t.Context(), nil)
 		return err == nil && v.OK
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -46,19 +45,26 @@ type operation struct {
 // budget names what is checked by itself: a port in a period.
 func (o operation) budget() string { return o.port + " " + o.period.Format(time.DateOnly) }
 
+// input is an operation as the model takes it: the checker compares very many states, and none of them by strings.
+type input struct {
+	operation
+	hold  int32 // a number for its id among those given out for the budget; none of them: -1
+	holds held  // what the hold of that id holds
+}
+
+type held struct {
+	tokens int64
+	counts counts
+}
+
 // state is immutable: a step makes a new one.
 type state struct {
 	used   int64
-	holds  []hold // sorted by id
 	counts counts // used, whether the budget has the limit or not: one that comes counts what there is
 	limits uint8
-	extra  int64 // on top of the hard cap
-}
-
-type hold struct {
-	id     string
-	tokens int64
-	counts counts
+	extra  int64   // on top of the hard cap
+	held   held    // by all holds
+	holds  []int32 // sorted
 }
 
 // counts has a figure for each count of the limits of limits_chaos_test.go.
@@ -71,85 +77,109 @@ func (c counts) plus(o counts) counts {
 	return c
 }
 
-// fits reports whether so much more fits under the limits that there are.
-func (s state) fits(asked counts, scale int64) bool {
-	all := s.counts
-	for _, h := range s.holds {
-		all = all.plus(h.counts)
+func (c counts) minus(o counts) counts {
+	for i := range o {
+		c[i] -= o[i]
 	}
+	return c
+}
+
+// fits reports whether so much more fits under the limits that there are.
+func (s *state) fits(asked *counts, scale int64) bool {
 	for i, of := range chaosCounts {
-		if asked[i] > 0 && s.limits&(1<<of.limit) != 0 && all[i]+asked[i] > scale*of.hard {
+		if asked[i] > 0 && s.limits&(1<<of.limit) != 0 && s.counts[i]+s.held.counts[i]+asked[i] > scale*of.hard {
 			return false
 		}
 	}
 	return true
 }
 
-func (s state) held() (sum int64) {
-	for _, h := range s.holds {
-		sum += h.tokens
-	}
-	return sum
-}
-
-func (s state) find(id string) (int, bool) {
-	return slices.BinarySearchFunc(s.holds, id, func(h hold, id string) int { return strings.Compare(h.id, id) })
-}
-
-func (s state) without(id string) state {
-	i, ok := s.find(id)
-	if !ok {
-		return s
-	}
-	s.holds = slices.Delete(slices.Clone(s.holds), i, i+1)
+func (s state) with(hold int32, of held, at int) state {
+	s.holds = slices.Insert(slices.Clone(s.holds), at, hold)
+	s.held = held{s.held.tokens + of.tokens, s.held.counts.plus(of.counts)}
 	return s
 }
 
+func (s state) without(hold int32, of held) state {
+	at, exists := slices.BinarySearch(s.holds, hold)
+	if !exists {
+		return s
+	}
+	s.holds = slices.Delete(slices.Clone(s.holds), at, at+1)
+	s.held = held{s.held.tokens - of.tokens, s.held.counts.minus(of.counts)}
+	return s
+}
+
+func (s *state) equal(o *state) bool {
+	return s.used == o.used && s.held.tokens == o.held.tokens && s.limits == o.limits && s.extra == o.extra && s.counts == o.counts && slices.Equal(s.holds, o.holds)
+}
+
 // step is the whole contract of reservations.
-func step(s state, op operation) (bool, state) {
+func step(s *state, op *input) (bool, *state) {
 	switch op.kind {
 	case opReserve:
-		spent := s.used + s.held()
+		spent := s.used + s.held.tokens
 		hard := chaosCap(op.port) + s.extra
-		fits := spent < hard && spent+op.tokens <= hard && s.fits(op.counts, chaosScale(op.port))
+		fits := spent < hard && spent+op.tokens <= hard && s.fits(&op.counts, chaosScale(op.port))
 		if op.ok != fits { // past the cap, or refused while budget was left
 			return false, s
 		}
 		if !op.ok {
 			return true, s
 		}
-		i, exists := s.find(op.id)
+		at, exists := slices.BinarySearch(s.holds, op.hold)
 		if exists { // an id is given out once
 			return false, s
 		}
-		s.holds = slices.Insert(slices.Clone(s.holds), i, hold{op.id, op.tokens, op.counts})
-		return true, s
+		next := s.with(op.hold, op.holds, at)
+		return true, &next
 	case opSettle: // whatever the id is worth, the tokens are spent
-		s = s.without(op.id)
-		s.used, s.counts = s.used+op.tokens, s.counts.plus(op.counts)
-		return true, s
+		next := s.without(op.hold, op.holds)
+		next.used, next.counts = next.used+op.tokens, next.counts.plus(op.counts)
+		return true, &next
 	case opLimits:
-		s.limits, s.extra = op.limits, op.tokens
-		return true, s
+		next := *s
+		next.limits, next.extra = op.limits, op.tokens
+		return true, &next
 	default:
-		return true, s.without(op.id)
+		next := s.without(op.hold, op.holds)
+		return true, &next
 	}
 }
 
 var model = porcupine.Model{
-	Init: func() any { return state{} },
-	Step: func(s, in, _ any) (bool, any) {
-		ok, next := step(s.(state), in.(operation))
-		return ok, next
-	},
-	Equal: func(a, b any) bool {
-		x, y := a.(state), b.(state)
-		return x.used == y.used && x.counts == y.counts && x.limits == y.limits && x.extra == y.extra && slices.Equal(x.holds, y.holds)
-	},
+	Init:  func() any { return new(state) },
+	Step:  func(s, in, _ any) (bool, any) { return step(s.(*state), in.(*input)) },
+	Equal: func(a, b any) bool { return a.(*state).equal(b.(*state)) },
 	DescribeOperation: func(in, _ any) string {
-		op := in.(operation)
+		op := in.(*input)
 		return fmt.Sprintf("%s %d %v", op.kind, op.tokens, op.ok)
 	},
+}
+
+// inputs are the operations of a budget. One id may not stand for different holds.
+func inputs(history []operation) (list []porcupine.Operation, twice string) {
+	numbers, holds := map[string]int32{}, []held{}
+	for _, op := range history {
+		if op.kind != opReserve || !op.ok {
+			continue
+		}
+		of := held{op.tokens, op.counts}
+		if n, known := numbers[op.id]; known && holds[n] != of {
+			return nil, op.id
+		} else if !known {
+			numbers[op.id] = int32(len(holds))
+			holds = append(holds, of)
+		}
+	}
+	for i, op := range history {
+		in := &input{operation: op, hold: -1}
+		if n, known := numbers[op.id]; known {
+			in.hold, in.holds = n, holds[n]
+		}
+		list = append(list, porcupine.Operation{ClientId: i % chaosCallers, Input: in, Call: op.call, Return: op.ret})
+	}
+	return list, ""
 }
 
 // How long the checker may take over one budget. Of a planted bug some budget shows it soon.
@@ -167,18 +197,23 @@ func (c *chaos) check(most int) (illegal map[string]string, undecided []string) 
 	if c.bug != "" {
 		lasts = checkForBug
 	}
-	byPort := map[string][]porcupine.Operation{}
-	for i, op := range c.history {
-		byPort[op.budget()] = append(byPort[op.budget()], porcupine.Operation{ClientId: i % chaosCallers, Input: op, Call: op.call, Return: op.ret})
+	byBudget := map[string][]operation{}
+	for _, op := range c.history {
+		byBudget[op.budget()] = append(byBudget[op.budget()], op)
 	}
-	for budget, history := range byPort {
+	for budget, ops := range byBudget {
 		if len(illegal) == most {
 			break
+		}
+		history, twice := inputs(ops)
+		if twice != "" {
+			illegal[budget] = fmt.Sprintf("%d operations: two holds have the id %s", len(ops), twice)
+			continue
 		}
 		switch porcupine.CheckOperationsTimeout(model, history, lasts) {
 		case porcupine.Illegal:
 			granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
-				op := o.Input.(operation)
+				op := o.Input.(*input)
 				return op.kind == opReserve && !op.ok
 			})
 			why := "past the cap"
@@ -203,7 +238,7 @@ func (c *chaos) mustBeLegal() {
 		c.t.Errorf("seed %d: the checker ran out of time on %v", c.seed, undecided)
 	}
 	testenv.Eventually(c.t, "verify is answered, and finds no differences", func() bool { // the last killed sessions are noticed when they are used
-		v, err := c.ops.Verify(c.t.Context())
+		v, err := c.ops.Verify(c.t.Context(), nil)
 		return err == nil && v.OK
 	})
 }
@@ -239,5 +274,5 @@ func (c *chaos) tally() string {
 			counts["reserve or refused after midnight"]++
 		}
 	}
-	return fmt.Sprint(counts, " a second consumer killed ", c.kills)
+	return fmt.Sprintf("%d faults to gates and sessions, a second consumer killed %v: %v", c.faults, c.kills, counts)
 }

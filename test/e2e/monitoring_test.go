@@ -48,7 +48,7 @@ func wantMonitored(t *testing.T, metrics string) {
 			asked[p.Title+", "+target.LegendFormat] = target.Expr
 		}
 	}
-	if len(asked) < 25 {
+	if len(asked) < 50 {
 		t.Errorf("only %d expressions were found", len(asked))
 	}
 	name, by := regexp.MustCompile(`\btidegate_\w+`), regexp.MustCompile(`\bby \(([a-z, ]+)\)[^"]*?(tidegate_\w+)`)

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -19,6 +18,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/edge"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
@@ -28,31 +28,14 @@ type process struct {
 	t    testing.TB
 	cmd  *exec.Cmd
 	http string
-	out  *lockedBuffer
+	out  *testenv.Buffer
 	done chan struct{} // closed when it has ended
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 // spawn starts `tidegate run` with args on a free HTTP port. It is gone after the test.
 func spawn(t testing.TB, binary string, env []string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, http: testenv.FreeAddr(t), out: &lockedBuffer{}, done: make(chan struct{})}
+	p := &process{t: t, http: testenv.FreeAddr(t), out: &testenv.Buffer{}, done: make(chan struct{})}
 	// A later --data wins.
 	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http, "--data", filepath.Join(t.TempDir(), "data")}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
@@ -137,7 +120,8 @@ func TestFreshStart(t *testing.T) {
 	addr := testenv.FreeAddr(t)
 	url := "nats://" + addr
 	dir := filepath.Join(t.TempDir(), "data")
-	p := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
+	traces := startCollector(t)
+	p := spawn(t, binary, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.url}, "--data", dir, "--nats-addr", addr)
 	p.awaitReady()
 	for end := time.Now().Add(5 * time.Second); !strings.Contains(p.out.String(), "More:") && time.Now().Before(end); {
 		time.Sleep(10 * time.Millisecond) // it is printed, and on its way through a pipe
@@ -159,6 +143,8 @@ func TestFreshStart(t *testing.T) {
 		return out
 	}
 	cli(0, "budget", "set", "p1", "--soft", "800", "--hard", "1k")
+	cli(0, "budget", "set", "demo-capped", "--hard", "90k", "--period", "day") // as make run's demo has it
+	readmeWorks(t, p, dir, url)
 	anybody(t, binary, url)
 	if out, err := exec.Command(nats, "-s", url, "pub", "ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}`).CombinedOutput(); err != nil {
 		t.Fatalf("nats pub: %v\n%s", err, out)
@@ -188,9 +174,6 @@ func TestFreshStart(t *testing.T) {
 		t.Errorf("nats req: %v\n%s\nwant a refusal", err, out)
 	}
 	operator := testenv.Must(dev.OperatorURL(filepath.Join(dir, "nats")))
-	if out, err := exec.Command(nats, "-s", operator, "micro", "ls").CombinedOutput(); err != nil || !strings.Contains(string(out), "ai-budget-gate") {
-		t.Errorf("nats micro ls: %v\n%s\nwant ai-budget-gate", err, out)
-	}
 	cli(3, "check", "p1", "--estimate", "200")
 	cli(0, "check", "p1", "--estimate", "100")
 	cli(0, "verify")
@@ -200,8 +183,12 @@ func TestFreshStart(t *testing.T) {
 		TotalTokens int64  `json:"total_tokens"`
 		Requests    int64  `json:"requests"`
 	}
-	if err := json.Unmarshal([]byte(cli(0, "port", "ls", "--json")), &ports); err != nil || len(ports) != 1 || ports[0].PortID != "p1" || ports[0].UsedTokens != 900 || ports[0].TotalTokens != 900 || ports[0].Requests != 1 {
+	if err := json.Unmarshal([]byte(cli(0, "port", "ls", "--json")), &ports); err != nil || len(ports) != 2 || ports[1].PortID != "p1" || ports[1].UsedTokens != 900 || ports[1].TotalTokens != 900 || ports[1].Requests != 1 {
 		t.Errorf("port ls: %+v, %v", ports, err)
+	}
+	// What the page says to do first works as it stands there.
+	if out, err := asPrinted(t, binary, dir, "http://"+p.http); err != nil || !strings.Contains(out, `"accepted":1`) {
+		t.Errorf("the command that the empty page shows: %v\n%s", err, out)
 	}
 	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
 		resp, err := http.Get("http://" + p.http + path)
@@ -252,6 +239,8 @@ func TestFreshStart(t *testing.T) {
 	}
 	testenv.Must(js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 
+	traced(t, p, cli(0, "token", "create", "test", "--permission", edge.PermissionReport, "--permission", edge.PermissionReserve, "--port", "traced"))
+
 	// SIGTERM: a clean stop, and everything is there after the next start.
 	p.signal(syscall.SIGTERM)
 	if !p.wait(10 * time.Second) {
@@ -260,9 +249,12 @@ func TestFreshStart(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit %d after SIGTERM, want 0", code)
 	}
-	again := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
+	traces.want(t)
+	proxy := testenv.FreeAddr(t)
+	again := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr, "--roles", "consumer,gate,admin,edge,proxy", "--proxy-listen", proxy, "--proxy-upstream", "openai="+harbour(t))
 	again.awaitReady()
 	cli(3, "check", "p1", "--estimate", "200")
+	pagesWork(t, again, dir, url, proxy)
 	cli(1, "port", "rm", "p1")
 	cli(0, "port", "rm", "p1", "--yes")
 	cli(0, "check", "p1", "--estimate", "200")
@@ -272,6 +264,31 @@ func TestFreshStart(t *testing.T) {
 	third := spawn(t, binary, nil, "--data", dir, "--nats-addr", addr)
 	third.awaitReady()
 	cli(0, "verify")
+}
+
+// asPrinted runs the command that the page shows where there is no port yet, as a person does who
+// has tidegate in the path, and copies it.
+func asPrinted(t *testing.T, binary, data, origin string) (string, error) {
+	t.Helper()
+	dir := t.TempDir()
+	modules := map[string][]byte{"package.json": []byte(`{"type":"module"}`)} // so that node takes them as a browser does
+	for _, name := range []string{"empty.js", "dom.js"} {
+		modules[name] = testenv.Must(os.ReadFile("../../admin/page/static/" + name))
+	}
+	for name, text := range modules {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			return "", err
+		}
+	}
+	script := fmt.Sprintf(`import(process.argv[1]).then((m) => process.stdout.write(m.publishCommand('marina-7', %q)))`, origin)
+	command, err := exec.Command("node", "-e", script, filepath.Join(dir, "empty.js")).Output()
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.Command("sh", "-c", string(command))
+	cmd.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+string(os.PathListSeparator)+os.Getenv("PATH"), "TIDEGATE_DATA="+data)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
 }
 
 // anybody on this machine, without the data directory, may ask and read, and is told at

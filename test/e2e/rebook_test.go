@@ -19,7 +19,7 @@ import (
 // Rows that went missing in another way come back by hand, from a time on.
 func TestRebook(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Buffer
 	s := start(t, options{consumer: func(c *consumer.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }})
 	s.spend("p1", 100, time.Now())
 	since := time.Now()

@@ -340,7 +340,7 @@ func TestReceiptCommand(t *testing.T) {
 	c.url = "http://" + addr
 	cmd := exec.Command(testenv.Binary(t, "cmd/receipt"), "--http", addr, "--nats-url", s.nats.ClientURL(), "--data", t.TempDir(), "--provider", "claude", "--base-url", stand.URL)
 	cmd.Env = append(os.Environ(), "ANTHROPIC_API_KEY=key")
-	out := &lockedBuffer{}
+	out := &testenv.Buffer{}
 	cmd.Stdout, cmd.Stderr = out, out
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

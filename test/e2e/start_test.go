@@ -104,6 +104,7 @@ func TestStartErrors(t *testing.T) {
 		{"data", append([]string{"--data", file}, embedded...), "", "file"},
 		{"retention", append([]string{"--retention-months", "1"}, embedded...), "", "retention 2"},
 		{"database url", []string{"--database-url", "postgres://127.0.0.1:port/db", "--nats-addr", "127.0.0.1:0"}, "", "parse"},
+		{"replicas", append([]string{"--replicas", "3"}, external...), "", "consumer AI_QUARANTINE 3 lone server --replicas"},
 		{"lossy stream", []string{"--nats-url", lossy.ClientURL(), "--database-url", s.url}, "", "consumer AI_USAGE"},
 		{"postgres", []string{"--nats-addr", "127.0.0.1:0", "--retention-months", "1"}, "", "retention 2"},
 	} {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +31,7 @@ import (
 // and what publishers still have is booked.
 func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Buffer
 	s := start(t, options{consumer: func(c *consumer.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) }})
 	n := 0
 	again := func(what string) {
@@ -99,11 +101,64 @@ func TestStreamsThatGoAwayAreMadeAgain(t *testing.T) {
 	}
 }
 
+// The usage stream is deleted with events in it that were acknowledged and not booked: their number
+// is said as an error, by /readyz and as a metric. What publishers keep in hand meanwhile is booked, and what their
+// outbox has, once they send it again.
+func TestAStreamThatIsDeletedWithEventsInIt(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{noRoles: true})
+	p := spawn(t, testenv.Killable(t), nil, "--nats-url", s.nats.ClientURL(), "--database-url", s.url, "--roles", "consumer", "--log-format", "json")
+	p.awaitReady()
+	publisher := testenv.Must(events.NewPublisher(s.nc, events.PublisherConfig{Outbox: events.OutboxConfig{Path: filepath.Join(t.TempDir(), "outbox")}}))
+	t.Cleanup(func() { _ = publisher.Close(context.Background()) })
+	booked := func(what string, rows int) {
+		t.Helper()
+		testenv.Eventually(t, what, func() bool { return s.rows() == rows })
+	}
+	s.publishEach(publisher, 10, 10, 10)
+	booked("what came before is booked", 3)
+	testenv.Must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
+	s.publishEach(publisher, 1, 1, 1, 1, 1)
+	tracked := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)).Stream
+	testenv.Eventually(t, "a consumer has seen the last of them", func() bool {
+		marks, err := s.ledger.Marks(t.Context(), tracked, 1)
+		return err == nil && len(marks) == 1 && marks[0].Sequence == 8
+	})
+	lost := 8 - s.rows()
+	if lost < 4 { // the first may still be taken
+		t.Fatalf("%d events wait in the stream, want 5 or 4", lost)
+	}
+	if err := s.js.DeleteStream(t.Context(), events.UsageStream); err != nil {
+		t.Fatal(err)
+	}
+	publisher.Record(usage("p1", 100)) // nobody acknowledges it until there is a stream again
+	booked("what the publisher had in hand is booked", 8-lost+1)
+	testenv.Eventually(t, "it is ready again, and says what was lost", func() bool {
+		said := p.readiness()
+		return strings.Contains(said, `"ready":true`) && strings.Contains(said, fmt.Sprintf(`"lost_messages":%d`, lost))
+	})
+	if n := strings.Count(p.out.String(), fmt.Sprintf(`"unbooked_messages":%d}`, lost)); n != 1 || !strings.Contains(p.out.String(), `"level":"ERROR","msg":"this usage stream is not the one`) {
+		t.Errorf("the log says %d times how many messages are lost:\n%s", n, p.out)
+	}
+	resp := testenv.Must(http.Get("http://" + p.http + "/metrics"))
+	defer resp.Body.Close()
+	if metrics := string(testenv.Must(io.ReadAll(resp.Body))); !strings.Contains(metrics, fmt.Sprintf("\ntidegate_stream_lost_messages %d\n", lost)) {
+		t.Error("the metrics do not say how many messages are lost")
+	}
+	if sent, err := publisher.SendAgain(t.Context(), time.Now().Add(-time.Hour)); err != nil || sent < 5 {
+		t.Errorf("%d events are sent again, %v, want those that were lost", sent, err)
+	}
+	booked("what was lost is booked, and nothing twice", 9)
+	if v, err := s.ledger.Verify(t.Context(), time.Now(), nil); err != nil || len(v.Differences) > 0 || s.booked("p1") != 135 {
+		t.Errorf("%d tokens are booked, want 135; verify: %+v, %v", s.booked("p1"), v, err)
+	}
+}
+
 // The disk of an external NATS is emptied, or put back to an older copy, while everything
 // else runs on. Sequences that are used a second time take no event's place.
 func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 	t.Parallel()
-	var log lockedBuffer
+	var log testenv.Buffer
 	addr, dir := testenv.FreeAddr(t), filepath.Join(t.TempDir(), "nats")
 	var server *dev.NATS
 	up := func() { server = testenv.Must(dev.StartNATS(dev.NATSConfig{Dir: dir, Addr: addr})) }
@@ -190,7 +245,7 @@ func TestANATSThatComesBackWithAnotherDisk(t *testing.T) {
 
 	exchange("")
 	spend("after the disk was emptied", 10)
-	if v, err := s.ledger.Verify(t.Context(), time.Now()); err != nil || len(v.Differences) > 0 {
+	if v, err := s.ledger.Verify(t.Context(), time.Now(), nil); err != nil || len(v.Differences) > 0 {
 		t.Errorf("verify: %+v, %v", v, err)
 	}
 	if used := s.booked("p1"); used != int64(booked)*10 {

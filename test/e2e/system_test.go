@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -140,20 +139,7 @@ func (s *system) run() {
 	}
 }
 
-// background runs a role until the test ends, and waits for its end.
-func (s *system) background(run func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	var group sync.WaitGroup
-	group.Go(func() {
-		if err := run(ctx); err != nil {
-			s.t.Errorf("a role ended with %v", err)
-		}
-	})
-	s.t.Cleanup(func() {
-		cancel()
-		group.Wait()
-	})
-}
+func (s *system) background(run func(context.Context) error) { testenv.Background(s.t, run) }
 
 func (s *system) setBudget(port string, soft, hard int64, period events.Period) {
 	s.t.Helper()
@@ -205,7 +191,7 @@ func (s *system) booked(port string) (tokens int64) {
 // of a test that fails.
 func (s *system) verified() bool {
 	s.t.Helper()
-	v, err := s.ops.Verify(s.t.Context())
+	v, err := s.ops.Verify(s.t.Context(), nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
