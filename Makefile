@@ -40,7 +40,7 @@ nats: ## build bin/nats, the NATS command line client
 
 .PHONY: test
 test: ## run every test with the race detector; lint vets (PKG=./gate/... ARGS="-run X")
-	@scripts/deps.sh postgres psql cc chromium tesseract node npm
+	@scripts/deps.sh postgres psql cc chromium tesseract node npm python curl
 	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -vet=off -parallel 4 -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: race
@@ -49,22 +49,26 @@ race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 p
 	@$(TESTENV) scripts/test.sh $(GOTEST) -count=3 -cpu 1,4 -timeout 15m $(ARGS) ./events/... ./consumer/... ./gate/... ./ledger/... ./dev/...
 
 .PHONY: lint
-lint: ## gofmt, go vet and staticcheck find nothing
+lint: ## gofmt, go vet, staticcheck and mypy find nothing
 	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "gofmt these:"; echo "$$files"; exit 1; fi
 	@go vet ./...
 	@go vet -tags acceptance ./test/acceptance/...
 	@go vet -tags killpoint ./internal/killpoint
 	@go run $(STATICCHECK) -tags acceptance ./...
+	@scripts/deps.sh mypy
+	@cd clients/python && mypy --no-error-summary
 
 .PHONY: acceptance
 acceptance: ## try the built program on the real data in ../shared
-	@scripts/deps.sh postgres psql cc chromium tesseract node npm
+	@scripts/deps.sh postgres psql cc chromium tesseract node npm python
 	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -timeout 20m -tags acceptance $(ARGS) ./test/acceptance/...
 
 .PHONY: chaos
-chaos: ## kill gates, consumers and servers under load, many seeds (SEED=1 RUNS=20)
+chaos: ## kill gates, consumers, servers and nodes under load, many seeds (SEED=1 RUNS=20)
 	@scripts/deps.sh postgres psql cc
+	@$(TESTENV) CLUSTER=1 go test $(GOTEST) -count=1 -timeout 20m -run TestFaults -v $(ARGS) ./test/cluster
 	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) CHAOS_PLANTS=all KILL_RUNS=20 POSTGRES_STOPS=10 CAP_TOKENS=1000000 CAP_CALLERS=1000 go test $(GOTEST) -count=1 -timeout 60m -run 'TestChaos|TestKillNine|TestPostgresStops|TestThousandCallers|TestLimitsUnderConcurrency' -v $(ARGS) ./test/e2e/...
+	@$(TESTENV) REPEAT=$(RUNS) go test $(GOTEST) -count=1 -timeout 60m $(ARGS) ./ledger ./internal/reservation
 
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)
