@@ -94,8 +94,7 @@ func TestAConsumerInTroubleLeavesItsEventsToOthers(t *testing.T) {
 	testenv.Eventually(t, "the first is well again", func() bool { return first.Health() == nil })
 	publish()
 	testenv.Eventually(t, "everything is settled", func() bool {
-		info, err := testenv.Must(js.Consumer(t.Context(), "AI_USAGE", "ai-usage-ledger")).Info(t.Context())
-		return err == nil && info.NumPending == 0 && info.NumAckPending == 0
+		return testenv.Must(testenv.Unsettled(t.Context(), js)) == 0
 	})
 	held := testenv.Must(quarantine.Open(js).List(t.Context(), 0, 100))
 	if rows := booked(); rows != 3*batch || len(held) != 3 {

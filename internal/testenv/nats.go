@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"context"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -11,8 +12,10 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/dev"
+	"github.com/tidegate/tidegate/events"
 )
 
 // NATS starts a nats-server with an empty store for this test alone, on a free
@@ -77,4 +80,20 @@ func FreeAddr(t testing.TB) string {
 		}
 		_ = ours.Close()
 	}
+}
+
+// Unsettled is how many messages of the stream AI_USAGE are not acknowledged by the ledger's
+// consumer. NumPending of the consumer would not do: it may lack for a moment what the
+// stream has already acknowledged to its publisher.
+func Unsettled(ctx context.Context, js jetstream.JetStream) (int, error) {
+	durable, err := js.Consumer(ctx, events.UsageStream, events.ConsumerName)
+	if err != nil {
+		return 0, err
+	}
+	stream, err := js.Stream(ctx, events.UsageStream) // after the consumer: it has all that was published before
+	if err != nil {
+		return 0, err
+	}
+	had, has := durable.CachedInfo(), stream.CachedInfo().State
+	return max(0, int(has.LastSeq)-int(had.Delivered.Stream)) + had.NumAckPending, nil
 }

@@ -62,7 +62,7 @@ func TestFewEventsAreBookedAtOnceAndAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() == 200 })
-	testenv.Eventually(s.t, "all are acknowledged", func() bool { info := fetched(); return info.NumAckPending == 0 && info.NumPending == 0 })
+	testenv.Eventually(s.t, "all are acknowledged", func() bool { return s.waiting() == 0 })
 	if batches, bookings := count("tidegate_batch_events"), count("tidegate_book_seconds"); bookings != batches {
 		t.Errorf("%d transactions for %d batches", bookings, batches)
 	}

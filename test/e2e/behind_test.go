@@ -335,6 +335,5 @@ func (s *system) runConsumer(l *ledger.Ledger) (ended <-chan error) {
 // waiting is how many messages are not settled.
 func (s *system) waiting() int {
 	s.t.Helper()
-	info := testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
-	return int(info.NumPending) + info.NumAckPending
+	return testenv.Must(testenv.Unsettled(s.t.Context(), s.js))
 }

@@ -9,8 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
-
 	"github.com/tidegate/tidegate/consumer"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
@@ -46,7 +44,6 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 			for _, port := range ports {
 				committed[port] = s.booked(port)
 			}
-			durable := testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName))
 			var settled time.Duration
 			for counted := false; !counted || settled == 0; time.Sleep(20 * time.Millisecond) {
 				counted = true
@@ -57,7 +54,7 @@ func TestOneOfTwoConsumersIsKilled(t *testing.T) {
 					}
 					counted = counted && v.AsOf.After(died) && v.UsedTokens == 1
 				}
-				if info := testenv.Must(durable.Info(t.Context())); settled == 0 && nothingWaits(info) && s.rows() == len(ports) {
+				if settled == 0 && s.waiting() == 0 && s.rows() == len(ports) {
 					settled = time.Since(died)
 				}
 				if time.Since(died) > 20*time.Second {
@@ -138,7 +135,7 @@ func TestAnswersSayWhatWaits(t *testing.T) {
 	testenv.Must(s.js.PauseConsumer(t.Context(), events.UsageStream, events.ConsumerName, time.Now().Add(time.Hour)))
 	// Whoever had asked for a message before gets one more.
 	before := time.Now()
-	for s.backlog() < 3 {
+	for s.waiting() < 3 {
 		s.publishRaw("ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":1}`)
 	}
 	testenv.Eventually(s.t, "a check says so", func() bool { return s.check("p1", 0).Messages >= 3 })
@@ -146,8 +143,8 @@ func TestAnswersSayWhatWaits(t *testing.T) {
 	if v.OldestAt.Before(before.Add(-time.Second)) || v.OldestAt.After(time.Now().Add(-time.Second)) {
 		t.Errorf("the oldest is said to be of %s, published after %s", v.OldestAt, before)
 	}
-	if found := testenv.Must(s.ops.Verify(t.Context(), nil)); !found.OK || found.Messages != int64(s.backlog()) || !found.OldestAt.Equal(v.OldestAt) {
-		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.backlog(), v.OldestAt)
+	if found := testenv.Must(s.ops.Verify(t.Context(), nil)); !found.OK || found.Messages != int64(s.waiting()) || !found.OldestAt.Equal(v.OldestAt) {
+		t.Errorf("verify: %+v, want agreement, %d messages that wait, the oldest since %s", found, s.waiting(), v.OldestAt)
 	}
 	testenv.Must(s.js.ResumeConsumer(t.Context(), events.UsageStream, events.ConsumerName))
 	testenv.Eventually(s.t, "nothing waits", func() bool { return s.check("p1", 0).Backlog == events.Backlog{} })
@@ -189,14 +186,4 @@ func TestGateIgnoresWhatIsOutOfBounds(t *testing.T) {
 	if !s.verified() {
 		t.Error("gates and ledger differ")
 	}
-}
-
-func (s *system) backlog() int {
-	s.t.Helper()
-	info := testenv.Must(testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
-	return int(info.NumPending) + info.NumAckPending
-}
-
-func nothingWaits(info *jetstream.ConsumerInfo) bool {
-	return info.NumPending == 0 && info.NumAckPending == 0
 }

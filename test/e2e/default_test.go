@@ -174,7 +174,7 @@ func TestDefaultBudgetUnderConcurrency(t *testing.T) {
 	if late.Load() > 0 {
 		t.Errorf("%d reservations were allowed after the default budget refused all", late.Load())
 	}
-	testenv.Eventually(t, "all is booked", func() bool { return s.backlog() == 0 })
+	testenv.Eventually(t, "all is booked", func() bool { return s.waiting() == 0 })
 	var most int64
 	if err := s.db.QueryRow(t.Context(), "select max(total_tokens) from ai_usage_port_days").Scan(&most); err != nil || most > caps {
 		t.Errorf("a port used %d of %d, %v", most, caps, err)

@@ -48,10 +48,7 @@ func (s *system) eventuallyHeld(want ...string) {
 
 func (s *system) eventuallySettled() {
 	s.t.Helper()
-	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
-		info := testenv.Must(testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).Info(s.t.Context()))
-		return info.NumPending == 0 && info.NumAckPending == 0
-	})
+	testenv.Eventually(s.t, "nothing waits in the stream", func() bool { return s.waiting() == 0 })
 }
 
 func (s *system) wantRows(n int) {

@@ -94,12 +94,8 @@ func (s *system) drainWith(binary string, args []string) {
 	s.t.Helper()
 	p := spawn(s.t, binary, nil, args...)
 	testenv.Eventually(s.t, "the backlog is empty", func() bool {
-		durable, err := s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)
-		if err != nil {
-			return false
-		}
-		info := durable.CachedInfo()
-		return info.NumPending == 0 && info.NumAckPending == 0
+		n, err := testenv.Unsettled(s.t.Context(), s.js)
+		return err == nil && n == 0
 	})
 	p.signal(syscall.SIGKILL) // everything is acknowledged: one more kill must not matter
 	<-p.done

@@ -61,10 +61,7 @@ func TestMessageOfManyEvents(t *testing.T) {
 			t.Errorf("%s has %d tokens, want %d", port, n, tokens)
 		}
 	}
-	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
-		info := testenv.Must(testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
-		return info.NumPending == 0 && info.NumAckPending == 0
-	})
+	s.eventuallySettled()
 	if !s.verified() {
 		t.Error("verify finds differences")
 	}
@@ -158,10 +155,7 @@ func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 	}
 	s.background(run)
 	testenv.Eventually(s.t, "the next consumer has booked the rest", func() bool { return s.rows() == ports*each+1 })
-	testenv.Eventually(s.t, "nothing waits in the stream", func() bool {
-		info := testenv.Must(testenv.Must(s.js.Consumer(t.Context(), events.UsageStream, events.ConsumerName)).Info(t.Context()))
-		return info.NumPending == 0 && info.NumAckPending == 0
-	})
+	s.eventuallySettled()
 	if v := testenv.Must(s.ledger.Verify(t.Context(), time.Now(), nil)); len(v.Differences) > 0 {
 		t.Errorf("verify finds %+v", v.Differences)
 	}

@@ -288,8 +288,7 @@ func (s *system) mustHoldExactly(calls []*aiCall) {
 	s.t.Helper()
 	testenv.Eventually(s.t, "all is published and drained", func() bool {
 		published := s.publisher.Stats().Pending == 0 // first: what is published later could not be pending yet
-		info := testenv.Must(s.js.Consumer(s.t.Context(), events.UsageStream, events.ConsumerName)).CachedInfo()
-		return published && info.NumPending == 0 && info.NumAckPending == 0
+		return published && s.waiting() == 0
 	})
 	var want []string
 	for _, c := range calls {
