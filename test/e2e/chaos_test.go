@@ -55,9 +55,10 @@ func TestChaos(t *testing.T) {
 }
 
 // TestChaosFindsPlantedBugs plants bugs, each as a side effect in the database, and
-// wants the checker to object to each: to one of them here, to all in `make chaos`.
+// wants the checker to object to each: to one of them here, to all in `make chaos`. The one
+// here shows in the first history, however few calls a busy machine makes in it.
 func TestChaosFindsPlantedBugs(t *testing.T) {
-	findPlanted(t, plants, "settle twice in a slice")
+	findPlanted(t, plants, "hold not counted")
 }
 
 func findPlanted(t *testing.T, plants map[string]string, one string, change ...func(*chaos)) {

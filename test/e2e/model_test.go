@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -193,39 +194,62 @@ const (
 // ones; -1 means never.
 func (c *chaos) check(most int) (illegal map[string]string, undecided []string) {
 	illegal = map[string]string{}
-	lasts := checkFor
-	if c.bug != "" {
-		lasts = checkForBug
-	}
 	byBudget := map[string][]operation{}
 	for _, op := range c.history {
 		byBudget[op.budget()] = append(byBudget[op.budget()], op)
 	}
-	for budget, ops := range byBudget {
-		if len(illegal) == most {
-			break
-		}
-		history, twice := inputs(ops)
-		if twice != "" {
-			illegal[budget] = fmt.Sprintf("%d operations: two holds have the id %s", len(ops), twice)
-			continue
-		}
-		switch porcupine.CheckOperationsTimeout(model, history, lasts) {
-		case porcupine.Illegal:
-			granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
-				op := o.Input.(*input)
-				return op.kind == opReserve && !op.ok
-			})
-			why := "past the cap"
-			if porcupine.CheckOperationsTimeout(model, granted, lasts) == porcupine.Ok {
-				why = "refused while budget was left"
+	undecided = slices.SortedFunc(maps.Keys(byBudget), func(a, b string) int { return cmp.Compare(len(byBudget[a]), len(byBudget[b])) })
+	for _, lasts := range c.patience() {
+		var left []string
+		for _, budget := range undecided {
+			if len(illegal) == most {
+				return illegal, left
 			}
-			illegal[budget] = fmt.Sprintf("%d operations: %s", len(history), why)
-		case porcupine.Unknown:
-			undecided = append(undecided, budget)
+			why, decided := verdict(byBudget[budget], lasts)
+			if !decided {
+				left = append(left, budget)
+			} else if why != "" {
+				illegal[budget] = why
+			}
 		}
+		undecided = left
 	}
 	return illegal, undecided
+}
+
+// patience is how long the checker may take over each budget: of a planted bug, which some budget
+// shows soon and most never, a little over each at first.
+func (c *chaos) patience() (rounds []time.Duration) {
+	if c.bug == "" {
+		return []time.Duration{checkFor}
+	}
+	for lasts := checkForBug / 32; lasts <= checkForBug; lasts *= 2 {
+		rounds = append(rounds, lasts)
+	}
+	return rounds
+}
+
+// verdict says why the model does not allow what happened to a budget, "" if it does.
+func verdict(ops []operation, lasts time.Duration) (why string, decided bool) {
+	history, twice := inputs(ops)
+	if twice != "" {
+		return fmt.Sprintf("%d operations: two holds have the id %s", len(ops), twice), true
+	}
+	switch porcupine.CheckOperationsTimeout(model, history, lasts) {
+	case porcupine.Ok:
+		return "", true
+	case porcupine.Unknown:
+		return "", false
+	}
+	granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
+		op := o.Input.(*input)
+		return op.kind == opReserve && !op.ok
+	})
+	why = "past the cap"
+	if porcupine.CheckOperationsTimeout(model, granted, lasts) == porcupine.Ok {
+		why = "refused while budget was left"
+	}
+	return fmt.Sprintf("%d operations: %s", len(ops), why), true
 }
 
 func (c *chaos) mustBeLegal() {
