@@ -211,20 +211,21 @@ func firstLine(s string) string {
 	return line
 }
 
-// eventually asks until ok, and fails the test with the last explanation.
+// eventually asks until ok, and fails the test with the last explanation. It asks the less often
+// the longer it has waited: each question takes a processor from what it waits for.
 func (p *Page) eventually(what string, ok func() (bool, string)) {
 	p.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	for start := time.Now(); ; {
 		done, seen := ok()
 		if done {
 			return
 		}
-		if time.Now().After(deadline) {
+		waited := time.Since(start)
+		if waited > patience {
 			p.evidence("failed")
 			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
 		}
-		time.Sleep(40 * time.Millisecond)
+		time.Sleep(min(max(waited/8, 40*time.Millisecond), 200*time.Millisecond))
 	}
 }
 

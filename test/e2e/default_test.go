@@ -148,7 +148,7 @@ func TestDefaultBudgetUnderConcurrency(t *testing.T) {
 			}
 		})
 	}
-	for range 6 {
+	for range testenv.Times(2) {
 		was := asked.Load()
 		testenv.Eventually(t, "calls go through", func() bool { return asked.Load() > was+200 })
 		s.setDefault(0)
@@ -158,7 +158,7 @@ func TestDefaultBudgetUnderConcurrency(t *testing.T) {
 		s.setDefault(high)
 	}
 	// Now with a cap that is reached, and a limit that is new: each port has its own.
-	const enough = 1000
+	enough := int64(testenv.Times(400))
 	var caps int64
 	if err := s.db.QueryRow(t.Context(), "select max(total_tokens) from ai_usage_port_days").Scan(&caps); err != nil {
 		t.Fatal(err)

@@ -48,11 +48,12 @@ func TestCallersWaitForTheirTurn(t *testing.T) {
 		ask     func(port string) error
 		callers int
 	}{{"set", set, 18}, {"set", set, 100}, {"usage", usage, 100}} {
+		requests := int64(testenv.Times(200))
 		var asked, refused atomic.Int64
 		var group sync.WaitGroup
 		for range c.callers {
 			group.Go(func() {
-				for n := asked.Add(1); n <= 600; n = asked.Add(1) {
+				for n := asked.Add(1); n <= requests; n = asked.Add(1) {
 					if err := c.ask(fmt.Sprintf("p%d", n%50)); err != nil && refused.Add(1) == 1 {
 						t.Errorf("%s: %v", c.what, err)
 					}
@@ -61,7 +62,7 @@ func TestCallersWaitForTheirTurn(t *testing.T) {
 		}
 		group.Wait()
 		if n := refused.Load(); n > 0 {
-			t.Errorf("%s: %d of 600 requests of %d callers were refused", c.what, n, c.callers)
+			t.Errorf("%s: %d of %d requests of %d callers were refused", c.what, n, requests, c.callers)
 		}
 	}
 }
