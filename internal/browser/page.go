@@ -211,21 +211,20 @@ func firstLine(s string) string {
 	return line
 }
 
-// eventually asks until ok, and fails the test with the last explanation. It asks the less often
-// the longer it has waited: each question takes a processor from what it waits for.
+// eventually asks until ok, and fails the test with the last explanation.
 func (p *Page) eventually(what string, ok func() (bool, string)) {
 	p.t.Helper()
-	for start := time.Now(); ; {
+	deadline := time.Now().Add(patience)
+	for {
 		done, seen := ok()
 		if done {
 			return
 		}
-		waited := time.Since(start)
-		if waited > patience {
+		if time.Now().After(deadline) {
 			p.evidence("failed")
 			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
 		}
-		time.Sleep(min(max(waited/8, 40*time.Millisecond), 200*time.Millisecond))
+		time.Sleep(40 * time.Millisecond)
 	}
 }
 

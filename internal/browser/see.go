@@ -34,30 +34,24 @@ func (p *Page) Text() string {
 	return Eval[string](p, visibleText)
 }
 
-// See waits until each text can be seen, one after the other, whatever the line breaks between
-// words. What is read once may show several of them: to read a page costs it a layout.
+// See waits until each text can be seen, whatever the line breaks between words.
 func (p *Page) See(texts ...string) {
 	p.t.Helper()
-	p.read(texts, "%q", strings.Contains)
+	for _, want := range texts {
+		p.eventually(fmt.Sprintf("%q", want), func() (bool, string) {
+			text := flat(p.Text())
+			return strings.Contains(text, flat(want)), "the page says: " + text
+		})
+	}
 }
 
 // SeeNot waits until none of the texts can be seen.
 func (p *Page) SeeNot(texts ...string) {
 	p.t.Helper()
-	p.read(texts, "%q to go", func(page, unwanted string) bool { return !strings.Contains(page, unwanted) })
-}
-
-// read reads the page until each text in turn is as it is wanted.
-func (p *Page) read(texts []string, what string, ok func(page, text string) bool) {
-	p.t.Helper()
-	for len(texts) > 0 {
-		p.eventually(fmt.Sprintf(what, texts[0]), func() (bool, string) {
-			page := flat(p.Text())
-			before := len(texts)
-			for len(texts) > 0 && ok(page, flat(texts[0])) {
-				texts = texts[1:]
-			}
-			return len(texts) < before, "the page says: " + page
+	for _, unwanted := range texts {
+		p.eventually(fmt.Sprintf("%q to go", unwanted), func() (bool, string) {
+			text := flat(p.Text())
+			return !strings.Contains(text, flat(unwanted)), "the page says: " + text
 		})
 	}
 }
