@@ -167,7 +167,7 @@ func newChaos(t *testing.T, seed int, bug string, change ...func(*chaos)) *chaos
 	for _, f := range change {
 		f(c)
 	}
-	c.late = listen(t, s.nats)
+	c.late = listen(t, s.nats, c.now)
 	for i := range chaosGates {
 		c.gates = append(c.gates, c.birth(i))
 	}

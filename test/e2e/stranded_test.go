@@ -40,6 +40,7 @@ func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 // gate: a client asks a second one by the side.
 type answers struct {
 	conn  *nats.Conn
+	now   func() time.Time
 	mu    sync.Mutex
 	told  []told
 	asked map[string]events.ReserveRequest // without an answer by now, by where it would go
@@ -47,6 +48,7 @@ type answers struct {
 
 type told struct {
 	service string // that was named
+	heard   time.Time
 	events.Verdict
 }
 
@@ -64,10 +66,10 @@ func (a *answers) all() (holds []told, unanswered map[string]bool) {
 }
 
 // listen hears all requests for reservations, and all answers.
-func listen(t testing.TB, n *dev.NATS) *answers {
+func listen(t testing.TB, n *dev.NATS, now func() time.Time) *answers {
 	messages := make(chan *nats.Msg, 1<<18)
 	nc := testenv.Connect(t, n)
-	a := &answers{conn: nc, asked: map[string]events.ReserveRequest{}}
+	a := &answers{conn: nc, now: now, asked: map[string]events.ReserveRequest{}}
 	for _, subject := range []string{events.SubjectReserve + ".*", "_INBOX.>"} { // one channel: a request comes before its answer
 		testenv.Must(nc.ChanSubscribe(subject, messages))
 	}
@@ -93,7 +95,7 @@ func (a *answers) hear(msg *nats.Msg) {
 		delete(a.asked, msg.Subject)
 		var v events.Verdict
 		if json.Unmarshal(msg.Data, &v) == nil && v.ReservationID != "" {
-			a.told = append(a.told, told{q.Service, v})
+			a.told = append(a.told, told{q.Service, a.now(), v})
 		}
 	} else if msg.Reply != "" && json.Unmarshal(msg.Data, &q) == nil && q.Service != "" {
 		a.asked[msg.Reply] = q
@@ -111,31 +113,28 @@ const keepEnded = `create table ended_holds (like ai_budget_holds);
 	create trigger keep before delete or update on ai_budget_holds for each row execute function keep('ended_holds');
 	create trigger keep before delete on ai_budget_slices for each row execute function keep('ended_slices')`
 
-// findUnknown adds the holds that were answered to callers who had given up or heard another
-// answer, and those that nobody was told of. The latter may be a key's too: a first try that a
-// gate comes to after its retry was answered and settled makes another hold.
+// findUnknown adds the holds from leases that were answered to callers who had given up or heard
+// another answer, and the others that are not known, which have rows. These may be a key's too:
+// a first try that a gate comes to after its retry was answered and settled makes another hold.
 func (c *chaos) findUnknown(answered []told) {
 	known := map[string]bool{}
 	for _, op := range c.history {
 		known[op.id] = known[op.id] || op.kind == opReserve
 	}
 	found := func(op operation, created, expires time.Time) {
-		// It was decided before its transaction had to end, whoever had given up by then.
-		op.period, op.kind, op.ok, op.ret = c.periodOf(created), opReserve, true, time.Unix(0, op.call).Add(5*time.Second).UnixNano()
+		op.period, op.kind, op.ok = c.periodOf(created), opReserve, true
 		c.history = append(c.history, op)
 		c.recordExpiry(op, expires)
 		known[op.id] = true
 	}
 	for _, v := range answered {
 		op, ok := c.asked[v.service]
-		if !ok || known[v.ReservationID] {
+		if _, leased := sliceOf(v.ReservationID); !ok || !leased || known[v.ReservationID] {
 			continue
 		}
-		op.id = v.ReservationID
+		op.id, op.ret = v.ReservationID, v.heard.UnixNano()
 		created := v.PeriodStart
-		if id, err := uuid.Parse(op.id); err == nil {
-			created = events.UUIDv7Time(id)
-		} else if c.limits && c.clock == nil { // the answer may be about the window of a limit
+		if c.limits && c.clock == nil { // the answer may be about the window of a limit
 			created = time.Unix(0, op.call)
 		}
 		found(op, created, v.ExpiresAt)
@@ -148,7 +147,8 @@ func (c *chaos) findUnknown(answered []told) {
 	var created, expires time.Time
 	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
 		if !known[op.id] {
-			op.call = created.Add(-clockSlack).UnixNano()
+			// It was decided before its transaction had to end, whoever had given up by then.
+			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(5*time.Second).UnixNano()
 			if c.limits {
 				op.counts = countsOfRow(feature, call, op.tokens)
 			}
