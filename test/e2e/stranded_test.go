@@ -147,8 +147,8 @@ func (c *chaos) findUnknown(answered []told) {
 	var created, expires time.Time
 	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
 		if !known[op.id] {
-			// It was decided before its transaction had to end, whoever had given up by then.
-			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(5*time.Second).UnixNano()
+			// Its port was locked when it was decided, and this read: no other was decided until it was there.
+			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(clockSlack).UnixNano()
 			if c.limits {
 				op.counts = countsOfRow(feature, call, op.tokens)
 			}
