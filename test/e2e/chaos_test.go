@@ -126,7 +126,7 @@ type chaos struct {
 
 	mu       sync.Mutex
 	history  []operation
-	unknown  map[string]operation     // reserves without an answer, by the service they named
+	asked    map[string]operation     // reserves, answered or not, by the service they named
 	unbooked map[string]chan struct{} // recorded events
 	late     *answers                 // what gates told whom
 	gates    []*mortal
@@ -164,11 +164,11 @@ func newChaos(t *testing.T, seed int, bug string, change ...func(*chaos)) *chaos
 		o.at = midnight.Add(-beforeMidnight)
 	}
 	s := start(t, o)
-	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), unknown: map[string]operation{}, unbooked: map[string]chan struct{}{}}
+	c := &chaos{system: s, seed: seed, bug: bug, random: rand.New(rand.NewPCG(uint64(seed), 1)), asked: map[string]operation{}, unbooked: map[string]chan struct{}{}}
 	for _, f := range change {
 		f(c)
 	}
-	c.late = listen(t, s.nats)
+	c.late = listen(t, s.nats, c.now)
 	for i := range chaosGates {
 		c.gates = append(c.gates, c.birth(i))
 	}
@@ -278,8 +278,9 @@ func (c *chaos) run() {
 	for _, g := range c.gates {
 		g.stop()
 	}
-	c.findUnknown()
-	c.findStranded()
+	answered, unanswered := c.late.all()
+	c.findUnknown(answered)
+	c.findStranded(unanswered)
 	c.t.Cleanup(c.birth(1).stop) // verification asks one
 	c.awaitGate()
 }
@@ -412,16 +413,19 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 	if c.limits {
 		op.counts = countsAs(q.Call(), q.EstimatedTokens)
 	}
+	c.mu.Lock()
+	op.call = begin.UnixNano()
+	c.asked[q.Service] = op
+	c.mu.Unlock()
 	for {
 		r, err := client.Reserve(context.Background(), q)
 		if err == nil {
 			c.mustBeOfNow(begin, r.Verdict)
-			if r.Allowed && q.IdempotencyKey != "" {
-				// The answer may be to a retry, and about the day that began meanwhile: the hold
-				// counts in the one in which the first try made it.
-				r.PeriodStart = c.periodOf(events.UUIDv7Time(uuid.MustParse(r.ReservationID)))
-			}
-			if c.limits && c.clock == nil { // the answer is about a limit and its window
+			if id, err := uuid.Parse(r.ReservationID); err == nil {
+				// The answer may be to a retry, the client's own too, and about the day that began
+				// meanwhile: the hold counts in the one in which the first try made it.
+				r.PeriodStart = c.periodOf(events.UUIDv7Time(id))
+			} else if c.limits && c.clock == nil { // the answer is about a limit and its window
 				r.PeriodStart = c.periodOf(begin)
 			}
 			op.period, op.id, op.ok = r.PeriodStart, r.ReservationID, r.Allowed
@@ -435,10 +439,6 @@ func (c *chaos) reserve(client *events.Client, q events.ReserveRequest) *events.
 			return r
 		}
 		if q.IdempotencyKey == "" {
-			c.mu.Lock()
-			op.call = begin.UnixNano()
-			c.unknown[q.Service] = op
-			c.mu.Unlock()
 			return nil
 		}
 		time.Sleep(5 * time.Millisecond)

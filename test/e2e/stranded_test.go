@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
-	"maps"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -37,54 +36,70 @@ func sliceOf(reservation string) (slice uuid.UUID, ok bool) {
 	return uuid.UUID(buf[1:17]), true
 }
 
-// answers are the holds that gates told callers of, some of whom had given up.
+// answers are what gates told callers, some of whom had given up, or had heard another
+// gate: a client asks a second one by the side.
 type answers struct {
-	conn *nats.Conn
-	mu   sync.Mutex
-	told map[string]events.Verdict // by the service that was named
+	conn  *nats.Conn
+	now   func() time.Time
+	mu    sync.Mutex
+	told  []told
+	asked map[string]events.ReserveRequest // without an answer by now, by where it would go
 }
 
-// all are those that have come by now.
-func (a *answers) all() map[string]events.Verdict {
+type told struct {
+	service string // that was named
+	heard   time.Time
+	events.Verdict
+}
+
+// all are the holds that were answered by now, and the ports with a request that was not.
+func (a *answers) all() (holds []told, unanswered map[string]bool) {
 	testenv.Must(0, a.conn.Flush())
 	time.Sleep(50 * time.Millisecond) // until what came is read
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return maps.Clone(a.told)
+	unanswered = map[string]bool{}
+	for _, q := range a.asked {
+		unanswered[q.PortID] = true
+	}
+	return slices.Clone(a.told), unanswered
 }
 
 // listen hears all requests for reservations, and all answers.
-func listen(t testing.TB, n *dev.NATS) *answers {
+func listen(t testing.TB, n *dev.NATS, now func() time.Time) *answers {
 	messages := make(chan *nats.Msg, 1<<18)
 	nc := testenv.Connect(t, n)
-	a := &answers{conn: nc, told: map[string]events.Verdict{}}
+	a := &answers{conn: nc, now: now, asked: map[string]events.ReserveRequest{}}
 	for _, subject := range []string{events.SubjectReserve + ".*", "_INBOX.>"} { // one channel: a request comes before its answer
 		testenv.Must(nc.ChanSubscribe(subject, messages))
 	}
 	testenv.Must(0, nc.Flush())
-	asked := map[string]string{} // who waits for the answer
 	go func() {
 		for {
-			var msg *nats.Msg
 			select {
-			case msg = <-messages:
+			case msg := <-messages:
+				a.hear(msg)
 			case <-t.Context().Done():
 				return
-			}
-			var q events.ReserveRequest
-			var v events.Verdict
-			if service, ok := asked[msg.Subject]; ok {
-				if json.Unmarshal(msg.Data, &v) == nil && v.ReservationID != "" {
-					a.mu.Lock()
-					a.told[service] = v
-					a.mu.Unlock()
-				}
-			} else if json.Unmarshal(msg.Data, &q) == nil && q.Service != "" {
-				asked[msg.Reply] = q.Service
 			}
 		}
 	}()
 	return a
+}
+
+func (a *answers) hear(msg *nats.Msg) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	q, answered := a.asked[msg.Subject]
+	if answered {
+		delete(a.asked, msg.Subject)
+		var v events.Verdict
+		if json.Unmarshal(msg.Data, &v) == nil && v.ReservationID != "" {
+			a.told = append(a.told, told{q.Service, a.now(), v})
+		}
+	} else if msg.Reply != "" && json.Unmarshal(msg.Data, &q) == nil && q.Service != "" {
+		a.asked[msg.Reply] = q
+	}
 }
 
 // keepEnded keeps the rows of holds and leases when they go, and of holds that another one
@@ -98,42 +113,42 @@ const keepEnded = `create table ended_holds (like ai_budget_holds);
 	create trigger keep before delete or update on ai_budget_holds for each row execute function keep('ended_holds');
 	create trigger keep before delete on ai_budget_slices for each row execute function keep('ended_slices')`
 
-// findUnknown adds the holds that were answered to callers who had given up, and those that
-// nobody was told of. The latter may be a key's too: a first try that a gate comes to
-// after its retry was answered and settled makes another hold.
-func (c *chaos) findUnknown() {
+// findUnknown adds the holds from leases that were answered to callers who had given up or heard
+// another answer, and the others that are not known, which have rows. These may be a key's too:
+// a first try that a gate comes to after its retry was answered and settled makes another hold.
+func (c *chaos) findUnknown(answered []told) {
 	known := map[string]bool{}
 	for _, op := range c.history {
 		known[op.id] = known[op.id] || op.kind == opReserve
 	}
 	found := func(op operation, created, expires time.Time) {
-		// It was decided before its transaction had to end, whoever had given up by then.
-		op.period, op.kind, op.ok, op.ret = c.periodOf(created), opReserve, true, time.Unix(0, op.call).Add(5*time.Second).UnixNano()
+		op.period, op.kind, op.ok = c.periodOf(created), opReserve, true
 		c.history = append(c.history, op)
 		c.recordExpiry(op, expires)
 		known[op.id] = true
 	}
-	for service, v := range c.late.all() {
-		if op, ok := c.unknown[service]; ok {
-			delete(c.unknown, service)
-			op.id = v.ReservationID
-			created := v.PeriodStart
-			if id, err := uuid.Parse(op.id); err == nil { // the answer may be about the window of a limit
-				created = events.UUIDv7Time(id)
-			}
-			found(op, created, v.ExpiresAt)
+	for _, v := range answered {
+		op, ok := c.asked[v.service]
+		if _, leased := sliceOf(v.ReservationID); !ok || !leased || known[v.ReservationID] {
+			continue
 		}
+		op.id, op.ret = v.ReservationID, v.heard.UnixNano()
+		created := v.PeriodStart
+		if c.limits && c.clock == nil { // the answer may be about the window of a limit
+			created = time.Unix(0, op.call)
+		}
+		found(op, created, v.ExpiresAt)
 	}
-	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, service, id::text, tokens, created_at, expires_at, feature, call
+	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id::text, tokens, created_at, expires_at, feature, call
 		from (table ai_budget_holds union all table ended_holds) h`))
 	var op operation
-	var service, feature string
+	var feature string
 	var call []byte
 	var created, expires time.Time
-	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &service, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
+	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
 		if !known[op.id] {
-			delete(c.unknown, service)
-			op.call = created.Add(-clockSlack).UnixNano()
+			// Its port was locked when it was decided, and this read: no other was decided until it was there.
+			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(clockSlack).UnixNano()
 			if c.limits {
 				op.counts = countsOfRow(feature, call, op.tokens)
 			}
@@ -147,7 +162,7 @@ func (c *chaos) findUnknown() {
 // it is one hold that nobody settles: how much of it was held, and how much was leased and
 // no hold, died with the gate. So did the answers to the last holds of a lease that it
 // still returned.
-func (c *chaos) findStranded() {
+func (c *chaos) findStranded(unanswered map[string]bool) {
 	held := map[uuid.UUID]int64{}
 	for _, op := range c.history {
 		if slice, ok := sliceOf(op.id); ok && op.kind == opReserve && op.ok {
@@ -155,10 +170,6 @@ func (c *chaos) findStranded() {
 		}
 	}
 	stranded := map[string]int64{} // since when, by budget
-	unanswered := map[string]bool{}
-	for _, op := range c.unknown {
-		unanswered[op.port] = true
-	}
 	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id, tokens, created_at, expires_at, holds is null
 		from (table ai_budget_slices union all table ended_slices) s`))
 	var op operation
