@@ -36,6 +36,7 @@ type memory struct {
 }
 
 type port struct {
+	id     string
 	rule   *budget.Rule // of its budget; with Default it has none of its own: see [memory.ruleOf]
 	tokens []int64      // of the days from first on
 	first  ledger.Day   // meaningless while tokens is empty
@@ -194,8 +195,8 @@ var unlimited = (budget.Budget{Period: budget.Month, Default: true}).Rule()
 func (m *memory) port(id string) *port {
 	p, ok := m.ports.get(id)
 	if !ok {
-		p = &port{rule: unlimited}
-		m.ports.put(strings.Clone(id), p) // not a slice of a whole notice
+		p = &port{id: strings.Clone(id), rule: unlimited} // not a slice of a whole notice
+		m.ports.put(p)
 	}
 	return p
 }
