@@ -165,7 +165,8 @@ func (p *port) raise(day ledger.Day, tokens int64) {
 	}
 }
 
-// slot makes room for day.
+// slot makes room for day. A port with a second day is likely to have more: to make room for a week
+// then, and twice as much each time, saves a start some of ten million copies.
 func (p *port) slot(day ledger.Day) *int64 {
 	switch {
 	case len(p.tokens) == 0:
@@ -175,7 +176,11 @@ func (p *port) slot(day ledger.Day) *int64 {
 		copy(grown[p.first-day:], p.tokens)
 		p.first, p.tokens = day, grown
 	case int(day-p.first) >= len(p.tokens):
-		p.tokens = append(p.tokens, make([]int64, int(day-p.first)+1-len(p.tokens))...)
+		n := int(day-p.first) + 1
+		if n > cap(p.tokens) {
+			p.tokens = append(make([]int64, 0, max(n, 8, 2*cap(p.tokens))), p.tokens...)
+		}
+		p.tokens = append(p.tokens, make([]int64, n-len(p.tokens))...)
 	}
 	return &p.tokens[day-p.first]
 }
