@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,19 +22,11 @@ func (c *scaleCmd) Run(ctx context.Context, r *report) error {
 	r.section("Scale: cold start and verify", fmt.Sprintf("%s ports, each with a budget and a call on each of %d days: %s ledger rows, totals and port days. "+
 		"`start`: from `tidegate run`, servers and all roles included, to ready. `verify`: the ledger against its rollups, then against the gate. Postgres' CPU includes its workers.",
 		digits(c.Ports), c.Days, digits(c.Ports*c.Days)))
-	s, err := newSystem()
+	s, filled, end, err := keptSystem(c.Data)
 	if err != nil {
 		return err
 	}
-	end, filled := s.remove, false
-	defer func() { end() }()
-	if c.Data != "" {
-		_ = os.Remove(s.dir)
-		s.dir, s.store = c.Data, filepath.Join(c.Data, "data", "nats")
-		end = s.stop
-		_, err := os.Stat(filepath.Join(c.Data, "data"))
-		filled = err == nil // or not quite: verify sees that
-	}
+	defer end()
 	if !filled {
 		if err := s.run(ctx, "--roles", "consumer"); err != nil {
 			return err
