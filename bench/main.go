@@ -31,6 +31,7 @@ type cli struct {
 	Publish publishCmd `cmd:"" help:"One publisher: how much it gets stored, and how soon."`
 	Process processCmd `cmd:"" help:"In-process figures: Record, memory per port, cold start."`
 	Limits  limitsCmd  `cmd:"" help:"What limits beside a port's cap cost."`
+	Added   addedCmd   `cmd:"" help:"A limit that is added to a port with many calls."`
 	Meter   meterCmd   `cmd:"" help:"What meter.Transport adds to a call."`
 	HTTP    httpCmd    `cmd:"" name:"http" help:"Reports and checks over HTTP, against a bare net/http echo."`
 
@@ -82,7 +83,8 @@ func (c *allCmd) Run(ctx context.Context, r *report) error {
 		(&reserveCmd{Ports: 1_000}).Run,
 		(&freshCmd{Rate: 1_000, Samples: 500}).Run,
 		(&publishCmd{Ports: 1_000, Rates: []int{1_000, 10_000, 50_000}, Measure: 5 * time.Second}).Run,
-		(&limitsCmd{Ports: 1_000, Events: 200_000, Calls: 1_000_000}).Run,
+		(&limitsCmd{Ports: 1_000, Events: 200_000}).Run,
+		(&addedCmd{Calls: 1_000_000}).Run,
 		(&processCmd{}).Run,
 		(&meterCmd{Calls: 20_000}).Run,
 		(&httpCmd{Ports: 1_000}).Run,

@@ -60,6 +60,19 @@ func newSystem() (*system, error) {
 	return &system{dir: dir, nats: "nats://" + ports[0], store: filepath.Join(dir, "data", "nats"), http: ports[1]}, nil
 }
 
+// keptSystem is one whose data are in a directory, or go at the end if that is "". filled: some are there,
+// maybe not all.
+func keptSystem(dir string) (s *system, filled bool, end func(), err error) {
+	if s, err = newSystem(); err != nil || dir == "" {
+		return s, false, s.remove, err
+	}
+	_ = os.Remove(s.dir)
+	data := filepath.Join(dir, "data")
+	s.dir, s.store = dir, filepath.Join(data, "nats")
+	_, err = os.Stat(data)
+	return s, err == nil, s.stop, nil
+}
+
 // freePorts returns addresses that differ: all are taken before the first is let go.
 func freePorts(n int) (addrs []string, err error) {
 	for range n {

@@ -55,9 +55,7 @@ func (m *memory) readBudget(id string, b budget.Budget) {
 func (m *memory) readDays(days []ledger.PortDay) {
 	ports := make([]*port, len(days))
 	m.mu.RLock()
-	for i := range days {
-		ports[i], _ = m.ports.get(days[i].PortID)
-	}
+	m.ports.find(ports, func(i int) string { return days[i].PortID })
 	m.mu.RUnlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()

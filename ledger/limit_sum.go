@@ -13,23 +13,53 @@ import (
 )
 
 //go:embed sql/sum_limit.sql
-var sumLimitSQL string
+var sumOfRowsSQL string
 
-// sumLimitByDefaultSQL is the same of all ports that go by the default budget, port by port.
-var sumLimitByDefaultSQL = strings.ReplaceAll(sumLimitSQL, "port_id = $1",
-	"$1::text = '"+budget.DefaultPort+"' and port_id not in (select port_id from ai_limited_ports where limits is not null)") + "order by 1"
+const (
+	sumOfCountersSQL = "select port_id, used, value, start, 0, 0, 0, 0, 0 from ai_limit_counters where %s and counter = $16"
+	anyWindow        = "limit_window($14, created_at)"
+	goByDefault      = "$1::text = '" + budget.DefaultPort + "' and port_id not in (select port_id from ai_limited_ports where limits is not null)"
+)
+
+// sumLimitSQL is what the ledger has for a limit of a port since $2, and what its counter has, by the same
+// snapshot. The window [$17, $18) is by itself: Postgres cannot tell how few windows there are, and where it
+// groups by them it sorts all calls, on disk.
+var sumLimitSQL = union(
+	fmt.Sprintf(sumOfRowsSQL, "port_id = $1", "created_at >= $2 and created_at < $17", anyWindow),
+	fmt.Sprintf(sumOfRowsSQL, "port_id = $1", "created_at >= greatest($2, $17::timestamptz) and created_at < $18", "$17::timestamptz"),
+	fmt.Sprintf(sumOfRowsSQL, "port_id = $1", "created_at >= greatest($2, $18::timestamptz)", anyWindow),
+	fmt.Sprintf(sumOfCountersSQL, "port_id = $1"))
+
+// sumLimitByDefaultSQL is the same of all ports that go by the default budget, port by port, in one
+// reading of the ledger.
+var sumLimitByDefaultSQL = union(
+	fmt.Sprintf(sumOfRowsSQL, goByDefault, "created_at >= $2", anyWindow),
+	fmt.Sprintf(sumOfCountersSQL, goByDefault)) + " order by 1"
+
+func union(parts ...string) string { return strings.Join(parts, "\nunion all\n") }
 
 // sumLimit is what the ledger has for a limit, of one user or of all, in the windows that
 // are counted; and what its counter has, of all, by the same snapshot.
 func sumLimit(ctx context.Context, tx pgx.Tx, port string, c *counted, user *string) (sums []addition, have map[valueAt]int64, err error) {
-	err = sumLimits(ctx, tx, sumLimitSQL, port, c, user, func(_ string, s []addition, h map[valueAt]int64) { sums, have = s, h })
+	err = sumLimits(ctx, tx, limitSums{sumLimitSQL, time.Now()}, port, c, user, func(_ string, s []addition, h map[valueAt]int64) { sums, have = s, h })
 	return sums, have, err
 }
 
+// limitSums is how to add up for limits.
+type limitSums struct {
+	sql string
+	at  time.Time // in the window that is by itself, if one is; whichever it is, the sums are the same
+}
+
 // sumLimits is that of each port that the statement is about, which must have their rows one after the other.
-func sumLimits(ctx context.Context, tx pgx.Tx, sql, port string, c *counted, user *string, each func(port string, sums []addition, have map[valueAt]int64)) error {
+func sumLimits(ctx context.Context, tx pgx.Tx, how limitSums, port string, c *counted, user *string, each func(port string, sums []addition, have map[valueAt]int64)) error {
 	args := append([]any{port, c.Since}, matchArgs(&c.Match)...)
-	rows, err := tx.Query(ctx, sql, append(args, string(c.Per), string(c.Window), user, int64(c.Counter))...)
+	args = append(args, string(c.Per), string(c.Window), user, int64(c.Counter))
+	if !how.at.IsZero() {
+		start, end := c.Window.Bounds(how.at)
+		args = append(args, start, pgEnd(end))
+	}
+	rows, err := tx.Query(ctx, how.sql, args...)
 	if err != nil {
 		return fmt.Errorf("ledger: sum up for limit %s: %w", c.Name, err)
 	}

@@ -112,13 +112,13 @@ func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool)
 		return err
 	}
 	for _, p := range ports {
-		sql := sumLimitSQL
+		how := limitSums{sumLimitSQL, now}
 		if p.port == budget.DefaultPort {
-			sql = sumLimitByDefaultSQL
+			how = limitSums{sql: sumLimitByDefaultSQL}
 		}
 		for i := range p.limits {
 			c := &p.limits[i]
-			err := sumLimits(ctx, tx, sql, p.port, c, nil, func(port string, want []addition, got map[valueAt]int64) {
+			err := sumLimits(ctx, tx, how, p.port, c, nil, func(port string, want []addition, got map[valueAt]int64) {
 				v.compareLimit(port, c, want, got, now, whole)
 			})
 			if err != nil {
