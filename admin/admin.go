@@ -55,8 +55,9 @@ type api struct {
 	cfg        Config
 	log        *slog.Logger
 	quarantine quarantine.Store
-	standing   recent[[]standing]   // of all ports
-	spent      recent[ledger.Spent] // by all ports
+	standing   recent[[]standing]      // of all ports
+	spent      recent[ledger.Spent]    // by all ports
+	users      recent[ledger.TopUsers] // of all ports
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.
@@ -77,7 +78,7 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 		return nil, err
 	}
 	a := &api{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js)}
-	a.standing.read, a.spent.read = a.readStandings, a.readSpent
+	a.standing.read, a.spent.read, a.users.read = a.readStandings, a.readSpent, a.readTopUsers
 	mux := http.NewServeMux()
 	a.mount(mux, routes)
 	mux.Handle("/", page.Handler())

@@ -7,8 +7,9 @@ import (
 )
 
 // recent keeps what takes long to read of all ports, so that no request but the first
-// waits for it. Of few ports it is read for each request. Of many it is read by the side,
-// when somebody asks, and so seldom that the reading takes at most a tenth of the time.
+// waits for it. Of few ports it is read for each request. Of many, or where there is much to
+// read, it is read by the side, when somebody asks, and so seldom that the reading takes at
+// most a tenth of the time.
 type recent[T any] struct {
 	read func(ctx context.Context, now time.Time) (value T, many bool, err error)
 

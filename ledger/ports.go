@@ -118,6 +118,20 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 	return ports, nil
 }
 
+// PortNames are the names of ports, of those that have one.
+func (l *Ledger) PortNames(ctx context.Context, ids []string) (map[string]string, error) {
+	rows, err := l.reportPool.Query(ctx, "select id, name from ports where id = any($1) and name <> ''", ids)
+	names := map[string]string{}
+	if err == nil {
+		var id, name string
+		_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger: names of ports: %w", err)
+	}
+	return names, nil
+}
+
 // NamePort gives a port its name, and registers it if nobody knows it yet. A name that it has
 // stays.
 func (l *Ledger) NamePort(ctx context.Context, port, name string) error {
