@@ -75,7 +75,7 @@ func TestOverview(t *testing.T) {
 	standingPorts(w) // 7 ports with 110 tokens on the 23rd and the 10th
 	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model, u.UserID = "summary", "gpt", "dora" })
 	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model, u.UserID = "summary", "gpt", "" }) // nobody's
-	for _, day := range []int{5, 23, 24} { // the 23rd counts by half, the 24th not at all
+	for _, day := range []int{5, 23, 24} {                                                                                 // the 23rd counts by half, the 24th not at all
 		w.usage("fine", time.Date(2026, 10, day, 1, 0, 0, 0, time.UTC))
 	}
 	for _, port := range []string{"hard", "limited"} {
@@ -137,7 +137,7 @@ func TestOverview(t *testing.T) {
 	some := w.token("some", []string{"fine", "hard", "nobody"}, admin.Permission)
 	a := w.do(request{method: "GET", path: "/api/v1/overview", token: some})
 	a.want(w, http.StatusOK)
-	for _, id := range []string{"soft", "each", "free", "limited", "summary", "gpt"} {
+	for _, id := range []string{"soft", "each", "free", "limited", "summary", "gpt", "dora"} {
 		if strings.Contains(strings.ReplaceAll(a.text, `"soft":`, ""), `"`+id+`"`) {
 			t.Errorf("the overview of fine and hard tells of %s: %s", id, a.text)
 		}

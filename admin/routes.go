@@ -119,6 +119,11 @@ var routes = []route{
 		body:  limit{}, reply: limitSimulationReply{}, fails: []int{415}, handle: (*api).simulateLimit,
 	},
 	{
+		method: http.MethodPost, path: "/ports/{port}/ai-budget/limit-now", permission: View, reach: onePort, timeout: simulateTimeout,
+		id: "limitNow", summary: "What a limit would count now", about: "What a limit would begin with if it was stored: what calls in its running window have used, of a total since the ledger began, and what calls under way hold. It is read from the ledger. Nothing is stored.",
+		body: limit{}, reply: limitNowReply{}, fails: []int{415}, handle: (*api).limitNow,
+	},
+	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: View, reach: onePort,
 		id: "getUsage", summary: "Read a port's usage",
 		query: []param{by, period, from, to, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
