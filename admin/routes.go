@@ -119,7 +119,7 @@ var routes = []route{
 		body:  limit{}, reply: limitSimulationReply{}, fails: []int{415}, handle: (*api).simulateLimit,
 	},
 	{
-		method: http.MethodPost, path: "/ports/{port}/ai-budget/limit-now", permission: View, reach: onePort, timeout: simulateTimeout,
+		method: http.MethodPost, path: "/ports/{port}/ai-budget/limit-now", permission: View, reach: onePort,
 		id: "limitNow", summary: "What a limit would count now", about: "What a limit would begin with if it was stored: what calls in its running window have used, of a total since the ledger began, and what calls under way hold. It is read from the ledger. Nothing is stored.",
 		body: limit{}, reply: limitNowReply{}, fails: []int{415}, handle: (*api).limitNow,
 	},

@@ -232,10 +232,16 @@ export class Api {
     return this.ask(`${this.at(port)}/ai-budget/simulate?${query}`, {signal});
   }
 
-  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} [signal] @param {'previous' | 'current'} [of] @returns {Promise<LimitSimulation>} */
-  simulateLimit(port, limit, signal, of = 'previous') {
+  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} [signal] @returns {Promise<LimitSimulation>} */
+  simulateLimit(port, limit, signal) {
     const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit), signal};
-    return this.ask(`${this.at(port)}/ai-budget/simulate-limit?of=${of}`, init, TRY_TIMEOUT_MS);
+    return this.ask(`${this.at(port)}/ai-budget/simulate-limit?of=previous`, init, TRY_TIMEOUT_MS);
+  }
+
+  /** Stores nothing. @param {string} port @param {Limit} limit @returns {Promise<import('./limit-types.js').LimitNow>} */
+  limitNow(port, limit) {
+    const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit)};
+    return this.ask(`${this.at(port)}/ai-budget/limit-now`, init, TRY_TIMEOUT_MS);
   }
 
   /** @param {string} port @param {string} name @returns {Promise<LimitUsage>} */
