@@ -81,14 +81,16 @@
  *
  * @typedef {'none' | 'fine' | 'soft' | 'hard' | 'disabled'} State
  *
- * @typedef {object} Change
+ * @typedef {object} Deed
  * @property {number} id
- * @property {string} key
  * @property {number} version
- * @property {Settings & {limits?: Limit[], default?: boolean} | null} old_value
- * @property {Settings & {limits?: Limit[], default?: boolean} | null} new_value
  * @property {string} changed_at
  * @property {string} changed_by
+ *
+ * @typedef {Settings & {limits?: Limit[], default?: boolean}} Value a budget, as the log has it
+ * @typedef {Deed & {key: 'ai.budget' | 'port.deleted', old_value: Value | null, new_value: Value | null}} BudgetChange
+ * @typedef {Deed & {key: 'port.named', old_value: {name: string}, new_value: {name: string}}} NameChange
+ * @typedef {BudgetChange | NameChange} Change
  *
  * @typedef {object} Session
  * @property {string} name
@@ -279,6 +281,11 @@ export class Api {
     const query = new URLSearchParams({limit: String(limit)});
     if (before) query.set('before', String(before));
     return this.ask(`${port === DEFAULT ? '/default-budget' : this.at(port)}/audit?${query}`, {signal});
+  }
+
+  /** @param {string} port @param {string} name empty: none @returns {Promise<void>} */
+  namePort(port, name) {
+    return this.ask(`${this.at(port)}/name`, {method: 'PUT', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<Session>} */
