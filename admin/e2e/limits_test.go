@@ -118,7 +118,7 @@ func TestSystem_Limits(t *testing.T) {
 	p.Role("textbox", "More alerts at").Fill("50%, 1")
 	p.Role("button", "Save limit").Click()
 	p.See("Alerts at 50% and 1 too", "Saved each-user", "Hard cap 3 · soft cap 2 calls in total", "All calls, each user by itself",
-		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).", "User Used Held Left grace 2 0 1 none 1 0 2 ada 1 0 2")
+		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).", "User Used Held Left grace 2 0 1 no user 1 0 2 ada 1 0 2")
 
 	// What a call under way holds is beside what is used, and what is left is after it.
 	under, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "marina-7", Feature: "ocr", UserID: "ada", EstimatedTokens: 1_000})

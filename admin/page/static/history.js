@@ -55,7 +55,8 @@ export class ChangeHistory {
     if (of === this.#of) return;
     this.#of = of;
     this.confirm.close(); // it was asked about another budget
-    if (!first && !this.#saving) this.#say('');
+    // What failed because somebody else changed the budget is still to be read when that change is seen.
+    if (!first && !this.#saving && this.outcome.dataset.kind !== 'failed') this.#say('');
     this.#load(0);
   }
 

@@ -17,5 +17,5 @@ export function valuesTable(name, l, values, per) {
     h('caption', {class: 'hidden', text: `Nearest to the cap of ${name}`}),
     h('thead', {}, h('tr', {}, h('th', {scope: 'col', text: label.charAt(0).toUpperCase() + label.slice(1)}), head('Used'), head('Held'), capped ? head('Left') : null)),
     h('tbody', {}, ...values.map((v) => h('tr', {},
-      h('th', {scope: 'row', class: v.value ? null : 'nobody', title: v.value || null, text: v.value || 'none'}), cell(v.used), cell(v.held), capped ? cell(v.remaining) : null))));
+      h('th', {scope: 'row', class: v.value ? null : 'nobody', title: v.value || null, text: v.value || `no ${label}`}), cell(v.used), cell(v.held), capped ? cell(v.remaining) : null))));
 }

@@ -145,6 +145,6 @@ function bars(root, rows, total) {
     const bar = h('span', {class: 'length', 'aria-hidden': 'true'});
     place(bar, '--to', part);
     return h('li', {}, r.href ? h('a', {class: 'key', href: r.href, title: r.label, text: r.label}) : h('span', {class: 'key', title: r.label, text: r.label}),
-      h('span', {class: 'amount', text: tokens(r.tokens)}), h('span', {class: 'part', text: percent(part)}), bar, r.of ? h('span', {class: 'belongs'}, r.of) : null);
+      h('span', {class: 'amount', text: tokens(r.tokens)}), h('span', {class: 'part', text: percent(part)}), r.of ? h('span', {class: 'belongs'}, r.of) : null, bar);
   })));
 }
