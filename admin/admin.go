@@ -78,7 +78,7 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 		return nil, err
 	}
 	a := &api{cfg: cfg, log: cfg.Logger, quarantine: quarantine.Open(js)}
-	a.standing.read, a.spent.read, a.users.read = a.readStandings, a.readSpent, a.readTopUsers
+	a.standing.read, a.spent.read = a.readStandings, a.readSpent
 	mux := http.NewServeMux()
 	a.mount(mux, routes)
 	mux.Handle("/", page.Handler())

@@ -131,12 +131,7 @@ func (a *api) getOverview(c *call) error {
 	if err != nil {
 		return err
 	}
-	var users ledger.TopUsers
-	if c.caller.Ports == nil {
-		users, _, err = a.users.get(c.Context(), c.now)
-	} else {
-		users, err = a.topUsersOf(c.Context(), standings, c.now)
-	}
+	users, err := a.topUsers(c, standings)
 	if err != nil {
 		return err
 	}
