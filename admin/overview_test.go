@@ -99,7 +99,7 @@ func TestOverview(t *testing.T) {
 		}
 	}
 	got := get[overview](w, "/api/v1/overview")
-	if u := got.TopUsers; got.UsersOf != nil || len(u) != 8 || u[0].PortID != "free" || u[0].Name != "Free Port" || u[0].TotalTokens != 220 || u[0].User != "u1" || u[1].PortID != "each" || u[1].Name != "" || u[1].TotalTokens != 220 || u[7].User != "dora" || u[7].TotalTokens != 110 {
+	if u := got.TopUsers; got.UsersOf != nil || len(u) != 8 || u[2].PortID != "free" || u[2].Name != "Free Port" || u[2].TotalTokens != 220 || u[2].User != "u1" || u[0].PortID != "each" || u[0].Name != "" || u[1].TotalTokens != 220 || u[7].User != "dora" || u[7].TotalTokens != 110 {
 		t.Errorf("top users %+v of %v ports", u, got.UsersOf)
 	}
 	if got.Alerts[0].Name != map[string]string{"hard": "Harbour North"}[got.Alerts[0].PortID] || got.Refusals[0].Name != "Harbour North" || got.Refusals[1].Name != "" || got.Unsettled.Name != "Soft Sands" {

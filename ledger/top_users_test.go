@@ -15,7 +15,17 @@ import (
 // Ports are read until none that is left can have another of the users.
 func TestTopUsers(t *testing.T) {
 	t.Parallel()
+	for _, keptCalls := range []int64{2, 2000} { // with ports that are busy enough to have their days kept, and without
+		t.Run(fmt.Sprint(keptCalls), func(t *testing.T) {
+			t.Parallel()
+			testTopUsers(t, keptCalls)
+		})
+	}
+}
+
+func testTopUsers(t *testing.T, keptCalls int64) {
 	s := newStore(t)
+	s.KeepDaysFrom(keptCalls)
 	used := map[string]map[string]int64{
 		"flat":  {"": 900, "u1": 60, "u2": 50, "u3": 40}, // the most, and nearly all of it nobody's
 		"one":   {"u1": 500, "u9": 1},
@@ -44,7 +54,7 @@ func TestTopUsers(t *testing.T) {
 		want            string
 	}{
 		{2, 9, time.Minute, "[one/u1:500 many/u1:100] of 3 ports, exact true"}, // small may not have one with more than 100
-		{4, 9, time.Minute, "[one/u1:500 many/u1:100 small/u1:100 many/u2:99] of 4 ports, exact true"},
+		{4, 9, time.Minute, "[one/u1:500 many/u1:100 small/u1:100 many/u2:99] of 5 ports, exact true"},
 		{20, 9, time.Minute, "[one/u1:500 many/u1:100 small/u1:100 many/u2:99 tiny/u1:99 many/u3:98 many/u4:97 flat/u1:60 flat/u2:50 flat/u3:40 one/u9:1] of 5 ports, exact true"},
 		{4, 2, time.Minute, "[one/u1:500 flat/u1:60 flat/u2:50 flat/u3:40] of 2 ports, exact false"},
 		{4, 9, 0, "[flat/u1:60 flat/u2:50 flat/u3:40] of 1 ports, exact false"}, // there is always a first one
