@@ -55,8 +55,9 @@ type api struct {
 	cfg        Config
 	log        *slog.Logger
 	quarantine quarantine.Store
-	standing   recent[[]standing]   // of all ports
-	spent      recent[ledger.Spent] // by all ports
+	standing   recent[[]standing]      // of all ports
+	spent      recent[ledger.Spent]    // by all ports
+	users      recent[ledger.TopUsers] // of all ports
 }
 
 // New returns the handler of everything below /: the API, the pages and the login.

@@ -130,6 +130,10 @@ type alertsReply struct {
 	Alerts []alert `json:"alerts" doc:"Newest first."`
 }
 
+func alertOf(a *ledger.Alert) alert {
+	return alert{PortID: a.PortID, Limit: a.Limit, LimitValue: a.Value, Threshold: a.Threshold, Reached: a.Reached, Unit: a.Unit, At: a.NoticedAt}
+}
+
 func (a *api) listAlerts(c *call) error {
 	limit, _ := c.query.number("limit")
 	found, err := a.cfg.Ledger.NewestAlerts(c.Context(), []string{c.port}, int(limit))
@@ -137,8 +141,14 @@ func (a *api) listAlerts(c *call) error {
 		return err
 	}
 	r := alertsReply{Alerts: []alert{}}
+	names, err := a.cfg.Ledger.PortNames(c.Context(), []string{c.port})
+	if err != nil {
+		return err
+	}
 	for _, f := range found {
-		r.Alerts = append(r.Alerts, alert{f.PortID, f.Limit, f.Value, f.Threshold, f.Reached, f.Unit, f.NoticedAt})
+		one := alertOf(&f)
+		one.Name = names[f.PortID]
+		r.Alerts = append(r.Alerts, one)
 	}
 	return c.reply(r)
 }

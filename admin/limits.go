@@ -2,6 +2,8 @@ package admin
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"reflect"
 	"strconv"
 	"time"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/identity/safehttp"
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // topValues is how many values are told of a limit that counts each by itself.
@@ -33,10 +36,16 @@ type limit struct {
 // limitState is a limit and what it counts in its present window.
 type limitState struct {
 	limit
+	limitCount
+}
+
+// limitCount is what a limit counts in its present window.
+type limitCount struct {
 	Used        *int64      `json:"used" doc:"Booked in this window, in the unit, rounded up; null where each value is counted by itself."`
-	Remaining   *int64      `json:"remaining" doc:"Hard - used, never below 0. What calls under way hold is not taken off. null without a hard cap, and where each value is counted by itself."`
-	Values      *int64      `json:"values" doc:"How many values are counted; null where all calls are counted together."`
-	Top         []valueUsed `json:"top" nullable:"true" doc:"The values that have used most, at most 5; null where all calls are counted together."`
+	Held        *int64      `json:"held" doc:"Reserved by calls under way that it matches, or leased to gates for the next ones, in the unit, rounded up; null where each value is counted by itself."`
+	Remaining   *int64      `json:"remaining" doc:"Hard - used - held, never below 0; null without a hard cap, and where each value is counted by itself."`
+	Values      *int64      `json:"values" doc:"How many values are counted, or held for; null where all calls are counted together."`
+	Top         []valueUsed `json:"top" nullable:"true" doc:"The values of which most is used and held, at most 5; null where all calls are counted together."`
 	WindowStart time.Time   `json:"window_start"`
 	ResetsAt    *time.Time  `json:"resets_at" doc:"null: never"`
 }
@@ -44,7 +53,8 @@ type limitState struct {
 type valueUsed struct {
 	Value     string `json:"value" doc:"Empty: of calls that do not name the dimension, and of erased users."`
 	Used      int64  `json:"used"`
-	Remaining *int64 `json:"remaining" doc:"null without a hard cap"`
+	Held      int64  `json:"held" doc:"Reserved by calls under way, or leased to gates for the next ones."`
+	Remaining *int64 `json:"remaining" doc:"Hard - used - held, never below 0; null without a hard cap."`
 }
 
 // limitStates are a budget's limits as they stand.
@@ -55,28 +65,70 @@ func (a *api) limitStates(c *call, limits []budget.Limit) ([]limitState, error) 
 		return nil, err
 	}
 	for i := range limits {
-		l := &limits[i]
-		r := limitState{limit: limit(*l)}
-		now := l.Standing("", budget.Count{}, c.now)
-		r.WindowStart = now.PeriodStart
-		if !now.ResetsAt.IsZero() {
-			r.ResetsAt = &now.ResetsAt
-		}
-		if l.Per == "" {
-			for _, v := range counts[i].Top { // the only one, of ""
-				now = l.Standing("", budget.Count{Used: v.Used}, c.now)
-			}
-			r.Used, r.Remaining = &now.UsedTokens, now.RemainingTokens
-		} else {
-			r.Values, r.Top = &counts[i].Values, []valueUsed{}
-			for _, v := range counts[i].Top {
-				d := l.Standing(v.Value, budget.Count{Used: v.Used}, c.now)
-				r.Top = append(r.Top, valueUsed{v.Value, d.UsedTokens, d.RemainingTokens})
-			}
-		}
-		list = append(list, r)
+		list = append(list, limitState{limit(limits[i]), countOf(&limits[i], &counts[i], c.now)})
 	}
 	return list, nil
+}
+
+func countOf(l *budget.Limit, count *ledger.Fullest, at time.Time) limitCount {
+	now := l.Standing("", budget.Count{}, at)
+	r := limitCount{WindowStart: now.PeriodStart}
+	if !now.ResetsAt.IsZero() {
+		r.ResetsAt = &now.ResetsAt
+	}
+	if l.Per == "" {
+		for _, v := range count.Top { // the only one, of ""
+			now = l.Standing("", v.Count(), at)
+		}
+		r.Used, r.Held, r.Remaining = &now.UsedTokens, &now.HeldTokens, now.RemainingTokens
+		return r
+	}
+	r.Values, r.Top = &count.Values, []valueUsed{}
+	for _, v := range count.Top {
+		d := l.Standing(v.Value, v.Count(), at)
+		r.Top = append(r.Top, valueUsed{v.Value, d.UsedTokens, d.HeldTokens, d.RemainingTokens})
+	}
+	return r
+}
+
+// limitNowReply is what a limit that is not stored would count.
+type limitNowReply struct {
+	limitCount
+	Unit    budget.Unit `json:"unit" doc:"Of all figures."`
+	Reached *int64      `json:"reached" doc:"How many values have come to the hard cap, with what is held; null where all calls are counted together."`
+	AsOf    time.Time   `json:"as_of"`
+}
+
+func (a *api) limitNow(c *call) error {
+	l, err := readLimit(c.Request)
+	if err != nil {
+		return err
+	}
+	n, err := a.cfg.Ledger.LimitNow(c.Context(), c.port, &l, topValues, c.now)
+	if err != nil {
+		return err
+	}
+	r := limitNowReply{limitCount: countOf(&l, &n.Fullest, c.now), Unit: l.Standing("", budget.Count{}, c.now).Unit, AsOf: c.now.UTC()}
+	if l.Per != "" {
+		r.Reached = &n.Reached
+	}
+	return c.reply(r)
+}
+
+// readLimit reads the limit that is the body. What breaks the rules of a limit is found later.
+func readLimit(r *http.Request) (l budget.Limit, err error) {
+	body, err := readBody(r)
+	if err != nil {
+		return l, err
+	}
+	value := jsontext.Value(body)
+	if !value.IsValid() || value.Kind() != '{' {
+		return l, malformed(fmt.Errorf("it must be a limit"))
+	}
+	if wrong := readLimitsInto(&l, "limit", "must be a limit", value); wrong != nil {
+		return l, invalidFields([]safehttp.FieldError{*wrong})
+	}
+	return l, nil
 }
 
 // readLimits reads those of a PUT. What breaks the rules of a limit is found later.

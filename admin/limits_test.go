@@ -70,41 +70,123 @@ func TestLimitsSayWhatTheyCount(t *testing.T) {
 	monday := today.AddDate(0, 0, -(int(today.Weekday())+6)%7)
 	want := []map[string]any{
 		stateOf(t, `{"name":"ocr-daily","match":{"feature":"ocr"},"window":"day","soft":3000,"hard":4000,
-			"used":3080,"remaining":920,"values":null,"top":null,"window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+tomorrow+`"}`),
-		stateOf(t, `{"name":"each-user","per":"user_id","window":"total","unit":"tokens","hard":700,"used":null,"remaining":null,"values":8,"top":[
-			{"value":"u6","used":770,"remaining":0},{"value":"u5","used":660,"remaining":40},{"value":"u4","used":550,"remaining":150},
-			{"value":"u3","used":440,"remaining":260},{"value":"u1","used":330,"remaining":370}],"window_start":"1970-01-01T00:00:00Z","resets_at":null}`),
+			"used":3080,"held":0,"remaining":920,"values":null,"top":null,"window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+tomorrow+`"}`),
+		stateOf(t, `{"name":"each-user","per":"user_id","window":"total","unit":"tokens","hard":700,"used":null,"held":null,"remaining":null,"values":8,"top":[
+			{"value":"u6","used":770,"held":0,"remaining":0},{"value":"u5","used":660,"held":0,"remaining":40},{"value":"u4","used":550,"held":0,"remaining":150},
+			{"value":"u3","used":440,"held":0,"remaining":260},{"value":"u1","used":330,"held":0,"remaining":370}],"window_start":"1970-01-01T00:00:00Z","resets_at":null}`),
 		stateOf(t, `{"name":"calls","window":"month","unit":"requests","soft":20,
-			"used":29,"remaining":null,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
+			"used":29,"held":0,"remaining":null,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
 		// 29 calls of 100 × 0.001 + 10 × 1.5 are 437.9.
 		stateOf(t, `{"name":"dear","match":{"model":"cla*"},"window":"month","unit":"weighted","weights":{"input":0.001,"output":1.5},"hard":100,
-			"used":438,"remaining":0,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
+			"used":438,"held":0,"remaining":0,"values":null,"top":null,"window_start":"`+month.Format(time.RFC3339)+`","resets_at":"`+next+`"}`),
 		stateOf(t, `{"name":"other","match":{"feature":"chat"},"window":"hour","hard":50,
-			"used":0,"remaining":50,"values":null,"top":null,"window_start":"`+hour.Format(time.RFC3339)+`","resets_at":"`+hour.Add(time.Hour).Format(time.RFC3339)+`"}`),
-		stateOf(t, `{"name":"runs","match":{"provider":"nobody"},"per":"run_id","window":"week","hard":50,"used":null,"remaining":null,
+			"used":0,"held":0,"remaining":50,"values":null,"top":null,"window_start":"`+hour.Format(time.RFC3339)+`","resets_at":"`+hour.Add(time.Hour).Format(time.RFC3339)+`"}`),
+		stateOf(t, `{"name":"runs","match":{"provider":"nobody"},"per":"run_id","window":"week","hard":50,"used":null,"held":null,"remaining":null,
 			"values":0,"top":[],"window_start":"`+monday.Format(time.RFC3339)+`","resets_at":"`+monday.AddDate(0, 0, 7).Format(time.RFC3339)+`"}`),
 	}
 	// u1's two calls and the one of 40 days ago tie with u2's three.
-	want[1]["top"].([]any)[4] = map[string]any{"value": "u1", "used": 330.0, "remaining": 370.0}
+	want[1]["top"].([]any)[4] = map[string]any{"value": "u1", "used": 330.0, "held": 0.0, "remaining": 370.0}
 	if diff := gocmp.Diff(want, w.limited(put)); diff != "" {
 		t.Errorf("after PUT (-want +got):\n%s", diff)
 	}
 	w.usage("p1", now)
 	want[0]["used"], want[0]["remaining"] = 3190.0, 810.0
-	want[1]["top"].([]any)[3] = map[string]any{"value": "u1", "used": 440.0, "remaining": 260.0}
-	want[1]["top"].([]any)[4] = map[string]any{"value": "u3", "used": 440.0, "remaining": 260.0}
+	want[1]["top"].([]any)[3] = map[string]any{"value": "u1", "used": 440.0, "held": 0.0, "remaining": 260.0}
+	want[1]["top"].([]any)[4] = map[string]any{"value": "u3", "used": 440.0, "held": 0.0, "remaining": 260.0}
 	want[2]["used"], want[3]["used"] = 30.0, 453.0
 	if diff := gocmp.Diff(want, w.limited(w.getBudget())); diff != "" {
 		t.Errorf("a call later (-want +got):\n%s", diff)
 	}
-	w.clock.set(now.AddDate(0, 2, 0))
+	// What calls under way hold is beside it, and what remains is after it: also of who has used nothing yet.
+	w.exec(`insert into ai_budget_holds (port_id, id, tokens, created_at, expires_at, feature, call) select port, gen_random_uuid(), tokens, now(), now() + interval '1 minute', feature, call::jsonb
+		from (values ('p1', 250, 'ocr', '{"user_id":"u1","model":"claude"}'), ('p1', 30, 'chat', '{"user_id":"u7"}'), ('p2', 1, 'ocr', '{"user_id":"u1"}')) h (port, tokens, feature, call)`)
+	held := []map[string]any{
+		{"used": 3190.0, "held": 250.0, "remaining": 560.0}, nil, {"used": 30.0, "held": 2.0}, {"used": 453.0, "held": 250.0, "remaining": 0.0}, {"used": 0.0, "held": 30.0, "remaining": 20.0}, nil}
 	got := w.limited(w.getBudget())
+	for i, want := range held {
+		for name, value := range want {
+			if got[i][name] != value {
+				t.Errorf("%s of %s with calls under way: %v, want %v", name, got[i]["name"], got[i][name], value)
+			}
+		}
+	}
+	top := stateOf(t, `{"values":9,"top":[{"value":"u6","used":770,"held":0,"remaining":0},{"value":"u1","used":440,"held":250,"remaining":10},{"value":"u5","used":660,"held":0,"remaining":40},
+		{"value":"u4","used":550,"held":0,"remaining":150},{"value":"u3","used":440,"held":0,"remaining":260}]}`)
+	if diff := gocmp.Diff([]any{top["values"], top["top"]}, []any{got[1]["values"], got[1]["top"]}); diff != "" {
+		t.Errorf("each user, with calls under way (-want +got):\n%s", diff)
+	}
+	if of := got[5]["top"].([]any); len(of) != 0 {
+		t.Errorf("a limit that matches none of the calls holds for %v", of)
+	}
+	type page struct {
+		Values   int64
+		Counters []struct {
+			Value      string
+			Used, Held int64
+			Remaining  *int64
+		}
+	}
+	if p := get[page](w, "/api/v1/ports/p1/ai-usage/limit?limit_name=each-user"); p.Values != 8 || p.Counters[3].Value != "u1" || p.Counters[3].Held != 250 || *p.Counters[3].Remaining != 10 || p.Counters[4].Held != 0 {
+		t.Errorf("a page of each user: %+v", p)
+	}
+	w.exec("delete from ai_budget_holds")
+	w.clock.set(now.AddDate(0, 2, 0))
+	got = w.limited(w.getBudget())
 	if got[0]["used"] != 0.0 || got[0]["remaining"] != 4000.0 || got[2]["used"] != 0.0 {
 		t.Errorf("in windows to come: %v", got)
 	}
 	if diff := gocmp.Diff(want[1], got[1]); diff != "" {
 		t.Errorf("total never starts anew (-want +got):\n%s", diff)
 	}
+}
+
+// What a limit would count if it was stored is what it counts once it is.
+func TestLimitNow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	now := time.Now().UTC()
+	w.clock.set(now)
+	hour := now.Truncate(time.Hour)
+	for i, user := range []string{"anna", "anna", "ben", "", "cy", "dan", "eve", "fay"} {
+		w.usage("p1", now, func(u *events.Usage) { u.UserID, u.RunID = user, fmt.Sprint("r", i%2) })
+	}
+	for _, at := range []time.Time{hour.Add(-time.Minute), now.AddDate(0, -2, 0), now.AddDate(0, -2, 0)} {
+		w.usage("p1", at, func(u *events.Usage) { u.UserID, u.Feature = "ben", "summary" })
+	}
+	w.usage("p2", now)
+	w.hold(events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "ben", Model: "claude", EstimatedTokens: 115}, events.ReserveRequest{PortID: "p1", Feature: "ocr", UserID: "gus", Model: "claude", EstimatedTokens: 1000})
+	const path = budgetPath + "/limit-now"
+	for i, c := range []struct {
+		limit   string
+		reached any
+	}{
+		{`"window":"hour","hard":900`, nil},
+		{`"window":"total","unit":"requests","hard":11`, nil},
+		{`"window":"total","match":{"feature":"sum*"},"soft":220`, nil},
+		{`"window":"hour","per":"user_id","hard":220`, 3.0},   // anna, ben with what is held, and gus
+		{`"window":"total","per":"user_id","hard":1000`, 1.0}, // gus
+		{`"window":"total","per":"run_id","soft":5`, 0.0},     // no hard cap
+		{`"window":"total","per":"model","hard":2325`, 1.0},   // used and held, to the token
+		{`"window":"total","per":"model","hard":2326`, 0.0},   // one less
+		{`"window":"day","unit":"weighted","weights":{"input":0.005,"output":0.5},"per":"feature","match":{"feature":"ocr"},"hard":1159`, 1.0},
+	} {
+		limit := `{"name":"tried",` + c.limit + `}`
+		a := w.do(request{method: "POST", path: path, token: w.onlyP1, body: limit})
+		a.want(w, http.StatusOK)
+		would := stateOf(t, a.text)
+		if would["reached"] != c.reached || would["as_of"] == nil {
+			t.Errorf("%s: %v have come to the cap, want %v: %s", limit, would["reached"], c.reached, a.text)
+		}
+		does := w.limited(w.put(withLimits(limit), fmt.Sprintf("%q", fmt.Sprint(i))))[0]
+		for _, name := range []string{"used", "held", "remaining", "values", "top", "window_start", "resets_at"} {
+			if diff := gocmp.Diff(does[name], would[name]); diff != "" {
+				t.Errorf("%s: %s (-stored +would):\n%s", limit, name, diff)
+			}
+		}
+	}
+	w.do(request{method: "POST", path: path, token: w.onlyP1, body: `{"name":"a","window":"day"}`}).wantField(w, "limit (a).hard", `"null"`, "limits nothing")
+	w.do(request{method: "POST", path: path, token: w.onlyP1, body: `[]`}).want(w, http.StatusBadRequest)
+	w.do(request{method: "POST", path: strings.Replace(path, "p1", "p2", 1), token: w.onlyP1, body: `{"name":"a","window":"day","hard":1}`}).want(w, http.StatusForbidden)
 }
 
 func TestLimitsStayUnlessGiven(t *testing.T) {
@@ -199,11 +281,11 @@ func TestLimitUsage(t *testing.T) {
 		}
 	}
 	same("each-user", `{"port_id":"p1","limit_name":"each-user","per":"user_id","unit":"tokens","window":"day","window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+today.AddDate(0, 0, 1).Format(time.RFC3339)+`",
-		"soft":200,"hard":300,"values":3,"counters":[{"value":"anna","used":330,"remaining":0},{"value":"","used":110,"remaining":190},{"value":"ben","used":110,"remaining":190}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+		"soft":200,"hard":300,"values":3,"counters":[{"value":"anna","used":330,"held":0,"remaining":0},{"value":"","used":110,"held":0,"remaining":190},{"value":"ben","used":110,"held":0,"remaining":190}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
 	same("each-user&limit=1&after=330:anna", `{"port_id":"p1","limit_name":"each-user","per":"user_id","unit":"tokens","window":"day","window_start":"`+today.Format(time.RFC3339)+`","resets_at":"`+today.AddDate(0, 0, 1).Format(time.RFC3339)+`",
-		"soft":200,"hard":300,"values":3,"counters":[{"value":"","used":110,"remaining":190}],"next":"110:","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+		"soft":200,"hard":300,"values":3,"counters":[{"value":"","used":110,"held":0,"remaining":190}],"next":"110:","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
 	same("calls", `{"port_id":"p1","limit_name":"calls","unit":"requests","window":"total","window_start":"1970-01-01T00:00:00Z","resets_at":null,
-		"soft":null,"hard":2,"values":1,"counters":[{"value":"","used":6,"remaining":0}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
+		"soft":null,"hard":2,"values":1,"counters":[{"value":"","used":6,"held":0,"remaining":0}],"next":"","as_of":"`+now.Format(time.RFC3339Nano)+`"}`)
 	ask := func(query string) answer { return w.do(request{method: "GET", path: path + query, token: w.all}) }
 	ask("each").wantField(w, "limit_name", `"each"`, "there are: each-user, calls")
 	ask("").wantField(w, "limit_name", `""`, "there are: each-user, calls")

@@ -23,6 +23,8 @@ type overviewReply struct {
 	Models    []used     `json:"models" doc:"Those that used most on these days, at most 8."`
 	Tokens    []int64    `json:"tokens" doc:"On each of these days, of all features."`
 	TopPorts  []topPort  `json:"top_ports" doc:"Those that used most this month, at most 8."`
+	TopUsers  []topUser  `json:"top_users" doc:"Those that used most this month, at most 8. A user is one of a port: the same name in two ports is two users."`
+	UsersOf   *int64     `json:"top_users_of_ports" doc:"null: of all ports. Otherwise users of so many ports were looked at, of those that used most this month; one of another port may have used more."`
 	Alerts    []alert    `json:"alerts" doc:"The newest, at most 8."`
 	Refused   int64      `json:"refused_today" doc:"Checks and reservations that caps refused today; one that is asked again counts again. What a gate refused is here some seconds later."`
 	Refusals  []refused  `json:"refusals" doc:"Of the last 7 days, the newest, at most 8."`
@@ -59,9 +61,17 @@ type topPort struct {
 	State       ledger.State `json:"state"`
 }
 
+type topUser struct {
+	PortID      string `json:"port_id"`
+	Name        string `json:"name" doc:"The port's; may be empty."`
+	User        string `json:"user"`
+	TotalTokens int64  `json:"total_tokens"`
+}
+
 // alert is one as it was sent; see docs/alerts.md.
 type alert struct {
 	PortID     string      `json:"port_id"`
+	Name       string      `json:"name" doc:"The port's; may be empty."`
 	Limit      string      `json:"limit" doc:"port: the port's own caps."`
 	LimitValue string      `json:"limit_value" doc:"Of what the limit counts by itself; empty: all together."`
 	Threshold  string      `json:"threshold" doc:"soft, hard, or one of alert_at."`
@@ -73,6 +83,7 @@ type alert struct {
 // refused is what a limit of a port refused on a day.
 type refused struct {
 	PortID  string    `json:"port_id"`
+	Name    string    `json:"name" doc:"The port's; may be empty."`
 	Limit   string    `json:"limit" doc:"port: the port's own caps."`
 	Day     string    `json:"day" doc:"In UTC, like 2026-11-23."`
 	Refused int64     `json:"refused" doc:"Checks and reservations on that day."`
@@ -83,6 +94,7 @@ type unsettled struct {
 	Holds  int64  `json:"holds" doc:"That expired in the last 31 days without a usage event."`
 	Tokens int64  `json:"tokens"`
 	PortID string `json:"port_id" doc:"The port that has most of these tokens; empty: there are none."`
+	Name   string `json:"name" doc:"That port's; may be empty."`
 }
 
 type backlog struct {
@@ -119,6 +131,10 @@ func (a *api) getOverview(c *call) error {
 	if err != nil {
 		return err
 	}
+	users, err := a.topUsers(c, standings)
+	if err != nil {
+		return err
+	}
 	alerts, err := a.cfg.Ledger.NewestAlerts(c.Context(), c.caller.Ports, topOfAll)
 	if err != nil {
 		return err
@@ -131,16 +147,20 @@ func (a *api) getOverview(c *call) error {
 		at = spentAt
 	}
 	r := overviewReply{Ports: int64(len(standings)), AsOf: at.UTC(), TopPorts: topPorts(standings), Alerts: []alert{}, Refused: refusedToday, Refusals: []refused{},
-		Unsettled: unsettled{spent.UnsettledHolds, spent.UnsettledTokens, spent.UnsettledPort}}
+		Unsettled: unsettled{Holds: spent.UnsettledHolds, Tokens: spent.UnsettledTokens, PortID: spent.UnsettledPort}}
 	r.spend(spent, spentAt)
+	r.topUsers(users)
 	for i := range standings {
 		*r.States.of(standings[i].State)++
 	}
 	for _, f := range alerts {
-		r.Alerts = append(r.Alerts, alert{f.PortID, f.Limit, f.Value, f.Threshold, f.Reached, f.Unit, f.NoticedAt})
+		r.Alerts = append(r.Alerts, alertOf(&f))
 	}
 	for _, f := range refusals {
-		r.Refusals = append(r.Refusals, refused{f.PortID, f.Limit, f.Day.Format(time.DateOnly), f.Refused, f.LastAt})
+		r.Refusals = append(r.Refusals, refused{PortID: f.PortID, Limit: f.Limit, Day: f.Day.Format(time.DateOnly), Refused: f.Refused, LastAt: f.LastAt})
+	}
+	if err := a.nameAll(c, &r); err != nil {
+		return err
 	}
 	if a.cfg.Backlog != nil && c.caller.Ports == nil {
 		r.Backlog = backlogOf(a.cfg.Backlog())

@@ -33,20 +33,29 @@ type overview struct {
 		TotalTokens int64  `json:"total_tokens"`
 		State       string
 	} `json:"top_ports"`
-	Alerts []struct {
+	TopUsers []struct {
+		PortID      string `json:"port_id"`
+		Name, User  string
+		TotalTokens int64 `json:"total_tokens"`
+	} `json:"top_users"`
+	UsersOf *int64 `json:"top_users_of_ports"`
+	Alerts  []struct {
 		PortID    string `json:"port_id"`
+		Name      string
 		Limit     string
 		Threshold string
 	}
 	Refused  int64 `json:"refused_today"`
 	Refusals []struct {
 		PortID  string `json:"port_id"`
+		Name    string
 		Limit   string
 		Day     string
 		Refused int64
 		LastAt  time.Time `json:"last_at"`
 	}
 	Unsettled struct {
+		Name          string
 		Holds, Tokens int64
 		PortID        string `json:"port_id"`
 	}
@@ -64,9 +73,9 @@ func TestOverview(t *testing.T) {
 		t.Errorf("of nothing: %+v", empty)
 	}
 	standingPorts(w) // 7 ports with 110 tokens on the 23rd and the 10th
-	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model = "summary", "gpt" })
-	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model = "summary", "gpt" })
-	for _, day := range []int{5, 23, 24} { // the 23rd counts by half, the 24th not at all
+	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model, u.UserID = "summary", "gpt", "dora" })
+	w.usage("free", noon.AddDate(0, 0, -1), func(u *events.Usage) { u.Feature, u.Model, u.UserID = "summary", "gpt", "" }) // nobody's
+	for _, day := range []int{5, 23, 24} {                                                                                 // the 23rd counts by half, the 24th not at all
 		w.usage("fine", time.Date(2026, 10, day, 1, 0, 0, 0, time.UTC))
 	}
 	for _, port := range []string{"hard", "limited"} {
@@ -84,7 +93,18 @@ func TestOverview(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for port, name := range map[string]string{"hard": "Harbour North", "free": "Free Port", "soft": "Soft Sands"} {
+		if err := w.ledger.NamePort(t.Context(), port, name); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got := get[overview](w, "/api/v1/overview")
+	if u := got.TopUsers; got.UsersOf != nil || len(u) != 8 || u[2].PortID != "free" || u[2].Name != "Free Port" || u[2].TotalTokens != 220 || u[2].User != "u1" || u[0].PortID != "each" || u[0].Name != "" || u[1].TotalTokens != 220 || u[7].User != "dora" || u[7].TotalTokens != 110 {
+		t.Errorf("top users %+v of %v ports", u, got.UsersOf)
+	}
+	if got.Alerts[0].Name != map[string]string{"hard": "Harbour North"}[got.Alerts[0].PortID] || got.Refusals[0].Name != "Harbour North" || got.Refusals[1].Name != "" || got.Unsettled.Name != "Soft Sands" {
+		t.Errorf("names: alerts %+v, refusals %+v, unsettled %+v", got.Alerts, got.Refusals, got.Unsettled)
+	}
 	if r := got.Refusals; got.Refused != 7 || len(r) != 2 || r[0].PortID != "hard" || r[0].Limit != "port" || r[0].Day != "2026-11-23" || r[0].Refused != 7 || !r[0].LastAt.Equal(noon) || r[1].PortID != "fine" || r[1].Refused != 1 {
 		t.Errorf("refused: %d, %+v", got.Refused, r)
 	}
@@ -117,7 +137,7 @@ func TestOverview(t *testing.T) {
 	some := w.token("some", []string{"fine", "hard", "nobody"}, admin.Permission)
 	a := w.do(request{method: "GET", path: "/api/v1/overview", token: some})
 	a.want(w, http.StatusOK)
-	for _, id := range []string{"soft", "each", "free", "limited", "summary", "gpt"} {
+	for _, id := range []string{"soft", "each", "free", "limited", "summary", "gpt", "dora"} {
 		if strings.Contains(strings.ReplaceAll(a.text, `"soft":`, ""), `"`+id+`"`) {
 			t.Errorf("the overview of fine and hard tells of %s: %s", id, a.text)
 		}

@@ -150,10 +150,10 @@ type auditReply struct {
 type change struct {
 	ID         int64          `json:"id"`
 	PortID     string         `json:"port_id"`
-	Key        string         `json:"key" doc:"What was changed: ai.budget, or port.deleted."`
-	Version    int64          `json:"version"`
-	OldValue   jsontext.Value `json:"old_value" doc:"null: there was none"`
-	NewValue   jsontext.Value `json:"new_value" doc:"null: deleted"`
+	Key        string         `json:"key" doc:"What was changed: ai.budget; port.named, the port's name; or port.deleted."`
+	Version    int64          `json:"version" doc:"Of the port's budget, from then on."`
+	OldValue   jsontext.Value `json:"old_value" doc:"A budget, or an object with the name. null: there was none"`
+	NewValue   jsontext.Value `json:"new_value" doc:"The same. null: deleted"`
 	ChangedAt  time.Time      `json:"changed_at"`
 	ChangedBy  string         `json:"changed_by" doc:"Who: a name of their own choosing, and in parentheses what they proved."`
 	RestoredAt *time.Time     `json:"restored_at,omitempty" doc:"When the database, which an older copy of it had replaced, took the change back; left out: it was made here."`
@@ -208,10 +208,9 @@ func (a *api) namePort(c *call) error {
 	if r.wrong != nil {
 		return invalidFields(r.wrong)
 	}
-	if err := a.cfg.Ledger.RenamePort(c.Context(), c.port, *name); err != nil {
+	if err := changes.NamePort(c.Context(), a.cfg.Ledger, a.cfg.Conn, a.log, c.port, *name, c.caller.Actor()); err != nil {
 		return err
 	}
-	a.log.LogAttrs(c.Context(), slog.LevelInfo, "admin: port named", slog.String("port_id", c.port), slog.String("name", *name), slog.String("by", c.caller.Actor()))
 	return c.reply(namedReply{c.port, portName{*name}})
 }
 

@@ -72,6 +72,25 @@ func TestPortsAreNamed(t *testing.T) {
 	if log := w.log.String(); !strings.Contains(log, "one port (token:") || !strings.Contains(log, "Harbour North") {
 		t.Errorf("nobody knows who named the port: %s", log)
 	}
+	name("p1", `{"name":""}`, w.all).want(w, http.StatusOK) // as it is
+	w.put(monthly, `"0"`).want(w, http.StatusOK)            // versions are of the budget
+	name("p1", `{"name":"Quay"}`, w.all).want(w, http.StatusOK)
+	type change struct {
+		Key       string
+		Version   int64
+		Old       struct{ Name string } `json:"old_value"`
+		New       struct{ Name string } `json:"new_value"`
+		ChangedBy string                `json:"changed_by"`
+	}
+	log := get[struct{ Changes []change }](w, "/api/v1/ports/p1/audit").Changes
+	for i := range log {
+		log[i].ChangedBy, _, _ = strings.Cut(log[i].ChangedBy, " (")
+	}
+	is := func(s string) struct{ Name string } { return struct{ Name string }{s} }
+	if diff := gocmp.Diff([]change{{"port.named", 1, is(""), is("Quay"), "all"}, {"ai.budget", 1, is(""), is(""), "all"}, {"port.named", 0, is("Häfen 北"), is(""), "one port"},
+		{"port.named", 0, is("Harbour North"), is("Häfen 北"), "one port"}, {"port.named", 0, is(""), is("Harbour North"), "one port"}}, log); diff != "" {
+		t.Errorf("the audit log (-want +got):\n%s", diff)
+	}
 }
 
 func TestPortsInPages(t *testing.T) {

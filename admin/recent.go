@@ -7,10 +7,11 @@ import (
 )
 
 // recent keeps what takes long to read of all ports, so that no request but the first
-// waits for it. Of few ports it is read for each request. Of many it is read by the side,
-// when somebody asks, and so seldom that the reading takes at most a tenth of the time.
+// waits for it. Of few ports it is read for each request. Of many, or where there is much to
+// read, it is read by the side, when somebody asks, and so seldom that the reading takes at
+// most a tenth of the time.
 type recent[T any] struct {
-	read func(ctx context.Context, now time.Time) (value T, many bool, err error)
+	read func(ctx context.Context, now time.Time) (value T, many bool, err error) // for get
 
 	mu      sync.Mutex
 	value   T
@@ -31,6 +32,11 @@ const (
 // get returns the value, and the time that it is of. A reading goes on when who waits for
 // it gives up: then the next one finds it.
 func (r *recent[T]) get(ctx context.Context, now time.Time) (T, time.Time, error) {
+	return r.getBy(ctx, now, r.read)
+}
+
+// getBy is get for what is read from something that the caller has.
+func (r *recent[T]) getBy(ctx context.Context, now time.Time, read func(ctx context.Context, now time.Time) (value T, many bool, err error)) (T, time.Time, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.reading != nil && !r.many { // it may have begun before something that the caller knows of
@@ -40,7 +46,7 @@ func (r *recent[T]) get(ctx context.Context, now time.Time) (T, time.Time, error
 	}
 	if r.reading == nil && time.Since(r.ended) > r.rest() {
 		r.reading = make(chan struct{})
-		go r.readAnew(context.WithoutCancel(ctx), now)
+		go r.readAnew(context.WithoutCancel(ctx), now, read)
 		if r.many {
 			return r.value, r.at, nil
 		}
@@ -74,11 +80,11 @@ func (r *recent[T]) wait(ctx context.Context) error {
 	}
 }
 
-func (r *recent[T]) readAnew(ctx context.Context, now time.Time) {
+func (r *recent[T]) readAnew(ctx context.Context, now time.Time, read func(ctx context.Context, now time.Time) (value T, many bool, err error)) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	began := time.Now()
-	value, many, err := r.read(ctx, now)
+	value, many, err := read(ctx, now)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.failed = err; err == nil {

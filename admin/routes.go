@@ -119,6 +119,11 @@ var routes = []route{
 		body:  limit{}, reply: limitSimulationReply{}, fails: []int{415}, handle: (*api).simulateLimit,
 	},
 	{
+		method: http.MethodPost, path: "/ports/{port}/ai-budget/limit-now", permission: View, reach: onePort,
+		id: "limitNow", summary: "What a limit would count now", about: "What a limit would begin with if it was stored: what calls in its running window have used, of a total since the ledger began, and what calls under way hold. It is read from the ledger. Nothing is stored.",
+		body: limit{}, reply: limitNowReply{}, fails: []int{415}, handle: (*api).limitNow,
+	},
+	{
 		method: http.MethodGet, path: "/ports/{port}/ai-usage", permission: View, reach: onePort,
 		id: "getUsage", summary: "Read a port's usage",
 		query: []param{by, period, from, to, {name: "after", about: "The next of the page before."}, atMost(events.MaxReportLimit, "500")},
@@ -165,13 +170,13 @@ var routes = []route{
 	},
 	{
 		method: http.MethodGet, path: "/ports/{port}/audit", permission: View, reach: onePort,
-		id: "listChanges", summary: "List a port's changes", about: "Who changed the budget, when, from what to what. The log outlives the port.",
+		id: "listChanges", summary: "List a port's changes", about: "Who changed the budget or the name, when, from what to what. The log outlives the port.",
 		query: []param{{name: "before", number: true, min: 1, max: budget.MaxCapTokens, about: "The next of the page before."}, atMost(maxChanges, "50")},
 		reply: auditReply{}, handle: (*api).audit,
 	},
 	{
 		method: http.MethodPut, path: "/ports/{port}/name", permission: Permission, reach: onePort,
-		id: "namePort", summary: "Name a port", about: "What people see instead of the id, and search for. An empty name takes it away. A port that is not known yet is registered. The audit log has budgets only, and not this; the server's log says who did it.",
+		id: "namePort", summary: "Name a port", about: "What people see instead of the id, and search for. An empty name takes it away. A port that is not known yet is registered. A name has no version, so the last one stands; the audit log has each.",
 		body: portName{}, reply: namedReply{}, fails: []int{415}, handle: (*api).namePort,
 	},
 	{

@@ -1,13 +1,9 @@
 package admin
 
 import (
-	"fmt"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
-
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/identity/safehttp"
 )
 
 // simulationReply is what a budget would have made of the calls of a period.
@@ -85,17 +81,9 @@ type valueRefused struct {
 }
 
 func (a *api) simulateLimit(c *call) error {
-	body, err := readBody(c.Request)
+	l, err := readLimit(c.Request)
 	if err != nil {
 		return err
-	}
-	value := jsontext.Value(body)
-	if !value.IsValid() || value.Kind() != '{' {
-		return malformed(fmt.Errorf("it must be a limit"))
-	}
-	var l budget.Limit
-	if wrong := readLimitsInto(&l, "limit", "must be a limit", value); wrong != nil {
-		return invalidFields([]safehttp.FieldError{*wrong})
 	}
 	if err := l.Validate("limit"); err != nil {
 		return err

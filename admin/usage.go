@@ -96,7 +96,7 @@ type limitUsageReply struct {
 	Soft        *int64        `json:"soft" doc:"null: no soft cap"`
 	Hard        *int64        `json:"hard" doc:"null: no hard cap"`
 	Values      int64         `json:"values" doc:"How many are counted, of all pages."`
-	Counters    []valueUsed   `json:"counters" doc:"Most used first, then by value. What calls under way hold is not taken off what remains."`
+	Counters    []valueUsed   `json:"counters" doc:"Most used first, then by value. One of which nothing is used yet is not among them."`
 	Next        string        `json:"next" doc:"What to give as after for the next page; empty: this was the last one."`
 	AsOf        time.Time     `json:"as_of" doc:"Every commit up to then is counted."`
 }
@@ -104,15 +104,22 @@ type limitUsageReply struct {
 func (a *api) getLimitUsage(c *call) error {
 	limit, _ := c.query.number("limit")
 	asked := events.ReportRequest{PortID: c.port, LimitName: c.query["limit_name"], After: c.query["after"], Limit: int(limit)}
-	nothing := func(*budget.Limit, string, time.Time) int64 { return 0 } // gates know what is held
-	u, err := a.cfg.Ledger.LimitReport(c.Context(), asked, c.now, nothing)
+	b, err := a.cfg.Ledger.Budget(c.Context(), c.port)
+	if err != nil {
+		return err
+	}
+	held, err := a.cfg.Ledger.Held(c.Context(), c.port, b.Limits, c.now) // before what is used: nothing is missed in between
+	if err != nil {
+		return err
+	}
+	u, err := a.cfg.Ledger.LimitReport(c.Context(), asked, c.now, held)
 	if err != nil {
 		return err
 	}
 	r := limitUsageReply{PortID: u.PortID, LimitName: u.Limit, Per: u.Per, Unit: u.Unit, Window: u.Period, WindowStart: u.PeriodStart, ResetsAt: u.ResetsAt,
 		Soft: u.SoftCapTokens, Hard: u.HardCapTokens, Values: u.Values, Counters: make([]valueUsed, len(u.Counters)), Next: u.Next, AsOf: u.AsOf}
 	for i, v := range u.Counters {
-		r.Counters[i] = valueUsed{v.Value, v.UsedTokens, v.RemainingTokens}
+		r.Counters[i] = valueUsed{v.Value, v.UsedTokens, v.HeldTokens, v.RemainingTokens}
 	}
 	return c.reply(r)
 }

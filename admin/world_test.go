@@ -128,6 +128,20 @@ func (w *world) usage(port string, at time.Time, change ...func(*events.Usage)) 
 	}
 }
 
+// hold makes holds, as a gate does.
+func (w *world) hold(requests ...events.ReserveRequest) {
+	w.Helper()
+	held, err := w.ledger.Reservations.Hold(w.Context(), requests, nil)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for i, v := range held.Verdicts {
+		if held.Faults[i] != nil || !v.Allowed {
+			w.Fatalf("%+v: %+v, %v", requests[i], v, held.Faults[i])
+		}
+	}
+}
+
 // answer is what a caller sees.
 type answer struct {
 	*http.Response

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -256,6 +257,11 @@ func TestTally(t *testing.T) {
 	want("a user of whom nothing is held", tally.Held(&limits[0], "u3", hour), 1100)
 	want("requests, with calls of ocr", tally.Held(&limits[1], "", day), 5)
 	want("a model, with calls of some model", tally.Held(&limits[2], "", day), 1107)
+	for i, want := range [][]string{{"u1", "u2"}, {""}, {""}} { // those of anybody name nobody
+		if diff := cmp.Diff(want, tally.Values(&limits[i])); diff != "" {
+			t.Errorf("values of %s (-want +got):\n%s", limits[i].Name, diff)
+		}
+	}
 }
 
 // What is left of a lease counts for those alone whose calls it is for, in limits that look at
@@ -300,6 +306,15 @@ func TestTallyOfLeases(t *testing.T) {
 			for _, v := range values {
 				if n := tally.Held(&limits[i], v, day); n != 0 {
 					got[limits[i].Name+" "+v] = n
+				}
+			}
+		}
+		for i := range limits[:3] {
+			named := tally.Values(&limits[i])
+			for _, v := range []string{"u1", "u2", "u9", "m1", "n", ""} { // what is held for one but not for all is named
+				differs := tally.Held(&limits[i], v, day) > tally.Held(&limits[i], "somebody else", day)
+				if differs != slices.Contains(named, v) && (differs || c.ended == nil && c.lease.Made == nil) {
+					t.Errorf("a lease %s: values of %s are %q", c.name, limits[i].Name, named)
 				}
 			}
 		}

@@ -1,6 +1,10 @@
 package budget
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // Tally is what is held in the limits of a budget, by the calls under way at a moment.
 type Tally struct {
@@ -79,4 +83,22 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 		held = Add(held, in.lease.heldIn(l, &in.values, value, in.ended, in.left))
 	}
 	return held
+}
+
+// Values are those for which something is held in a limit. What is held for any value, as of a lease that
+// does not say whose calls it is for, counts in each of the others too, and names none.
+func (t *Tally) Values(l *Limit) []string {
+	values := map[string]bool{}
+	for at := range t.held {
+		if at.limit == l.Name {
+			values[at.value] = true
+		}
+	}
+	for _, in := range t.leased[l.Name] {
+		for value := range in.values.some {
+			values[value] = values[value] || !in.values.all
+		}
+	}
+	maps.DeleteFunc(values, func(_ string, named bool) bool { return !named })
+	return slices.Sorted(maps.Keys(values))
 }

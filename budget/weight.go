@@ -80,6 +80,9 @@ func (l *Limit) Used(calls int64, u *Usage) int64 {
 	return Add(Add(times(max(u.Input-cached, 0), w[0]), times(u.CacheRead, w[1])), Add(times(u.CacheWrite, w[2]), times(u.Output, w[3])))
 }
 
+// Scaled is a cap of the limit as counters have it, of unit weighted in thousandths.
+func (l *Limit) Scaled(cap int64) int64 { return cap * l.scale() }
+
 // Estimate is what a call is expected to use.
 type Estimate struct {
 	Tokens int64

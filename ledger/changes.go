@@ -19,10 +19,14 @@ import (
 // Changes of settings are kept in a stream beside this database. Here is what the database has to
 // do with it: the outbox, how far it has the stream, and how it takes back what it lacks.
 
-// portDeletedKey is the key of the change that deleted a port.
-const portDeletedKey = "port.deleted"
+const (
+	// portDeletedKey is the key of the change that deleted a port.
+	portDeletedKey = "port.deleted"
+	// PortNamedKey is the key of a change of a port's name. Its version is that of the port's budget at the time.
+	PortNamedKey = "port.named"
+)
 
-// Change is one row of a port's audit log.
+// Change is one row of a port's audit log: of its budget, of its name, or that it was deleted.
 type Change struct {
 	ID         int64           `json:"id"`
 	PortID     string          `json:"port_id"`
@@ -173,9 +177,12 @@ type Restored struct {
 }
 
 // RestoreChange takes back a change, unless it is here: it is added to the audit log, and binds if
-// its version is higher than the stored one. A deleted port loses its own budget again, and
-// nothing else. A change that is none is a [*events.FieldError].
+// its version is higher than the stored one. A name is the port's again if it is the latest. A deleted port loses
+// its own budget again, and nothing else. A change that is none is a [*events.FieldError].
 func (l *Ledger) RestoreChange(ctx context.Context, c Change) (Restored, error) {
+	if c.Key == PortNamedKey {
+		return l.restoreName(ctx, &c)
+	}
 	b, err := c.budget()
 	if err != nil {
 		return Restored{}, err
@@ -203,7 +210,7 @@ var errSuperseded = errors.New("what is stored is of a higher version")
 func (c *Change) budget() (b budget.Budget, err error) {
 	switch {
 	case c.Key != BudgetKey && c.Key != portDeletedKey:
-		return b, budget.Refuse(budget.ReasonInvalidField, "key", c.Key, "must be "+BudgetKey+" or "+portDeletedKey)
+		return b, budget.Refuse(budget.ReasonInvalidField, "key", c.Key, "must be "+BudgetKey+", "+PortNamedKey+" or "+portDeletedKey)
 	case c.Version < 0 || c.Version > math.MaxInt32:
 		return b, budget.Refuse(budget.ReasonInvalidField, "version", c.Version, "is no version of a budget")
 	case !events.ValidPort(c.PortID) && (c.PortID != budget.DefaultPort || c.Key == portDeletedKey):
@@ -240,18 +247,12 @@ func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change) (r Restored, b
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(c.PortID)[0]); err != nil {
 			return err
 		}
-		var id int64
-		err := tx.QueryRow(ctx, `select id from system_settings_audit where port_id = $1 and key = $2 and version = $3 and changed_at = $4`,
-			c.PortID, c.Key, c.Version, c.ChangedAt).Scan(&id)
-		if err == nil {
-			r.Known = true
-			_, err = tx.Exec(ctx, "delete from ai_unsent_changes where change = $1", id) // the stream has it
+		var err error
+		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
 			return err
 		}
 		var version int64
-		if errors.Is(err, pgx.ErrNoRows) {
-			err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
-		}
+		err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
 		if err != nil {
 			return err
 		}
@@ -261,4 +262,48 @@ func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change) (r Restored, b
 		return auditAgain(ctx, tx, c)
 	})
 	return r, binds, err
+}
+
+// known reports whether the change is here. If so, the stream has it, too.
+func (c *Change) known(ctx context.Context, tx pgx.Tx) (bool, error) {
+	var id int64
+	err := tx.QueryRow(ctx, `select id from system_settings_audit where port_id = $1 and key = $2 and version = $3 and changed_at = $4`,
+		c.PortID, c.Key, c.Version, c.ChangedAt).Scan(&id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, "delete from ai_unsent_changes where change = $1", id)
+	}
+	return err == nil, err
+}
+
+// restoreName takes back a port's name, unless it was changed later, or the port was deleted later.
+func (l *Ledger) restoreName(ctx context.Context, c *Change) (r Restored, err error) {
+	var to named
+	switch err := json.Unmarshal(c.NewValue, &to); {
+	case !events.ValidPort(c.PortID):
+		return r, budget.Refuse(budget.ReasonInvalidField, "port_id", c.PortID, "is no port")
+	case err != nil || validName(to.Name) != nil:
+		return r, budget.Refuse(budget.ReasonInvalidField, "new_value", string(c.NewValue), "is no name")
+	}
+	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(c.PortID)[0]); err != nil {
+			return err
+		}
+		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
+			return err
+		}
+		_, err := tx.Exec(ctx, `insert into ports as p (id, name) select $1, $2
+			where not exists (select from system_settings_audit where port_id = $1 and key in ($3, $4) and changed_at > $5)
+			on conflict (id) do update set name = excluded.name`, c.PortID, to.Name, PortNamedKey, portDeletedKey, c.ChangedAt)
+		if err != nil {
+			return err
+		}
+		return auditAgain(ctx, tx, c)
+	})
+	if err != nil {
+		err = fmt.Errorf("ledger: restore a name of %s: %w", c.PortID, err)
+	}
+	return r, err
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -118,6 +119,20 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 	return ports, nil
 }
 
+// PortNames are the names of ports, of those that have one.
+func (l *Ledger) PortNames(ctx context.Context, ids []string) (map[string]string, error) {
+	rows, err := l.reportPool.Query(ctx, "select id, name from ports where id = any($1) and name <> ''", ids)
+	names := map[string]string{}
+	if err == nil {
+		var id, name string
+		_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger: names of ports: %w", err)
+	}
+	return names, nil
+}
+
 // NamePort gives a port its name, and registers it if nobody knows it yet. A name that it has
 // stays.
 func (l *Ledger) NamePort(ctx context.Context, port, name string) error {
@@ -131,17 +146,50 @@ func (l *Ledger) NamePort(ctx context.Context, port, name string) error {
 // maxNameChars is how long the name of a port may be.
 const maxNameChars = 100
 
-// RenamePort gives a port another name, or none, and registers it if nobody knows it yet. A name
-// that none can be is a [*budget.FieldError].
-func (l *Ledger) RenamePort(ctx context.Context, port, name string) error {
-	if utf8.RuneCountInString(name) > maxNameChars || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
-		return budget.Refuse(budget.ReasonInvalidField, "name", name, fmt.Sprintf("must be at most %d printable characters, with no space around them", maxNameChars))
+// RenamePort gives a port another name, or none, and registers it if nobody knows it yet; the change is in the
+// audit log. A name that none can be is a [*budget.FieldError].
+func (l *Ledger) RenamePort(ctx context.Context, port, name, by string) error {
+	if err := validName(name); err != nil {
+		return err
 	}
-	_, err := l.pool.Exec(ctx, "insert into ports as p (id, name) values ($1, $2) on conflict (id) do update set name = excluded.name", port, name)
+	err := l.inTx(ctx, func(tx pgx.Tx) error {
+		var before string // the row is held from here on: of two changes one comes after the other
+		if err := tx.QueryRow(ctx, "insert into ports as p (id) values ($1) on conflict (id) do update set name = p.name returning name", port).Scan(&before); err != nil || before == name {
+			return err
+		}
+		if _, err := tx.Exec(ctx, "update ports set name = $2 where id = $1", port, name); err != nil {
+			return err
+		}
+		var version int64
+		if err := tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", port, BudgetKey).Scan(&version); err != nil {
+			return err
+		}
+		return audit(ctx, tx, port, PortNamedKey, version, nameValue(before), nameValue(name), by)
+	})
 	if err != nil {
 		return fmt.Errorf("ledger: rename port %s: %w", port, err)
 	}
 	return nil
+}
+
+func validName(name string) error {
+	if utf8.RuneCountInString(name) > maxNameChars || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		return budget.Refuse(budget.ReasonInvalidField, "name", name, fmt.Sprintf("must be at most %d printable characters, with no space around them", maxNameChars))
+	}
+	return nil
+}
+
+// named is what the audit log has of a name.
+type named struct {
+	Name string `json:"name"`
+}
+
+func nameValue(name string) []byte {
+	value, err := json.Marshal(named{name})
+	if err != nil {
+		panic(err) // a string only
+	}
+	return value
 }
 
 // ErrUnknownPort: there is no such port.

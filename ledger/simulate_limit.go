@@ -49,21 +49,13 @@ func (l *Ledger) SimulateLimit(ctx context.Context, port string, limit *budget.L
 }
 
 func playLimit(ctx context.Context, tx pgx.Tx, port string, limit *budget.Limit, p *budget.LimitPlayer, from, to time.Time) error {
-	// The plan depends on what the limit matches. The calls of a port lie together, in their
-	// order: Postgres would rather read a whole month than believe that.
-	_, err := tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan; set local random_page_cost = 1.1; set local work_mem = '64MB'")
-	if err != nil {
+	if err := planForOnePort(ctx, tx); err != nil {
 		return err
 	}
 	if _, err := daysStillKept(ctx, tx, port, from, to); err != nil {
 		return err
 	}
-	args := append([]any{port, from, to}, matchArgs(&limit.Match)...)
-	args = append(args, string(limit.Per), string(limit.Window))
-	for _, w := range limit.Counting() {
-		args = append(args, w)
-	}
-	args = append(args, p.Worth())
+	args := append(limitArgs(port, limit, from, to), p.Worth())
 	var calls, used, values, full int64
 	if err := tx.QueryRow(ctx, simulateLimitSQL+countSQL, args...).Scan(&calls, &used, &values, &full); err != nil {
 		return err
@@ -84,4 +76,21 @@ func playLimit(ctx context.Context, tx pgx.Tx, port string, limit *budget.Limit,
 		return nil
 	})
 	return err
+}
+
+// planForOnePort: the plan depends on what the limit matches. The calls of a port lie together, in their
+// order: Postgres would rather read a whole month than believe that.
+func planForOnePort(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, "set local plan_cache_mode = force_custom_plan; set local random_page_cost = 1.1; set local work_mem = '64MB'")
+	return err
+}
+
+// limitArgs are those of simulateLimitSQL.
+func limitArgs(port string, limit *budget.Limit, from, to time.Time) []any {
+	args := append([]any{port, from, to}, matchArgs(&limit.Match)...)
+	args = append(args, string(limit.Per), string(limit.Window))
+	for _, w := range limit.Counting() {
+		args = append(args, w)
+	}
+	return args
 }

@@ -106,7 +106,7 @@ func (f *fake) overview(w http.ResponseWriter, _ *http.Request) {
 	for i := range days {
 		days[i] = f.now.AddDate(0, 0, i-29).Format(time.DateOnly)
 	}
-	top, alerts := []map[string]any{}, []map[string]any{}
+	top, users, alerts := []map[string]any{}, []map[string]any{}, []map[string]any{}
 	for _, id := range f.order {
 		p := f.ports[id]
 		state, _ := f.standing(p)
@@ -116,14 +116,23 @@ func (f *fake) overview(w http.ResponseWriter, _ *http.Request) {
 		}
 		if p.used() > 0 {
 			top = append(top, map[string]any{"port_id": id, "name": p.name, "total_tokens": p.used(), "state": state})
+			users = append(users, map[string]any{"port_id": id, "name": p.name, "user": "grace@" + id, "total_tokens": p.used() / 3})
 		}
 		if state == "hard" {
-			alerts = append(alerts, map[string]any{"port_id": id, "limit": "port", "limit_value": "", "threshold": "hard", "reached": *p.budget.HardCapTokens, "unit": "tokens", "at": f.now.Add(-3 * time.Hour)})
+			alerts = append(alerts, map[string]any{"port_id": id, "name": p.name, "limit": "port", "limit_value": "", "threshold": "hard", "reached": *p.budget.HardCapTokens, "unit": "tokens", "at": f.now.Add(-3 * time.Hour)})
 		}
 	}
-	slices.SortStableFunc(top, func(a, b map[string]any) int {
-		return cmp.Compare(b["total_tokens"].(int64), a["total_tokens"].(int64))
-	})
+	for _, list := range [][]map[string]any{top, users} {
+		slices.SortStableFunc(list, func(a, b map[string]any) int {
+			return cmp.Compare(b["total_tokens"].(int64), a["total_tokens"].(int64))
+		})
+	}
+	name := func(id string) string {
+		if p := f.ports[id]; p != nil {
+			return p.name
+		}
+		return ""
+	}
 	features := []map[string]any{}
 	for i, key := range []string{"ocr", "summary", "reply_draft", "embedding", "translation", "classify", "search"} {
 		part := []float64{0.41, 0.22, 0.14, 0.09, 0.06, 0.05, 0.03}[i]
@@ -148,8 +157,8 @@ func (f *fake) overview(w http.ResponseWriter, _ *http.Request) {
 	reply(w, map[string]any{"ports": len(f.order), "states": states, "days": days, "tokens": total, "features": features, "models": models,
 		"today":         map[string]any{"start": f.now.Truncate(24 * time.Hour), "tokens": total[29], "before": total[28]},
 		"month":         map[string]any{"start": start, "tokens": month, "before": month * 4 / 5},
-		"refused_today": 31, "refusals": []map[string]any{{"port_id": "brightwater", "limit": "port", "day": f.now.Format(time.DateOnly), "refused": 31, "last_at": f.now.Add(-time.Minute)},
-			{"port_id": "southdock", "limit": "each-user", "day": f.now.AddDate(0, 0, -2).Format(time.DateOnly), "refused": 1, "last_at": f.now.AddDate(0, 0, -2)}},
-		"top_ports": top[:min(8, len(top))], "alerts": alerts, "unsettled": map[string]any{"holds": 3, "tokens": 4100, "port_id": "southdock"},
+		"refused_today": 31, "refusals": []map[string]any{{"port_id": "brightwater", "name": name("brightwater"), "limit": "port", "day": f.now.Format(time.DateOnly), "refused": 31, "last_at": f.now.Add(-time.Minute)},
+			{"port_id": "southdock", "name": name("southdock"), "limit": "each-user", "day": f.now.AddDate(0, 0, -2).Format(time.DateOnly), "refused": 1, "last_at": f.now.AddDate(0, 0, -2)}},
+		"top_ports": top[:min(8, len(top))], "top_users": users[:min(8, len(users))], "top_users_of_ports": nil, "alerts": alerts, "unsettled": map[string]any{"holds": 3, "tokens": 4100, "port_id": "southdock", "name": name("southdock")},
 		"backlog": map[string]any{"messages": 12, "oldest_at": f.now.Add(-90 * time.Second)}, "as_of": f.now})
 }

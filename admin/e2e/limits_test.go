@@ -118,8 +118,15 @@ func TestSystem_Limits(t *testing.T) {
 	p.Role("textbox", "More alerts at").Fill("50%, 1")
 	p.Role("button", "Save limit").Click()
 	p.See("Alerts at 50% and 1 too", "Saved each-user", "Hard cap 3 · soft cap 2 calls in total", "All calls, each user by itself",
-		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).")
+		"Fullest of 3 so far: user grace, 2 of 3 calls (67%).", "User Used Held Left grace 2 0 1 no user 1 0 2 ada 1 0 2")
+
+	// What a call under way holds is beside what is used, and what is left is after it.
+	under, err := s.client.Reserve(t.Context(), events.ReserveRequest{PortID: "marina-7", Feature: "ocr", UserID: "ada", EstimatedTokens: 1_000})
+	s.must(err)
+	p.See("5,000 of 10,000 tokens used today (50%), 1,000 held. 4,000 tokens left until the hard cap", "ada 1 1 1", "Fullest of 3 so far: user ada, 1 of 3 calls (33%), 1 held. 1 call left until the hard cap")
 	looks(p, "limits")
+	s.must(s.client.Release(t.Context(), "marina-7", under.ReservationID))
+	p.See("5,000 of 10,000 tokens used today (50%). 5,000 tokens left until the hard cap", "Fullest of 3 so far: user grace, 2 of 3 calls (67%).")
 
 	// Edited: what the person typed is checked against the other cap.
 	p.Role("button", "Edit ocr-daily").Click()
@@ -272,8 +279,15 @@ func cardLimits(t *testing.T, f *fake, p *browser.Page) {
 	p.Type(kb.Enter)
 	p.See("Is the name of another limit.")
 	p.Role("textbox", "Name").Fill("frontier")
+	f.breakWith(func(r *http.Request) (int, string) {
+		if strings.HasSuffix(r.URL.Path, "/limit-now") {
+			return 503, `{"title":"Not in time","status":503}`
+		}
+		return 0, ""
+	})
 	p.Role("textbox", "Model").Fill("gpt-5*")
 	p.Role("textbox", "User").Fill("ada")
+	p.See("Now What it counts today cannot be said in time. It is added up when it is saved.")
 	if p.Role("textbox", "Cache read").Exists() {
 		t.Error("weights are asked for where nothing is weighed")
 	}

@@ -87,8 +87,8 @@ func pageOverview(t *testing.T, f *fake, p *browser.Page) {
 	p.Until(`document.querySelector('.loading i')?.offsetHeight > 50`) // something is there at once
 	close(answer)
 	p.Until(`!document.querySelector('.loading')`)
-	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused: see them. 31 refused today", "brightwater 31 times today by its hard cap last Nov 23, 15:29", "southdock 1 time on Nov 21 by the limit each-user", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of southdock: tidegate holds southdock",
-		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "brightwater reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
+	p.See("Tokens in November", "25% more than the", "Ports at their hard cap 1 Calls are refused: see them. 31 refused today", "Brightwater Marina 31 times today by its hard cap last Nov 23, 15:29", "South Dock 1 time on Nov 21 by the limit each-user", "Ports at their soft cap 1", "Tokens never reported, 31 days 4,100 3 reservations, most of South Dock: tidegate holds southdock",
+		"Messages waiting to be booked 12 The oldest came 1m 30s ago.", "East Quay 3,120,400", "Users this month grace@eastquay 1,040,133 18% in East Quay", "Brightwater Marina reached its hard cap, 1,000,000 tokens", "Nov 23, 12:30", "All times and days are UTC")
 	looks(p, "overview", look{"dark", 1280}, look{"light", 360})
 	p.Role("group", "Tokens by day and feature: the arrow keys read it out").Focus()
 	p.Type(kb.ArrowLeft)
@@ -108,6 +108,13 @@ func pageOverview(t *testing.T, f *fake, p *browser.Page) {
 	p.Role("link", "East Quay").Click()
 	p.See("East Quay eastquay", "3,120,400 tokens this month")
 	p.Role("link", "Overview").Click()
+	p.See("Tokens in November")
+	p.Role("link", "grace@eastquay").Click()
+	p.See("East Quay eastquay", "User")
+	if got, want := p.URL(), f.URL+"/?port=eastquay&by=user&range=2026-11"; got != want {
+		t.Errorf("the address is %s, want %s", got, want)
+	}
+	p.Do("history.back()")
 	p.See("Tokens in November")
 	f.breakWith(func(r *http.Request) (int, string) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {

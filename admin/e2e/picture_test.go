@@ -38,7 +38,7 @@ func TestPicture(t *testing.T) {
 	})
 	p.Size(1320, 1000)
 	p.Open(url + "/")
-	p.See("Brightwater Marina", "agent", "claude-sonnet-4-5", "demo-brightwater 12 times today by its hard cap")
+	p.See("Brightwater Marina", "agent", "claude-sonnet-4-5", "Brightwater Marina 12 times today by its hard cap")
 	s.pictures(p, "overview", "")
 	s.with(p, url)
 

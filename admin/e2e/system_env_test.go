@@ -73,7 +73,7 @@ func newSystem(t testing.TB) *system {
 		defer cancel()
 		s.report(s.publisher.Close(closing))
 	})
-	s.client, err = events.NewClient(s.nats, events.ClientConfig{WhenUnavailable: events.FailClosed})
+	s.client, err = events.NewClient(s.nats, events.ClientConfig{Publisher: s.publisher, WhenUnavailable: events.FailClosed})
 	s.must(err)
 	s.sessions, err = identity.NewSessions(identity.SessionConfig{Key: make([]byte, identity.KeyBytes)})
 	s.must(err)

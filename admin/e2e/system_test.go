@@ -70,6 +70,7 @@ func TestSystem(t *testing.T) {
 		t.Errorf("an estimate above what is left: %+v", v)
 	}
 	twoTabs(s, p, url)
+	named(s, p)
 	byKeyboard(s, p, url)
 	p.Open(url + "/")
 	p.See("refused today", "times today by its hard cap", "southdock", "by the limit drafts")
@@ -110,6 +111,25 @@ func byKeyboard(s *system, p *browser.Page, url string) {
 	s.call("southdock", time.Now(), 100)
 	p.See("400 of 350 tokens")
 	testenv.Eventually(s, "the limit refuses", func() bool { v := s.check("southdock", 1); return !v.Allowed && v.Limit == "drafts" })
+}
+
+// named sees somebody else name the port, and takes the name away again.
+func named(s *system, p *browser.Page) {
+	s.must(s.ledger.RenamePort(s.Context(), "marina-7", "Harbour North", "grace"))
+	p.See("Harbour North marina-7", "Name none became Harbour North grace")
+	looks(p, "named")
+	undo := p.Role("button", "Undo change of the name to Harbour North")
+	undo.Focus()
+	p.Type(kb.Enter)
+	p.See("Undo this change?", "The port has no name from now on, only its id.")
+	tabTo(p, "Yes, undo")
+	p.Type(kb.Enter)
+	p.See("Undone.", "Name Harbour North became none Ada Lovelace")
+	p.SeeNot("Harbour North marina-7")
+	if name := testenv.Must(s.ledger.PortNames(s.Context(), []string{"marina-7"}))["marina-7"]; name != "" {
+		s.Errorf("the port is called %q", name)
+	}
+	p.Role("button", "Back to before this change, version 3").Wait() // budgets are as they were
 }
 
 // twoTabs changes one budget from two tabs.

@@ -178,11 +178,7 @@ func (s *Service) namePort(ctx context.Context, r portNameRequest) (any, error) 
 	if err := (events.CheckRequest{PortID: r.PortID}).Validate(); err != nil {
 		return nil, err
 	}
-	err := s.cfg.Ledger.RenamePort(ctx, r.PortID, r.Name)
-	if err == nil {
-		s.log.Info("port named", "port_id", r.PortID, "name", r.Name, "by", r.By)
-	}
-	return struct{}{}, err
+	return struct{}{}, changes.NamePort(ctx, s.cfg.Ledger, s.cfg.Conn, s.log, r.PortID, r.Name, r.By)
 }
 
 func (s *Service) deletePort(ctx context.Context, r portDeleteRequest) (any, error) {

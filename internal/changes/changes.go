@@ -1,4 +1,4 @@
-// Package changes is how budgets change and ports go: in the ledger first, then the gates are told,
+// Package changes is how budgets and names change and ports go: in the ledger first, then the gates are told,
 // and the change is kept in the stream [Stream] beside the ledger. A database that was put back to
 // an older copy takes back from there what it lacks: see [Keeper].
 package changes
@@ -25,6 +25,16 @@ func StoreBudget(ctx context.Context, l *ledger.Ledger, nc *nats.Conn, log *slog
 		sendNow(ctx, l, nc, log, port)
 	}
 	return b, err
+}
+
+// NamePort is [ledger.Ledger.RenamePort], kept in the same way. It logs who did it.
+func NamePort(ctx context.Context, l *ledger.Ledger, nc *nats.Conn, log *slog.Logger, port, name, by string) error {
+	if err := l.RenamePort(ctx, port, name, by); err != nil {
+		return err
+	}
+	log.Info("port named", "port_id", port, "name", name, "by", by)
+	sendNow(ctx, l, nc, log, port)
+	return nil
 }
 
 // DeletePort is [ledger.Ledger.DeletePort], told and kept in the same way. It logs who did it.

@@ -97,6 +97,20 @@ func (w *world) remove(port string) {
 	testenv.Must(DeletePort(w.t.Context(), w.Ledger, w.nc, w.cfg.Logger, port, "ben"))
 }
 
+func (w *world) call(port, name string) {
+	w.t.Helper()
+	if err := NamePort(w.t.Context(), w.Ledger, w.nc, w.cfg.Logger, port, name, "dee"); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) wantName(port, name string) {
+	w.t.Helper()
+	if got := testenv.Must(w.PortNames(w.t.Context(), []string{port}))[port]; got != name {
+		w.t.Errorf("%s is called %q, want %q", port, got, name)
+	}
+}
+
 func (w *world) keeps() {
 	w.t.Helper()
 	if err := w.keep(w.t.Context()); err != nil {
@@ -163,7 +177,11 @@ func TestADatabaseThatWasPutBackTakesItsBudgetsBack(t *testing.T) {
 	for _, port := range []string{"again", "gone", "standard", "same", "ours", "*"} {
 		before.set(port, 7)
 	}
-	before.wantStored("at the copy", 8, 8)
+	before.call("p1", "Harbour")
+	before.call("ours", "One")
+	before.call("gone", "Gone")
+	before.call("p1", "Harbour") // which is no change
+	before.wantStored("at the copy", 11, 11)
 
 	now, older := before.copy("older")
 	now.set("p1", 50)
@@ -176,21 +194,33 @@ func TestADatabaseThatWasPutBackTakesItsBudgetsBack(t *testing.T) {
 	now.set("ours", 20)
 	now.remove("again")
 	now.set("again", 2)
+	now.call("gone", "Gone soon")
 	now.remove("gone")
+	now.call("p1", "Harbour East")
+	now.call("p1", "")
+	now.call("p1", "Harbour North")
+	now.call("ours", "Two")
+	now.call("named", "Only a name")
 	now.wantHard("again", 2, 2) // versions go on
-	now.wantStored("before the copy is put back", 19, 19)
+	now.wantStored("before the copy is put back", 28, 28)
 	now.Ledger.Close()
 
 	told := testenv.Must(before.nc.SubscribeSync(bus.SubjectBudgets))
 	older.set("ours", 15)   // of version 2, before anybody noticed
 	older.set("same", 12)   // of version 2, as the one that is lacking
 	older.set("nobody", 30) // that only this one has
-	if said := older.log.String(); strings.Count(said, "does not have it yet") != 3 || !strings.Contains(said, "wrong last sequence") {
+	older.call("ours", "Three")
+	if said := older.log.String(); strings.Count(said, "does not have it yet") != 4 || !strings.Contains(said, "wrong last sequence") {
 		t.Errorf("changes behind others that are unknown: it says %q", said)
 	}
-	older.wantStored("nothing is stored behind what is not known", 19, 19)
+	older.wantStored("nothing is stored behind what is not known", 28, 28)
 	older.keeps()
-	older.wantStored("what the copy had of its own is sent after that", 22, 22)
+	older.wantStored("what the copy had of its own is sent after that", 32, 32)
+
+	older.wantName("p1", "Harbour North") // the latest
+	older.wantName("ours", "Three")       // as it was called after that
+	older.wantName("named", "Only a name")
+	older.wantName("gone", "Gone soon")
 
 	older.wantHard("p1", 40, 4)
 	older.wantHard("new", 3, 1)
@@ -208,21 +238,21 @@ func TestADatabaseThatWasPutBackTakesItsBudgetsBack(t *testing.T) {
 	}
 	now = now.open(now.url)
 	ids := cmpopts.IgnoreFields(ledger.Change{}, "ID", "RestoredAt")
-	for _, port := range []string{"p1", "new", "*", "standard", "again", "gone"} {
+	for _, port := range []string{"p1", "new", "*", "standard", "again", "gone", "named"} {
 		want, got := now.audit(port), older.audit(port)
 		counters := gocmp.FilterPath(func(p gocmp.Path) bool { return p.Last().String() == ".NewValue" || p.Last().String() == ".OldValue" }, gocmp.Comparer(func(a, b []byte) bool { return string(a) == string(b) }))
 		if diff := gocmp.Diff(want, got, ids, counters); diff != "" {
 			t.Errorf("the audit log of %s (-want +got):\n%s", port, diff)
 		}
-		if newest := got[len(got)-1]; newest.RestoredAt == nil || got[0].RestoredAt != nil && port != "new" {
+		if newest := got[len(got)-1]; newest.RestoredAt == nil || got[0].RestoredAt != nil && port != "new" && port != "named" {
 			t.Errorf("%s: restored at %v", port, newest.RestoredAt)
 		}
 	}
 	now.Ledger.Close()
-	if got := testutil.ToFloat64(older.restored); got != 11 {
-		t.Errorf("%v changes were restored, want 11", got)
+	if got := testutil.ToFloat64(older.restored); got != 17 {
+		t.Errorf("%v changes were restored, want 17", got)
 	}
-	if said := older.log.String(); strings.Count(said, "delete it once more") != 2 || !strings.Contains(said, "taken_back=11") {
+	if said := older.log.String(); strings.Count(said, "delete it once more") != 2 || strings.Count(said, "of a port's name; it has it again") != 6 || !strings.Contains(said, "taken_back=17") {
 		t.Errorf("it says %s", said)
 	}
 	gates := map[string]bool{}
@@ -236,9 +266,9 @@ func TestADatabaseThatWasPutBackTakesItsBudgetsBack(t *testing.T) {
 	}
 
 	older.keeps()
-	older.wantStored("a second look does nothing", 22, 22)
-	if got := testutil.ToFloat64(older.restored); got != 11 {
-		t.Errorf("after a second look %v changes were restored, want 11", got)
+	older.wantStored("a second look does nothing", 32, 32)
+	if got := testutil.ToFloat64(older.restored); got != 17 {
+		t.Errorf("after a second look %v changes were restored, want 17", got)
 	}
 }
 
@@ -263,13 +293,14 @@ func TestTheStreamOfChanges(t *testing.T) {
 	testenv.Must(w.js.Publish(t.Context(), Subject+".p1", []byte("garbage")))
 	testenv.Must(w.js.Publish(t.Context(), Subject+".p1", []byte(`{"v":1,"port_id":"p2","key":"ai.budget","version":9,"new_value":{"enabled":false}}`)))
 	testenv.Must(w.js.Publish(t.Context(), Subject+".p1", []byte(`{"v":1,"port_id":"p1","key":"ai.budget","version":9,"new_value":{"enabled":true,"period":"year"}}`)))
+	testenv.Must(w.js.Publish(t.Context(), Subject+".p1", []byte(`{"v":1,"port_id":"p1","key":"port.named","version":3,"new_value":{"name":" x "}}`)))
 	w.keeps()
-	if said := w.log.String(); strings.Count(said, "is passed over") != 3 {
+	if said := w.log.String(); strings.Count(said, "is passed over") != 4 {
 		t.Errorf("of what is no change it says %s", said)
 	}
 	w.wantHard("p1", 2, 3)
 	w.set("p1", 8)
-	w.wantStored("and goes on", 7, 7)
+	w.wantStored("and goes on", 8, 8)
 
 	// A keeper that only knows another ledger leaves the stream alone.
 	other := w.open(testenv.Database(t))
@@ -278,7 +309,7 @@ func TestTheStreamOfChanges(t *testing.T) {
 		t.Errorf("another ledger: %v", err)
 	}
 	other.set("p9", 1)
-	w.wantStored("after another ledger came", 7, 7)
+	w.wantStored("after another ledger came", 8, 8)
 
 	if err := w.js.DeleteStream(t.Context(), Stream); err != nil {
 		t.Fatal(err)

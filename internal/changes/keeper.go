@@ -202,6 +202,8 @@ func (k *Keeper) next(ctx context.Context, s state, from uint64) (c ledger.Chang
 func (k *Keeper) tell(c ledger.Change, r ledger.Restored) {
 	log := k.cfg.Logger.With("port_id", c.PortID, "version", c.Version, "changed_at", c.ChangedAt, "changed_by", c.ChangedBy)
 	switch {
+	case c.Key == ledger.PortNamedKey:
+		log.Warn("the database lacked a change of a port's name; it has it again")
 	case c.NewValue == nil:
 		log.Error("the database lacked that a port was deleted: it is there again, without a budget of its own; delete it once more")
 	case r.Stored == nil:

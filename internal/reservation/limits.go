@@ -250,29 +250,55 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 	var call, ended []byte
 	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &ended}, func() error {
 		s := d.states[port].limits
-		u := UnderWay{PortID: port, Since: at}
-		switch kind {
-		case 0:
+		if kind == 0 {
 			s.used[counterAt{budget.CounterRef(counter), value, at.Unix()}] = amount
 			return nil
-		case 1:
-			if err := u.scan(value, amount, calls, call); err != nil {
-				return err
-			}
-		default:
-			l, err := readLeased(value, call)
-			if err != nil {
-				return err
-			}
-			u.scanLease(l, ended, amount, calls)
-			if kind == 3 {
-				u.AddTo(s.spare)
-			}
+		}
+		u := UnderWay{PortID: port, Since: at}
+		if err := u.read(kind, value, amount, calls, call, ended); err != nil {
+			return err
+		}
+		if kind == 3 {
+			u.AddTo(s.spare)
 		}
 		u.AddTo(s.tally)
 		return nil
 	})
 	return err
+}
+
+// read reads a row of limitsReadSQL that is of a hold, or of what is left of a lease.
+func (u *UnderWay) read(kind int, feature string, tokens int64, calls int, call, ended []byte) error {
+	if kind == 1 {
+		return u.scan(feature, tokens, calls, call)
+	}
+	l, err := readLeased(feature, call)
+	if err == nil {
+		u.scanLease(l, ended, tokens, calls)
+	}
+	return err
+}
+
+// UnderWayOf lists the calls under way of a port, as tx sees them.
+func (s *Store) UnderWayOf(ctx context.Context, tx pgx.Tx, port string) (list []UnderWay, err error) {
+	rows, err := tx.Query(ctx, limitsReadSQL, []string{}, []int64{}, []string{}, []time.Time{}, []string{port}, leaseGrace)
+	var kind, calls int
+	var value string
+	var amount int64
+	var at time.Time
+	var call, ended []byte
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, []any{&kind, new(string), new(int64), &value, &at, &amount, &calls, &call, &ended}, func() error {
+			u := UnderWay{PortID: port, Since: at}
+			err := u.read(kind, value, amount, calls, call, ended)
+			list = append(list, u)
+			return err
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reservation: read calls under way of %s: %w", port, err)
+	}
+	return list, nil
 }
 
 // leasesSeen keeps what leases' rows say of whose calls they are for, which changes once, when

@@ -9,6 +9,7 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // limited stores a budget of p with limits. The brokers of these tests know of no count in
@@ -270,6 +271,9 @@ func testCallsUnderWay(t *testing.T, budgetOf string) {
 	held("sealed", [4]int64{30, 3, 20, 1})
 	b.release(mine[0], "q")
 	held("one of them has ended", [4]int64{20, 2, 20, 1})
+	if of := testenv.Must(h.ledger.Held(t.Context(), "q", limits, time.Now())); of(&limits[0], "u1", start) != 20 || of(&limits[1], "u1", start) != 2 || of(&limits[0], "u2", start) != 20 || of(&limits[0], "u3", start) != 0 {
+		t.Errorf("asked of the port alone, it holds otherwise: %d, %d, %d", of(&limits[0], "u1", start), of(&limits[1], "u1", start), of(&limits[0], "u2", start))
+	}
 }
 
 // However many users ask, a lease names a bounded number of them.

@@ -65,7 +65,7 @@ export class BudgetCard extends HTMLElement {
     this.poll = new Poll((signal) => this.#load(signal), {every: EVERY_MS});
     this.usage = new UsageView(need(root, '.body'), target, () => this.#looked());
     this.attention = new Attention(need(root, '.body'), target, () => this.poll.now());
-    this.history = new ChangeHistory(need(root, '.history'), target, on);
+    this.history = new ChangeHistory(need(root, '.history'), target, {...on, named: (name) => name ? this.setAttribute('name', name) : this.removeAttribute('name')});
     this.guard = (/** @type {BeforeUnloadEvent} */ e) => { if (this.unsaved) e.preventDefault(); };
   }
 
@@ -101,8 +101,10 @@ export class BudgetCard extends HTMLElement {
   /** @param {string} name @param {string | null} before @param {string | null} after */
   attributeChangedCallback(name, before, after) {
     if (before === after || !this.isConnected) return;
-    if (name === 'name') this.#title();
-    else if (name === 'port' || name === 'api') this.#restart();
+    if (name === 'name') {
+      this.#title();
+      this.history.renamed();
+    } else if (name === 'port' || name === 'api') this.#restart();
     else this.#look();
   }
 

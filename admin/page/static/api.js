@@ -81,14 +81,16 @@
  *
  * @typedef {'none' | 'fine' | 'soft' | 'hard' | 'disabled'} State
  *
- * @typedef {object} Change
+ * @typedef {object} Deed
  * @property {number} id
- * @property {string} key
  * @property {number} version
- * @property {Settings & {limits?: Limit[], default?: boolean} | null} old_value
- * @property {Settings & {limits?: Limit[], default?: boolean} | null} new_value
  * @property {string} changed_at
  * @property {string} changed_by
+ *
+ * @typedef {Settings & {limits?: Limit[], default?: boolean}} Value a budget, as the log has it
+ * @typedef {Deed & {key: 'ai.budget' | 'port.deleted', old_value: Value | null, new_value: Value | null}} BudgetChange
+ * @typedef {Deed & {key: 'port.named', old_value: {name: string}, new_value: {name: string}}} NameChange
+ * @typedef {BudgetChange | NameChange} Change
  *
  * @typedef {object} Session
  * @property {string} name
@@ -232,10 +234,16 @@ export class Api {
     return this.ask(`${this.at(port)}/ai-budget/simulate?${query}`, {signal});
   }
 
-  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} [signal] @param {'previous' | 'current'} [of] @returns {Promise<LimitSimulation>} */
-  simulateLimit(port, limit, signal, of = 'previous') {
+  /** Stores nothing. @param {string} port @param {Limit} limit @param {AbortSignal} [signal] @returns {Promise<LimitSimulation>} */
+  simulateLimit(port, limit, signal) {
     const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit), signal};
-    return this.ask(`${this.at(port)}/ai-budget/simulate-limit?of=${of}`, init, TRY_TIMEOUT_MS);
+    return this.ask(`${this.at(port)}/ai-budget/simulate-limit?of=previous`, init, TRY_TIMEOUT_MS);
+  }
+
+  /** Stores nothing. @param {string} port @param {Limit} limit @returns {Promise<import('./limit-types.js').LimitNow>} */
+  limitNow(port, limit) {
+    const init = {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(limit)};
+    return this.ask(`${this.at(port)}/ai-budget/limit-now`, init, TRY_TIMEOUT_MS);
   }
 
   /** @param {string} port @param {string} name @returns {Promise<LimitUsage>} */
@@ -273,6 +281,11 @@ export class Api {
     const query = new URLSearchParams({limit: String(limit)});
     if (before) query.set('before', String(before));
     return this.ask(`${port === DEFAULT ? '/default-budget' : this.at(port)}/audit?${query}`, {signal});
+  }
+
+  /** @param {string} port @param {string} name empty: none @returns {Promise<void>} */
+  namePort(port, name) {
+    return this.ask(`${this.at(port)}/name`, {method: 'PUT', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({name})});
   }
 
   /** @param {AbortSignal} [signal] @returns {Promise<Session>} */

@@ -3,7 +3,7 @@ import {DEFAULT, Problem} from './api.js';
 import {THIS} from './facts.js';
 import {tokens, utcMoment} from './format.js';
 import {raised} from './gauge.js';
-import {named} from './limit-words.js';
+import {named, spent, tightest} from './limit-words.js';
 import {bounds, isoDay} from './period.js';
 
 /**
@@ -83,7 +83,7 @@ export function ofCaps(b, to, spent, now) {
 }
 
 /** @param {Partial<import('./api.js').Counted> & import('./api.js').Limit} l */
-const atHard = (l) => (l.used ?? l.top?.[0]?.used ?? -1) >= (l.hard ?? Infinity);
+const atHard = (l) => l.used !== undefined && spent(tightest(l)) >= (l.hard ?? Infinity);
 
 /**
  * @param {Settings} b @param {Settings} to

@@ -1,7 +1,7 @@
 /** What to store or to remove a limit does at once. */
-import {DEFAULT} from './api.js';
+import {DEFAULT, Problem} from './api.js';
 import {percent, tokens, utcMoment} from './format.js';
-import {definition, labels, named, NOW, unitOf, valueName, which} from './limit-words.js';
+import {definition, labels, named, NOW, spent, tightest, unitOf, valueName, which} from './limit-words.js';
 import {bounds} from './period.js';
 
 /**
@@ -23,33 +23,38 @@ export async function effectOfLimit(api, port, b, limit, edited) {
   const stored = b.limits.find((l) => l.name === edited);
   const counted = stored && sameCount(stored, limit) ? stored : undefined;
   const before = counted && b.enabled ? counted.hard ?? Infinity : Infinity;
-  if (!counted && (limit.window === 'hour' || limit.window === 'total')) return {text: `What it counts ${NOW[limit.window]} is added up when it is saved.`, drastic: false};
-  const tried = () => api.simulateLimit(port, {...limit, name: 'tried'}, undefined, 'current'); // the calls of its window
+  if (limit.per && limit.hard === undefined) return {text: 'It refuses no call.', drastic: false};
   const until = limit.window === 'total' ? '' : `, until ${utcMoment(new Date(bounds(limit.window, api.now())[1]))}`;
-  if (!limit.per) return ofAll(limit, counted?.used ?? usedBy(await tried()), before, until);
-  if (limit.hard === undefined) return {text: 'It refuses no call.', drastic: false};
-  if (!counted) return ofValues(limit, await tried(), until);
-  const {counters, next} = await api.limitUsage(port, counted.name), hard = limit.hard;
-  const over = counters.filter((c) => c.used >= hard).map((c) => c.value);
-  return ofOver(limit, over, over.length, next !== '' && over.length === counters.length, counters.some((c) => c.used >= hard && c.used < before), until);
+  /** @type {import('./limit-types.js').LimitNow | undefined} */
+  let now;
+  try {
+    if (!counted) now = await api.limitNow(port, {...limit, name: 'tried'}); // its name may not be typed yet
+  } catch (e) {
+    if (e instanceof Problem && e.status === 503) return {text: `What it counts ${NOW[limit.window]} cannot be said in time. It is added up when it is saved.`, drastic: false};
+    throw e;
+  }
+  if (!limit.per) {
+    const count = counted ?? now;
+    return ofAll(limit, count?.used ?? 0, count?.held ?? 0, before, until);
+  }
+  const hard = limit.hard ?? Infinity;
+  if (!counted) {
+    const over = (now?.top ?? []).filter((v) => spent(v) >= hard), count = now?.reached ?? 0;
+    return ofOver(limit, over.map((v) => v.value), count, false, count > 0, until);
+  }
+  const {counters, next} = await api.limitUsage(port, counted.name);
+  const over = counters.filter((c) => spent(c) >= hard);
+  return ofOver(limit, over.map((c) => c.value), over.length, next !== '' && over.length === counters.length, over.some((c) => spent(c) < before), until);
 }
 
-/** @param {import('./api.js').LimitSimulation} s */
-const usedBy = (s) => s.used + s.refused;
-
-/** @param {Limit} l @param {number} used @param {number} before the cap that refuses already @param {string} until @returns {Effect} */
-function ofAll(l, used, before, until) {
-  const counted = `${tokens(used)} ${unitOf(l, used)} ${NOW[l.window]}`;
+/** @param {Limit} l @param {number} used @param {number} held @param {number} before the cap that refuses already @param {string} until @returns {Effect} */
+function ofAll(l, used, held, before, until) {
+  const sum = used + held;
+  const counted = `${tokens(sum)} ${unitOf(l, sum)}${held > 0 ? ' used or held' : ''} ${NOW[l.window]}`;
   const whole = which(l), calls = whole.charAt(0).toLowerCase() + whole.slice(1);
-  if (l.hard !== undefined && used >= l.hard) return {text: `${counted}: ${calls} are refused ${used >= before ? 'as before' : 'from now on'}${until}.`, drastic: used < before};
-  if (l.soft !== undefined && used >= l.soft) return {text: `${counted}: ${calls} are allowed with a warning.`, drastic: false};
-  return {text: `${used >= before ? 'Calls are allowed again' : 'It refuses no call now'}: ${counted}, ${percent(used / (l.hard ?? l.soft ?? 1))} of the ${l.hard === undefined ? 'soft' : 'hard'} cap.`, drastic: false};
-}
-
-/** A value had calls refused if it used more than the cap. @param {Limit} l @param {import('./api.js').LimitSimulation} s @param {string} until @returns {Effect} */
-function ofValues(l, s, until) {
-  const over = s.refused_values ?? 0;
-  return ofOver(l, (s.top ?? []).map((v) => v.value), over, false, over > 0, until);
+  if (l.hard !== undefined && sum >= l.hard) return {text: `${counted}: ${calls} are refused ${sum >= before ? 'as before' : 'from now on'}${until}.`, drastic: sum < before};
+  if (l.soft !== undefined && sum >= l.soft) return {text: `${counted}: ${calls} are allowed with a warning.`, drastic: false};
+  return {text: `${sum >= before ? 'Calls are allowed again' : 'It refuses no call now'}: ${counted}, ${percent(sum / (l.hard ?? l.soft ?? 1))} of the ${l.hard === undefined ? 'soft' : 'hard'} cap.`, drastic: false};
 }
 
 /**
@@ -68,8 +73,7 @@ function ofOver(l, values, count, more, drastic, until) {
 /** What to remove a limit does. @param {Budget} b @param {string} name */
 export function effectOfRemoval(b, name) {
   const l = b.limits.find((l) => l.name === name);
-  const used = l?.used ?? l?.top?.[0]?.used ?? 0;
-  return l && b.enabled && l.hard !== undefined && used >= l.hard ? 'It refuses calls now: they are allowed again, as far as the budget goes.' : 'It binds no call from then on.';
+  return l && b.enabled && l.hard !== undefined && spent(tightest(l)) >= l.hard ? 'It refuses calls now: they are allowed again, as far as the budget goes.' : 'It binds no call from then on.';
 }
 
 /** Whether two limits count the same. @param {Limit} a @param {Limit} b */

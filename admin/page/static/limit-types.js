@@ -16,9 +16,10 @@
  *
  * @typedef {object} Counted what a limit counts in its present window
  * @property {number | null} used null with per
+ * @property {number | null} held by calls under way; null with per
  * @property {number | null} values how many there are; null without per
- * @property {number | null} remaining until the hard cap; null with per, and without one
- * @property {{value: string, used: number, remaining: number | null}[] | null} top those that have used most
+ * @property {number | null} remaining until the hard cap, after what is held; null with per, and without one
+ * @property {{value: string, used: number, held: number, remaining: number | null}[] | null} top those of which most is used and held
  * @property {string | null} resets_at null: never
  *
  * @typedef {object} LimitSimulation
@@ -33,7 +34,9 @@
  * @property {number | null} refused_values
  * @property {{value: string, refused_calls: number}[] | null} top those with most refused calls
  *
- * @typedef {{counters: {value: string, used: number}[], next: string}} LimitUsage those that have used most first
+ * @typedef {{counters: {value: string, used: number, held: number}[], next: string}} LimitUsage those that have used most first
+ *
+ * @typedef {Counted & {reached: number | null}} LimitNow what a limit would count if it was stored; reached: how many values have come to its hard cap
  */
 
 export {};

@@ -54,8 +54,17 @@ export const labels = () => /** @type {Label[]} */ (Object.keys(LABELS));
 /** "a, b and c". @param {string[]} parts */
 export const named = (parts) => parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1)}`;
 
+/** What counts against a cap. @param {{used?: number | null, held?: number | null}} count */
+export const spent = ({used, held}) => (used ?? 0) + (held ?? 0);
+
+/**
+ * What is used and held of a limit; where it counts each value by itself, of the one that is nearest to its cap.
+ * @param {Partial<import('./api.js').Counted>} l @returns {{used?: number | null, held?: number | null, remaining?: number | null}}
+ */
+export const tightest = (l) => l.top ? l.top[0] ?? {used: 0} : l;
+
 /** What the server tells of a limit beside its definition, and the log its counter. */
-const STATE = ['used', 'remaining', 'values', 'top', 'window_start', 'resets_at', 'counter'];
+const STATE = ['used', 'held', 'remaining', 'values', 'top', 'window_start', 'resets_at', 'counter'];
 
 /**
  * A limit without what it counts, as it is stored: with all that is part of it, whether this page

@@ -102,7 +102,7 @@ export class Limits {
     const {api, port} = this.target(), b = this.#budget, edited = this.#edited?.name;
     if (!limit || !b || !this.form.touched || port === DEFAULT) return this.now.hide();
     const counted = b.limits.find((l) => l.name === edited);
-    this.now.show(JSON.stringify([port, limit, b.version, counted?.used, counted?.top]), () => effectOfLimit(api, port, b, limit, edited));
+    this.now.show(JSON.stringify([port, limit, b.version, counted?.used, counted?.held, counted?.top]), () => effectOfLimit(api, port, b, limit, edited));
   }
 
   /** Tells who edits a limit that somebody else changed it. @param {Budget} b @param {string} name */

@@ -16,10 +16,12 @@ import {StackChart} from './stack.js';
  * @property {{key: string, total_tokens: number, days?: number[]}[]} features
  * @property {{key: string, total_tokens: number}[]} models
  * @property {{port_id: string, name: string, total_tokens: number, state: import('./api.js').State}[]} top_ports
- * @property {{port_id: string, limit: string, limit_value: string, threshold: string, reached: number, unit: string, at: string}[]} alerts
+ * @property {{port_id: string, name: string, user: string, total_tokens: number}[]} top_users
+ * @property {number | null} top_users_of_ports null: of all ports
+ * @property {{port_id: string, name: string, limit: string, limit_value: string, threshold: string, reached: number, unit: string, at: string}[]} alerts
  * @property {number} refused_today
- * @property {{port_id: string, limit: string, day: string, refused: number, last_at: string}[]} refusals
- * @property {{holds: number, tokens: number, port_id: string}} unsettled
+ * @property {{port_id: string, name: string, limit: string, day: string, refused: number, last_at: string}[]} refusals
+ * @property {{holds: number, tokens: number, port_id: string, name: string}} unsettled
  * @property {{messages: number, oldest_at: string | null} | null} backlog
  * @property {string} as_of
  */
@@ -52,9 +54,11 @@ export class OverviewPage {
     this.chart.show({what: 'Tokens by day and feature', step: 'day', starts: o.days.map((d) => new Date(d)), total: o.tokens, now: o.days.length - 1, rest: `The last ${o.days.length} days`,
       series: o.features.map((f) => ({name: f.key, tokens: f.days ?? []}))});
     const [used, month] = [o.tokens.reduce((sum, n) => sum + n, 0), o.month.tokens];
-    bars(need(this.root, '.top-ports'), o.top_ports.map((p) => ({label: p.name || p.port_id, href: portLink(p.port_id), tokens: p.total_tokens, state: p.state})), month);
+    bars(need(this.root, '.top-ports'), o.top_ports.map((p) => ({label: p.name || p.port_id, href: portLink(p.port_id), tokens: p.total_tokens})), month);
     bars(need(this.root, '.top-features'), o.features.map((f) => ({label: f.key, tokens: f.total_tokens})), used);
     bars(need(this.root, '.top-models'), o.models.map((m) => ({label: m.key, tokens: m.total_tokens})), used);
+    say(need(this.root, '.top-users-of'), o.top_users_of_ports === null ? 'this month' : `this month, of the ${o.top_users_of_ports === 1 ? 'port' : `${tokens(o.top_users_of_ports)} ports`} that used most`);
+    bars(need(this.root, '.top-users'), o.top_users.map((u) => ({label: u.user, href: portLink(u.port_id, {by: 'user', range: o.month.start.slice(0, 7)}), of: h('a', {href: portLink(u.port_id), text: `in ${u.name || u.port_id}`}), tokens: u.total_tokens})), month);
     this.#alerts(o);
     this.#refusals(o);
   }
@@ -68,7 +72,7 @@ export class OverviewPage {
         '. ', o.refused_today === 0 ? 'Nothing was refused today.' : h('a', {href: '#refusals-title', text: `${tokens(o.refused_today)} refused today`})), o.states.hard > 0 ? 'hard' : ''),
       tile('Ports at their soft cap', tokens(o.states.soft), o.states.soft === 0 ? h('a', {href: tableLink({}), text: `Of ${tokens(o.ports)} ${o.ports === 1 ? 'port' : 'ports'}`}) : h('a', {href: tableLink({state: 'soft', sort: 'share'}), text: 'See how near they are'}), o.states.soft > 0 ? 'soft' : ''),
       tile('Tokens never reported, 31 days', tokens(o.unsettled.tokens), o.unsettled.holds === 0 && o.unsettled.tokens === 0 ? 'Every reservation was settled.'
-        : h('span', {}, `${tokens(o.unsettled.holds)} ${o.unsettled.holds === 1 ? 'reservation' : 'reservations'}, most of `, h('a', {href: portLink(o.unsettled.port_id), text: o.unsettled.port_id}), ': ', h('code', {text: `tidegate holds ${o.unsettled.port_id}`}))),
+        : h('span', {}, `${tokens(o.unsettled.holds)} ${o.unsettled.holds === 1 ? 'reservation' : 'reservations'}, most of `, portName(o.unsettled), ': ', h('code', {text: `tidegate holds ${o.unsettled.port_id}`}))),
       ...(o.backlog ? [h('div', {class: 'tile waiting'}, h('dt', {text: 'Messages waiting to be booked'}), h('dd', {class: 'figure'}), h('dd', {class: 'note'}))] : []));
     this.#waiting(o, now);
   }
@@ -87,7 +91,7 @@ export class OverviewPage {
     const list = need(this.root, '.alerts');
     if (o.alerts.length === 0) return list.replaceChildren(h('p', {class: 'none', text: 'No port has reached a cap yet.'}));
     list.replaceChildren(h('ol', {}, ...o.alerts.map((a) => h('li', {},
-      h('span', {}, h('a', {href: portLink(a.port_id), text: a.port_id}), ` reached ${reached(a)}`),
+      h('span', {}, portName(a), ` reached ${reached(a)}`),
       h('time', {datetime: a.at, text: `${utcDay(new Date(a.at))}, ${utcTime(new Date(a.at))}`})))));
   }
 
@@ -96,10 +100,13 @@ export class OverviewPage {
     const list = need(this.root, '.refusals');
     if (o.refusals.length === 0) return list.replaceChildren(h('p', {class: 'none', text: 'Nothing was refused in the last 7 days.'}));
     list.replaceChildren(h('ol', {}, ...o.refusals.map((r) => h('li', {},
-      h('span', {}, h('a', {href: portLink(r.port_id), text: r.port_id}), refusedBy(r, o.days.at(-1) ?? '')),
+      h('span', {}, portName(r), refusedBy(r, o.days.at(-1) ?? '')),
       h('time', {datetime: r.last_at, text: `last ${utcDay(new Date(r.last_at))}, ${utcTime(new Date(r.last_at))}`})))));
   }
 }
+
+/** A port as people know it, as a link to it. @param {{port_id: string, name: string}} p */
+const portName = ({port_id: id, name}) => h('a', {href: portLink(id), title: name ? id : null, text: name || id});
 
 /** @param {Overview['refusals'][number]} r @param {string} today */
 function refusedBy(r, today) {
@@ -128,7 +135,7 @@ function change({tokens: now, before: then}, before) {
 
 /**
  * @param {HTMLElement} root
- * @param {{label: string, tokens: number, href?: string, state?: string}[]} rows
+ * @param {{label: string, tokens: number, href?: string, of?: Node}[]} rows of says what a row belongs to
  * @param {number} total
  */
 function bars(root, rows, total) {
@@ -138,6 +145,6 @@ function bars(root, rows, total) {
     const bar = h('span', {class: 'length', 'aria-hidden': 'true'});
     place(bar, '--to', part);
     return h('li', {}, r.href ? h('a', {class: 'key', href: r.href, title: r.label, text: r.label}) : h('span', {class: 'key', title: r.label, text: r.label}),
-      h('span', {class: 'amount', text: tokens(r.tokens)}), h('span', {class: 'part', text: percent(part)}), bar);
+      h('span', {class: 'amount', text: tokens(r.tokens)}), h('span', {class: 'part', text: percent(part)}), r.of ? h('span', {class: 'belongs'}, r.of) : null, bar);
   })));
 }

@@ -56,7 +56,7 @@ async function refresh(signal) {
   try {
     if (of === 'overview') await overview.refresh(signal);
     else if (of === 'table') await table.refresh(signal);
-    else await ports.refresh(signal);
+    else await refreshList(signal);
     trouble(null);
   } catch (e) {
     if (!signal?.aborted && (of === 'overview' || of === 'table')) trouble(e); // the card says it by itself
@@ -66,6 +66,15 @@ async function refresh(signal) {
     show();
     poll.now();
   }
+}
+
+/** The list beside a port; somebody may have named the port. @param {AbortSignal} [signal] */
+async function refreshList(signal) {
+  await ports.refresh(signal);
+  const shown = card(), p = shown && ports.get(shown.port);
+  if (!shown || !p || p.name === (shown.getAttribute('name') ?? '')) return;
+  if (p.name) shown.setAttribute('name', p.name);
+  else shown.removeAttribute('name');
 }
 
 /** Says above a page why its figures are not live. @param {unknown} e */
