@@ -81,15 +81,8 @@
  *
  * @typedef {'none' | 'fine' | 'soft' | 'hard' | 'disabled'} State
  *
- * @typedef {object} Deed
- * @property {number} id
- * @property {number} version
- * @property {string} changed_at
- * @property {string} changed_by
- *
- * @typedef {Settings & {limits?: Limit[], default?: boolean}} Value a budget, as the log has it
- * @typedef {Deed & {key: 'ai.budget' | 'port.deleted', old_value: Value | null, new_value: Value | null}} BudgetChange
- * @typedef {Deed & {key: 'port.named', old_value: {name: string}, new_value: {name: string}}} NameChange
+ * @typedef {import('./change-types.js').BudgetChange} BudgetChange
+ * @typedef {import('./change-types.js').NameChange} NameChange
  * @typedef {BudgetChange | NameChange} Change
  *
  * @typedef {object} Session
