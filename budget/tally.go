@@ -80,3 +80,22 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 	}
 	return held
 }
+
+// Values are those of a limit of which something is held that is not held of every value.
+func (t *Tally) Values(l *Limit) map[string]struct{} {
+	values := map[string]struct{}{}
+	for at := range t.held {
+		if at.limit == l.Name {
+			values[at.value] = struct{}{}
+		}
+	}
+	for _, in := range t.leased[l.Name] {
+		if in.values.all {
+			continue
+		}
+		for value := range in.values.some {
+			values[value] = struct{}{}
+		}
+	}
+	return values
+}
