@@ -131,6 +131,25 @@ type Count struct{ Used, Held int64 }
 // Counts tells the count of a limit, for a value of its Per, in the window that began then.
 type Counts func(l *Limit, value string, start time.Time) Count
 
+// Once asks for each count once, of calls that are all the same.
+func (c Counts) Once() Counts {
+	type known struct {
+		l *Limit
+		n Count
+	}
+	var all []known
+	return func(l *Limit, value string, start time.Time) Count {
+		for i := range all {
+			if all[i].l == l {
+				return all[i].n
+			}
+		}
+		n := c(l, value, start)
+		all = append(all, known{l, n})
+		return n
+	}
+}
+
 // Decision says whether a call may spend, and what that was decided by: the limit that
 // refuses, the first if there are several, or else the one with the smallest share left of its
 // hard cap. The figures are in that limit's unit.

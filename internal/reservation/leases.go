@@ -132,7 +132,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	call := q.Call()
 	var counts budget.Counts
 	if len(rule.Limits()) > 0 {
-		counts = b.cfg.Counts(q.PortID)
+		counts = b.cfg.Counts(q.PortID).Once() // for the decision and for its figures
 	}
 	d := budget.Decide(rule, count, &call, counts, now)
 	if !d.Allowed {
