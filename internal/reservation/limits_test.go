@@ -190,6 +190,25 @@ func TestALeaseIsForOneModel(t *testing.T) {
 	}
 }
 
+// A gate that has not heard of a limit yet makes no holds for calls that its lease is not for.
+func TestALeaseOfABudgetThatItsGateDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(100_000))})
+	b := h.open()
+	b.must(ask(1, by("u1", "")))
+	later := budget.Budget{Enabled: true, Period: budget.Day, Limits: []budget.Limit{{Name: "m", Match: budget.Match{Model: "m*"}, Window: budget.Day, Hard: new(int64(1000))}}}
+	if _, err := h.ledger.StoreBudget(t.Context(), "p", later, nil, func(budget.Budget) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	b.heat(ask(1))
+	for range 20 {
+		if v := b.must(ask(1, func(q *events.ReserveRequest) { q.Model = "m1" })); fromLease(v) {
+			t.Fatalf("%+v: m1 is served by a lease for calls of no model", v)
+		}
+	}
+}
+
 // Once a lease is sealed, what ends of it is no longer held of the user whose call it was, whatever
 // of others' calls is still under way.
 func TestWhatEndsOfALeaseIsItsUsers(t *testing.T) {
