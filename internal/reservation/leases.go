@@ -39,7 +39,7 @@ type lease struct {
 	made     Returned              // what it has been made into so far
 	madeFor  budget.Leased         // whose they are, and what was made for each, where limits look at that
 	places   map[budget.Labels]int // in madeFor.Calls
-	each     map[valueOf]budget.Sum
+	each     []eachValue
 	returnAt time.Time
 	// counted: what is left of it is not among its port's unused tokens any more. It counts
 	// as held where it is part of what is known: rather too many than too few.
@@ -49,10 +49,11 @@ type lease struct {
 	unsure bool
 }
 
-// valueOf is a value of a dimension, of which the lease is for any.
-type valueOf struct {
-	dim   budget.Per
-	value string
+// eachValue is a dimension of which the lease is for any value, and what was made for each so far.
+type eachValue struct {
+	dim budget.Per
+	budget.Allowance
+	made map[string]budget.Sum
 }
 
 // allows reports whether the lease is for a call, and has something left for whose it is.
@@ -64,9 +65,10 @@ func (l *lease) allows(call *budget.Call) bool {
 	if call.Only(c.By) != c.Calls[0] {
 		return false
 	}
-	for d, a := range c.Each {
-		v := call.Of(d)
-		if had := l.each[valueOf{d, v}]; had.Calls >= a.Calls || call.Tokens > a.Tokens-had.Tokens || a.Excepts(v) {
+	for i := range l.each {
+		e := &l.each[i]
+		v := call.Of(e.dim)
+		if made := e.made[v]; made.Calls >= e.Calls || call.Tokens > e.Tokens-made.Tokens || e.Excepts(v) {
 			return false
 		}
 	}
@@ -80,9 +82,10 @@ func (l *lease) count(call *budget.Call) (place int) {
 		return -1
 	}
 	made := budget.Sum{Estimate: call.Estimate, Calls: 1}
-	for d := range l.Calls.Each {
-		v := valueOf{d, call.Of(d)}
-		l.each[v] = l.each[v].Add(made)
+	for i := range l.each {
+		e := &l.each[i]
+		v := call.Of(e.dim)
+		e.made[v] = e.made[v].Add(made)
 	}
 	of := call.Only(l.madeFor.By)
 	place, ok := l.places[of]
@@ -238,10 +241,10 @@ func newLease(g *Lease, asked time.Time) *lease {
 	l := &lease{Lease: *g, until: until, wall: until.Round(0), used: asked, made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature}}
 	if g.Calls.Calls != nil {
 		l.madeFor = budget.Leased{By: slices.Clone(g.Calls.By), Calls: []budget.Labels{}, Made: []budget.Sum{}}
-		for d := range g.Calls.Each {
-			l.madeFor.By = append(l.madeFor.By, d)
+		for d, a := range g.Calls.Each {
+			l.madeFor.By, l.each = append(l.madeFor.By, d), append(l.each, eachValue{d, a, map[string]budget.Sum{}})
 		}
-		l.places, l.each = map[budget.Labels]int{}, map[valueOf]budget.Sum{}
+		l.places = map[budget.Labels]int{}
 	}
 	return l
 }
