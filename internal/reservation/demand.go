@@ -17,7 +17,9 @@ const (
 	// lookBack is how many times demandFor a port is observed: one that is asked for once a
 	// second is worth a lease too, since that lasts for longer.
 	lookBack = 4
-	askAgain = 250 * time.Millisecond // for a lease, if none was granted
+	// askAgain is how long after it asked for a lease and got none a gate asks again, at first; each time
+	// it waits for twice as long, as far as idleFor: Postgres may have looked through many counters for it.
+	askAgain = 250 * time.Millisecond
 )
 
 // maxKinds bounds how many kinds are remembered of a port.
@@ -44,6 +46,7 @@ type demand struct {
 	asked     [lookBack]asked // since then, and in the times before, the latest first
 	lease     *lease          // nil: none
 	notBefore time.Time       // the time to ask for one again
+	pause     time.Duration   // until then, since the last time; 0: one was granted
 }
 
 type asked struct {
@@ -99,7 +102,8 @@ func (b *Broker) want(port string, k kind, p *portLeases, d *demand, now time.Ti
 	if l := d.lease; l != nil && l.left() > l.Tokens/4 && l.made.Holds < l.Holds/4*3 && l.until.Sub(now) >= lasts/4 {
 		return w
 	}
-	d.notBefore = now.Add(askAgain)
+	d.pause = min(max(2*d.pause, askAgain), idleFor)
+	d.notBefore = now.Add(d.pause)
 	each := tokens/int64(holds) + 1
 	holds = min(max(4*holds, minHolds), MaxLeaseHolds)
 	return Want{PortID: port, Of: k.of, TTL: k.ttl, For: lasts, Tokens: each * int64(holds), Least: leastCalls * each, Holds: holds}

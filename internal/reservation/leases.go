@@ -227,7 +227,7 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 		d := p.demand(kind{l.Of, l.TTL}, asked)
 		b.retire(d, asked.Add(returnAfter))
 		p.unused += l.Tokens
-		d.lease, d.notBefore = l, time.Time{}
+		d.lease, d.notBefore, d.pause = l, time.Time{}, 0
 		b.leases.open[d] = struct{}{}
 		if rule, _, _, _ := b.cfg.Port(l.PortID, b.cfg.Now()); b.leases.paused(p, asked) || l.older(rule) {
 			b.retire(d, asked) // revoked before it came
