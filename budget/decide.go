@@ -20,7 +20,8 @@ type Rule struct {
 // more is what few budgets have.
 type more struct {
 	limits []Limit
-	looks  []Per // dimensions that any of them looks at, beside the feature
+	by     []Per // see looksAt
+	each   []Per
 	raised int64 // the hard cap before until
 	until  time.Time
 }
@@ -44,7 +45,8 @@ func (b Budget) Rule() *Rule {
 	}
 	raised := b.HardCapTokens != nil && b.ExtraTokens != nil && *b.ExtraTokens > 0
 	if raised || len(b.Limits) > 0 {
-		r.more = &more{limits: b.Limits, looks: looksAt(b.Limits)}
+		r.more = &more{limits: b.Limits}
+		r.more.by, r.more.each = looksAt(b.Limits)
 	}
 	if raised {
 		r.more.raised, r.more.until = min(r.Hard+*b.ExtraTokens, MaxCapTokens), b.ExtraUntil
@@ -63,12 +65,13 @@ func (r *Rule) Limits() []Limit {
 	return r.more.limits
 }
 
-// LooksAt are the dimensions that the limits look at, beside the feature.
-func (r *Rule) LooksAt() []Per {
+// LeasedBy are the dimensions that the limits look at, beside the feature: those of which a
+// lease is for one value, and those of which it is for any.
+func (r *Rule) LeasedBy() (by, each []Per) {
 	if r.more == nil {
-		return nil
+		return nil, nil
 	}
-	return r.more.looks
+	return r.more.by, r.more.each
 }
 
 // HardAt is the hard cap at a time, with what is on top of it then.
@@ -127,6 +130,25 @@ type Count struct{ Used, Held int64 }
 
 // Counts tells the count of a limit, for a value of its Per, in the window that began then.
 type Counts func(l *Limit, value string, start time.Time) Count
+
+// Once asks for each count once, of calls that are all the same.
+func (c Counts) Once() Counts {
+	type known struct {
+		l *Limit
+		n Count
+	}
+	var all []known
+	return func(l *Limit, value string, start time.Time) Count {
+		for i := range all {
+			if all[i].l == l {
+				return all[i].n
+			}
+		}
+		n := c(l, value, start)
+		all = append(all, known{l, n})
+		return n
+	}
+}
 
 // Decision says whether a call may spend, and what that was decided by: the limit that
 // refuses, the first if there are several, or else the one with the smallest share left of its

@@ -8,13 +8,27 @@ import (
 // Leased says whose calls are made from a lease. A [Limit] that looks at nothing else counts
 // the lease for them alone. It is never changed once made, and safe for concurrent use.
 type Leased struct {
-	Feature string   // of all of them
-	By      []Per    // the dimensions, beside the feature, that are known of them
-	Calls   []Labels // of these alone, as far as By goes; nil: of anybody
-	Made    []Sum    // what was made for each of Calls; nil: the lease is still open
+	Feature string            // of all of them
+	By      []Per             // the dimensions, beside the feature, that are known of them
+	Calls   []Labels          // of these alone, as far as By goes; nil: of anybody
+	Each    map[Per]Allowance // what one value of a dimension that is not in By may have, at most
+	Made    []Sum             // what was made for each of Calls; nil: the lease is still open
 
 	mu   sync.Mutex
 	sets map[matchPer]values // what in has found
+}
+
+// Allowance is what any one value of a dimension may have of a lease.
+type Allowance struct {
+	Tokens int64    `json:"tokens"`
+	Calls  int64    `json:"calls"`
+	Except []string `json:"except,omitempty"` // sorted: these have nothing of it
+}
+
+// Excepts reports whether a value has nothing of it.
+func (a *Allowance) Excepts(value string) bool {
+	_, found := slices.BinarySearch(a.Except, value)
+	return found
 }
 
 // Sum is what some calls are expected to use together: Tokens, of which Input and Output where
@@ -85,6 +99,11 @@ func (s *Leased) heldIn(l *Limit, v *values, value string, ended []Sum, left int
 	places, ok := v.some[value]
 	switch {
 	case v.all:
+		if a, ok := s.Each[l.Per]; ok && a.Excepts(value) {
+			return 0
+		} else if ok {
+			return min(left, l.AsksAtMost(a.Tokens, a.Calls))
+		}
 		return left
 	case !ok:
 		return 0

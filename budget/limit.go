@@ -123,14 +123,21 @@ func (l *Limit) LooksAt(d Per) bool {
 	return l.Per == d || m.Of(d) != ""
 }
 
-// looksAt are the dimensions that any of limits looks at, beside the feature.
-func looksAt(limits []Limit) (dims []Per) {
+// looksAt are the dimensions that any of limits looks at, beside the feature: those by which a
+// lease is for some calls only, and those of which it is for any value. The latter have many
+// values, users and runs, which limits count and do not match.
+func looksAt(limits []Limit) (by, each []Per) {
 	for _, d := range Pers[1:] {
-		if slices.ContainsFunc(limits, func(l Limit) bool { return l.LooksAt(d) }) {
-			dims = append(dims, d)
+		matched := slices.ContainsFunc(limits, func(l Limit) bool { m := Labels(l.Match); return m.Of(d) != "" })
+		switch {
+		case !slices.ContainsFunc(limits, func(l Limit) bool { return l.LooksAt(d) }):
+		case matched || d != PerUser && d != PerRun:
+			by = append(by, d)
+		default:
+			each = append(each, d)
 		}
 	}
-	return dims
+	return by, each
 }
 
 // Set sets a dimension's value.

@@ -9,14 +9,14 @@ import (
 // Tally is what is held in the limits of a budget, by the calls under way at a moment.
 type Tally struct {
 	limits []Limit
-	now    time.Time
-	held   map[heldIn]int64
-	leased map[string][]leasedIn // by the limit's name
+	of     []tallied // each of them
 }
 
-type heldIn struct {
-	limit string // its name
-	value string
+// tallied is what is held in one limit, in its present window.
+type tallied struct {
+	start  time.Time
+	held   map[string]int64 // by value
+	leased []leasedIn
 }
 
 // leasedIn is what is left of a lease, in a limit.
@@ -29,16 +29,25 @@ type leasedIn struct {
 
 // NewTally returns the tally of a moment at which nothing is held.
 func NewTally(limits []Limit, now time.Time) *Tally {
-	return &Tally{limits, now, map[heldIn]int64{}, map[string][]leasedIn{}}
+	t := &Tally{limits, make([]tallied, len(limits))}
+	for i := range limits {
+		t.of[i].start, _ = limits[i].Window.Bounds(now)
+	}
+	return t
 }
 
 // Hold adds so many calls under way since a moment, which together are expected to use what c says.
 func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 	for i := range t.limits {
-		if l := &t.limits[i]; l.Matches(&c.Labels) && t.current(l, since) {
-			at := heldIn{l.Name, c.Of(l.Per)}
-			t.held[at] = Add(t.held[at], l.asked(c.Estimate, calls))
+		l, in := &t.limits[i], &t.of[i]
+		if !l.Matches(&c.Labels) || since.Before(in.start) {
+			continue
 		}
+		if in.held == nil {
+			in.held = map[string]int64{}
+		}
+		value := c.Of(l.Per)
+		in.held[value] = Add(in.held[value], l.asked(c.Estimate, calls))
 	}
 }
 
@@ -48,12 +57,12 @@ func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 // may have begun up to the end of that day, and so in a later hour.
 func (t *Tally) HoldLeased(by *Leased, ended []Sum, tokens, calls int64, since time.Time) {
 	for i := range t.limits {
-		l := &t.limits[i]
-		if l.Window != Hour && !t.current(l, since) {
+		l, in := &t.limits[i], &t.of[i]
+		if l.Window != Hour && since.Before(in.start) {
 			continue
 		}
 		if v := by.in(l); v.all || len(v.some) > 0 {
-			t.leased[l.Name] = append(t.leased[l.Name], leasedIn{by, v, ended, l.AsksAtMost(tokens, calls)})
+			in.leased = append(in.leased, leasedIn{by, v, ended, l.AsksAtMost(tokens, calls)})
 		}
 	}
 }
@@ -65,22 +74,29 @@ func (l *Limit) asked(e Estimate, calls int64) int64 {
 	return l.Asks(e)
 }
 
-func (t *Tally) current(l *Limit, since time.Time) bool {
-	start, _ := l.Window.Bounds(t.now)
-	return !since.Before(start)
+// find returns what is held in a limit of that name.
+func (t *Tally) find(name string) *tallied {
+	for i := range t.limits {
+		if t.limits[i].Name == name {
+			return &t.of[i]
+		}
+	}
+	return &tallied{}
 }
 
 // Held is what is held in a limit, for a value, in the window that began then.
 func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
-	if now, _ := l.Window.Bounds(t.now); !now.Equal(start) {
+	in := t.find(l.Name)
+	if !in.start.Equal(start) {
 		return 0 // what was held before counts no more
 	}
 	if l.Per == "" {
 		value = ""
 	}
-	held := t.held[heldIn{l.Name, value}]
-	for _, in := range t.leased[l.Name] {
-		held = Add(held, in.lease.heldIn(l, &in.values, value, in.ended, in.left))
+	held := in.held[value]
+	for i := range in.leased {
+		at := &in.leased[i]
+		held = Add(held, at.lease.heldIn(l, &at.values, value, at.ended, at.left))
 	}
 	return held
 }
@@ -88,17 +104,16 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 // Values are those for which something is held in a limit. What is held for any value, as of a lease that
 // does not say whose calls it is for, counts in each of the others too, and names none.
 func (t *Tally) Values(l *Limit) []string {
-	values := map[string]bool{}
-	for at := range t.held {
-		if at.limit == l.Name {
-			values[at.value] = true
+	in, values := t.find(l.Name), map[string]bool{}
+	for value := range in.held {
+		values[value] = true
+	}
+	for i := range in.leased {
+		if v := &in.leased[i].values; !v.all {
+			for value := range v.some {
+				values[value] = true
+			}
 		}
 	}
-	for _, in := range t.leased[l.Name] {
-		for value := range in.values.some {
-			values[value] = values[value] || !in.values.all
-		}
-	}
-	maps.DeleteFunc(values, func(_ string, named bool) bool { return !named })
 	return slices.Sorted(maps.Keys(values))
 }

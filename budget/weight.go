@@ -139,11 +139,56 @@ func (l *Limit) Room(n Count, share int64) (tokens, calls int64) {
 	if l.Soft != nil && spent < *l.Soft*l.scale() {
 		left = min(left, *l.Soft*l.scale()-spent)
 	}
-	left = max(left, 0) / share
+	return l.allows(max(left, 0) / share)
+}
+
+// allows are the tokens, or the calls, that count for so much at most.
+func (l *Limit) allows(units int64) (tokens, calls int64) {
 	if l.unit() == Requests {
-		return math.MaxInt64, left
+		return math.MaxInt64, units
 	}
-	return left / l.AsksAtMost(1, 1), math.MaxInt64
+	return units / l.AsksAtMost(1, 1), math.MaxInt64
+}
+
+// A lease that is for any value of a limit's Per leaves three quarters of each cap to what is
+// used: it is not for values that used more. The fourth quarter is for what is held, and the
+// lease takes a quarter of what is left of that. So a value that it is for fits under the cap,
+// although nobody has looked at it.
+const heldShare = 4
+
+// RoomOfEach is how many tokens a lease may allow each value of a limit with a cap of which so much is held
+// of every value, and how many calls. It is not for values of which more than most is held.
+func (l *Limit) RoomOfEach(held int64) (tokens, calls, most int64) {
+	hard, soft := l.caps()
+	most = min(hard, soft) / heldShare
+	take := max(most-held, 0) / heldShare
+	tokens, calls = l.allows(take)
+	return tokens, calls, most - take
+}
+
+// NearFull are the bounds of what values have used that no lease of any value is for: more than
+// low and less than below, or more than high.
+func (l *Limit) NearFull() (low, below, high int64) {
+	hard, soft := l.caps()
+	if soft < math.MaxInt64 {
+		low, below = soft-soft/heldShare, soft
+	}
+	return low, below, hard - hard/heldShare
+}
+
+// Capped reports whether there is a cap of the limit.
+func (l *Limit) Capped() bool { return l.Hard != nil || l.Soft != nil }
+
+// caps are the hard and the soft cap as counters count, the largest number where there is none.
+func (l *Limit) caps() (hard, soft int64) {
+	hard, soft = math.MaxInt64, math.MaxInt64
+	if l.Hard != nil {
+		hard = *l.Hard * l.scale()
+	}
+	if l.Soft != nil && *l.Soft > 0 {
+		soft = *l.Soft * l.scale()
+	}
+	return hard, soft
 }
 
 // fits is the largest estimate like e, and not larger, that asks for no more than so

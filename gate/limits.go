@@ -28,24 +28,28 @@ type window struct {
 }
 
 // count is what is known of a limit, for a value.
-func (m *memory) count(port string, l *budget.Limit, value string, start time.Time) (c budget.Count) {
+func (m *memory) count(port string, l *budget.Limit, value string, start time.Time) budget.Count {
+	return m.counts(port)(l, value, start)
+}
+
+// counts are those of a port, as far as they are known now.
+func (m *memory) counts(port string) budget.Counts {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if p := m.limits[port]; p != nil {
+	p := m.limits[port]
+	return func(l *budget.Limit, value string, start time.Time) (c budget.Count) {
+		if p == nil {
+			return c
+		}
+		m.mu.RLock()
+		defer m.mu.RUnlock()
 		if w := p.used[window{l.Counter, start.Unix()}]; w != nil {
 			c.Used = w.used[value].used()
 		}
 		if p.tally != nil {
 			c.Held = p.tally.Held(l, value, start)
 		}
-	}
-	return c
-}
-
-// counts are those of a port.
-func (m *memory) counts(port string) budget.Counts {
-	return func(l *budget.Limit, value string, start time.Time) budget.Count {
-		return m.count(port, l, value, start)
+		return c
 	}
 }
 

@@ -36,11 +36,11 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock_shared($1)", bookLock); err != nil {
 			return err
 		}
-		// Holds and leases name a user for as long as they live, which is an hour at most. A
-		// lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
+		// Holds and leases name a user for as long as they live, which is an hour at most, and a lease for any
+		// user will. A lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
 		_, err := tx.Exec(ctx, `with named as (
 			select port_id, id from ai_budget_slices
-			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text))
+			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text)) or calls->'each' ? 'user_id'
 			order by port_id, id for update
 		) update ai_budget_slices s set calls = null from named n where s.port_id = n.port_id and s.id = n.id`, user)
 		if err != nil {

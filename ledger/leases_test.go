@@ -37,7 +37,7 @@ func (l *lease) hold(tokens int64) (id string) {
 
 // ask is a want of 1,000 tokens.
 func ask(port string, change ...func(*reservation.Want)) reservation.Want {
-	w := reservation.Want{PortID: port, Feature: "ocr", TTL: time.Minute, For: time.Second, Tokens: 1000, Least: 1, Holds: 40}
+	w := reservation.Want{PortID: port, Of: budget.Labels{Feature: "ocr"}, TTL: time.Minute, For: time.Second, Tokens: 1000, Least: 1, Holds: 40}
 	for _, c := range change {
 		c(&w)
 	}
@@ -76,7 +76,7 @@ func (s store) lease(t testing.TB, w reservation.Want) *lease {
 	if len(granted) != 1 {
 		t.Fatalf("%d slices granted, want one", len(granted))
 	}
-	return &lease{granted[0], reservation.Returned{PortID: w.PortID, ID: granted[0].ID, Service: "web", Feature: w.Feature}}
+	return &lease{granted[0], reservation.Returned{PortID: w.PortID, ID: granted[0].ID, Service: "web", Feature: w.Of.Feature}}
 }
 
 // capped gives a port a hard cap.
@@ -370,7 +370,7 @@ func TestReturningGivesBackWhatIsNoHold(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	odd := `we"b\ 🌊`
-	l := s.lease(t, ask("p1", func(w *reservation.Want) { w.Feature = odd }))
+	l := s.lease(t, ask("p1", func(w *reservation.Want) { w.Of.Feature = odd }))
 	l.made.Service = odd
 	a, b, c, d := l.hold(100), l.hold(30), l.hold(70), l.hold(20)
 	if !s.release(t, "p1", c)[0] {

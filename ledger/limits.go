@@ -120,6 +120,13 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 	return nil
 }
 
+// span is a window of a limit; the zero one contains nothing.
+type span struct{ start, end time.Time }
+
+func (s *span) contains(at time.Time) bool {
+	return !s.start.IsZero() && !at.Before(s.start) && (s.end.IsZero() || at.Before(s.end))
+}
+
 // addition is what a booking adds to a counter, in Used, and when the window ends.
 type addition struct {
 	Counter
@@ -137,30 +144,39 @@ func (l *Ledger) count(b *batch, indexes []int) []addition {
 		value   string
 		start   int64
 	}
-	sums := map[key]*addition{}
+	var list []addition
+	places := make(map[key]int32, len(indexes))
+	// Entries are sorted by port, and most are of the same window as the one before.
+	var port string
+	var limits []counted
+	var windows []span
 	for _, i := range indexes {
 		e := &b.entries[i]
-		limits := b.limits.of(e.Usage.PortID)
+		if port != e.Usage.PortID || limits == nil {
+			port, limits = e.Usage.PortID, b.limits.of(e.Usage.PortID)
+			windows = append(windows[:0], make([]span, len(limits))...)
+		}
 		if len(limits) == 0 {
 			continue
 		}
 		labels, used := l.labels(&e.Usage), usageOf(&e.Usage)
 		for j := range limits {
-			c := &limits[j]
-			start, end := c.Window.Bounds(e.At)
-			if !c.Matches(&labels) || !c.counts(start, end, b.began) {
+			c, w := &limits[j], &windows[j]
+			if !w.contains(e.At) {
+				w.start, w.end = c.Window.Bounds(e.At)
+			}
+			if !c.Matches(&labels) || !c.counts(w.start, w.end, b.began) {
 				continue
 			}
-			k := key{e.Usage.PortID, c.Counter, labels.Of(c.Per), start.Unix()}
-			if sums[k] == nil {
-				sums[k] = &addition{Counter{PortID: k.port, Counter: k.counter, Value: k.value, Start: start}, pgEnd(end)}
+			k := key{port, c.Counter, labels.Of(c.Per), w.start.Unix()}
+			place, ok := places[k]
+			if !ok {
+				place = int32(len(list))
+				places[k] = place
+				list = append(list, addition{Counter{PortID: k.port, Counter: k.counter, Value: k.value, Start: w.start}, pgEnd(w.end)})
 			}
-			sums[k].Used = budget.Add(sums[k].Used, c.Used(1, &used))
+			list[place].Used = budget.Add(list[place].Used, c.Used(1, &used))
 		}
-	}
-	list := make([]addition, 0, len(sums))
-	for _, a := range sums {
-		list = append(list, *a)
 	}
 	sortAdditions(list)
 	return list

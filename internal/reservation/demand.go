@@ -1,7 +1,6 @@
 package reservation
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -18,15 +17,27 @@ const (
 	// lookBack is how many times demandFor a port is observed: one that is asked for once a
 	// second is worth a lease too, since that lasts for longer.
 	lookBack = 4
-	// leaseCalls is for how many users, models or the like one lease is, where limits look at these.
-	leaseCalls = 64
-	askAgain   = 250 * time.Millisecond // for a lease, if none was granted
+	// askAgain is how long after it asked for a lease and got none a gate asks again, at first; each time
+	// it waits for twice as long, as far as idleFor: Postgres may have looked through many counters for it.
+	askAgain = 250 * time.Millisecond
 )
+
+// maxKinds bounds how many kinds are remembered of a port.
+const maxKinds = 1_000
 
 // kind is what a lease is for.
 type kind struct {
-	feature string
-	ttl     time.Duration
+	of  budget.Labels
+	ttl time.Duration
+}
+
+// kindOf is the feature of a request, what else of it leases are by, and its lifetime.
+func kindOf(q *events.ReserveRequest, rule *budget.Rule) kind {
+	by, _ := rule.LeasedBy()
+	call := q.Call()
+	of := call.Only(by)
+	of.Feature = q.Feature
+	return kind{of, q.TTL()}
 }
 
 // demand is how much of a kind is asked for, and the lease that serves it.
@@ -35,8 +46,7 @@ type demand struct {
 	asked     [lookBack]asked // since then, and in the times before, the latest first
 	lease     *lease          // nil: none
 	notBefore time.Time       // the time to ask for one again
-	// calls are whose are asked for, and when they last were, where limits look at that.
-	calls map[budget.Labels]time.Time
+	pause     time.Duration   // until then, since the last time; 0: one was granted
 }
 
 type asked struct {
@@ -48,7 +58,9 @@ func (p *portLeases) demand(k kind, now time.Time) *demand {
 	d := p.demands[k]
 	if d == nil {
 		d = &demand{since: now}
-		p.demands[k] = d
+		if len(p.demands) < maxKinds {
+			p.demands[k] = d
+		}
 	}
 	return d
 }
@@ -76,37 +88,10 @@ func (d *demand) within(lasts time.Duration) (holds int) {
 	return holds
 }
 
-// knows reports whether somebody is asking again. Leases are for those who do: a lease would be
-// of no use to calls of which each has a run of its own.
-func (d *demand) knows(of budget.Labels, now time.Time) bool {
-	last, ok := d.calls[of]
-	if !ok && len(d.calls) >= leaseCalls {
-		maps.DeleteFunc(d.calls, func(_ budget.Labels, last time.Time) bool { return now.Sub(last) > forgetAfter })
-		if len(d.calls) >= leaseCalls {
-			return false
-		}
-	}
-	if d.calls == nil {
-		d.calls = map[budget.Labels]time.Time{}
-	}
-	d.calls[of] = now
-	return ok && now.Sub(last) <= forgetAfter
-}
-
-// recent are whose calls are asked for.
-func (d *demand) recent(now time.Time) (calls []budget.Labels) {
-	for of, last := range d.calls {
-		if now.Sub(last) <= forgetAfter {
-			calls = append(calls, of)
-		}
-	}
-	return calls
-}
-
 // want asks for the next lease, now and then, where there is demand and three quarters of
 // the present one are used up, of its tokens, its holds or its time.
-func (b *Broker) want(q *events.ReserveRequest, p *portLeases, d *demand, now time.Time) (w Want) {
-	lasts := leaseFor(q.TTL())
+func (b *Broker) want(port string, k kind, p *portLeases, d *demand, now time.Time) (w Want) {
+	lasts := leaseFor(k.ttl)
 	if b.cfg.LeaseFrom < 0 || d.within(lasts) < b.cfg.LeaseFrom || now.Sub(d.since) >= 2*demandFor || now.Before(d.notBefore) || b.leases.paused(p, now) {
 		return w
 	}
@@ -117,10 +102,11 @@ func (b *Broker) want(q *events.ReserveRequest, p *portLeases, d *demand, now ti
 	if l := d.lease; l != nil && l.left() > l.Tokens/4 && l.made.Holds < l.Holds/4*3 && l.until.Sub(now) >= lasts/4 {
 		return w
 	}
-	d.notBefore = now.Add(askAgain)
+	d.pause = min(max(2*d.pause, askAgain), idleFor)
+	d.notBefore = now.Add(d.pause)
 	each := tokens/int64(holds) + 1
 	holds = min(max(4*holds, minHolds), MaxLeaseHolds)
-	return Want{PortID: q.PortID, Feature: q.Feature, TTL: q.TTL(), For: lasts, Tokens: each * int64(holds), Least: 4 * each, Holds: holds, Calls: d.recent(now)}
+	return Want{PortID: port, Of: k.of, TTL: k.ttl, For: lasts, Tokens: each * int64(holds), Least: leastCalls * each, Holds: holds}
 }
 
 // paused: what was leased of the port was revoked a moment ago.
@@ -136,11 +122,12 @@ func (b *Broker) wants(ahead []Want, requests []events.ReserveRequest, now time.
 	at := b.cfg.Now()
 	for i := range requests {
 		q := &requests[i]
-		if rule, _, _, _ := b.cfg.Port(q.PortID, at); !rule.Leases(at) {
+		rule, _, _, _ := b.cfg.Port(q.PortID, at)
+		if !rule.Leases(at) {
 			continue // none would be granted
 		}
-		p := b.leases.port(q.PortID)
-		if w := b.want(q, p, p.demand(kind{q.Feature, q.TTL()}, now), now); w.Holds > 0 {
+		p, k := b.leases.port(q.PortID), kindOf(q, rule)
+		if w := b.want(q.PortID, k, p, p.demand(k, now), now); w.Holds > 0 {
 			ahead = append(ahead, w)
 		}
 	}

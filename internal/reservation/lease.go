@@ -1,12 +1,9 @@
 package reservation
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +26,7 @@ var (
 type Lease struct {
 	PortID  string
 	ID      uuid.UUID
+	Of      budget.Labels  // that it was asked for
 	Calls   *budget.Leased // whose holds they all are
 	TTL     time.Duration  // a hold made from it lives for at least that long
 	Version int64          // of the budget it was granted under
@@ -46,29 +44,11 @@ type Lease struct {
 // left, and what is granted may be less.
 type Want struct {
 	PortID        string
-	Feature       string
+	Of            budget.Labels // whose holds: the feature, and what of the rest leases are by
 	TTL           time.Duration // of the holds
 	For           time.Duration // for how long holds will be made
 	Tokens, Least int64         // a lease of fewer than Least, which is more than 0, is of no use
 	Holds         int
-	Calls         []budget.Labels // whose holds, where the port's limits look at more than the feature
-}
-
-// callsBy are labels of calls that the want is for, as far as dimensions go, each once.
-func (w *Want) callsBy(dims []budget.Per) []budget.Labels {
-	all := []budget.Labels{{Feature: w.Feature}}
-	if len(dims) > 0 {
-		all = all[:0]
-		for i := range w.Calls {
-			of := w.Calls[i].Only(dims)
-			of.Feature = w.Feature
-			all = append(all, of)
-		}
-	}
-	slices.SortFunc(all, func(a, b budget.Labels) int {
-		return cmp.Or(strings.Compare(a.UserID, b.UserID), strings.Compare(a.Model, b.Model), strings.Compare(a.Provider, b.Provider), strings.Compare(a.RunID, b.RunID))
-	})
-	return slices.Compact(all)
 }
 
 const (
@@ -76,6 +56,8 @@ const (
 	MaxLeaseHolds = 4096
 	// leaseShare is the part of what is left under the hard cap that a lease may take.
 	leaseShare = 8
+	// leastCalls is how many calls, of the size that is usual, a lease has the tokens for, at least.
+	leastCalls = 4
 	// leastHolds is how many holds a lease is for, at least.
 	leastHolds = 8
 	// leaseGrace is how long after the end of a lease its gate may take to return it.
@@ -104,47 +86,44 @@ func (d *deciding) grant(w *Want) {
 		return
 	}
 	l := Lease{
-		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Calls: calls, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
+		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Of: w.Of, Calls: calls, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
 		Holds: holds, Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
 	}
 	_, _ = rand.Read(l.secret)
+	if s.limits != nil {
+		s.limits.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
+	}
 	s.held = budget.Add(s.held, tokens)
 	d.leases = append(d.leases, l)
-	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Feature, writeLeased(calls))
+	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Of.Feature, writeLeased(calls))
 }
 
 // shareFor is for how many tokens, and for how many holds of whose calls, a lease may be of which so many
-// tokens are left of the port's own caps. With limits of each user it is as large as half of the users
-// have room for, and for the calls of these: one who is near a cap is not held up by what others lease.
+// tokens are left of the port's own caps. Where limits count each user, or each run, the lease is for any of
+// them and says how much one may have of it, and who may have nothing: those who are nearer to a cap.
 func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, calls *budget.Leased) {
-	calls = &budget.Leased{Feature: w.Feature}
+	calls = &budget.Leased{Feature: w.Of.Feature}
 	holds = min(w.Holds, MaxLeaseHolds)
 	if s.limits == nil {
 		return tokens, holds, calls
 	}
-	calls.By = s.rule.LooksAt()
-	all := w.callsBy(calls.By)
-	rooms := make([]room, len(all))
-	for i := range all {
-		rooms[i] = s.room(&all[i])
-	}
-	enough := slices.DeleteFunc(slices.Clone(rooms), func(r room) bool { return r.tokens < w.Least || r.holds < leastHolds })
-	if len(enough) == 0 {
+	by, each := s.rule.LeasedBy()
+	of := w.Of.Only(by)
+	calls.By, calls.Calls, calls.Each = by, []budget.Labels{of}, map[budget.Per]budget.Allowance{}
+	of.Feature = w.Of.Feature
+	r := s.room(&of, each)
+	if r.holds < leastHolds {
 		return 0, 0, nil
 	}
-	slices.SortFunc(enough, func(a, b room) int { return cmp.Compare(a.tokens, b.tokens) })
-	half := enough[len(enough)/2]
-	for _, r := range enough[len(enough)/2:] {
-		half.holds = min(half.holds, r.holds)
-	}
-	tokens = min(tokens, half.tokens)
-	holds = int(min(int64(holds+7), half.holds)) / 8 * 8 // they are bits of whole bytes
-	for i := range all {
-		if rooms[i].tokens >= tokens && rooms[i].holds >= int64(holds) {
-			calls.Calls = append(calls.Calls, all[i].Only(calls.By))
+	for _, d := range each {
+		a, ok := s.allowance(&of, d)
+		if !ok || a.Tokens < w.Least/leastCalls || a.Calls == 0 {
+			return 0, 0, nil
 		}
+		calls.Each[d] = a
 	}
-	s.limits.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
+	tokens = min(tokens, r.tokens)
+	holds = int(min(int64(holds+7), r.holds)) / 8 * 8 // they are bits of whole bytes
 	return tokens, holds, calls
 }
 

@@ -19,7 +19,7 @@ import (
 // or, of a lease that says whose calls it is for, with three more uvarints after the tokens: whose
 // this one is, and its input and output tokens:
 //
-//	version 2, lease, number, tokens, place in [budget.Leased.Calls], input, output, signature
+//	version 2, lease, number, tokens, place in [budget.Leased.Calls] once it is sealed, input, output, signature
 //
 // The id of any other hold is a UUID.
 
@@ -39,7 +39,7 @@ type leasedID struct {
 }
 
 // HoldID is the reservation id of the nth hold of the lease, counted from 0. of is the place
-// in Calls of whose it is, -1 if the lease does not say whose its calls are.
+// of whose it is in Calls once the lease is sealed, -1 if the lease does not say whose its calls are.
 func (l *Lease) HoldID(n, of int, e budget.Estimate) string {
 	buf := make([]byte, 0, 1+16+2+4*binary.MaxVarintLen64+signatureBytes)
 	buf = append(append(buf, leasedVersion), l.ID[:]...)

@@ -1,6 +1,7 @@
 package reservation
 
 import (
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -36,8 +37,9 @@ type lease struct {
 	wall     time.Time             // and by the machine's
 	used     time.Time             // when the last hold was made
 	made     Returned              // what it has been made into so far
-	madeFor  []budget.Sum          // each of Calls, where limits look at that
-	places   map[budget.Labels]int // in Calls
+	madeFor  budget.Leased         // whose they are, and what was made for each, where limits look at that
+	places   map[budget.Labels]int // in madeFor.Calls
+	each     []eachValue
 	returnAt time.Time
 	// counted: what is left of it is not among its port's unused tokens any more. It counts
 	// as held where it is part of what is known: rather too many than too few.
@@ -47,11 +49,60 @@ type lease struct {
 	unsure bool
 }
 
+// eachValue is a dimension of which the lease is for any value, and what was made for each so far.
+type eachValue struct {
+	dim budget.Per
+	budget.Allowance
+	made map[string]budget.Sum
+}
+
+// allows reports whether the lease is for a call, and has something left for whose it is.
+func (l *lease) allows(call *budget.Call) bool {
+	c := l.Calls
+	if c.Calls == nil {
+		return true
+	}
+	if call.Only(c.By) != c.Calls[0] {
+		return false
+	}
+	for i := range l.each {
+		e := &l.each[i]
+		v := call.Of(e.dim)
+		if made := e.made[v]; made.Calls >= e.Calls || call.Tokens > e.Tokens-made.Tokens || e.Excepts(v) {
+			return false
+		}
+	}
+	return true
+}
+
+// count adds a hold to what was made for whose call it is, and returns the place of that; -1 where
+// the lease does not say whose its calls are.
+func (l *lease) count(call *budget.Call) (place int) {
+	if l.Calls.Calls == nil {
+		return -1
+	}
+	made := budget.Sum{Estimate: call.Estimate, Calls: 1}
+	for i := range l.each {
+		e := &l.each[i]
+		v := call.Of(e.dim)
+		e.made[v] = e.made[v].Add(made)
+	}
+	of := call.Only(l.madeFor.By)
+	place, ok := l.places[of]
+	if !ok {
+		place = len(l.places)
+		l.places[of] = place
+		l.madeFor.Calls, l.madeFor.Made = append(l.madeFor.Calls, of), append(l.madeFor.Made, budget.Sum{})
+	}
+	l.madeFor.Made[place] = l.madeFor.Made[place].Add(made)
+	return place
+}
+
 // toReturn is what the store is told of it.
 func (l *lease) toReturn() Returned {
 	r := l.made
 	if l.Calls.Calls != nil {
-		r.Calls = &budget.Leased{By: l.Calls.By, Calls: l.Calls.Calls, Made: l.madeFor}
+		r.Calls = &l.madeFor
 	}
 	return r
 }
@@ -84,7 +135,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	call := q.Call()
 	var counts budget.Counts
 	if len(rule.Limits()) > 0 {
-		counts = b.cfg.Counts(q.PortID)
+		counts = b.cfg.Counts(q.PortID).Once() // for the decision and for its figures
 	}
 	d := budget.Decide(rule, count, &call, counts, now)
 	if !d.Allowed {
@@ -119,11 +170,9 @@ func (b *Broker) askAhead(h *holding) {
 func (b *Broker) take(q *events.ReserveRequest, call *budget.Call, rule *budget.Rule, today, now time.Time) (id string, expires time.Time, next Want) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	p := b.leases.port(q.PortID)
-	d := p.demand(kind{q.Feature, q.TTL()}, now)
-	if by := rule.LooksAt(); len(by) == 0 || d.knows(call.Only(by), now) {
-		d.count(q.EstimatedTokens, now)
-	}
+	p, k := b.leases.port(q.PortID), kindOf(q, rule)
+	d := p.demand(k, now)
+	d.count(q.EstimatedTokens, now)
 	l := d.lease
 	if l == nil {
 		return "", expires, next
@@ -135,18 +184,10 @@ func (b *Broker) take(q *events.ReserveRequest, call *budget.Call, rule *budget.
 	// Around midnight Postgres knows what comes first. A hold of nothing is Postgres's
 	// too: by its tokens nobody could tell that it has ended.
 	start, end := budget.Day.Bounds(today)
-	if l.Created.Before(start) || !l.Created.Before(end) || q.EstimatedTokens == 0 || l.left() < q.EstimatedTokens || l.made.Holds == l.Holds {
+	if l.Created.Before(start) || !l.Created.Before(end) || q.EstimatedTokens == 0 || l.left() < q.EstimatedTokens || l.made.Holds == l.Holds || !l.allows(call) {
 		return "", expires, next
 	}
-	of := -1
-	if l.Calls.Calls != nil {
-		place, ok := l.places[call.Only(l.Calls.By)]
-		if !ok {
-			return "", expires, next
-		}
-		of = place
-		l.madeFor[of] = l.madeFor[of].Add(budget.Sum{Estimate: call.Estimate, Calls: 1})
-	}
+	of := l.count(call)
 	n := l.made.Holds
 	if n == 0 {
 		l.made.Service = q.Service
@@ -155,7 +196,7 @@ func (b *Broker) take(q *events.ReserveRequest, call *budget.Call, rule *budget.
 	}
 	l.made.Holds, l.made.Tokens, l.used = n+1, l.made.Tokens+q.EstimatedTokens, now
 	p.unused -= q.EstimatedTokens
-	return l.HoldID(n, of, call.Estimate), l.Expires, b.want(q, p, d, now)
+	return l.HoldID(n, of, call.Estimate), l.Expires, b.want(q.PortID, k, p, d, now)
 }
 
 func (s *leases) port(id string) *portLeases {
@@ -183,10 +224,10 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 	for i := range held.Leases {
 		l := newLease(&held.Leases[i], asked)
 		p := b.leases.port(l.PortID)
-		d := p.demand(kind{l.Calls.Feature, l.TTL}, asked)
+		d := p.demand(kind{l.Of, l.TTL}, asked)
 		b.retire(d, asked.Add(returnAfter))
 		p.unused += l.Tokens
-		d.lease, d.notBefore = l, time.Time{}
+		d.lease, d.notBefore, d.pause = l, time.Time{}, 0
 		b.leases.open[d] = struct{}{}
 		if rule, _, _, _ := b.cfg.Port(l.PortID, b.cfg.Now()); b.leases.paused(p, asked) || l.older(rule) {
 			b.retire(d, asked) // revoked before it came
@@ -197,10 +238,13 @@ func (b *Broker) install(held *Held, readings int, asked time.Time) {
 
 func newLease(g *Lease, asked time.Time) *lease {
 	until := asked.Add(g.Until.Sub(g.Created)) // not after that, whatever the clocks say: it was created later
-	l := &lease{Lease: *g, until: until, wall: until.Round(0), used: asked, made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature},
-		madeFor: make([]budget.Sum, len(g.Calls.Calls)), places: make(map[budget.Labels]int, len(g.Calls.Calls))}
-	for i, of := range g.Calls.Calls {
-		l.places[of] = i
+	l := &lease{Lease: *g, until: until, wall: until.Round(0), used: asked, made: Returned{PortID: g.PortID, ID: g.ID, Feature: g.Calls.Feature}}
+	if g.Calls.Calls != nil {
+		l.madeFor = budget.Leased{By: slices.Clone(g.Calls.By), Calls: []budget.Labels{}, Made: []budget.Sum{}}
+		for d, a := range g.Calls.Each {
+			l.madeFor.By, l.each = append(l.madeFor.By, d), append(l.each, eachValue{d, a, map[string]budget.Sum{}})
+		}
+		l.places = map[budget.Labels]int{}
 	}
 	return l
 }

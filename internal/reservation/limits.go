@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 
 var (
 	limitsReadSQL = statement("limits_read")
+	nearlyFullSQL = statement("nearly_full")
 	underWaySQL   = statement("under_way")
 )
 
@@ -43,18 +45,19 @@ func (u *UnderWay) AddTo(t *budget.Tally) {
 }
 
 // leasedCalls is what the row of a lease says of whose calls it is for, and once it is sealed
-// what holds were made for each.
+// what holds were made for each. Older builds take one that is open for each value's.
 type leasedCalls struct {
-	By   []budget.Per `json:"by"`
-	Of   [][]string   `json:"of"`
-	Made [][4]int64   `json:"made,omitempty"` // holds, tokens, input, output
+	By   []budget.Per                    `json:"by"`
+	Of   [][]string                      `json:"of"`
+	Each map[budget.Per]budget.Allowance `json:"each,omitempty"`
+	Made [][4]int64                      `json:"made,omitempty"` // holds, tokens, input, output
 }
 
 func writeLeased(l *budget.Leased) *string {
 	if l.Calls == nil {
 		return nil
 	}
-	calls := leasedCalls{By: l.By}
+	calls := leasedCalls{By: l.By, Each: l.Each}
 	for i := range l.Calls {
 		of := []string{}
 		for _, d := range l.By {
@@ -81,7 +84,7 @@ func readLeased(feature string, text []byte) (*budget.Leased, error) {
 	if err := json.Unmarshal(text, &calls); err != nil {
 		return nil, err
 	}
-	l.By, l.Calls = calls.By, []budget.Labels{}
+	l.By, l.Calls, l.Each = calls.By, []budget.Labels{}, calls.Each
 	for _, of := range calls.Of {
 		var c budget.Labels
 		for i, d := range calls.By[:min(len(of), len(calls.By))] {
@@ -163,9 +166,19 @@ func (u *UnderWay) scanLease(l *budget.Leased, ended []byte, tokens int64, calls
 	u.Call, u.Calls, u.Lease, u.Ended = budget.Call{Estimate: budget.Estimate{Tokens: tokens}}, int64(calls), l, readSums(ended)
 }
 
+const (
+	// anyValue stands for a value of which nothing is held by itself. It is no text that a call can name.
+	anyValue = "\x00"
+	// maxValues is how many values of a limit are looked at for a lease of any of them.
+	maxValues = 4_096
+	// maxExcept is how many of them it is not for, at most.
+	maxExcept = 256
+)
+
 // limitState is what a port's requests are decided by beside its own caps.
 type limitState struct {
 	used  map[counterAt]int64
+	near  map[counterAt][]string // values, where all are known of which a lease is not to be for any value
 	tally *budget.Tally
 	spare *budget.Tally // of that, the most that gates may have leased and not made into holds
 }
@@ -189,14 +202,22 @@ func (s *limitState) withoutSpare(l *budget.Limit, value string, start time.Time
 
 // toRead are counters, each once.
 type toRead struct {
-	asked         map[string]map[counterAt]bool // by port
-	ports, values []string
-	counters      []int64
-	starts        []time.Time
+	asked map[string]map[counterAt]bool // by port
+	some  struct {
+		ports, values []string
+		counters      []int64
+		starts        []time.Time
+	}
+	all struct { // of all values of a limit, those that are nearly full
+		ports            []string
+		counters         []int64
+		starts           []time.Time
+		low, below, high []int64
+	}
 }
 
-// add adds those that calls of a port count in.
-func (r *toRead) add(port string, s *portState, of *budget.Labels) {
+// add adds those that calls of a port count in, of any value of some dimensions.
+func (r *toRead) add(port string, s *portState, of *budget.Labels, any []budget.Per) {
 	if s.limits == nil {
 		return
 	}
@@ -208,10 +229,21 @@ func (r *toRead) add(port string, s *portState, of *budget.Labels) {
 		l := &limits[i]
 		start, _ := l.Window.Bounds(s.now)
 		at := counterAt{l.Counter, of.Of(l.Per), start.Unix()}
-		if l.Matches(of) && !r.asked[port][at] {
-			r.asked[port][at] = true
-			r.ports, r.counters, r.values, r.starts = append(r.ports, port), append(r.counters, int64(l.Counter)), append(r.values, at.value), append(r.starts, start)
+		if slices.Contains(any, l.Per) {
+			at.value = anyValue
 		}
+		if !l.Matches(of) || r.asked[port][at] || at.value == anyValue && !l.Capped() {
+			continue
+		}
+		r.asked[port][at] = true
+		if at.value != anyValue {
+			r.some.ports, r.some.counters = append(r.some.ports, port), append(r.some.counters, int64(l.Counter))
+			r.some.values, r.some.starts = append(r.some.values, at.value), append(r.some.starts, start)
+			continue
+		}
+		low, below, high := l.NearFull()
+		r.all.ports, r.all.counters, r.all.starts = append(r.all.ports, port), append(r.all.counters, int64(l.Counter)), append(r.all.starts, start)
+		r.all.low, r.all.below, r.all.high = append(r.all.low, low), append(r.all.below, below), append(r.all.high, high)
 	}
 }
 
@@ -222,7 +254,7 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 		if s.rule.Enabled && len(s.rule.Limits()) > 0 {
 			limited = append(limited, port)
 			limits := s.rule.Limits()
-			s.limits = &limitState{map[counterAt]int64{}, budget.NewTally(limits, s.now), budget.NewTally(limits, s.now)}
+			s.limits = &limitState{map[counterAt]int64{}, map[counterAt][]string{}, budget.NewTally(limits, s.now), budget.NewTally(limits, s.now)}
 		}
 	}
 	if len(limited) == 0 {
@@ -231,24 +263,42 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 	read := toRead{asked: map[string]map[counterAt]bool{}}
 	for i := range requests {
 		call := requests[i].Call()
-		read.add(requests[i].PortID, d.states[requests[i].PortID], &call.Labels)
+		read.add(requests[i].PortID, d.states[requests[i].PortID], &call.Labels, nil)
 	}
 	for i := range wants {
 		s := d.states[wants[i].PortID]
-		for _, of := range wants[i].callsBy(s.rule.LooksAt()) {
-			read.add(wants[i].PortID, s, &of)
-		}
+		_, each := s.rule.LeasedBy()
+		read.add(wants[i].PortID, s, &wants[i].Of, each)
 	}
-	rows, err := conn.Query(ctx, limitsReadSQL, read.ports, read.counters, read.values, read.starts, limited, leaseGrace)
-	if err != nil {
-		return err
+	var send pgx.Batch
+	send.Queue(limitsReadSQL, read.some.ports, read.some.counters, read.some.values, read.some.starts, limited, leaseGrace).Query(d.scanLimits)
+	if all := &read.all; len(all.ports) > 0 {
+		send.Queue(nearlyFullSQL, all.ports, all.counters, all.starts, all.low, all.below, all.high, maxValues).Query(d.scanNear)
 	}
+	return conn.SendBatch(ctx, &send).Close()
+}
+
+// scanNear reads which values are nearly full, of limits that have few enough.
+func (d *deciding) scanNear(rows pgx.Rows) error {
+	var port string
+	var counter int64
+	var start time.Time
+	var near []string
+	_, err := pgx.ForEachRow(rows, []any{&port, &counter, &start, &near}, func() error {
+		d.states[port].limits.near[counterAt{budget.CounterRef(counter), anyValue, start.Unix()}] = near
+		near = nil
+		return nil
+	})
+	return err
+}
+
+func (d *deciding) scanLimits(rows pgx.Rows) error {
 	var kind, calls int
 	var port, value string
 	var counter, amount int64
 	var at time.Time
 	var call, ended []byte
-	_, err = pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &ended}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &ended}, func() error {
 		s := d.states[port].limits
 		if kind == 0 {
 			s.used[counterAt{budget.CounterRef(counter), value, at.Unix()}] = amount

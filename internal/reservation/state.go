@@ -2,6 +2,7 @@ package reservation
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -43,13 +44,13 @@ func (s *portState) allowsWithoutSpare(call *budget.Call) bool {
 // room is how many tokens, and holds, a lease may have of what is left under limits.
 type room struct{ tokens, holds int64 }
 
-// room is that for calls of these labels.
-func (s *portState) room(of *budget.Labels) room {
+// room is that for calls of these labels, in limits that do not count each value of these dimensions.
+func (s *portState) room(of *budget.Labels, each []budget.Per) room {
 	r := room{math.MaxInt64, math.MaxInt64}
 	limits := s.rule.Limits()
 	for i := range limits {
 		l := &limits[i]
-		if !l.Matches(of) {
+		if !l.Matches(of) || slices.Contains(each, l.Per) {
 			continue
 		}
 		start, _ := l.Window.Bounds(s.now)
@@ -57,6 +58,34 @@ func (s *portState) room(of *budget.Labels) room {
 		r.tokens, r.holds = min(r.tokens, tokens), min(r.holds, calls)
 	}
 	return r
+}
+
+// allowance is what a lease for such calls may allow each value of a dimension: what any value
+// has room for, in each limit of it, but for those that are nearly full or hold much.
+func (s *portState) allowance(of *budget.Labels, each budget.Per) (a budget.Allowance, ok bool) {
+	a = budget.Allowance{Tokens: math.MaxInt64, Calls: math.MaxInt64}
+	limits := s.rule.Limits()
+	for i := range limits {
+		l := &limits[i]
+		if l.Per != each || !l.Matches(of) || !l.Capped() {
+			continue
+		}
+		start, _ := l.Window.Bounds(s.now)
+		tokens, calls, most := l.RoomOfEach(s.limits.tally.Held(l, anyValue, start))
+		a.Tokens, a.Calls = min(a.Tokens, tokens), min(a.Calls, calls)
+		near, known := s.limits.near[counterAt{l.Counter, anyValue, start.Unix()}]
+		if !known {
+			return a, false
+		}
+		a.Except = append(a.Except, near...)
+		for _, value := range s.limits.tally.Values(l) {
+			if s.limits.tally.Held(l, value, start) > most {
+				a.Except = append(a.Except, value)
+			}
+		}
+	}
+	a.Except = sorted(a.Except)
+	return a, len(a.Except) <= maxExcept
 }
 
 // hold counts a hold that was made now.
