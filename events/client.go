@@ -168,8 +168,8 @@ func (c *Client) Change(ctx context.Context, port string, edit func(b *Budget)) 
 		switch now := extraTokens(b); {
 		case now == extra && b.ExtraUntil.Equal(until):
 			b.ExtraTokens, b.ExtraUntil = nil, time.Time{} // left out, they stay, or go with the hard cap
-		case now == 0 && b.ExtraUntil.Equal(until):
-			b.ExtraTokens, b.ExtraUntil = new(int64), time.Time{}
+		case now == 0 && (b.ExtraUntil.IsZero() || b.ExtraUntil.Equal(until)):
+			b.ExtraTokens, b.ExtraUntil = new(int64), time.Time{} // left out, they would stay
 		}
 		b, err = c.Set(ctx, SetRequest{PortID: port, Enabled: b.Enabled, SoftCapTokens: b.SoftCapTokens, HardCapTokens: b.HardCapTokens,
 			Period: b.Period, ExtraTokens: b.ExtraTokens, ExtraUntil: b.ExtraUntil, Limits: b.Limits, IfVersion: &version, UpdatedBy: b.UpdatedBy})

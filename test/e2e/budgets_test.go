@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
@@ -108,5 +109,45 @@ func TestChangeStoresLimits(t *testing.T) {
 				t.Errorf("version %d has the limits %v, want %v", b.Version, names, c.want)
 			}
 		}
+	}
+}
+
+// Extra tokens stay when an edit leaves them alone, and go when it takes them away, however it says so.
+func TestChangeTakesExtraTokensAway(t *testing.T) {
+	t.Parallel()
+	s := start(t, options{})
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	give := func(b *events.Budget) {
+		b.Enabled, b.HardCapTokens, b.ExtraTokens, b.ExtraUntil = true, new(int64(100)), new(int64(40)), until
+	}
+	for what, c := range map[string]struct {
+		edit func(b *events.Budget)
+		want int64
+	}{
+		"left alone":              {func(b *events.Budget) { b.HardCapTokens = new(int64(90)) }, 40},
+		"tokens and end removed":  {func(b *events.Budget) { b.ExtraTokens, b.ExtraUntil = nil, time.Time{} }, 0},
+		"tokens removed":          {func(b *events.Budget) { b.ExtraTokens = nil }, 0},
+		"0 tokens":                {func(b *events.Budget) { b.ExtraTokens = new(int64) }, 0},
+		"0 tokens and no end":     {func(b *events.Budget) { b.ExtraTokens, b.ExtraUntil = new(int64), time.Time{} }, 0},
+		"gone with the hard cap":  {func(b *events.Budget) { b.HardCapTokens = nil }, 0},
+		"other tokens, same end":  {func(b *events.Budget) { b.ExtraTokens = new(int64(7)) }, 7},
+		"same tokens, longer":     {func(b *events.Budget) { b.ExtraUntil = until.Add(time.Hour) }, 40},
+		"everything written anew": {func(b *events.Budget) { *b = events.Budget{Enabled: true, HardCapTokens: new(int64(100))} }, 0},
+	} {
+		testenv.Must(s.client.Change(t.Context(), "p1", give))
+		answered := testenv.Must(s.client.Change(t.Context(), "p1", c.edit))
+		for _, b := range []events.Budget{answered, testenv.Must(s.client.Get(t.Context(), "p1"))} {
+			got := int64(0)
+			if b.ExtraTokens != nil {
+				got = *b.ExtraTokens
+			}
+			if got != c.want || b.ExtraUntil.IsZero() != (c.want == 0) {
+				t.Errorf("%s: %d extra tokens until %s, want %d", what, got, b.ExtraUntil, c.want)
+			}
+		}
+	}
+	_, err := s.client.Change(t.Context(), "p1", func(b *events.Budget) { b.ExtraTokens, b.ExtraUntil = nil, until.Add(2*time.Hour) })
+	if invalid := (*events.FieldError)(nil); !errors.As(err, &invalid) || invalid.Field != "extra_until" {
+		t.Errorf("an end of no tokens: %v", err)
 	}
 }
