@@ -100,6 +100,7 @@ func TestClient_AsksABusyGateAgain(t *testing.T) {
 // A question that has no answer is asked again within the deadline: the gate that had it may
 // be dead. A reservation then has a key, so that asking often holds once.
 func TestClient_AsksAgainWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
 	nc := startBus(t).connect()
 	usageStream(t, nc)
 	client, _ := reserving(t, nc, events.FailClosed)
@@ -149,6 +150,7 @@ func TestClient_AsksAgainWithoutAnAnswer(t *testing.T) {
 // When gates are away for a moment a call waits for them; an outage does not slow down every
 // call.
 func TestClient_WaitsAMomentForAGate(t *testing.T) {
+	t.Parallel()
 	b := startBus(t)
 	nc := b.connect()
 	client := newClient(t, nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 20 * time.Second})
@@ -178,6 +180,7 @@ func TestClient_WaitsAMomentForAGate(t *testing.T) {
 
 // A gate that is only slow is heard, though it was asked again meanwhile.
 func TestClient_HearsASlowGate(t *testing.T) {
+	t.Parallel()
 	nc := startBus(t).connect()
 	client := newClient(t, nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 8 * time.Second})
 	var asked atomic.Int64

@@ -28,6 +28,7 @@ func TestConnect_WaitsForTheServer(t *testing.T) {
 
 // nats.go gives up when a server refuses the same credentials twice.
 func TestConnect_WrongCredentialsAreTriedAgain(t *testing.T) {
+	t.Parallel()
 	users := func(password string) []*server.User { return []*server.User{{Username: "svc", Password: password}} }
 	b := startBus(t, func(o *server.Options) { o.Users = users("new") })
 	nc := b.connect(nats.UserInfo("svc", "old"))

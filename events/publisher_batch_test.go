@@ -48,6 +48,7 @@ func TestPublisher_ManyMessagesAreABatch(t *testing.T) {
 }
 
 func TestPublisher_StreamWithoutAtomicBatches(t *testing.T) {
+	t.Parallel()
 	nc := startBus(t).connect()
 	usageStream(t, nc, func(c *jetstream.StreamConfig) { c.AllowAtomicPublish = false })
 	p := newPublisher(t, nc, events.PublisherConfig{Linger: time.Hour})
@@ -102,6 +103,7 @@ func TestPublisher_TriesBatchesOnce(t *testing.T) {
 }
 
 func TestPublisher_LimitsOfTheServer(t *testing.T) {
+	t.Parallel()
 	for name, limits := range map[string]server.JSLimitOpts{
 		"one open batch at a time": {MaxBatchInflightPerStream: 1},
 		"batches of 20":            {MaxBatchSize: 20},

@@ -25,6 +25,7 @@ import (
 )
 
 func TestPublisher_RidesThroughServerRestarts(t *testing.T) {
+	t.Parallel()
 	b := startBus(t)
 	nc := b.connect()
 	usageStream(t, nc)

@@ -74,6 +74,7 @@ func TestReservation_SettleAndRelease(t *testing.T) {
 }
 
 func TestReservation_WithoutAnAnswer(t *testing.T) {
+	t.Parallel()
 	nc := startBus(t).connect()
 	usageStream(t, nc)
 	for policy, allowed := range map[events.Policy]bool{events.FailOpen: true, events.FailClosed: false} {

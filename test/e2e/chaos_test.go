@@ -30,6 +30,8 @@ const (
 	chaosCallers = 64
 	chaosPorts   = 16
 	chaosFor     = 2 * time.Second
+
+	reserveTimeout = 500 * time.Millisecond
 )
 
 // chaosCap is a port's hard cap: one that is too small for slices, one that is
@@ -213,7 +215,7 @@ func (c *chaos) birth(i int) *mortal {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &mortal{conn: testenv.Must(nats.Connect(c.nats.ClientURL())), cable: lay(c.t, c.url), cancel: cancel, done: make(chan struct{})}
 	m.ledger = testenv.Must(ledger.Open(ctx, ledger.Config{URL: m.cable.url}))
-	g := testenv.Must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: 500 * time.Millisecond, LeaseFrom: 1,
+	g := testenv.Must(gate.New(gate.Config{Conn: m.conn, Ledger: m.ledger, ReserveTimeout: reserveTimeout, LeaseFrom: 1,
 		MaxStale: -1, Now: func() time.Time { return c.now().Add(wrong) }}))
 	go func() {
 		defer close(m.done)

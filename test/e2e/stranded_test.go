@@ -105,7 +105,7 @@ func (a *answers) hear(msg *nats.Msg) {
 // keepEnded keeps the rows of holds and leases when they go, and of holds that another one
 // of their key replaces: what nobody was told of may be over by the time that one looks.
 const keepEnded = `create table ended_holds (like ai_budget_holds);
-	create table ended_slices (like ai_budget_slices);
+	create table ended_slices (like ai_budget_slices, ended_at timestamptz default clock_timestamp());
 	create function keep() returns trigger language plpgsql as $$ begin
 		execute format('insert into %I select $1.*', tg_argv[0]) using old;
 		if tg_op = 'UPDATE' then return new; end if;
@@ -147,8 +147,8 @@ func (c *chaos) findUnknown(answered []told) {
 	var created, expires time.Time
 	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &op.id, &op.tokens, &created, &expires, &feature, &call}, func() error {
 		if !known[op.id] {
-			// Its port was locked when it was decided, and this read: no other was decided until it was there.
-			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(clockSlack).UnixNano()
+			// It was decided between the reading that it is dated by and the end of its transaction.
+			op.call, op.ret = created.Add(-clockSlack).UnixNano(), created.Add(2*reserveTimeout).UnixNano()
 			if c.limits {
 				op.counts = countsOfRow(feature, call, op.tokens)
 			}
@@ -158,7 +158,7 @@ func (c *chaos) findUnknown(answered []told) {
 	}))
 }
 
-// findStranded adds what gates had leased when they were cut off. To everybody else
+// findStranded adds what gates had leased when they were cut off, not what they returned. To everybody else
 // it is one hold that nobody settles: how much of it was held, and how much was leased and
 // no hold, died with the gate. So did the answers to the last holds of a lease that it
 // still returned.
@@ -170,8 +170,8 @@ func (c *chaos) findStranded(unanswered map[string]bool) {
 		}
 	}
 	stranded := map[string]int64{} // since when, by budget
-	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id, tokens, created_at, expires_at, holds is null
-		from (table ai_budget_slices union all table ended_slices) s`))
+	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id, tokens, created_at, expires_at, holds is null from ai_budget_slices
+		union all select port_id, id, tokens, created_at, expires_at, holds is null from ended_slices where ended_at > expires_at`))
 	var op operation
 	var slice uuid.UUID
 	var created, expires time.Time
