@@ -115,8 +115,10 @@ var plants = map[string]string{
 		new.closed_tokens := new.closed_tokens + (new.closed_tokens - old.closed_tokens); return new; end $$;
 		create trigger plant before update on ai_budget_slices for each row execute function plant()`,
 	"foreign id accepted": "", // done where the foreign event is recorded
-	"crash forgets holds": "", // done where the gate is torn down
+	crashForgets:          "", // done where the gate is torn down
 }
+
+const crashForgets = "crash forgets holds"
 
 type chaos struct {
 	*system
@@ -144,9 +146,10 @@ var midnight = time.Now().UTC().Truncate(24 * time.Hour)
 // beforeMidnight is when such a history begins.
 const beforeMidnight = chaosFor / 2
 
-// A planted bug has its chance in so many operations, however long a busy machine takes.
+// A planted bug has its chance in so many operations and faults, however long a busy machine takes.
 const (
 	plantedOperations = 1500
+	plantedFaults     = 8                // where the bug is what a fault does
 	plantedFor        = 20 * time.Second // at most
 )
 
@@ -313,11 +316,13 @@ func (c *chaos) awaitBudgets() {
 func (c *chaos) calamities(ctx context.Context) {
 	for ctx.Err() == nil {
 		time.Sleep(time.Duration(150+c.random.IntN(250)) * time.Millisecond)
+		c.mu.Lock()
 		c.faults++
+		c.mu.Unlock()
 		switch i := c.random.IntN(len(c.gates)); c.random.IntN(4) {
 		case 0, 1:
 			c.gates[i].death()
-			if c.bug == "crash forgets holds" {
+			if c.bug == crashForgets {
 				c.forget("ai_budget_holds")
 				c.forget("ai_budget_slices")
 			}
@@ -528,7 +533,7 @@ func (c *chaos) record(begin time.Time, op operation) {
 	defer c.mu.Unlock()
 	op.call, op.ret = begin.UnixNano(), c.now().UnixNano()
 	c.history = append(c.history, op)
-	if c.bug != "" && len(c.history) >= plantedOperations {
+	if c.bug != "" && len(c.history) >= plantedOperations && (c.bug != crashForgets || c.faults >= plantedFaults) {
 		c.enough()
 	}
 }

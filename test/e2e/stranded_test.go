@@ -170,13 +170,17 @@ func (c *chaos) findStranded(unanswered map[string]bool) {
 		}
 	}
 	stranded := map[string]int64{} // since when, by budget
-	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id, tokens, created_at, expires_at, holds is null from ai_budget_slices
-		union all select port_id, id, tokens, created_at, expires_at, holds is null from ended_slices where ended_at > expires_at`))
+	rows := testenv.Must(c.db.Query(context.Background(), `select port_id, id, tokens, closed_tokens, created_at, expires_at, holds is null, false from ai_budget_slices
+		union all select port_id, id, tokens, closed_tokens, created_at, expires_at, holds is null, ended_at <= expires_at from ended_slices`))
 	var op operation
 	var slice uuid.UUID
 	var created, expires time.Time
-	var open bool
-	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &created, &expires, &open}, func() error {
+	var ended int64
+	var open, removed bool
+	testenv.Must(pgx.ForEachRow(rows, []any{&op.port, &slice, &op.tokens, &ended, &created, &expires, &open, &removed}, func() error {
+		if removed && ended >= held[slice] { // its gate returned it, and all its holds have ended
+			return nil
+		}
 		if op.tokens -= held[slice]; op.tokens > 0 && (open || unanswered[op.port]) {
 			op.period, op.kind, op.id, op.ok = c.periodOf(created), opReserve, slice.String(), true
 			op.call, op.ret = created.Add(-clockSlack).UnixNano(), c.now().UnixNano()
