@@ -27,11 +27,6 @@ type window struct {
 	start   int64
 }
 
-// count is what is known of a limit, for a value.
-func (m *memory) count(port string, l *budget.Limit, value string, start time.Time) budget.Count {
-	return m.counts(port)(l, value, start)
-}
-
 // counts are those of a port, as far as they are known now.
 func (m *memory) counts(port string) budget.Counts {
 	m.mu.RLock()

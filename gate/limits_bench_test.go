@@ -62,7 +62,7 @@ func BenchmarkColdCounters(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.ReportMetric(time.Since(begin).Seconds(), "s/start")
-		if c := g.memory.count("p", &stored.Limits[0], "user-77", start); c.Used != 77 {
+		if c := g.memory.counts("p")(&stored.Limits[0], "user-77", start); c.Used != 77 {
 			b.Fatal(c)
 		}
 	}

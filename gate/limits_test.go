@@ -41,11 +41,11 @@ func TestMemoryForgetsWindows(t *testing.T) {
 	}
 	for i, want := range []int64{7, 11} {
 		start, _ := limits[i].Window.Bounds(now)
-		if got := m.count("p", &limits[i], "", start); got.Used != want || got.Held != 0 {
+		if got := m.counts("p")(&limits[i], "", start); got.Used != want || got.Held != 0 {
 			t.Errorf("%s: %+v, want %d used", limits[i].Name, got, want)
 		}
 	}
-	if got := m.count("p", &limits[0], "", hour.Add(time.Hour)); got.Used != 0 {
+	if got := m.counts("p")(&limits[0], "", hour.Add(time.Hour)); got.Used != 0 {
 		t.Errorf("the next hour begins with %d used", got.Used)
 	}
 	m.forgetWindows(now.Add(time.Hour))
@@ -82,7 +82,7 @@ func TestMemoryHealsCountersByTheNextReading(t *testing.T) {
 	want := func(what string, figures map[string]int64) {
 		t.Helper()
 		for user, used := range figures {
-			if got := m.count("p", &limit, user, start).Used; got != used {
+			if got := m.counts("p")(&limit, user, start).Used; got != used {
 				t.Errorf("%s: %s has %d, want %d", what, user, got, used)
 			}
 		}
@@ -105,7 +105,7 @@ func TestMemoryHealsCountersByTheNextReading(t *testing.T) {
 		m.raiseCounter(counter("ada", 12))
 		m.raiseCounter(counter("somebody", 3))
 		m.raiseCounter(counter("cy", 5))
-		if got := m.count("p", &limit, "ben", start).Used; got != math.MaxInt64 {
+		if got := m.counts("p")(&limit, "ben", start).Used; got != math.MaxInt64 {
 			t.Errorf("while all is read, ben has %d before it is read", got)
 		}
 	}, counter("ada", 10), counter("ben", 20))
@@ -156,7 +156,7 @@ func TestMemoryHealsManyCounters(t *testing.T) {
 	<-told
 	for n := range 3 * many {
 		want := []int64{8, 0, 9}[n/many]
-		if got := m.count("p", &limit, fmt.Sprint("user-", n), start).Used; got != want {
+		if got := m.counts("p")(&limit, fmt.Sprint("user-", n), start).Used; got != want {
 			t.Fatalf("user %d has %d, want %d", n, got, want)
 		}
 	}

@@ -70,7 +70,7 @@ func TestAReadingThatFindsLess(t *testing.T) {
 	want("an older copy", "raised", 110, 200)
 	want("an older copy", "new", 5, 7)
 	want("an older copy", "same", 5, 9)
-	if got := m.count("limited", &limit, "", start).Used; got != 30 {
+	if got := m.counts("limited")(&limit, "", start).Used; got != 30 {
 		t.Errorf("an older copy: the counter is %d, want 30", got)
 	}
 	m.applyTotals(notice("lowered", today, 120), oldest, time.Time{}) // booked again, and more
@@ -88,7 +88,7 @@ func TestAReadingThatFindsLess(t *testing.T) {
 	want("believed", "lowered", 50, 100)
 	want("believed", "raised", 110, 200)
 	want("believed", "new", 0, budget.NoCap)
-	if got := m.count("limited", &limit, "", start).Used; got != 20 {
+	if got := m.counts("limited")(&limit, "", start).Used; got != 20 {
 		t.Errorf("believed: the counter is %d, want 20", got)
 	}
 	if _, kept := m.ports.get("new"); kept {

@@ -146,6 +146,6 @@ func (g *Gate) report(ctx context.Context, r events.ReportRequest) (any, error) 
 		return g.cfg.Ledger.Report(ctx, r, g.now())
 	}
 	return g.cfg.Ledger.LimitReport(ctx, r, g.now(), func(l *budget.Limit, value string, start time.Time) int64 {
-		return g.memory.count(r.PortID, l, value, start).Held
+		return g.memory.counts(r.PortID)(l, value, start).Held
 	})
 }
