@@ -93,7 +93,7 @@ func (c *httpCmd) reports(ctx context.Context, r *report, roles string, n int) (
 			return nil, err
 		}
 		client := newPoster(token, n)
-		got, err := measure(ctx, n, warmUp, func(caller, i int) error {
+		got, err := measure(ctx, n, usual, func(caller, i int) error {
 			return client.post("http://"+s.http+"/v1/usage", c.batch(caller+i), nil)
 		})
 		client.CloseIdleConnections()
@@ -192,7 +192,7 @@ func (c *httpCmd) checks(ctx context.Context, r *report) error {
 func (c *httpCmd) ask(ctx context.Context, s *system, token string, n int, want []byte) (rate, error) {
 	client := newPoster(token, n)
 	defer client.CloseIdleConnections()
-	return measure(ctx, n, warmUp, func(caller, i int) error {
+	return measure(ctx, n, usual, func(caller, i int) error {
 		return client.post(fmt.Sprintf("http://%s/v1/ports/port-%04d/check", s.http, (caller*7919+i)%c.Ports), checkRequest, want)
 	})
 }

@@ -16,19 +16,22 @@ type rate struct {
 	p50, p99  time.Duration
 }
 
-const (
-	warmUp    = 300 * time.Millisecond
-	measureAt = 2 * time.Second
-)
+// span is for how long callers ask before they are measured, and for how long they are.
+type span struct{ warm, measured time.Duration }
 
-// callers calls op from n goroutines for two seconds, over at most four
+const measureAt = 2 * time.Second
+
+// usual is the span of what needs no time to get going.
+var usual = span{300 * time.Millisecond, measureAt}
+
+// callers calls op from n goroutines for the usual span, over at most four
 // connections, as one service process would.
 func callers(ctx context.Context, url string, n int, op func(nc *nats.Conn, caller, i int) error) (rate, error) {
-	return warmCallers(ctx, url, n, warmUp, op)
+	return callersFor(ctx, url, n, usual, op)
 }
 
-// warmCallers is callers with a warm-up of its own, which is not measured.
-func warmCallers(ctx context.Context, url string, n int, warmUp time.Duration, op func(nc *nats.Conn, caller, i int) error) (rate, error) {
+// callersFor is callers for a span of its own.
+func callersFor(ctx context.Context, url string, n int, of span, op func(nc *nats.Conn, caller, i int) error) (rate, error) {
 	conns := make([]*nats.Conn, min(n, 4))
 	for i := range conns {
 		nc, err := nats.Connect(url)
@@ -38,17 +41,17 @@ func warmCallers(ctx context.Context, url string, n int, warmUp time.Duration, o
 		defer nc.Close()
 		conns[i] = nc
 	}
-	return measure(ctx, n, warmUp, func(caller, i int) error { return op(conns[caller%len(conns)], caller, i) })
+	return measure(ctx, n, of, func(caller, i int) error { return op(conns[caller%len(conns)], caller, i) })
 }
 
-// measure calls op from n goroutines for two seconds after the warm-up.
-func measure(ctx context.Context, n int, warmUp time.Duration, op func(caller, i int) error) (rate, error) {
+// measure calls op from n goroutines.
+func measure(ctx context.Context, n int, of span, op func(caller, i int) error) (rate, error) {
 	var mu sync.Mutex
 	var all []time.Duration
 	var failed error
 	var wg sync.WaitGroup
-	begin := time.Now().Add(warmUp)
-	end := begin.Add(measureAt)
+	begin := time.Now().Add(of.warm)
+	end := begin.Add(of.measured)
 	for c := range n {
 		wg.Go(func() {
 			var own []time.Duration
@@ -77,7 +80,7 @@ func measure(ctx context.Context, n int, warmUp time.Duration, op func(caller, i
 		return rate{}, fmt.Errorf("%d callers: %w", n, failed)
 	}
 	slices.Sort(all)
-	return rate{float64(len(all)) / measureAt.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}, ctx.Err()
+	return rate{float64(len(all)) / of.measured.Seconds(), quantile(all, 0.5), quantile(all, 0.99)}, ctx.Err()
 }
 
 // pair is one round of a measurement and its yardstick, taken after each other.

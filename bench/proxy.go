@@ -109,7 +109,7 @@ func (c *proxyBenchCmd) calls(ctx context.Context, s *system, addr, token string
 	body := fmt.Appendf(nil, proxyRequest, strings.Repeat(meterText, 40))
 	var made atomic.Int64
 	before := cpuSeconds(s.procs[0].Process.Pid)
-	got, err = measure(ctx, proxyCallers, warmUp, func(caller, i int) error {
+	got, err = measure(ctx, proxyCallers, usual, func(caller, i int) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+proxyPath, bytes.NewReader(body))
 		if err != nil {
 			return err

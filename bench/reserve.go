@@ -20,16 +20,15 @@ type reserveCmd struct {
 	Ports int `default:"1000"`
 }
 
-// toHeat is how long callers ask before they are measured: the first few requests of
-// a port are decided in Postgres, until it is worth a lease.
-const toHeat = 2 * time.Second
+// heated begins when ports have leases: the first few requests of one are decided in Postgres.
+var heated = span{2 * time.Second, measureAt}
 
 var reserveRequest = []byte(`{"feature":"ocr","user_id":"u1","estimated_tokens":2000}`)
 
 // reserveBench is what all rounds share.
 type reserveBench struct {
 	cmd       *reserveCmd
-	heat      time.Duration // before callers are measured
+	of        span
 	s, echo   *system
 	db        *pgxpool.Pool
 	redis     *redis.Client
@@ -40,7 +39,7 @@ type reserveBench struct {
 }
 
 func (c *reserveCmd) Run(ctx context.Context, r *report) error {
-	b := &reserveBench{cmd: c, heat: toHeat}
+	b := &reserveBench{cmd: c, of: heated}
 	stop, err := b.start(ctx)
 	if err != nil {
 		return err
@@ -213,7 +212,7 @@ func (b *reserveBench) drain(ctx context.Context) (allBooked time.Time, err erro
 // was left: events that still wait in the publisher have cost the system nothing.
 func (b *reserveBench) sustained(ctx context.Context, n int, op func(nc *nats.Conn, caller, i int) error) (ours rate, booked float64, err error) {
 	before, begin := b.settled.Load(), time.Now()
-	if ours, err = warmCallers(ctx, b.s.nats, n, b.heat, op); err != nil {
+	if ours, err = callersFor(ctx, b.s.nats, n, b.of, op); err != nil {
 		return ours, 0, err
 	}
 	end, err := b.drain(ctx)

@@ -85,14 +85,14 @@ func (b *reserveBench) bound(ctx context.Context, r *report) error {
 func (b *reserveBench) hotPort(ctx context.Context, r *report) error {
 	var rounds []pair
 	for range r.runs {
-		spread, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		spread, err := callersFor(ctx, b.s.nats, 64, heated, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
 		if err != nil {
 			return err
 		}
 		if _, err := b.drain(ctx); err != nil {
 			return err
 		}
-		hot, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, "port-0000") })
+		hot, err := callersFor(ctx, b.s.nats, 64, heated, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, "port-0000") })
 		if err != nil {
 			return err
 		}
@@ -121,7 +121,7 @@ func (b *reserveBench) besideIngest(ctx context.Context, r *report) error {
 		}()
 		time.Sleep(time.Second)
 		b.settled.Add(500_000)
-		got, err := warmCallers(ctx, b.s.nats, 64, toHeat, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
+		got, err := callersFor(ctx, b.s.nats, 64, heated, func(nc *nats.Conn, caller, i int) error { return b.reserveAndSettle(nc, b.port(caller, i)) })
 		if err != nil {
 			return err
 		}

@@ -54,7 +54,7 @@ func (b *reserveBench) yardsticks(ctx context.Context, r *report) error {
 			run++
 			before := postgres()
 			var calls atomic.Int64
-			x, err := warmCallers(ctx, b.s.nats, n, toHeat, func(nc *nats.Conn, caller, i int) error {
+			x, err := callersFor(ctx, b.s.nats, n, heated, func(nc *nats.Conn, caller, i int) error {
 				calls.Add(1)
 				return w.op(nc, caller, i)
 			})
