@@ -44,3 +44,25 @@ func TestClickReachesWhatMoves(t *testing.T) {
 	p.Role("button", "Do").Click()
 	p.Role("button", "Done").Wait()
 }
+
+func TestClickReachesWhatTakesItsPlace(t *testing.T) {
+	for how, hide := range map[string]string{"it is hidden": "old.hidden = true", "it is removed": "old.remove()"} {
+		t.Run(how, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/html")
+				_, _ = io.WriteString(w, `<div style="height: 9999px"></div><button onclick="this.textContent = 'Done'">Do</button><script>
+					addEventListener('scroll', () => {
+						const old = document.querySelector('button');
+						old.after(old.cloneNode(true));
+						`+hide+`;
+					}, {once: true});
+				</script>`)
+			}))
+			defer server.Close()
+			p := browser.Start(t).Page(t)
+			p.Open(server.URL)
+			p.Role("button", "Do").Click()
+			p.Role("button", "Done").Wait()
+		})
+	}
+}
