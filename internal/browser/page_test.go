@@ -17,14 +17,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
 func TestEvalOutlivesANavigation(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		if r.URL.Path == "/from" {
-			_, _ = io.WriteString(w, "<script>setTimeout(() => location = '/to', 200)</script>")
-		}
 	}))
 	defer server.Close()
 	p := browser.Start(t).Page(t)
 	p.Open(server.URL + "/from")
-	path := browser.Eval[string](p, "new Promise((done) => setTimeout(() => done(location.pathname), 500))")
+	path := browser.Eval[string](p, "location.pathname == '/to' ? '/to' : new Promise(() => location = '/to')")
 	if path != "/to" {
 		t.Errorf("at %q", path)
 	}
