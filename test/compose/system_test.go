@@ -35,7 +35,7 @@ func TestTheWholeSystemWorksAsComposed(t *testing.T) {
 			t.Parallel()
 			s := serve(t)
 			database := composedDatabase(t)
-			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer stop()
 			var web string // of the edge
 			for _, role := range roles {
