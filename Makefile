@@ -8,7 +8,7 @@ NATSCLI := github.com/nats-io/natscli/nats@v0.5.1
 
 ARGS ?=
 # What takes longest begins first, so that nothing long is left at the end. Most tests wait for something most of the time, so that
-# more packages, and more tests of each, run side by side than the two processors that this is made for.
+# more of them run side by side than there are processors.
 PKG ?= ./test/e2e ./admin/e2e ./test/... ./clients/... ./internal/reservation ./events ./receipt/... ./ledger/... ./...
 RUNS ?= 20
 SEED ?= 1
@@ -41,7 +41,7 @@ nats: ## build bin/nats, the NATS command line client
 .PHONY: test
 test: ## run every test with the race detector; lint vets (PKG=./gate/... ARGS="-run X")
 	@scripts/deps.sh postgres psql cc chromium tesseract node npm python curl
-	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -vet=off -p 3 -parallel 4 -timeout 20m $(ARGS) $(PKG)
+	@$(TESTENV) scripts/test.sh $(GOTEST) -count=1 -vet=off -parallel 4 -timeout 20m $(ARGS) $(PKG)
 
 .PHONY: race
 race: ## hunt for data races: the concurrent packages, three times, on 1 and 4 processors
