@@ -22,16 +22,20 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 func TestPython(t *testing.T) {
-	t.Parallel()
-	python := install(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, python, "-W", "error", "-m", "unittest", "discover", "-s", testenv.Must(filepath.Abs("tests")))
-	cmd.Dir = t.TempDir() // the tests see what is installed, not what is beside them
-	cmd.Env = append(os.Environ(), run(t)...)
-	cmd.Env = append(cmd.Env, "PYTHONDONTWRITEBYTECODE=1", "TIDEGATE_SNIPPETS="+snippets(t))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	python, env := install(t), append(os.Environ(), run(t)...)
+	env = append(env, "PYTHONDONTWRITEBYTECODE=1", "TIDEGATE_SNIPPETS="+snippets(t))
+	tests := testenv.Must(filepath.Abs("tests"))
+	for _, file := range testenv.Must(filepath.Glob(filepath.Join(tests, "test_*.py"))) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel() // most of the time they wait
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, python, "-W", "error", "-m", "unittest", "discover", "-s", tests, "-p", filepath.Base(file))
+			cmd.Dir, cmd.Env = t.TempDir(), env // the tests see what is installed, not what is beside them
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+		})
 	}
 }
 

@@ -105,7 +105,7 @@ func testStart(s *stage) {
 	out := s.run(app, "node", "--input-type=module", "--eval", `
 		import { open } from "tidegate/nats";
 		const told = [];
-		const tidegate = await open({ nats: { servers: "`+addr+`" }, port: "marina-9", whenUnavailable: "fail-open", timeoutMs: 20_000, onError: (error) => told.push(error) });
+		const tidegate = await open({ nats: { servers: "`+addr+`" }, port: "marina-9", whenUnavailable: "fail-open", timeoutMs: 1_000, onError: (error) => told.push(error) });
 		await fetch("`+s.serve(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { stop() }))+`");
 		let verdict;
 		do verdict = await tidegate.check({}); while (!verdict.error.message.includes("there is no connection"));

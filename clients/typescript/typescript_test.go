@@ -21,6 +21,7 @@ import (
 
 // stage is a copy of what is in the repository, where packages may be installed and built.
 type stage struct {
+	testing.TB // of the test that is on it
 	*world
 	root string // laid out as the repository
 	env  []string
@@ -28,7 +29,7 @@ type stage struct {
 
 func newStage(w *world, folders ...string) *stage {
 	w.Helper()
-	s := &stage{world: w, root: w.TempDir()}
+	s := &stage{TB: w.TB, world: w, root: w.TempDir()}
 	s.env = append(os.Environ(), w.env()...)
 	s.env = append(s.env, "npm_config_audit=false", "npm_config_fund=false", "npm_config_prefer_offline=true", "npm_config_update_notifier=false")
 	for _, folder := range folders {
@@ -47,6 +48,13 @@ func newStage(w *world, folders ...string) *stage {
 		}
 	}
 	return s
+}
+
+// of is the stage for a part of the test, which others run beside.
+func (s *stage) of(t *testing.T) *stage {
+	own := *s
+	own.TB = t
+	return &own
 }
 
 func (s *stage) write(name, text string) {
@@ -82,20 +90,21 @@ func TestTypeScript(t *testing.T) {
 	if err := os.Symlink(testenv.NodeModules(s, "."), filepath.Join(s.root, folder, "node_modules")); err != nil {
 		s.Fatal(err)
 	}
-	testAlone(s)
+	s.install()
 	s.makeApp()
-	testPages(s)
-	testPackage(s)
-	testExample(s)
-	testStart(s)
+	for name, test := range map[string]func(*stage){"alone": testAlone, "pages": testPages, "package": testPackage, "example": testExample, "start": testStart} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time they wait
+			test(s.of(t))
+		})
+	}
 }
 
 // alone is a project that has nothing but the package.
 const alone = "alone"
 
-// testAlone installs it into an empty project, as the page says: strict types, nothing that it depends on, and nothing but what every
-// JavaScript runtime has.
-func testAlone(s *stage) {
+// install installs the package into an empty project, as the page says.
+func (s *stage) install() {
 	s.Helper()
 	s.write(alone+"/package.json", `{"private":true,"type":"module"}`)
 	commands := strings.Join(testenv.Snippets(s, "docs/integrations/typescript.md", "sh"), "")
@@ -106,6 +115,12 @@ func testAlone(s *stage) {
 		commands = strings.Replace(commands, shown, here, 1)
 	}
 	s.run(alone, "bash", "-ec", commands)
+}
+
+// testAlone wants of the project with nothing but the package strict types, nothing that it depends on, and nothing but what every
+// JavaScript runtime has.
+func testAlone(s *stage) {
+	s.Helper()
 	s.write(alone+"/main.ts", `import { open, RefusedError, type Usage, type Verdict } from "tidegate";
 const tidegate = open({ url: "http://127.0.0.1:8080", token: "tg_1", port: "p1", whenUnavailable: "fail-closed" });
 const usage: Usage = { feature: "ocr", provider: "openai", model: "gpt-5-mini", input_tokens: 1, user_id: undefined };
@@ -161,7 +176,7 @@ func (s *stage) makeApp() {
 func testPackage(s *stage) {
 	s.Helper()
 	tests := testenv.Must(filepath.Glob(filepath.Join(s.root, app, "test/*.test.mjs")))
-	s.run(app, append([]string{"env", "NODE_OPTIONS=--experimental-vm-modules --no-warnings", "node", "--test"}, tests...)...)
+	s.run(app, append([]string{"env", "NODE_OPTIONS=--experimental-vm-modules --no-warnings", "node", "--test", "--test-concurrency=4"}, tests...)...) // most of the time they wait
 }
 
 // testPages compiles each program in the pages about the package, strictly, and runs it.
@@ -181,8 +196,7 @@ func testPages(s *stage) {
 		}
 	}
 	s.run(app, "node", "../node_modules/typescript/bin/tsc")
-	token, env := s.token("p1"), s.env
-	defer func() { s.env = env }() // whose TOKEN is for every port
+	token := s.token("p1") // that in the environment is for every port
 	s.env = append(slices.Clone(s.env), "OPENAI_BASE_URL="+s.provider()+"/v1", "OPENAI_API_KEY=sk-1", "TIDEGATE_URL="+s.edgeURL, "TIDEGATE_TOKEN="+token, "TOKEN="+token)
 	// One after the other, each to its end.
 	s.run(app, "node", "--input-type=module", "--eval", `for (const name of "`+strings.Join(names, " ")+`".split(" ")) await import("./" + name + ".js")`)

@@ -17,14 +17,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }
 func TestEvalOutlivesANavigation(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/html")
-		if r.URL.Path == "/from" {
-			_, _ = io.WriteString(w, "<script>setTimeout(() => location = '/to', 200)</script>")
-		}
 	}))
 	defer server.Close()
 	p := browser.Start(t).Page(t)
 	p.Open(server.URL + "/from")
-	path := browser.Eval[string](p, "new Promise((done) => setTimeout(() => done(location.pathname), 500))")
+	path := browser.Eval[string](p, "location.pathname == '/to' ? '/to' : new Promise(() => location = '/to')")
 	if path != "/to" {
 		t.Errorf("at %q", path)
 	}
@@ -43,4 +40,26 @@ func TestClickReachesWhatMoves(t *testing.T) {
 	p.Open(server.URL)
 	p.Role("button", "Do").Click()
 	p.Role("button", "Done").Wait()
+}
+
+func TestClickReachesWhatTakesItsPlace(t *testing.T) {
+	for how, hide := range map[string]string{"it is hidden": "old.hidden = true", "it is removed": "old.remove()"} {
+		t.Run(how, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Set("Content-Type", "text/html")
+				_, _ = io.WriteString(w, `<div style="height: 9999px"></div><button onclick="this.textContent = 'Done'">Do</button><script>
+					addEventListener('scroll', () => {
+						const old = document.querySelector('button');
+						old.after(old.cloneNode(true));
+						`+hide+`;
+					}, {once: true});
+				</script>`)
+			}))
+			defer server.Close()
+			p := browser.Start(t).Page(t)
+			p.Open(server.URL)
+			p.Role("button", "Do").Click()
+			p.Role("button", "Done").Wait()
+		})
+	}
 }

@@ -255,6 +255,7 @@ var faults = []fault{
 // Whatever part fails: what was acknowledged is booked once, no cap is passed, and callers
 // are answered again. CLUSTER=1 runs all faults.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	s.raise()
 	s.load = startLoad(s.nats)
@@ -338,6 +339,7 @@ func (s *system) metric(process int, name string) float64 {
 // A cluster gets three copies of each stream by itself. A stream that somebody edits to have
 // fewer is told, and nobody starts on it.
 func TestReplicasFollowTheCluster(t *testing.T) {
+	t.Parallel()
 	s := start(t)
 	stream := testenv.Must(s.nats.js.Stream(t.Context(), events.UsageStream)).CachedInfo().Config
 	if stream.Replicas != 3 {

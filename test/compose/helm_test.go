@@ -61,6 +61,7 @@ type pod struct {
 
 // The chart, read by Helm's own library in a module of its own, which also has Kubernetes' schemas.
 func TestHelmChart(t *testing.T) {
+	t.Parallel()
 	check := testenv.Must(filepath.Abs(filepath.Join(root, "bin", "test", "helm-check"))) // it stays: what has not changed is not linked again
 	build := exec.Command("go", "build", "-o", check, ".")
 	build.Dir = filepath.Join(root, "deploy", "helm", "check")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +21,9 @@ import (
 	"github.com/tidegate/tidegate/events"
 )
 
+// environment has the passwords, which are the same in each test, for nats-servers in this process.
+var environment sync.Once
+
 // serve runs deploy/nats.conf as docker-compose.yml does, but for the addresses
 // and the place of the store.
 func serve(t *testing.T) *server.Server {
@@ -29,9 +33,11 @@ func serve(t *testing.T) *server.Server {
 
 func serveFile(t *testing.T, file string) *server.Server {
 	t.Helper()
-	for name, value := range exampleEnv(t) {
-		t.Setenv(name, value)
-	}
+	environment.Do(func() {
+		for name, value := range exampleEnv(t) {
+			_ = os.Setenv(name, value)
+		}
+	})
 	options, err := server.ProcessConfigFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -137,6 +143,7 @@ func stored(t *testing.T, js jetstream.JetStream, stream string) uint64 {
 }
 
 func TestNATSKnowsNoStrangers(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	for _, user := range []nats.Option{nats.Name("nobody"), nats.UserInfo("tidegate", "wrong"), nats.UserInfo("p2", "p2")} {
 		if nc, err := nats.Connect(s.ClientURL(), user); err == nil {
@@ -147,6 +154,7 @@ func TestNATSKnowsNoStrangers(t *testing.T) {
 }
 
 func TestServiceMayActForItsOwnPortOnly(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	streams(t, tidegate(t, s))
 	p1 := port1(t, s)
@@ -209,6 +217,7 @@ func TestServiceMayActForItsOwnPortOnly(t *testing.T) {
 }
 
 func TestServiceGetsItsAnswersAndAlerts(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	server, p1 := tidegate(t, s), port1(t, s)
 	js := streams(t, server)
@@ -251,6 +260,7 @@ func TestServiceGetsItsAnswersAndAlerts(t *testing.T) {
 // that belongs to somebody else makes JetStream and the gate act in the sender's
 // stead; here it must lead nowhere.
 func TestServiceCannotMakeOthersActForIt(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	server, p1 := tidegate(t, s), port1(t, s)
 	js := streams(t, server)
@@ -321,6 +331,7 @@ func TestServiceCannotMakeOthersActForIt(t *testing.T) {
 
 // Tidegate itself could lose no event even if it were taken over.
 func TestTidegateMayNotDestroy(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	c := tidegate(t, s)
 	streams(t, c)

@@ -22,6 +22,7 @@ import (
 // Each role's user may do what that role does, and nothing else: TestTheWholeSystemWorksAsComposed
 // shows that it is enough.
 func TestRolesMayNotDoWhatOthersDo(t *testing.T) {
+	t.Parallel()
 	s := serve(t)
 	roles := []string{"consumer", "gate", "admin", "edge"}
 	for _, direction := range []struct {
@@ -151,6 +152,7 @@ func (c *client) allForbidden(t *testing.T, text string) (subjects []string) {
 // A configuration from before alerts had a stream, and to which the imports of checks as streams
 // were added while those as services stayed: the gate answers, and says what is wrong.
 func TestAGateSaysWhatIsWrongWithItsNATS(t *testing.T) {
+	t.Parallel()
 	older := string(testenv.Must(os.ReadFile(filepath.Join(root, "deploy", "nats.conf"))))
 	for shipped, was := range map[string]string{
 		`"$JS.API.STREAM.CREATE.AI_ALERTS", "$JS.API.STREAM.INFO.AI_ALERTS"`:                                    "",

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -29,12 +28,14 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // as the NATS user that is there for it; a service as user p1, an operator as user admin: no
 // permission that they need is missing.
 func TestTheWholeSystemWorksAsComposed(t *testing.T) {
+	t.Parallel()
 	binary := testenv.Binary(t, "cmd/tidegate") // takes its time
 	for name, roles := range map[string][]string{"one process": {""}, "a process for each role": {"consumer", "gate", "admin", "edge"}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := serve(t)
 			database := composedDatabase(t)
-			ctx, stop := context.WithTimeout(t.Context(), time.Minute)
+			ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer stop()
 			var web string // of the edge
 			for _, role := range roles {
@@ -157,7 +158,7 @@ func start(t *testing.T, ctx context.Context, binary string, s *server.Server, d
 	home := t.TempDir()
 	cmd := exec.Command(binary, composed.Command...)
 	cmd.Dir = home
-	web = freeAddr(t)
+	web = testenv.FreeAddr(t)
 	here := strings.NewReplacer("nats:4222", s.Addr().String(), "0.0.0.0:8080", web, "/data", t.TempDir())
 	for name, value := range composed.Environment {
 		cmd.Env = append(cmd.Env, name+"="+here.Replace(*value))
@@ -226,16 +227,6 @@ func composedDatabase(t *testing.T) string {
 func (c *client) ask(t *testing.T, ctx context.Context, subject, question string) string {
 	t.Helper()
 	return string(testenv.Must(c.RequestWithContext(ctx, subject, []byte(question))).Data)
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func answers(ctx context.Context, url string) bool {

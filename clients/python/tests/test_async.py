@@ -8,8 +8,8 @@ from support import TOKEN, URL, USAGE, Between, wait_free, wait_used
 import tidegate
 
 
-def client(port: str, url: str = URL) -> tidegate.AsyncClient:
-    return tidegate.AsyncClient(url, TOKEN, port=port, feature="test", timeout=30)
+def client(port: str, url: str = URL, timeout: float = 30) -> tidegate.AsyncClient:
+    return tidegate.AsyncClient(url, TOKEN, port=port, feature="test", timeout=timeout)
 
 
 class Async(unittest.IsolatedAsyncioTestCase):
@@ -79,7 +79,7 @@ class Async(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_loop_goes_on(self) -> None:
         with Between(lambda n: 503) as between:
-            c = client("p", between.url)
+            c = client("p", between.url, timeout=3)  # its thread asks for so long, and the end of the test waits for it
             task = asyncio.create_task(c.check())
             for _ in range(10):
                 await asyncio.sleep(0.001)

@@ -75,6 +75,7 @@ export class Reporter {
     for (let failures = 0; this.#queue.length > 0; ) {
       const batch = this.#next();
       const attempt = deadline(publishMs, this.#stop.signal);
+      let pauseMs = 0;
       try {
         const outcomes = await this.#transport.publish(batch, attempt.signal);
         if (this.#stop.signal.aborted) break; // they were given up meanwhile
@@ -91,10 +92,11 @@ export class Reporter {
         }
         this.#delayed(err);
         const asked = err instanceof UnavailableError ? (err.retryAfterMs ?? 0) : 0;
-        await this.#pause(Math.max(Math.min(asked, longestPauseMs), backoff(++failures, this.#flushing > 0 ? longestPauseOfFlushMs : longestPauseMs)));
+        pauseMs = Math.max(Math.min(asked, longestPauseMs), backoff(++failures, this.#flushing > 0 ? longestPauseOfFlushMs : longestPauseMs));
       } finally {
-        attempt.end();
+        attempt.end(); // before a pause, in which its timer would keep the process alive
       }
+      if (pauseMs > 0) await this.#pause(pauseMs);
     }
     this.#running = undefined;
     unwatchExit(this);

@@ -1,11 +1,8 @@
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { test } from "node:test";
-import { promisify } from "node:util";
 import { NotReportedError, open, RequestError, UnavailableError } from "tidegate";
 import { booked, call, client, faulty, newPort, requestsTo, setBudget, token, tokenOfA, url } from "./world.mjs";
 
-const run = promisify(execFile);
 const uuidv7 = /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 
 test("what is reported is booked, once for each id", async () => {
@@ -242,25 +239,4 @@ test("options that cannot be meant throw at once", () => {
     [{ whenUnavailable: undefined }, /whenUnavailable must be/], [{ port: "a.b" }, /port_id/], [{ url: "127.0.0.1:8080" }, /url must be/], [{ url: `${url}?token=1` }, /url must be/],
     [{ token: "" }, /token must be/], [{ timeoutMs: -1 }, /timeoutMs/], [{ bufferBytes: Number.NaN }, /bufferBytes/],
   ]) assert.throws(() => open({ ...good, ...option }), words);
-});
-
-/** A program that reports and ends, as its code says. */
-const program = (port, address, code) =>
-  run(process.execPath, ["--input-type=module", "--eval", `
-    import { open } from "tidegate";
-    const tidegate = open({ url: ${JSON.stringify(address)}, token: ${JSON.stringify(token)}, port: ${JSON.stringify(port)}, whenUnavailable: "fail-closed" });
-    tidegate.report(${JSON.stringify({ ...call, input_tokens: 5 })});
-    ${code}`], { cwd: import.meta.dirname, timeout: 60_000, env: { ...process.env, NODE_OPTIONS: "" } });
-
-test("a program that ends flushes, or says what is lost", async () => {
-  const [ends, exits, fails, gone] = [newPort("ends"), newPort("exits"), newPort("fails"), newPort("gone")];
-  const [ended, exited, failed, gaveUp] = await Promise.all([
-    program(ends, url, ""),
-    program(exits, url, "process.exit(0)"),
-    program(fails, url, "setTimeout(() => { throw new Error('as asked') }, 1)").catch((err) => err),
-    program(gone, faulty("gone", 1_000), ""),
-  ]);
-  assert.equal(ended.stderr, "");
-  assert.deepEqual((await booked(ends, 1)).calls.map((c) => c.input), [5]);
-  for (const { stderr } of [exited, failed, gaveUp]) assert.match(stderr, /tidegate: 1 usage events could not be sent in time[^]*input_tokens: 5/);
 });
