@@ -114,7 +114,7 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 	done := &Held{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
 		done.Verdicts[i], done.Faults[i] = d.decide(&requests[i])
-		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && d.mayFit(&requests[i])
+		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && d.states[requests[i].PortID].mayFit(&requests[i])
 	}
 	for i := range wants {
 		d.grant(&wants[i])
@@ -178,7 +178,7 @@ func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	}
 	v := s.decide(s.held, &call)
 	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap {
-		if less, ok := budget.Fit(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.counts(), s.now); ok {
+		if less, ok := budget.Fit(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.count, s.now); ok {
 			call.Estimate = less
 			v = s.decide(s.held, &call)
 		}
@@ -212,14 +212,6 @@ func askedFor(q *events.ReserveRequest) string {
 		panic(err) // plain fields only
 	}
 	return string(body)
-}
-
-// mayFit tells whether a request that was refused would be allowed if gates gave back
-// what they have leased.
-func (d *deciding) mayFit(q *events.ReserveRequest) bool {
-	s := d.states[q.PortID]
-	call := q.Call()
-	return s.leased > 0 && (q.AcceptLess || s.allowsWithoutSpare(&call))
 }
 
 func (h *holdRows) add(q *events.ReserveRequest, call *budget.Call, id uuid.UUID, created, expires time.Time, asked *string) {
@@ -262,16 +254,21 @@ func (d *deciding) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 func (d *deciding) scanStates(rows pgx.Rows) error {
 	var port string
 	var value []byte
+	var version int64
 	var byDefault bool
 	var s portState
-	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &byDefault, &s.now, &s.used, &s.held, &s.leased, &s.holds}, func() error {
-		state := s
-		state.now = s.now.UTC()
-		if err := state.budget.Complete(value); err != nil {
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &version, &byDefault, &s.now, &s.used, &s.held, &s.leased, &s.holds}, func() error {
+		state, b := s, budget.Budget{Version: version}
+		if err := b.Complete(value); err != nil {
 			return err
 		}
-		state.budget.Default = byDefault
-		state.rule = state.budget.Rule()
+		b.Default = byDefault
+		state.now, state.rule = s.now.UTC(), b.Rule()
+		if state.rule.Enabled {
+			state.limits = state.rule.Limits()
+		}
+		state.counted, state.near = map[counterOf]int64{}, map[int][]string{}
+		state.tally, state.spare = budget.NewTally(state.limits, state.now), budget.NewTally(state.limits, state.now)
 		d.states[port] = &state
 		return nil
 	})

@@ -73,8 +73,8 @@ func (d *deciding) grant(w *Want) {
 		return
 	}
 	tokens := w.Tokens
-	if s.budget.Enabled && s.budget.HardCapTokens != nil {
-		tokens = min(tokens, (*s.budget.HardCapTokens-budget.Add(s.used, s.held))/leaseShare)
+	if s.rule.Enabled && s.rule.Hard != budget.NoCap {
+		tokens = min(tokens, (s.rule.Hard-budget.Add(s.used, s.held))/leaseShare)
 	}
 	tokens, holds, calls := s.shareFor(w, tokens)
 	// A hold counts in the period it was made in, and periods end with a day.
@@ -90,10 +90,8 @@ func (d *deciding) grant(w *Want) {
 		Holds: holds, Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
 	}
 	_, _ = rand.Read(l.secret)
-	if s.limits != nil {
-		s.limits.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
-	}
 	s.held = budget.Add(s.held, tokens)
+	s.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
 	d.leases = append(d.leases, l)
 	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Of.Feature, writeLeased(calls))
 }
@@ -104,15 +102,15 @@ func (d *deciding) grant(w *Want) {
 func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, calls *budget.Leased) {
 	calls = &budget.Leased{Feature: w.Of.Feature}
 	holds = min(w.Holds, MaxLeaseHolds)
-	if s.limits == nil {
+	if len(s.limits) == 0 {
 		return tokens, holds, calls
 	}
 	by, each := s.rule.LeasedBy()
 	of := w.Of.Only(by)
 	calls.By, calls.Calls, calls.Each = by, []budget.Labels{of}, map[budget.Per]budget.Allowance{}
 	of.Feature = w.Of.Feature
-	r := s.room(&of, each)
-	if r.holds < leastHolds {
+	roomTokens, roomHolds := s.room(&of, each)
+	if roomHolds < leastHolds {
 		return 0, 0, nil
 	}
 	for _, d := range each {
@@ -122,9 +120,8 @@ func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, call
 		}
 		calls.Each[d] = a
 	}
-	tokens = min(tokens, r.tokens)
-	holds = int(min(int64(holds+7), r.holds)) / 8 * 8 // they are bits of whole bytes
-	return tokens, holds, calls
+	holds = int(min(int64(holds+7), roomHolds)) / 8 * 8 // they are bits of whole bytes
+	return min(tokens, roomTokens), holds, calls
 }
 
 // Returned says what a gate has made of a lease. It makes no more.

@@ -396,3 +396,27 @@ func TestErasedUsersAreNotNamedByLeases(t *testing.T) {
 	}
 	b.must(ask(990, by("u2", ""))) // the hold counts for anybody now
 }
+
+// Limits that count the same are counted once, and each has its own cap: who is near the lower one has
+// nothing of a lease, whichever comes first in the budget.
+func TestALeaseKeepsToEachOfLimitsThatCountTheSame(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40,
+		budget.Limit{Name: "wide", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1_000_000))},
+		budget.Limit{Name: "narrow", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1000))},
+	)
+	limits := h.rule.Load().Limits()
+	if limits[0].Counter != limits[1].Counter {
+		t.Fatalf("%d and %d are two counters, so this tests nothing", limits[0].Counter, limits[1].Counter)
+	}
+	start, end := budget.Day.Bounds(time.Now())
+	if _, err := h.db.Exec(t.Context(), "insert into ai_limit_counters (port_id, counter, value, start, ends, used) values ('p', $1, 'near', $2, $3, 990)", limits[0].Counter, start, end); err != nil {
+		t.Fatal(err)
+	}
+	b := h.open()
+	b.heat(ask(1, by("u1", "")))
+	if v, err := b.hold(ask(11, by("near", ""))); err != nil || v.Allowed || v.Limit != "narrow" {
+		t.Errorf("%+v, %v; want it refused by the narrow limit, of which 10 are left", v, err)
+	}
+}

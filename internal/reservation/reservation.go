@@ -14,6 +14,7 @@ import (
 	"context"
 	"embed"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -42,7 +43,9 @@ type Store struct {
 	pool     *pgxpool.Pool
 	patient  *pgxpool.Pool
 	register func(ctx context.Context, ports []string) error
-	seen     leasesSeen
+
+	reading sync.Mutex
+	seen    leasesSeen // when calls under way were last read
 }
 
 // NewStore returns a store. Reservations have pool to themselves, so that nothing delays

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -14,7 +13,21 @@ import (
 	"github.com/tidegate/tidegate/budget"
 )
 
-var underWaySQL = statement("under_way")
+const ofPorts = "with ports as materialized (select unnest($4::text[]) as port_id)\n"
+
+var (
+	underWaySQL         = statement("limited_ports") + statement("under_way")
+	underWayOfSQL       = ofPorts + statement("under_way")
+	underWayAndCountSQL = underWayOfSQL + "\n" + statement("counters_read")
+)
+
+// The kinds of rows that these statements read.
+const (
+	ofCounter = iota
+	ofHold
+	ofSealed
+	ofSpare
+)
 
 // UnderWay is a call that holds tokens of a port whose budget has limits, or what is left
 // of a lease.
@@ -26,6 +39,7 @@ type UnderWay struct {
 	Since  time.Time
 	Lease  *budget.Leased // nil: it is a call
 	Ended  []budget.Sum   // of the holds that were made from the lease, by whose calls they are
+	Spare  bool           // its gate may make holds from the lease, or might have until [leaseGrace] ago
 }
 
 // AddTo adds it to what is held in limits.
@@ -140,52 +154,87 @@ func callOf(c *budget.Call) *string {
 	return new(string(body))
 }
 
-// scan reads the row of a hold.
-func (u *UnderWay) scan(feature string, tokens int64, calls int, call []byte) error {
+// readCall reads what a hold's row says of its call.
+func readCall(feature string, tokens int64, text []byte) (budget.Call, error) {
 	var h heldCall
-	if call != nil {
-		if err := json.Unmarshal(call, &h); err != nil {
-			return err
+	if text != nil {
+		if err := json.Unmarshal(text, &h); err != nil {
+			return budget.Call{}, err
 		}
 	}
 	h.Feature = feature
-	u.Call = budget.Call{Labels: h.Labels, Estimate: budget.Estimate{Tokens: tokens, Input: h.Input, Output: h.Output}}
-	u.Calls = int64(calls)
-	return nil
+	return budget.Call{Labels: h.Labels, Estimate: budget.Estimate{Tokens: tokens, Input: h.Input, Output: h.Output}}, nil
 }
 
-// scanLease reads the row of what is left of a lease.
-func (u *UnderWay) scanLease(l *budget.Leased, ended []byte, tokens int64, calls int) {
-	u.Call, u.Calls, u.Lease, u.Ended = budget.Call{Estimate: budget.Estimate{Tokens: tokens}}, int64(calls), l, readSums(ended)
+// leasesSeen keeps what leases' rows say of whose calls they are for, which changes once, when
+// they are sealed, so that it is read twice. It has those of one reading.
+type leasesSeen map[uuid.UUID]leaseSeen
+
+type leaseSeen struct {
+	sealed bool
+	*budget.Leased
 }
 
-// read reads a row of limitsReadSQL that is of a hold, or of what is left of a lease.
-func (u *UnderWay) read(kind int, feature string, tokens int64, calls int, call, ended []byte) error {
-	if kind == 1 {
-		return u.scan(feature, tokens, calls, call)
-	}
-	l, err := readLeased(feature, call)
-	if err == nil {
-		u.scanLease(l, ended, tokens, calls)
-	}
-	return err
+// scanUnderWay reads rows of underWaySQL and its like, and what leases say that are not in seen.
+func scanUnderWay(rows pgx.Rows, seen leasesSeen, counted func(port string, counter budget.CounterRef, value string, used int64), each func(*UnderWay)) (now leasesSeen, err error) {
+	now = leasesSeen{}
+	var row UnderWay
+	var kind, calls int
+	var counter, amount int64
+	var text string
+	var call, ended []byte
+	var known bool
+	_, err = pgx.ForEachRow(rows, []any{&kind, &row.PortID, &counter, &text, &row.Since, &amount, &calls, &call, &ended, &row.ID, &known}, func() (err error) {
+		u := row
+		u.Calls = int64(calls)
+		switch {
+		case kind == ofCounter:
+			counted(u.PortID, budget.CounterRef(counter), text, amount)
+			return nil
+		case kind == ofHold:
+			u.Call, err = readCall(text, amount, call)
+		default:
+			l := seen[u.ID]
+			if !known {
+				l.sealed = kind == ofSealed
+				l.Leased, err = readLeased(text, call)
+			}
+			now[u.ID] = l
+			u.Call.Tokens, u.Lease, u.Ended, u.Spare = amount, l.Leased, readSums(ended), kind == ofSpare
+		}
+		if err == nil {
+			each(&u)
+		}
+		return err
+	})
+	return now, err
+}
+
+// Counters are counters of limits that are to be read.
+type Counters struct {
+	ports, values []string
+	counters      []int64
+	starts        []time.Time
+}
+
+// Add adds the one of a value, in the window that began then.
+func (c *Counters) Add(port string, counter budget.CounterRef, value string, start time.Time) {
+	c.ports, c.counters, c.values, c.starts = append(c.ports, port), append(c.counters, int64(counter)), append(c.values, value), append(c.starts, start)
+}
+
+// QueueUnderWay reads the calls under way of ports and what counters have, by one snapshot.
+func QueueUnderWay(b *pgx.Batch, ports []string, c *Counters, counted func(port string, counter budget.CounterRef, value string, used int64), each func(*UnderWay)) {
+	b.Queue(underWayAndCountSQL, nil, nil, leaseGrace, ports, c.ports, c.counters, c.values, c.starts).Query(func(rows pgx.Rows) error {
+		_, err := scanUnderWay(rows, nil, counted, each)
+		return err
+	})
 }
 
 // UnderWayOf lists the calls under way of a port, as tx sees them.
 func (s *Store) UnderWayOf(ctx context.Context, tx pgx.Tx, port string) (list []UnderWay, err error) {
-	rows, err := tx.Query(ctx, limitsReadSQL, []string{}, []int64{}, []string{}, []time.Time{}, []string{port}, leaseGrace)
-	var kind, calls int
-	var value string
-	var amount int64
-	var at time.Time
-	var call, ended []byte
+	rows, err := tx.Query(ctx, underWayOfSQL, nil, nil, leaseGrace, []string{port})
 	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&kind, new(string), new(int64), &value, &at, &amount, &calls, &call, &ended}, func() error {
-			u := UnderWay{PortID: port, Since: at}
-			err := u.read(kind, value, amount, calls, call, ended)
-			list = append(list, u)
-			return err
-		})
+		_, err = scanUnderWay(rows, nil, nil, func(u *UnderWay) { list = append(list, *u) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reservation: read calls under way of %s: %w", port, err)
@@ -193,58 +242,22 @@ func (s *Store) UnderWayOf(ctx context.Context, tx pgx.Tx, port string) (list []
 	return list, nil
 }
 
-// leasesSeen keeps what leases' rows say of whose calls they are for, which changes once, when
-// they are sealed, so that it is read twice. It has those of the latest reading.
-type leasesSeen struct {
-	mu sync.Mutex
-	of map[uuid.UUID]leaseSeen
-}
-
-type leaseSeen struct {
-	sealed bool
-	*budget.Leased
-}
-
 // UnderWay lists the calls under way of ports that have limits.
 func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
-	s.seen.mu.Lock()
-	defer s.seen.mu.Unlock()
-	ids, sealed := make([]uuid.UUID, 0, len(s.seen.of)), make([]bool, 0, len(s.seen.of))
-	for id, l := range s.seen.of {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	ids, sealed := make([]uuid.UUID, 0, len(s.seen)), make([]bool, 0, len(s.seen))
+	for id, l := range s.seen {
 		ids, sealed = append(ids, id), append(sealed, l.sealed)
 	}
-	rows, err := s.pool.Query(ctx, underWaySQL, ids, sealed)
+	rows, err := s.pool.Query(ctx, underWaySQL, ids, sealed, leaseGrace)
+	var seen leasesSeen
+	if err == nil {
+		seen, err = scanUnderWay(rows, s.seen, nil, func(u *UnderWay) { list = append(list, *u) })
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reservation: read calls under way: %w", err)
 	}
-	seen := map[uuid.UUID]leaseSeen{}
-	var u UnderWay
-	var leased, isSealed, known bool
-	var feature string
-	var tokens int64
-	var calls int
-	var call, ended []byte
-	_, err = pgx.ForEachRow(rows, []any{&leased, &u.PortID, &feature, &u.Since, &tokens, &calls, &call, &ended, &u.ID, &isSealed, &known}, func() (err error) {
-		one := UnderWay{PortID: u.PortID, ID: u.ID, Since: u.Since}
-		if leased {
-			l := s.seen.of[u.ID]
-			if !known {
-				l.sealed = isSealed
-				if l.Leased, err = readLeased(feature, call); err != nil {
-					return err
-				}
-			}
-			seen[u.ID] = l
-			one.scanLease(l.Leased, ended, tokens, calls)
-		} else if err := one.scan(feature, tokens, calls, call); err != nil {
-			return err
-		}
-		list = append(list, one)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reservation: read calls under way: %w", err)
-	}
-	s.seen.of = seen
+	s.seen = seen
 	return list, nil
 }
