@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 var nearlyFullSQL = statement("nearly_full")
@@ -31,7 +32,7 @@ type counterOf struct {
 
 // toRead are counters, each once.
 type toRead struct {
-	counters Counters
+	counters hold.Counters
 	near     struct { // of all values of a limit, those that are nearly full
 		ports            []string
 		places           []int // in the port's limits
@@ -62,7 +63,8 @@ func (r *toRead) add(port string, s *portState, of *budget.Labels, any []budget.
 		at := counterOf{l.Counter, of.Of(l.Per)}
 		if _, asked := s.counted[at]; !asked {
 			s.counted[at] = 0
-			r.counters.Add(port, l.Counter, at.value, start)
+			c := &r.counters
+			c.Ports, c.IDs, c.Values, c.Starts = append(c.Ports, port), append(c.IDs, int64(l.Counter)), append(c.Values, at.value), append(c.Starts, start)
 		}
 	}
 }
@@ -89,9 +91,9 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 		read.add(wants[i].PortID, s, &wants[i].Of, each)
 	}
 	var send pgx.Batch
-	QueueUnderWay(&send, limited, &read.counters, func(port string, counter budget.CounterRef, value string, used int64) {
+	hold.QueueUnderWay(&send, limited, &read.counters, func(port string, counter budget.CounterRef, value string, used int64) {
 		d.states[port].counted[counterOf{counter, value}] = used
-	}, func(u *UnderWay) {
+	}, func(u *hold.UnderWay) {
 		s := d.states[u.PortID]
 		u.AddTo(s.tally)
 		if u.Spare {

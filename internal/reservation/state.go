@@ -96,13 +96,6 @@ func (s *portState) hold(call *budget.Call) {
 	s.tally.Hold(call, 1, s.now)
 }
 
-// explain says what each limit says, if the request asks for that.
-func (s *portState) explain(v *events.Verdict, q *events.ReserveRequest, call *budget.Call) {
-	if q.Explain {
-		v.Limits = events.NewLimitVerdicts(budget.Explain(s.rule, budget.Count{Used: s.used, Held: s.held}, call, s.count, s.now))
-	}
-}
-
 // granted is the verdict of a request that is allowed, as decided says: its figures are those with its hold,
 // which the state includes; what it explains is what it was decided by.
 func (s *portState) granted(decided events.Verdict, call *budget.Call, id string, tokens int64, expires time.Time) events.Verdict {

@@ -1,4 +1,4 @@
-package reservation
+package broker
 
 import (
 	"fmt"
@@ -7,9 +7,12 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // BenchmarkHold is what a hold from a lease costs besides the network, and what is known of a port.
@@ -30,8 +33,11 @@ func BenchmarkHold(b *testing.B) {
 			calls.Calls, calls.Each = []budget.Labels{{}}, map[budget.Per]budget.Allowance{budget.PerUser: {Tokens: 1 << 40, Calls: 1 << 40}}
 		}
 		now := time.Now()
-		br.install(&Held{Leases: []Lease{{PortID: "p", ID: uuid.New(), Of: budget.Labels{Feature: "ocr"}, Calls: calls, TTL: events.DefaultHoldTTL, Tokens: 1 << 50, Holds: 1 << 50,
-			Created: now, Until: now.Add(time.Hour), Expires: now.Add(2 * time.Hour), secret: make([]byte, 16)}}}, 0, now)
+		l := hold.Lease{PortID: "p", ID: uuid.New(), Kind: hold.Kind{Of: budget.Labels{Feature: "ocr"}, TTL: events.DefaultHoldTTL}, Calls: calls, Tokens: 1 << 50, Holds: 8,
+			Created: now, Until: now.Add(time.Hour), Expires: now.Add(2 * time.Hour)}
+		l.Insert(new(pgx.Batch))
+		l.Holds = 1 << 50
+		br.install(&reservation.Held{Leases: []hold.Lease{l}}, 0, now)
 		requests := make([]events.ReserveRequest, 50)
 		for i := range requests {
 			requests[i] = events.ReserveRequest{PortID: "p", Feature: "ocr", Service: "web", UserID: fmt.Sprint("u", i), EstimatedTokens: 2000}

@@ -1,4 +1,4 @@
-package reservation_test
+package broker_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -43,7 +43,7 @@ func testLimitsBind(t *testing.T, weighted int64) {
 		budget.Limit{Name: "requests", Match: budget.Match{Feature: "ocr"}, Per: budget.PerUser, Window: budget.Total, Unit: budget.Requests, Hard: new(int64(requests))},
 		budget.Limit{Name: "weighted", Window: budget.Week, Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(4000))}, Hard: &weighted},
 	)
-	gates := []*broker{h.open(), h.open()}
+	gates := []*gate{h.open(), h.open()}
 	var mu sync.Mutex
 	used, calls, weight := map[string]int64{}, map[string]int{}, int64(0)
 	var group sync.WaitGroup
@@ -267,7 +267,7 @@ func TestAVerdictFromALeaseOfALimitedPort(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 1<<40)
 	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Soft: new(int64(20_400)), Hard: new(int64(100_000))})
-	b := h.open(func(c *reservation.Config) {
+	b := h.open(func(c *broker.Config) {
 		c.Counts = func(string) budget.Counts {
 			return func(*budget.Limit, string, time.Time) budget.Count { return budget.Count{Used: 20_000, Held: 300} }
 		}
