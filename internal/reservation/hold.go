@@ -2,6 +2,7 @@ package reservation
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -18,10 +19,11 @@ import (
 	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
-var (
-	holdReadSQL  = statement("hold_read")
-	holdKnownSQL = statement("hold_known")
-)
+//go:embed sql/hold_read.sql
+var holdReadSQL string
+
+//go:embed sql/hold_known.sql
+var holdKnownSQL string
 
 // Held is what a call to [Store.Hold] did.
 type Held struct {

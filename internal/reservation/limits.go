@@ -2,6 +2,7 @@ package reservation
 
 import (
 	"context"
+	_ "embed"
 	"slices"
 	"time"
 
@@ -13,7 +14,8 @@ import (
 	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
-var nearlyFullSQL = statement("nearly_full")
+//go:embed sql/nearly_full.sql
+var nearlyFullSQL string
 
 const (
 	// anyValue stands for a value of which nothing is held by itself. It is no text that a call can name.

@@ -8,23 +8,11 @@ package reservation
 
 import (
 	"context"
-	"embed"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
-
-//go:embed sql
-var statements embed.FS
-
-func statement(name string) string {
-	text, err := statements.ReadFile("sql/" + name + ".sql")
-	if err != nil {
-		panic(err) // it is embedded
-	}
-	return string(text)
-}
 
 // Store decides reservations, and has their holds. It is safe for concurrent use.
 type Store struct {
