@@ -68,7 +68,7 @@ chaos: ## kill gates, consumers, servers and nodes under load, many seeds (SEED=
 	@scripts/deps.sh postgres psql cc
 	@$(TESTENV) CLUSTER=1 go test $(GOTEST) -count=1 -timeout 20m -run TestFaults -v $(ARGS) ./test/cluster
 	@$(TESTENV) CHAOS_SEED=$(SEED) CHAOS_RUNS=$(RUNS) CHAOS_PLANTS=all KILL_RUNS=20 POSTGRES_STOPS=10 CAP_TOKENS=1000000 CAP_CALLERS=1000 CAP_USERS=200 REPEAT=5 go test $(GOTEST) -count=1 -timeout 60m -run 'TestChaos|TestKillNine|TestPostgresStops|TestThousandCallers|TestLimitsUnderConcurrency|TestDefaultBudgetUnderConcurrency|TestCallersWaitForTheirTurn' -v $(ARGS) ./test/e2e/...
-	@$(TESTENV) REPEAT=$(RUNS) go test $(GOTEST) -count=1 -timeout 60m $(ARGS) ./ledger ./internal/reservation
+	@$(TESTENV) REPEAT=$(RUNS) go test $(GOTEST) -count=1 -timeout 60m $(ARGS) ./ledger ./internal/reservation/...
 
 .PHONY: bench
 bench: ## measure against the bars, into bench/results.md (ARGS="ingest" for one of them)

@@ -16,6 +16,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 type budget struct {
@@ -343,7 +344,7 @@ func TestAPutWaitsForLeases(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.put(monthly, `"0"`).want(w, http.StatusOK)
-	reserved, err := w.ledger.Reservations.Hold(t.Context(), nil, []reservation.Want{{PortID: "p1", TTL: time.Minute, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}})
+	reserved, err := w.ledger.Reservations.Hold(t.Context(), nil, []reservation.Want{{PortID: "p1", Kind: hold.Kind{TTL: time.Minute}, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1}})
 	if err != nil || len(reserved.Leases) != 1 {
 		t.Fatalf("%+v, %v; want a lease", reserved, err)
 	}
@@ -352,7 +353,7 @@ func TestAPutWaitsForLeases(t *testing.T) {
 	group.Go(func() { // as a gate that is slow to hear
 		time.Sleep(300 * time.Millisecond)
 		sealed.Store(true)
-		if _, err := w.ledger.Reservations.Return(t.Context(), []reservation.Returned{{PortID: "p1", ID: reserved.Leases[0].ID}}); err != nil {
+		if _, err := w.ledger.Reservations.Return(t.Context(), []hold.Returned{{PortID: "p1", ID: reserved.Leases[0].ID}}); err != nil {
 			t.Error(err)
 		}
 	})

@@ -21,7 +21,7 @@ import (
 	"github.com/tidegate/tidegate/consumer/stream"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/killpoint"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -37,7 +37,7 @@ type Ledger interface {
 	ClaimRebooking(ctx context.Context, stream, by uuid.UUID) (mine bool, err error)
 	Maintain(ctx context.Context, now time.Time) error
 	Oldest(now time.Time) time.Time
-	SweepHolds(ctx context.Context) ([]reservation.Unsettled, error)
+	SweepHolds(ctx context.Context) ([]hold.Unsettled, error)
 	Now(ctx context.Context) (time.Time, error)
 }
 
@@ -229,7 +229,7 @@ func (c *Consumer) sweep(ctx context.Context) {
 			if err != nil && ctx.Err() == nil {
 				c.log.Warn("expired holds cannot be removed, trying again", "error", err)
 			}
-			more = c.countUnsettled(found) >= reservation.SweepBatch
+			more = c.countUnsettled(found) >= hold.SweepBatch
 		}
 	})
 }
@@ -248,7 +248,7 @@ func every(ctx context.Context, while time.Duration, do func()) {
 	}
 }
 
-func (c *Consumer) countUnsettled(found []reservation.Unsettled) (holds int64) {
+func (c *Consumer) countUnsettled(found []hold.Unsettled) (holds int64) {
 	for _, u := range found {
 		holds += u.Holds
 		c.metrics.unsettled.Add(float64(u.Holds))

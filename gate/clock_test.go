@@ -9,7 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
@@ -53,7 +53,7 @@ func TestHoldsOfThePeriodBeforeDoNotCount(t *testing.T) {
 	day := int64(100)
 	g.memory.applyBudget("p", dayBudget(day))
 	at := midnight.Add(-time.Millisecond)
-	g.reservations = g.newBroker(holds{list: []reservation.Standing{{PortID: "p", Held: 60, At: at}}, at: at})
+	g.reservations = g.newBroker(holds{list: []hold.Standing{{PortID: "p", Held: 60, At: at}}, at: at})
 	_, _ = g.reservations.Read(t.Context())
 	for after, want := range map[time.Duration]int64{-time.Microsecond: 60, 0: 0} {
 		if _, count, _ := g.reservations.Known("p", midnight.Add(after)); count.Held != want {

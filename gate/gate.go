@@ -21,7 +21,7 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/changes"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
 	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -93,7 +93,7 @@ type Gate struct {
 	ready     chan struct{}   // closed once everything is loaded and the service answers
 	heldRead  atomic.Int64    // when what is held was last read, Unix ns
 
-	reservations *reservation.Broker // holds tokens of ports, and knows what is held
+	reservations *broker.Broker // holds tokens of ports, and knows what is held
 
 	complain         rate.Sometimes // of a ledger that cannot be asked
 	complainOfAlerts rate.Sometimes // that do not go out

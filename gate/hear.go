@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
 	"github.com/tidegate/tidegate/internal/service"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -59,7 +59,7 @@ func (g *Gate) hearTotals(msg *nats.Msg) {
 		g.considerAlert(port, now)
 	}
 	for _, port := range n.Deleted {
-		g.reservations.Revoke(port, reservation.RevokedFor) // also what is on its way
+		g.reservations.Revoke(port, broker.RevokedFor) // also what is on its way
 	}
 }
 
@@ -96,7 +96,7 @@ func (g *Gate) hearBudget(msg *nats.Msg) {
 		g.considerAlert(n.PortID, now)
 		return
 	default:
-		g.reservations.Revoke(n.PortID, reservation.RevokedFor) // also what is on its way
+		g.reservations.Revoke(n.PortID, broker.RevokedFor) // also what is on its way
 	}
 	select {
 	case g.learning <- n:

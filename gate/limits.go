@@ -9,7 +9,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/internal/bus"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -125,7 +125,7 @@ func (m *memory) forgetWindowsOf(id string, p *portLimits, now time.Time) {
 }
 
 // setUnderWay takes over which calls are under way of ports that have limits.
-func (m *memory) setUnderWay(list []reservation.UnderWay, now time.Time) {
+func (m *memory) setUnderWay(list []hold.UnderWay, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.limits {

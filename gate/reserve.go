@@ -10,12 +10,13 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/bus"
 	"github.com/tidegate/tidegate/internal/killpoint"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // newBroker makes what holds are made by; see [Gate.reservations].
-func (g *Gate) newBroker(store reservation.Backend) *reservation.Broker {
-	return reservation.NewBroker(reservation.Config{
+func (g *Gate) newBroker(store broker.Backend) *broker.Broker {
+	return broker.NewBroker(broker.Config{
 		Store: store, LeaseFrom: g.cfg.LeaseFrom, Timeout: g.cfg.ReserveTimeout, Now: g.now, Port: g.memory.lookup, Counts: g.memory.counts, Withheld: g.withheld, Tell: g.tellHolds,
 		Took: func(took time.Duration) { g.metrics.reserveSeconds.Observe(took.Seconds()) }, Log: g.log,
 	})
@@ -60,7 +61,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 			g.service.Fault(reply, err)
 			return
 		}
-		g.reservations.Release(reservation.ID{PortID: r.PortID, ReservationID: r.ReservationID}, func(released bool, err error) {
+		g.reservations.Release(hold.ID{PortID: r.PortID, ReservationID: r.ReservationID}, func(released bool, err error) {
 			if err != nil {
 				g.service.Fault(reply, err)
 				return
@@ -75,7 +76,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 
 // tellHolds lets all gates count holds in their checks, and return what they have leased
 // of ports.
-func (g *Gate) tellHolds(standings []reservation.Standing, revoke []string) {
+func (g *Gate) tellHolds(standings []hold.Standing, revoke []string) {
 	n := bus.Holds{Recall: revoke}
 	for _, s := range standings {
 		n.Ports, n.Tokens, n.At = append(n.Ports, s.PortID), append(n.Tokens, min(s.Held, bus.MaxTokens)), append(n.At, s.At.UnixMicro())
@@ -88,13 +89,13 @@ func (g *Gate) hearHolds(msg *nats.Msg) {
 	if !ok {
 		return
 	}
-	standings := make([]reservation.Standing, len(n.Ports))
+	standings := make([]hold.Standing, len(n.Ports))
 	for i, port := range n.Ports {
-		standings[i] = reservation.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()}
+		standings[i] = hold.Standing{PortID: port, Held: n.Tokens[i], At: time.UnixMicro(n.At[i]).UTC()}
 	}
 	g.reservations.Hear(standings)
 	for _, port := range n.Recall {
-		g.reservations.Revoke(port, reservation.RevokedFor)
+		g.reservations.Revoke(port, broker.RevokedFor)
 	}
 }
 

@@ -9,18 +9,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // holds is what a reading of them finds.
 type holds struct {
-	reservation.Backend
-	list []reservation.Standing
+	broker.Backend
+	list []hold.Standing
 	at   time.Time
 }
 
-func (h holds) Standings(context.Context) ([]reservation.Standing, time.Time, error) {
+func (h holds) Standings(context.Context) ([]hold.Standing, time.Time, error) {
 	return h.list, h.at, nil
 }
 

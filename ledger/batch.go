@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // batch is the working state of one booking. Everything in it is in one order,
@@ -150,10 +150,10 @@ func compareKinds(a, b *events.Usage) int {
 }
 
 // settled are the holds that the entries name.
-func (b *batch) settled(indexes []int) (holds []reservation.ID) {
+func (b *batch) settled(indexes []int) (holds []hold.ID) {
 	for _, i := range indexes {
 		if u := &b.entries[i].Usage; u.ReservationID != "" {
-			holds = append(holds, reservation.ID{PortID: u.PortID, ReservationID: u.ReservationID})
+			holds = append(holds, hold.ID{PortID: u.PortID, ReservationID: u.ReservationID})
 		}
 	}
 	return holds

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // Entry is one event ready to be booked: decoded, validated, identified.
@@ -193,7 +193,7 @@ func (l *Ledger) addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes 
 	var send pgx.Batch
 	days := addToTotals(&send, b, indexes)
 	counters := addToCounters(&send, l.count(b, indexes))
-	if _, err := reservation.End(ctx, tx, &send, b.settled(indexes)); err != nil {
+	if _, err := hold.End(ctx, tx, &send, b.settled(indexes)); err != nil {
 		return fmt.Errorf("ledger: add to totals and settle: %w", err)
 	}
 	b.booking.Days, b.booking.Counters = *days, *counters

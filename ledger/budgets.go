@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // BudgetKey is the key in system_settings under which budgets are stored.
@@ -218,7 +218,7 @@ type setting struct {
 // port's settings come one after the other, the first one included.
 func lockSetting(ctx context.Context, tx pgx.Tx, port string) (setting, error) {
 	// No reservation is decided by the old cap and committed under the new one.
-	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(port)[0]); err != nil {
+	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(port)[0]); err != nil {
 		return setting{}, err
 	}
 	// One statement, which changes nothing but locks: between two the port could go.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -252,7 +253,7 @@ func TestStoreBudget(t *testing.T) {
 		}
 		group.Go(func() { // as a gate that is slow to hear
 			time.Sleep(50 * time.Millisecond)
-			if _, err := s.Reservations.Return(t.Context(), []reservation.Returned{old.made}); err != nil {
+			if _, err := s.Reservations.Return(t.Context(), []hold.Returned{old.made}); err != nil {
 				t.Error(err)
 			}
 		})

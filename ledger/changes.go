@@ -13,7 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // Changes of settings are kept in a stream beside this database. Here is what the database has to
@@ -244,7 +244,7 @@ func (c *Change) supersedes(version int64) bool {
 // restoreIntoAudit does all that is to be done, unless the change binds.
 func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change) (r Restored, binds bool, err error) {
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(c.PortID)[0]); err != nil {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
 			return err
 		}
 		var err error
@@ -288,7 +288,7 @@ func (l *Ledger) restoreName(ctx context.Context, c *Change) (r Restored, err er
 		return r, budget.Refuse(budget.ReasonInvalidField, "new_value", string(c.NewValue), "is no name")
 	}
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", reservation.PortLocks(c.PortID)[0]); err != nil {
+		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
 			return err
 		}
 		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {

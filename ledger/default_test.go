@@ -14,7 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -224,7 +224,7 @@ func TestTheDefaultBudgetWaitsForReservationsUnderWay(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(context.Background()) }()
-	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock($1)", reservation.PortLocks("p1")[0]); err != nil {
+	if _, err := tx.Exec(t.Context(), "select pg_advisory_xact_lock($1)", hold.PortLocks("p1")[0]); err != nil {
 		t.Fatal(err)
 	}
 	var ended atomic.Bool

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 //go:embed sql/fullest.sql
@@ -55,7 +56,7 @@ func (l *Ledger) Fullest(ctx context.Context, port string, limits []budget.Limit
 
 // tally is what calls under way of a port hold in limits.
 func (l *Ledger) tally(ctx context.Context, tx pgx.Tx, port string, limits []budget.Limit, now time.Time) (*budget.Tally, error) {
-	underWay, err := l.Reservations.UnderWayOf(ctx, tx, port)
+	underWay, err := hold.UnderWayOf(ctx, tx, port)
 	tally := budget.NewTally(limits, now)
 	for i := range underWay {
 		underWay[i].AddTo(tally)

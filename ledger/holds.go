@@ -8,14 +8,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 //go:embed sql/live_holds.sql
 var liveHoldsSQL string
 
-// SweepHolds removes holds that have expired; see [reservation.Store.Sweep].
-func (l *Ledger) SweepHolds(ctx context.Context) ([]reservation.Unsettled, error) {
+// SweepHolds removes holds that have expired; see [hold.Store.Sweep].
+func (l *Ledger) SweepHolds(ctx context.Context) ([]hold.Unsettled, error) {
 	return l.Reservations.Sweep(ctx)
 }
 

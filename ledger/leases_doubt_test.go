@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // A gate that lost the connection during its commit gives back what it may have been
@@ -33,7 +33,7 @@ func TestADoubtfulLeaseIsGivenBackWheneverItsCommitComes(t *testing.T) {
 		}
 		sealed := make(chan []uuid.UUID, 1)
 		go func() {
-			done, err := s.Reservations.Return(t.Context(), []reservation.Returned{{PortID: "p1", ID: id, Doubtful: true}})
+			done, err := s.Reservations.Return(t.Context(), []hold.Returned{{PortID: "p1", ID: id, Doubtful: true}})
 			if err != nil {
 				t.Error(err)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -155,7 +156,7 @@ func TestManyEndTheSameHolds(t *testing.T) {
 	}
 	var leases []*lease
 	var attempts []attempt
-	var rest []reservation.ID
+	var rest []hold.ID
 	want := map[string]struct{ used, held int64 }{}
 	for i, port := range []string{"p1", "p2", "p1", "p2", "p1", "p2"} {
 		l := s.lease(t, ask(port, func(w *reservation.Want) { w.TTL += time.Duration(i) * time.Second; w.Tokens = 10_000 }))
@@ -166,7 +167,7 @@ func TestManyEndTheSameHolds(t *testing.T) {
 			id := l.hold(size)
 			if n%4 == 0 { // these live on: what is freed twice is missing from them
 				w.held += size
-				rest = append(rest, reservation.ID{PortID: port, ReservationID: id})
+				rest = append(rest, hold.ID{PortID: port, ReservationID: id})
 				continue
 			}
 			w.used += 220
@@ -184,10 +185,10 @@ func TestManyEndTheSameHolds(t *testing.T) {
 		wg.Go(func() {
 			for batch := range slices.Chunk(attempts[w*len(attempts)/writers:(w+1)*len(attempts)/writers], 12) {
 				var entries []ledger.Entry
-				var holds []reservation.ID
+				var holds []hold.ID
 				for _, a := range batch {
 					if a.release {
-						holds = append(holds, reservation.ID{PortID: a.port, ReservationID: a.id})
+						holds = append(holds, hold.ID{PortID: a.port, ReservationID: a.id})
 					} else {
 						entries = append(entries, settling(a.port, a.id))
 					}
@@ -259,7 +260,7 @@ func TestForgedIDsFreeNothing(t *testing.T) {
 	}
 	change := func(f func([]byte) []byte) string { return base64.RawURLEncoding.EncodeToString(f(slices.Clone(raw))) }
 	flip := func(i int) string { return change(func(b []byte) []byte { b[i] ^= 1; return b }) }
-	var secretless reservation.Lease // knows all but the secret
+	var secretless hold.Lease // knows all but the secret
 	secretless.ID = mine.ID
 	forged := map[string]string{
 		"another version":       flip(0),
@@ -375,7 +376,7 @@ func TestSweepCountsWhatLeasesLeave(t *testing.T) {
 	fresh.hold(500)
 	s.book(t, settling("p1", settled), settling("p1", swept), settling("p1", done.hold(1000)))
 	wantIDs(t, "sealed", s.giveBack(t, sealed, fresh), sealed, fresh)
-	sweep := func(want ...reservation.Unsettled) {
+	sweep := func(want ...hold.Unsettled) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second) // it waits for nobody
 		defer cancel()
@@ -417,7 +418,7 @@ func TestSweepCountsWhatLeasesLeave(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	sweep(reservation.Unsettled{PortID: "p1", Holds: 3, Tokens: 200})
+	sweep(hold.Unsettled{PortID: "p1", Holds: 3, Tokens: 200})
 	groups := []ledger.UnsettledGroup{{Service: "web", Feature: "ocr", Holds: 3, Tokens: 200}}
 	wantUnsettled("p1", groups...)
 
@@ -547,10 +548,10 @@ func TestLeasesAreTheModel(t *testing.T) {
 					}
 				}
 			case "release":
-				var holds []reservation.ID
+				var holds []hold.ID
 				var want []bool
 				for _, h := range m.some(rt) {
-					holds, want = append(holds, reservation.ID{PortID: port, ReservationID: h.id}), append(want, m.end(h))
+					holds, want = append(holds, hold.ID{PortID: port, ReservationID: h.id}), append(want, m.end(h))
 				}
 				if got, err := l.Reservations.Release(t.Context(), holds); err != nil || !slices.Equal(got, want) {
 					rt.Fatalf("released %v, %v, want %v", got, err, want)
@@ -585,7 +586,7 @@ func (m *leaseModel) grant(t *testing.T, rt *rapid.T, l *ledger.Ledger, port str
 	var got int64
 	for _, g := range r.Leases {
 		got += g.Tokens
-		m.slices = append(m.slices, &modelLease{lease: lease{g, reservation.Returned{PortID: port, ID: g.ID}}})
+		m.slices = append(m.slices, &modelLease{lease: lease{g, hold.Returned{PortID: port, ID: g.ID}}})
 	}
 	if got != want || len(r.Leases) != int(min(want, 1)) {
 		rt.Fatalf("%d slices of %d tokens, want %d", len(r.Leases), got, want)
@@ -612,7 +613,7 @@ func (m *leaseModel) giveBack(t *testing.T, rt *rapid.T, l *ledger.Ledger) {
 		return
 	}
 	some := rapid.SliceOfNDistinct(rapid.SampledFrom(m.slices), 1, min(3, len(m.slices)), func(c *modelLease) uuid.UUID { return c.ID }).Draw(rt, "leases")
-	var made []reservation.Returned
+	var made []hold.Returned
 	var all []uuid.UUID
 	for _, c := range some {
 		made, all = append(made, c.made), append(all, c.ID)
@@ -636,8 +637,8 @@ func (m *leaseModel) expire(t *testing.T, rt *rapid.T, s store, port string) {
 	}
 	s.expire(t, 11*time.Second, &c.lease)
 	c.gone, c.retired = true, true
-	var want []reservation.Unsettled
-	u := reservation.Unsettled{PortID: port}
+	var want []hold.Unsettled
+	u := hold.Unsettled{PortID: port}
 	for _, h := range m.holds {
 		if h.slice == c && !h.ended {
 			u.Holds++

@@ -17,13 +17,14 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
 // lease is one with what its gate has made of it.
 type lease struct {
-	reservation.Lease
-	made reservation.Returned
+	hold.Lease
+	made hold.Returned
 }
 
 // hold makes one more hold. Like the ledger, it leaves it to the caller to stay
@@ -37,7 +38,7 @@ func (l *lease) hold(tokens int64) (id string) {
 
 // ask is a want of 1,000 tokens.
 func ask(port string, change ...func(*reservation.Want)) reservation.Want {
-	w := reservation.Want{PortID: port, Of: budget.Labels{Feature: "ocr"}, TTL: time.Minute, For: time.Second, Tokens: 1000, Least: 1, Holds: 40}
+	w := reservation.Want{PortID: port, Kind: hold.Kind{Of: budget.Labels{Feature: "ocr"}, TTL: time.Minute}, For: time.Second, Tokens: 1000, Least: 1, Holds: 40}
 	for _, c := range change {
 		c(&w)
 	}
@@ -54,7 +55,7 @@ func found(t testing.TB, l *ledger.Ledger, port string) (v events.Verdict, stand
 	}
 	v = r.Verdicts[0]
 	if v.Allowed {
-		if released, err := l.Reservations.Release(t.Context(), []reservation.ID{{PortID: port, ReservationID: v.ReservationID}}); err != nil || !released[0] {
+		if released, err := l.Reservations.Release(t.Context(), []hold.ID{{PortID: port, ReservationID: v.ReservationID}}); err != nil || !released[0] {
 			t.Fatalf("a hold of nothing is given back: %v, %v", released, err)
 		}
 	}
@@ -76,7 +77,7 @@ func (s store) lease(t testing.TB, w reservation.Want) *lease {
 	if len(granted) != 1 {
 		t.Fatalf("%d slices granted, want one", len(granted))
 	}
-	return &lease{granted[0], reservation.Returned{PortID: w.PortID, ID: granted[0].ID, Service: "web", Feature: w.Of.Feature}}
+	return &lease{granted[0], hold.Returned{PortID: w.PortID, ID: granted[0].ID, Service: "web", Feature: w.Of.Feature}}
 }
 
 // capped gives a port a hard cap.
@@ -92,9 +93,9 @@ func settling(port, id string) ledger.Entry {
 
 func (s store) release(t testing.TB, port string, ids ...string) []bool {
 	t.Helper()
-	holds := make([]reservation.ID, len(ids))
+	holds := make([]hold.ID, len(ids))
 	for i, id := range ids {
-		holds[i] = reservation.ID{PortID: port, ReservationID: id}
+		holds[i] = hold.ID{PortID: port, ReservationID: id}
 	}
 	released, err := s.Reservations.Release(t.Context(), holds)
 	if err != nil {
@@ -117,7 +118,7 @@ func idsOf(done map[uuid.UUID]time.Time) (ids []uuid.UUID) {
 	return slices.Collect(maps.Keys(done))
 }
 
-func madeOf(leases []*lease) (made []reservation.Returned) {
+func madeOf(leases []*lease) (made []hold.Returned) {
 	for _, l := range leases {
 		made = append(made, l.made)
 	}
@@ -426,7 +427,7 @@ func TestLeasesThatAnOlderGateReturned(t *testing.T) {
 	}
 	s.expire(t, 11*time.Second, l)
 	found, err := s.SweepHolds(t.Context())
-	if diff := cmp.Diff([]reservation.Unsettled{{PortID: "p1", Holds: 2, Tokens: 50}}, found); err != nil || diff != "" {
+	if diff := cmp.Diff([]hold.Unsettled{{PortID: "p1", Holds: 2, Tokens: 50}}, found); err != nil || diff != "" {
 		t.Errorf("%v, unsettled (-want +got):\n%s", err, diff)
 	}
 }
@@ -540,7 +541,7 @@ func TestAwaitReturns(t *testing.T) {
 	old.hold(10)
 	go func() {
 		time.Sleep(pause)
-		_, err := s.Reservations.Return(t.Context(), []reservation.Returned{old.made})
+		_, err := s.Reservations.Return(t.Context(), []hold.Returned{old.made})
 		sealed <- err
 	}()
 	if took, err := await(t.Context(), b); err != nil || took < pause {
@@ -567,7 +568,7 @@ func TestABudgetsTimePartsTheLeases(t *testing.T) {
 	changed := map[int64]time.Time{}
 	stop, seen := make(chan struct{}), make(chan int64, 1000)
 	var mu sync.Mutex
-	var granted []reservation.Lease
+	var granted []hold.Lease
 	var wg sync.WaitGroup
 	for _, gate := range gates {
 		wg.Go(func() {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/ledger"
 )
 
@@ -67,20 +68,20 @@ func plansStayKeyed(t *testing.T, s store) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			granted = &lease{r.Leases[0], reservation.Returned{PortID: "p1", ID: r.Leases[0].ID}}
+			granted = &lease{r.Leases[0], hold.Returned{PortID: "p1", ID: r.Leases[0].ID}}
 			if _, err := l.Book(t.Context(), first); err != nil { // known but for the first time
 				t.Fatal(err)
 			}
 			if _, err := l.Book(t.Context(), batch(100)); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := l.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()},
+			if _, err := l.Reservations.Release(t.Context(), []hold.ID{{PortID: "p1", ReservationID: events.NewUUIDv7(noon).String()},
 				{PortID: "p1", ReservationID: granted.hold(1)}}); err != nil {
 				t.Fatal(err)
 			}
 			granted.hold(1) // and this one stays
 			// One with a hold that stays, and one that has none.
-			if _, err := l.Reservations.Return(t.Context(), []reservation.Returned{granted.made, {PortID: "p1", ID: r.Leases[1].ID}}); err != nil {
+			if _, err := l.Reservations.Return(t.Context(), []hold.Returned{granted.made, {PortID: "p1", ID: r.Leases[1].ID}}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -55,7 +55,7 @@ var below = map[string][]string{
 	"meter":      {"events"},
 	"dev":        {"internal/private"},
 	"ledger":     {"budget", "events", "internal/killpoint", "internal/reservation"},
-	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/replication", "internal/killpoint", "internal/reservation", "internal/tracing"},
+	"consumer":   {"budget", "events", "ledger", "internal/bus", "internal/replication", "internal/killpoint", "internal/reservation/hold", "internal/tracing"},
 	"gate":       {"budget", "events", "ledger", "internal/bus", "internal/replication", "internal/killpoint", "internal/service", "internal/changes", "internal/reservation", "internal/tracing"},
 	"alert":      {"budget", "events", "ledger", "internal/killpoint"},
 	"admin":      {"alert", "budget", "events", "ledger", "identity", "consumer/quarantine", "consumer/stream", "internal/bus", "internal/openapi", "internal/service", "internal/changes"},
@@ -64,10 +64,12 @@ var below = map[string][]string{
 	"receipt":    {"events", "meter", "identity"},
 	"internal":   {"migrations", "dev", "events"},
 
-	"internal/bus":         {"budget", "events", "ledger"},
-	"internal/demo":        {"budget", "events"},
-	"internal/changes":     {"budget", "events", "ledger", "internal/bus", "internal/replication"},
-	"internal/reservation": {"budget", "events"},
+	"internal/bus":                {"budget", "events", "ledger"},
+	"internal/demo":               {"budget", "events"},
+	"internal/changes":            {"budget", "events", "ledger", "internal/bus", "internal/replication"},
+	"internal/reservation/broker": {"budget", "events"},
+	"internal/reservation":        {"budget", "events"},
+	"internal/reservation/hold":   {"budget", "events"},
 
 	"internal/testenv/system": {"consumer", "events", "gate", "identity", "ledger"},
 }
@@ -141,17 +143,18 @@ func TestEventsHasNoInternalMessages(t *testing.T) {
 // TestReach checks what packages must never reach, however indirectly.
 func TestReach(t *testing.T) {
 	never := map[string][]string{
-		"github.com/jackc/pgx/v5":             {"events", "meter", "identity", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
-		"net/http/httptest":                   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "cmd"},
-		"github.com/nats-io/nats-server/v2":   {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
-		"github.com/nats-io/nats.go":          {"identity", "migrations"},
-		"context":                             {"budget"}, // what does input or output takes one
-		module + "internal/bus":               {"budget", "events", "meter", "identity", "edge", "proxy", "receipt", "ledger"},
-		module + "ledger":                     {"edge", "proxy", "receipt", "cmd/receipt", "events", "meter", "identity"},
-		module + "identity":                   {"budget", "events", "ledger", "consumer", "gate"},
-		module + "dev":                        {"edge", "proxy", "receipt", "cmd/receipt", "gate", "consumer", "admin"},
-		"github.com/prometheus/client_golang": {"events", "ledger", "identity"},
-		"github.com/danielgtaylor/huma/v2":    {"events", "ledger", "consumer", "gate"},
+		"github.com/jackc/pgx/v5":              {"events", "meter", "identity", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
+		"net/http/httptest":                    {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "cmd"},
+		"github.com/nats-io/nats-server/v2":    {"events", "ledger", "consumer", "gate", "alert", "admin", "identity", "meter", "edge", "proxy", "receipt", "internal/replay", "internal/demo", "cmd/receipt"},
+		"github.com/nats-io/nats.go":           {"identity", "migrations"},
+		"context":                              {"budget"}, // what does input or output takes one
+		module + "internal/bus":                {"budget", "events", "meter", "identity", "edge", "proxy", "receipt", "ledger"},
+		module + "ledger":                      {"edge", "proxy", "receipt", "cmd/receipt", "events", "meter", "identity"},
+		module + "internal/reservation/broker": {"ledger", "consumer"}, // a gate's memory
+		module + "identity":                    {"budget", "events", "ledger", "consumer", "gate"},
+		module + "dev":                         {"edge", "proxy", "receipt", "cmd/receipt", "gate", "consumer", "admin"},
+		"github.com/prometheus/client_golang":  {"events", "ledger", "identity"},
+		"github.com/danielgtaylor/huma/v2":     {"events", "ledger", "consumer", "gate"},
 	}
 	for _, p := range list(t) {
 		own := strings.TrimPrefix(p.ImportPath, module)

@@ -2,9 +2,9 @@ package reservation
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"fmt"
-	"hash/fnv"
 	"math"
 	"slices"
 	"time"
@@ -16,21 +16,22 @@ import (
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
-var (
-	holdReadSQL   = statement("hold_read")
-	holdKnownSQL  = statement("hold_known")
-	holdInsertSQL = statement("hold_insert")
-)
+//go:embed sql/hold_read.sql
+var holdReadSQL string
+
+//go:embed sql/hold_known.sql
+var holdKnownSQL string
 
 // Held is what a call to [Store.Hold] did.
 type Held struct {
 	Verdicts  []events.Verdict // one for each request, in their order
 	Faults    []error          // for each: nil, or a [*KeyConflict] or [ErrTooManyHolds], that there is instead of a verdict
 	Leased    []bool           // for each: it was refused, and gates may have leased what it needs
-	Standings []Standing       // what each port's holds add up to now
-	Leases    []Lease          // what was granted of the wants
+	Standings []hold.Standing  // what each port's holds add up to now
+	Leases    []hold.Lease     // what was granted of the wants
 }
 
 // KeyConflict says that an idempotency key already has a hold, of another request.
@@ -101,9 +102,9 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 	d := deciding{states: make(map[string]*portState, len(ports)), known: map[keyOf]knownHold{}}
 	var read pgx.Batch
 	read.Queue("begin")
-	read.Queue(lockPortsSQL, PortLocks(ports...))
+	hold.Lock(&read, ports...)
 	d.queueKnown(&read, requests)
-	read.Queue(holdReadSQL, ports, leaseGrace).Query(d.scanStates)
+	read.Queue(holdReadSQL, ports, hold.LeaseGrace).Query(d.scanStates)
 	if err := conn.SendBatch(ctx, &read).Close(); err != nil {
 		return nil, err
 	}
@@ -114,14 +115,12 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 	done := &Held{Verdicts: make([]events.Verdict, len(requests)), Faults: make([]error, len(requests)), Leased: make([]bool, len(requests))}
 	for i := range requests {
 		done.Verdicts[i], done.Faults[i] = d.decide(&requests[i])
-		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && d.mayFit(&requests[i])
+		done.Leased[i] = done.Faults[i] == nil && !done.Verdicts[i].Allowed && d.states[requests[i].PortID].mayFit(&requests[i])
 	}
 	for i := range wants {
 		d.grant(&wants[i])
 	}
-	if len(d.rows.ids) > 0 {
-		d.write.Queue(holdInsertSQL, d.rows.ports, d.rows.ids, d.rows.tokens, d.rows.created, d.rows.expires, d.rows.services, d.rows.features, d.rows.keys, d.rows.asked, d.rows.calls)
-	}
+	d.made.Insert(&d.write)
 	d.write.Queue("commit")
 	if err := conn.SendBatch(ctx, &d.write).Close(); err != nil {
 		return &Held{Leases: d.leases}, err
@@ -130,7 +129,7 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 	done.Leases = d.leases
 	for _, port := range ports {
 		s := d.states[port]
-		done.Standings = append(done.Standings, Standing{PortID: port, Held: s.held, At: s.now})
+		done.Standings = append(done.Standings, hold.Standing{PortID: port, Held: s.held, At: s.now})
 	}
 	return done, nil
 }
@@ -139,8 +138,8 @@ func holdOn(ctx context.Context, conn *pgxpool.Conn, ports []string, requests []
 type deciding struct {
 	states map[string]*portState
 	known  map[keyOf]knownHold // holds made by earlier tries
-	rows   holdRows
-	leases []Lease
+	made   hold.New
+	leases []hold.Lease
 	write  pgx.Batch
 }
 
@@ -153,49 +152,42 @@ type knownHold struct {
 	asked   string // "": not known
 }
 
-type holdRows struct {
-	ports, services, features, keys []string
-	asked, calls                    []*string
-	ids                             []uuid.UUID
-	tokens                          []int64
-	created, expires                []time.Time
-}
-
 func (d *deciding) decide(q *events.ReserveRequest) (events.Verdict, error) {
 	s := d.states[q.PortID]
 	call := q.Call()
 	var asked *string
 	if q.IdempotencyKey != "" {
 		asked = new(askedFor(q))
-		if hold, ok := d.known[keyOf{q.PortID, q.IdempotencyKey}]; ok {
-			if hold.asked != "" && hold.asked != *asked {
-				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: hold.asked, Now: *asked}
+		if known, ok := d.known[keyOf{q.PortID, q.IdempotencyKey}]; ok {
+			if known.asked != "" && known.asked != *asked {
+				return events.Verdict{}, &KeyConflict{Key: q.IdempotencyKey, Before: known.asked, Now: *asked}
 			}
 			// The same hold again: the state as it is, without asking for more.
-			v := s.decide(s.held-min(hold.tokens, s.held), &budget.Call{Labels: call.Labels, Estimate: budget.Estimate{Tokens: hold.tokens}})
-			return s.granted(v, &call, hold.id, hold.tokens, hold.expires), nil
+			v := s.decide(s.held-min(known.tokens, s.held), &budget.Call{Labels: call.Labels, Estimate: budget.Estimate{Tokens: known.tokens}})
+			return s.granted(v, &call, known.id, known.tokens, known.expires), nil
 		}
 	}
 	v := s.decide(s.held, &call)
 	if !v.Allowed && q.AcceptLess && v.Reason == events.ReasonEstimateExceedsHardCap {
-		if less, ok := budget.Fit(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.counts(), s.now); ok {
+		if less, ok := budget.Fit(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.count, s.now); ok {
 			call.Estimate = less
 			v = s.decide(s.held, &call)
 		}
 	}
+	if q.Explain {
+		v.Limits = events.NewLimitVerdicts(budget.Explain(s.rule, budget.Count{Used: s.used, Held: s.held}, &call, s.count, s.now))
+	}
 	if !v.Allowed {
-		s.explain(&v, q, &call)
 		v.AsOf = s.now
 		return v, nil
 	}
 	if s.holds >= MaxHolds || budget.Add(s.held, call.Tokens) > MaxHeldTokens {
 		return events.Verdict{}, ErrTooManyHolds
 	}
-	s.explain(&v, q, &call)
 	id := events.NewUUIDv7(s.now)
 	expires := s.now.Add(q.TTL())
 	s.hold(&call)
-	d.rows.add(q, &call, id, s.now, expires, asked)
+	d.made.Add(q, &call, id, s.now, expires, asked)
 	if asked != nil {
 		d.known[keyOf{q.PortID, q.IdempotencyKey}] = knownHold{id.String(), call.Tokens, expires, *asked}
 	}
@@ -212,27 +204,6 @@ func askedFor(q *events.ReserveRequest) string {
 		panic(err) // plain fields only
 	}
 	return string(body)
-}
-
-// mayFit tells whether a request that was refused would be allowed if gates gave back
-// what they have leased.
-func (d *deciding) mayFit(q *events.ReserveRequest) bool {
-	s := d.states[q.PortID]
-	call := q.Call()
-	return s.leased > 0 && (q.AcceptLess || s.allowsWithoutSpare(&call))
-}
-
-func (h *holdRows) add(q *events.ReserveRequest, call *budget.Call, id uuid.UUID, created, expires time.Time, asked *string) {
-	h.ports = append(h.ports, q.PortID)
-	h.ids = append(h.ids, id)
-	h.tokens = append(h.tokens, call.Tokens)
-	h.calls = append(h.calls, callOf(call))
-	h.created = append(h.created, created)
-	h.expires = append(h.expires, expires)
-	h.services = append(h.services, q.Service)
-	h.features = append(h.features, q.Feature)
-	h.keys = append(h.keys, q.IdempotencyKey)
-	h.asked = append(h.asked, asked)
 }
 
 // queueKnown looks for holds of earlier tries, if any request may have one.
@@ -262,33 +233,23 @@ func (d *deciding) queueKnown(b *pgx.Batch, requests []events.ReserveRequest) {
 func (d *deciding) scanStates(rows pgx.Rows) error {
 	var port string
 	var value []byte
+	var version int64
 	var byDefault bool
 	var s portState
-	_, err := pgx.ForEachRow(rows, []any{&port, &value, &s.budget.Version, &byDefault, &s.now, &s.used, &s.held, &s.leased, &s.holds}, func() error {
-		state := s
-		state.now = s.now.UTC()
-		if err := state.budget.Complete(value); err != nil {
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &version, &byDefault, &s.now, &s.used, &s.held, &s.leased, &s.holds}, func() error {
+		state, b := s, budget.Budget{Version: version}
+		if err := b.Complete(value); err != nil {
 			return err
 		}
-		state.budget.Default = byDefault
-		state.rule = state.budget.Rule()
+		b.Default = byDefault
+		state.now, state.rule = s.now.UTC(), b.Rule()
+		if state.rule.Enabled {
+			state.limits = state.rule.Limits()
+		}
+		state.counted, state.near = map[counterOf]int64{}, map[int][]string{}
+		state.tally, state.spare = budget.NewTally(state.limits, state.now), budget.NewTally(state.limits, state.now)
 		d.states[port] = &state
 		return nil
 	})
 	return err
-}
-
-const lockPortsSQL = "select pg_advisory_xact_lock(k) from unnest($1::bigint[]) k"
-
-// PortLocks are the advisory locks that serialise the reservations of ports, and the
-// changes of their budgets. Two ports that share one by chance only wait for each other.
-func PortLocks(ports ...string) []int64 {
-	keys := make([]int64, len(ports))
-	for i, port := range ports {
-		h := fnv.New64a()
-		_, _ = h.Write([]byte(port))
-		keys[i] = int64(h.Sum64())
-	}
-	slices.Sort(keys) // two gates take theirs in the same order
-	return keys
 }

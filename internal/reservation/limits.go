@@ -2,6 +2,7 @@ package reservation
 
 import (
 	"context"
+	_ "embed"
 	"slices"
 	"time"
 
@@ -10,12 +11,11 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
-var (
-	limitsReadSQL = statement("limits_read")
-	nearlyFullSQL = statement("nearly_full")
-)
+//go:embed sql/nearly_full.sql
+var nearlyFullSQL string
 
 const (
 	// anyValue stands for a value of which nothing is held by itself. It is no text that a call can name.
@@ -26,41 +26,18 @@ const (
 	maxExcept = 256
 )
 
-// limitState is what a port's requests are decided by beside its own caps.
-type limitState struct {
-	used  map[counterAt]int64
-	near  map[counterAt][]string // values, where all are known of which a lease is not to be for any value
-	tally *budget.Tally
-	spare *budget.Tally // of that, the most that gates may have leased and not made into holds
-}
-
-type counterAt struct {
+// counterOf is a counter of a limit in its present window.
+type counterOf struct {
 	counter budget.CounterRef
 	value   string
-	start   int64
-}
-
-func (s *limitState) count(l *budget.Limit, value string, start time.Time) budget.Count {
-	return budget.Count{Used: s.used[counterAt{l.Counter, value, start.Unix()}], Held: s.tally.Held(l, value, start)}
-}
-
-// withoutSpare is count as if gates gave back what they have leased.
-func (s *limitState) withoutSpare(l *budget.Limit, value string, start time.Time) budget.Count {
-	n := s.count(l, value, start)
-	n.Held = max(n.Held-s.spare.Held(l, value, start), 0)
-	return n
 }
 
 // toRead are counters, each once.
 type toRead struct {
-	asked map[string]map[counterAt]bool // by port
-	some  struct {
-		ports, values []string
-		counters      []int64
-		starts        []time.Time
-	}
-	all struct { // of all values of a limit, those that are nearly full
+	counters hold.Counters
+	near     struct { // of all values of a limit, those that are nearly full
 		ports            []string
+		places           []int // in the port's limits
 		counters         []int64
 		starts           []time.Time
 		low, below, high []int64
@@ -69,32 +46,28 @@ type toRead struct {
 
 // add adds those that calls of a port count in, of any value of some dimensions.
 func (r *toRead) add(port string, s *portState, of *budget.Labels, any []budget.Per) {
-	if s.limits == nil {
-		return
-	}
-	if r.asked[port] == nil {
-		r.asked[port] = map[counterAt]bool{}
-	}
-	limits := s.rule.Limits()
-	for i := range limits {
-		l := &limits[i]
+	for i := range s.limits {
+		l := &s.limits[i]
+		if !l.Matches(of) {
+			continue
+		}
 		start, _ := l.Window.Bounds(s.now)
-		at := counterAt{l.Counter, of.Of(l.Per), start.Unix()}
 		if slices.Contains(any, l.Per) {
-			at.value = anyValue
-		}
-		if !l.Matches(of) || r.asked[port][at] || at.value == anyValue && !l.Capped() {
+			if _, asked := s.near[i]; !asked && l.Capped() {
+				s.near[i] = nil
+				n := &r.near
+				low, below, high := l.NearFull()
+				n.ports, n.places, n.counters, n.starts = append(n.ports, port), append(n.places, i), append(n.counters, int64(l.Counter)), append(n.starts, start)
+				n.low, n.below, n.high = append(n.low, low), append(n.below, below), append(n.high, high)
+			}
 			continue
 		}
-		r.asked[port][at] = true
-		if at.value != anyValue {
-			r.some.ports, r.some.counters = append(r.some.ports, port), append(r.some.counters, int64(l.Counter))
-			r.some.values, r.some.starts = append(r.some.values, at.value), append(r.some.starts, start)
-			continue
+		at := counterOf{l.Counter, of.Of(l.Per)}
+		if _, asked := s.counted[at]; !asked {
+			s.counted[at] = 0
+			c := &r.counters
+			c.Ports, c.IDs, c.Values, c.Starts = append(c.Ports, port), append(c.IDs, int64(l.Counter)), append(c.Values, at.value), append(c.Starts, start)
 		}
-		low, below, high := l.NearFull()
-		r.all.ports, r.all.counters, r.all.starts = append(r.all.ports, port), append(r.all.counters, int64(l.Counter)), append(r.all.starts, start)
-		r.all.low, r.all.below, r.all.high = append(r.all.low, low), append(r.all.below, below), append(r.all.high, high)
 	}
 }
 
@@ -102,16 +75,14 @@ func (r *toRead) add(port string, s *portState, of *budget.Labels, any []budget.
 func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests []events.ReserveRequest, wants []Want) error {
 	var limited []string
 	for port, s := range d.states {
-		if s.rule.Enabled && len(s.rule.Limits()) > 0 {
+		if len(s.limits) > 0 {
 			limited = append(limited, port)
-			limits := s.rule.Limits()
-			s.limits = &limitState{map[counterAt]int64{}, map[counterAt][]string{}, budget.NewTally(limits, s.now), budget.NewTally(limits, s.now)}
 		}
 	}
 	if len(limited) == 0 {
 		return nil
 	}
-	read := toRead{asked: map[string]map[counterAt]bool{}}
+	var read toRead
 	for i := range requests {
 		call := requests[i].Call()
 		read.add(requests[i].PortID, d.states[requests[i].PortID], &call.Labels, nil)
@@ -122,9 +93,17 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 		read.add(wants[i].PortID, s, &wants[i].Of, each)
 	}
 	var send pgx.Batch
-	send.Queue(limitsReadSQL, read.some.ports, read.some.counters, read.some.values, read.some.starts, limited, leaseGrace).Query(d.scanLimits)
-	if all := &read.all; len(all.ports) > 0 {
-		send.Queue(nearlyFullSQL, all.ports, all.counters, all.starts, all.low, all.below, all.high, maxValues).Query(d.scanNear)
+	hold.QueueUnderWay(&send, limited, &read.counters, func(port string, counter budget.CounterRef, value string, used int64) {
+		d.states[port].counted[counterOf{counter, value}] = used
+	}, func(u *hold.UnderWay) {
+		s := d.states[u.PortID]
+		u.AddTo(s.tally)
+		if u.Spare {
+			u.AddTo(s.spare)
+		}
+	})
+	if n := &read.near; len(n.ports) > 0 {
+		send.Queue(nearlyFullSQL, n.ports, n.places, n.counters, n.starts, n.low, n.below, n.high, maxValues).Query(d.scanNear)
 	}
 	return conn.SendBatch(ctx, &send).Close()
 }
@@ -132,37 +111,10 @@ func (d *deciding) readLimits(ctx context.Context, conn *pgxpool.Conn, requests 
 // scanNear reads which values are nearly full, of limits that have few enough.
 func (d *deciding) scanNear(rows pgx.Rows) error {
 	var port string
-	var counter int64
-	var start time.Time
+	var place int
 	var near []string
-	_, err := pgx.ForEachRow(rows, []any{&port, &counter, &start, &near}, func() error {
-		d.states[port].limits.near[counterAt{budget.CounterRef(counter), anyValue, start.Unix()}] = near
-		near = nil
-		return nil
-	})
-	return err
-}
-
-func (d *deciding) scanLimits(rows pgx.Rows) error {
-	var kind, calls int
-	var port, value string
-	var counter, amount int64
-	var at time.Time
-	var call, ended []byte
-	_, err := pgx.ForEachRow(rows, []any{&kind, &port, &counter, &value, &at, &amount, &calls, &call, &ended}, func() error {
-		s := d.states[port].limits
-		if kind == 0 {
-			s.used[counterAt{budget.CounterRef(counter), value, at.Unix()}] = amount
-			return nil
-		}
-		u := UnderWay{PortID: port, Since: at}
-		if err := u.read(kind, value, amount, calls, call, ended); err != nil {
-			return err
-		}
-		if kind == 3 {
-			u.AddTo(s.spare)
-		}
-		u.AddTo(s.tally)
+	_, err := pgx.ForEachRow(rows, []any{&port, &place, &near}, func() error {
+		d.states[port].near[place] = append([]string{}, near...)
 		return nil
 	})
 	return err

@@ -10,7 +10,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/gate"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -179,7 +179,7 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after the expiry", held)
 	}
-	testenv.Must(s.ledger.Reservations.Release(t.Context(), []reservation.ID{{PortID: "p1", ReservationID: last.ReservationID}}))
+	testenv.Must(s.ledger.Reservations.Release(t.Context(), []hold.ID{{PortID: "p1", ReservationID: last.ReservationID}}))
 	if held := s.held("p1"); held != 0 {
 		t.Errorf("%d held after a late release", held)
 	}

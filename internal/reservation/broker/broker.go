@@ -1,8 +1,11 @@
-package reservation
+// Package broker is a gate's memory of reservations: it makes holds from the gate's leases, has
+// package reservation decide what these do not serve, and knows what is held of each port.
+package broker
 
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,14 +16,16 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/killpoint"
+	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
-// Backend is what a broker needs of a [Store].
+// Backend is what a broker needs of a [reservation.Store].
 type Backend interface {
-	Hold(ctx context.Context, requests []events.ReserveRequest, wants []Want) (*Held, error)
-	Release(ctx context.Context, holds []ID) (released []bool, err error)
-	Return(ctx context.Context, list []Returned) (done map[uuid.UUID]time.Time, err error)
-	Standings(ctx context.Context) (list []Standing, at time.Time, err error)
+	Hold(ctx context.Context, requests []events.ReserveRequest, wants []reservation.Want) (*reservation.Held, error)
+	Release(ctx context.Context, holds []hold.ID) (released []bool, err error)
+	Return(ctx context.Context, list []hold.Returned) (done map[uuid.UUID]time.Time, err error)
+	Standings(ctx context.Context) (list []hold.Standing, at time.Time, err error)
 }
 
 // Config makes a [Broker].
@@ -38,7 +43,7 @@ type Config struct {
 	Withheld func(port string) error
 	// Tell tells all gates, by [Broker.Hear] and [Broker.Revoke], what ports' holds add up
 	// to now, and of which ports they are to return what they have leased.
-	Tell func(standings []Standing, revoke []string)
+	Tell func(standings []hold.Standing, revoke []string)
 	Took func(time.Duration) // hears how long a transaction took that decided reservations
 	Log  *slog.Logger
 }
@@ -51,9 +56,9 @@ type Broker struct {
 	tasks     sync.WaitGroup                 // that queue reservations again
 	holds     [queues]*intake.Fair[*holding] // ports take turns
 	releases  [queues]*intake.Fair[*releasing]
-	ahead     chan *holding // for leases that are nearly used up
-	returning sync.Mutex    // while what is held is read or leases are returned: a reading has seen all of that or nothing
-	due       chan struct{} // leases are to be returned
+	ahead     chan reservation.Want // of leases that follow others, which are nearly used up
+	returning sync.Mutex            // while what is held is read or leases are returned: a reading has seen all of that or nothing
+	due       chan struct{}         // leases are to be returned
 
 	mu     sync.Mutex
 	leases leases
@@ -65,13 +70,12 @@ type Broker struct {
 // holding is a reservation on its way to Postgres.
 type holding struct {
 	request events.ReserveRequest
-	answer  func(*events.Verdict, error) // nil: only want is asked for
-	at      time.Time                    // when it came
-	want    Want
+	answer  func(*events.Verdict, error)
+	at      time.Time // when it came
 }
 
 type releasing struct {
-	id     ID
+	id     hold.ID
 	answer func(released bool, err error)
 }
 
@@ -92,7 +96,7 @@ const (
 
 // NewBroker returns a broker, which takes requests once it is started.
 func NewBroker(cfg Config) *Broker {
-	b := &Broker{cfg: cfg, ahead: make(chan *holding, queueLength), due: make(chan struct{}, 1)}
+	b := &Broker{cfg: cfg, ahead: make(chan reservation.Want, queueLength), due: make(chan struct{}, 1)}
 	b.leases.ports, b.leases.open = map[string]*portLeases{}, map[*demand]struct{}{}
 	for i := range queues {
 		b.holds[i], b.releases[i] = intake.NewFair[*holding](queueLength), intake.NewFair[*releasing](queueLength)
@@ -106,10 +110,12 @@ func NewBroker(cfg Config) *Broker {
 func (b *Broker) Start(ctx context.Context) (stop func()) {
 	var deciding, returning sync.WaitGroup
 	for i := range queues {
-		deciding.Go(func() { b.holds[i].Gather(together, func(some []*holding) { b.decide(ctx, some) }) })
+		deciding.Go(func() { b.holds[i].Gather(together, func(some []*holding) { b.decide(ctx, some, nil) }) })
 		deciding.Go(func() { b.releases[i].Gather(together, func(some []*releasing) { b.release(ctx, some) }) })
 	}
-	deciding.Go(func() { intake.Gather(b.ahead, together, aheadWait, func(some []*holding) { b.decide(ctx, some) }) })
+	deciding.Go(func() {
+		intake.Gather(b.ahead, together, aheadWait, func(some []reservation.Want) { b.decide(ctx, nil, some) })
+	})
 	until, end := context.WithCancel(ctx)
 	returning.Go(func() { b.returnLeases(until) })
 	return func() {
@@ -123,7 +129,7 @@ func (b *Broker) Start(ctx context.Context) (stop func()) {
 		deciding.Wait()
 		end()
 		returning.Wait()
-		b.revokeAll(forever)
+		b.RevokeAll()
 		for end := time.Now().Add(b.cfg.Timeout); b.returnSome(ctx) && time.Now().Before(end); {
 			time.Sleep(revokePause)
 		}
@@ -145,14 +151,14 @@ func (b *Broker) queue(h *holding) {
 }
 
 // Release answers whether there was such a hold, which there is no more.
-func (b *Broker) Release(id ID, answer func(released bool, err error)) {
+func (b *Broker) Release(id hold.ID, answer func(released bool, err error)) {
 	enqueue(b, &b.releases, id.PortID, &releasing{id, answer}, func(r *releasing, err error) { r.answer(false, err) })
 }
 
 // enqueue never waits: whoever finds no place, or loses it to others, is told to try again.
 func enqueue[T any](b *Broker, to *[queues]*intake.Fair[T], port string, task T, refuse func(T, error)) {
 	open := b.intake.Take(func() {
-		if away, full := to[uint64(PortLocks(port)[0])%queues].Put(port, task); full {
+		if away, full := to[uint64(hold.PortLocks(port)[0])%queues].Put(port, task); full {
 			refuse(away, intake.ErrBusy)
 		}
 	})
@@ -164,17 +170,12 @@ func enqueue[T any](b *Broker, to *[queues]*intake.Fair[T], port string, task T,
 // decide decides reservations in one transaction, which also gets leases where they are
 // in demand, and answers each. Callers that have been waiting for longer than the timeout
 // have given up: holding tokens for them would only keep others from spending.
-func (b *Broker) decide(ctx context.Context, some []*holding) {
+func (b *Broker) decide(ctx context.Context, some []*holding, ahead []reservation.Want) {
 	start := time.Now()
 	var live []*holding
 	var requests []events.ReserveRequest
-	var wants []Want
 	for _, h := range some {
-		if h.answer == nil {
-			if b.cfg.Withheld(h.want.PortID) == nil {
-				wants = append(wants, h.want)
-			}
-		} else if start.Sub(h.at) > b.cfg.Timeout {
+		if start.Sub(h.at) > b.cfg.Timeout {
 			h.answer(nil, intake.ErrBusy)
 		} else if err := b.cfg.Withheld(h.request.PortID); err != nil {
 			h.answer(nil, err)
@@ -182,15 +183,12 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 			live, requests = append(live, h), append(requests, h.request)
 		}
 	}
-	wants = b.wants(wants, requests, start)
+	wants, readings := b.wants(ahead, requests, start)
 	if len(requests)+len(wants) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	b.mu.Lock()
-	readings := b.known.done
-	b.mu.Unlock()
 	held, err := b.cfg.Store.Hold(ctx, requests, wants)
 	b.cfg.Took(time.Since(start))
 	if err != nil {
@@ -211,13 +209,12 @@ func (b *Broker) decide(ctx context.Context, some []*holding) {
 
 // answerAll answers all but those that would be refused for what gates may return: these
 // are decided again in a moment.
-func (b *Broker) answerAll(some []*holding, held *Held) {
-	var again []*holding
-	var refusals []*events.Verdict
+func (b *Broker) answerAll(some []*holding, held *reservation.Held) {
+	var again []int
 	var revoke []string
 	for i, h := range some {
-		if held.Faults[i] == nil && held.Leased[i] && time.Since(h.at) < revokeFor {
-			again, refusals, revoke = append(again, h), append(refusals, &held.Verdicts[i]), append(revoke, h.request.PortID)
+		if held.Leased[i] && time.Since(h.at) < revokeFor {
+			again, revoke = append(again, i), append(revoke, h.request.PortID)
 		} else {
 			h.answer(&held.Verdicts[i], held.Faults[i])
 		}
@@ -225,28 +222,30 @@ func (b *Broker) answerAll(some []*holding, held *Held) {
 	if len(again) == 0 {
 		return
 	}
-	revoke = sorted(revoke)
+	revoke = slices.Compact(slices.Sorted(slices.Values(revoke)))
 	for _, port := range revoke {
 		b.Revoke(port, RevokedFor)
 	}
 	b.cfg.Tell(nil, revoke)
 	open := b.intake.Take(func() {
 		b.tasks.Go(func() {
-			time.Sleep(max(revokePause, time.Since(again[0].at)/2)) // a gate that was killed never answers
-			for _, h := range again {
-				b.queue(h)
+			time.Sleep(max(revokePause, time.Since(some[again[0]].at)/2)) // a gate that was killed never answers
+			for _, i := range again {
+				b.queue(some[i])
 			}
 		})
 	})
-	for i := 0; i < len(again) && !open; i++ {
-		again[i].answer(refusals[i], nil)
+	if !open {
+		for _, i := range again {
+			some[i].answer(&held.Verdicts[i], nil)
+		}
 	}
 }
 
 func (b *Broker) release(ctx context.Context, some []*releasing) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
-	ids := make([]ID, len(some))
+	ids := make([]hold.ID, len(some))
 	for i, r := range some {
 		ids[i] = r.id
 	}

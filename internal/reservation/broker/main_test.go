@@ -1,4 +1,4 @@
-package reservation_test
+package broker_test
 
 import (
 	"context"
@@ -13,7 +13,8 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/ledger"
 )
@@ -29,13 +30,13 @@ type house struct {
 	db     *pgxpool.Pool
 	ledger *ledger.Ledger
 	mu     sync.Mutex
-	all    []*broker
+	all    []*gate
 	rule   atomic.Pointer[budget.Rule] // of all ports
 }
 
-// broker is one with a gate of nothing else.
-type broker struct {
-	*reservation.Broker
+// gate is one of which there is only the broker.
+type gate struct {
+	*broker.Broker
 	house *house
 	stop  func()
 	dead  atomic.Bool // it hears nothing any more, and the store hears nothing of it
@@ -94,7 +95,7 @@ func (h *house) store(port string, b budget.Budget) {
 	}
 }
 
-func (h *house) living() (list []*broker) {
+func (h *house) living() (list []*gate) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, b := range h.all {
@@ -106,9 +107,9 @@ func (h *house) living() (list []*broker) {
 }
 
 // open starts a broker.
-func (h *house) open(change ...func(*reservation.Config)) *broker {
-	b := &broker{house: h}
-	cfg := reservation.Config{
+func (h *house) open(change ...func(*broker.Config)) *gate {
+	b := &gate{house: h}
+	cfg := broker.Config{
 		Store: h.ledger.Reservations, LeaseFrom: hot, Timeout: 5 * time.Second, Now: time.Now,
 		Port: func(_ string, now time.Time) (*budget.Rule, int64, time.Time, time.Time) {
 			start, _ := budget.Day.Bounds(now)
@@ -118,11 +119,11 @@ func (h *house) open(change ...func(*reservation.Config)) *broker {
 			return func(*budget.Limit, string, time.Time) budget.Count { return budget.Count{} }
 		},
 		Withheld: func(string) error { return nil },
-		Tell: func(standings []reservation.Standing, revoke []string) {
+		Tell: func(standings []hold.Standing, revoke []string) {
 			for _, o := range h.living() {
 				o.Hear(standings)
 				for _, port := range revoke {
-					o.Revoke(port, reservation.RevokedFor)
+					o.Revoke(port, broker.RevokedFor)
 				}
 			}
 		},
@@ -131,7 +132,7 @@ func (h *house) open(change ...func(*reservation.Config)) *broker {
 	for _, c := range change {
 		c(&cfg)
 	}
-	b.Broker = reservation.NewBroker(cfg)
+	b.Broker = broker.NewBroker(cfg)
 	stop := b.Start(context.Background())
 	b.stop = sync.OnceFunc(func() { b.dead.Store(true); stop() })
 	h.t.Cleanup(b.stop)
@@ -153,7 +154,7 @@ func lives(ttl time.Duration) func(*events.ReserveRequest) {
 	return func(q *events.ReserveRequest) { q.TTLSeconds = int64(ttl / time.Second) }
 }
 
-func (b *broker) hold(q events.ReserveRequest) (v events.Verdict, err error) {
+func (b *gate) hold(q events.ReserveRequest) (v events.Verdict, err error) {
 	answered := make(chan struct{})
 	b.Hold(q, func(answer *events.Verdict, failed error) {
 		if err = failed; err == nil {
@@ -166,7 +167,7 @@ func (b *broker) hold(q events.ReserveRequest) (v events.Verdict, err error) {
 }
 
 // must is a hold that is granted.
-func (b *broker) must(q events.ReserveRequest) events.Verdict {
+func (b *gate) must(q events.ReserveRequest) events.Verdict {
 	b.house.t.Helper()
 	v, err := b.hold(q)
 	if err != nil || !v.Allowed {
@@ -175,10 +176,10 @@ func (b *broker) must(q events.ReserveRequest) events.Verdict {
 	return v
 }
 
-func (b *broker) release(id string, port ...string) (ok bool) {
+func (b *gate) release(id string, port ...string) (ok bool) {
 	b.house.t.Helper()
 	answered := make(chan struct{})
-	b.Release(reservation.ID{PortID: append(port, "p")[0], ReservationID: id}, func(released bool, err error) {
+	b.Release(hold.ID{PortID: append(port, "p")[0], ReservationID: id}, func(released bool, err error) {
 		if err != nil {
 			b.house.t.Error(err)
 		}
@@ -195,7 +196,7 @@ func fromLease(v events.Verdict) bool {
 }
 
 // heat asks for holds like q, and releases them, until one comes from a lease.
-func (b *broker) heat(q events.ReserveRequest) {
+func (b *gate) heat(q events.ReserveRequest) {
 	b.house.t.Helper()
 	for end := time.Now().Add(20 * time.Second); ; {
 		v := b.must(q)

@@ -1,4 +1,4 @@
-package reservation
+package broker
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // known is what a broker knows of holds: of the ports with live ones only. It is read from
@@ -18,25 +19,25 @@ import (
 // be the later one. Of such a reading and such news the greater figure counts, until the
 // next reading.
 type known struct {
-	read        map[string]Standing
+	read        map[string]hold.Standing
 	told        map[string]news
 	readAt      time.Time
 	begun, done int // readings
 }
 
 type news struct {
-	Standing
+	hold.Standing
 	begun int // readings that had begun when it was told
 }
 
-func (k *known) of(port string) Standing {
+func (k *known) of(port string) hold.Standing {
 	if n, ok := k.told[port]; ok {
 		return n.Standing
 	}
 	return k.read[port]
 }
 
-func (k *known) tell(st Standing) {
+func (k *known) tell(st hold.Standing) {
 	if k.told == nil {
 		k.told = map[string]news{}
 	}
@@ -72,7 +73,7 @@ func (b *Broker) AsOf() time.Time {
 }
 
 // Hear takes over what reservations have left ports' holds at, unless later news came first.
-func (b *Broker) Hear(standings []Standing) {
+func (b *Broker) Hear(standings []hold.Standing) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.hear(standings, b.known.done)
@@ -80,13 +81,13 @@ func (b *Broker) Hear(standings []Standing) {
 
 // hear takes over what a transaction has left behind. done is how many readings were
 // done when it began, and may have missed it.
-func (b *Broker) hear(standings []Standing, done int) {
+func (b *Broker) hear(standings []hold.Standing, done int) {
 	for _, st := range standings {
 		was := b.known.of(st.PortID)
 		if later := was.At.After(b.known.readAt); st.At.After(was.At) && st.At.After(b.known.readAt) {
 			b.known.tell(st)
 		} else if !later && done < b.known.done && st.Held > was.Held {
-			b.known.tell(Standing{st.PortID, st.Held, b.known.readAt})
+			b.known.tell(hold.Standing{PortID: st.PortID, Held: st.Held, At: b.known.readAt})
 		} else {
 			continue
 		}
@@ -107,7 +108,7 @@ func (b *Broker) Read(ctx context.Context) (at time.Time, err error) {
 	if err != nil {
 		return at, err
 	}
-	read := make(map[string]Standing, len(list))
+	read := make(map[string]hold.Standing, len(list))
 	for _, st := range list {
 		read[st.PortID] = st
 	}

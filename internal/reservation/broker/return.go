@@ -1,4 +1,4 @@
-package reservation
+package broker
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // How leases end: used up, replaced, revoked, idle, over or in doubt, and then returned.
@@ -21,7 +23,6 @@ const (
 	// RevokedFor keeps a port whose leases were revoked from being leased again at once:
 	// whoever needed its tokens has to get its turn.
 	RevokedFor = time.Second
-	forever    = 1000 * time.Hour
 	// forgetAfter ends what is known of demand. forgetAtOnce bounds how many ports are
 	// looked at, while nobody can reserve or check.
 	forgetAfter  = time.Minute
@@ -55,54 +56,42 @@ func (b *Broker) hurry() {
 func (b *Broker) Revoke(port string, pause time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.revoke(b.leases.port(port), pause, now)
-	b.returnNow(now, func(l *lease) bool { return l.PortID == port })
+	b.revoke(map[string]*portLeases{port: b.leases.port(port)}, pause)
 }
 
 // RevokeDefault is Revoke for all ports that go by the default budget.
 func (b *Broker) RevokeDefault() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now, at := time.Now(), b.cfg.Now()
-	byDefault := func(port string) bool {
+	at, some := b.cfg.Now(), maps.Clone(b.leases.ports)
+	maps.DeleteFunc(some, func(port string, _ *portLeases) bool {
 		rule, _, _, _ := b.cfg.Port(port, at)
-		return rule.Default
-	}
-	for id, p := range b.leases.ports {
-		if byDefault(id) {
-			b.revoke(p, RevokedFor, now)
-		}
-	}
-	b.returnNow(now, func(l *lease) bool { return byDefault(l.PortID) })
-}
-
-func (b *Broker) revoke(p *portLeases, pause time.Duration, now time.Time) {
-	if until := now.Add(pause); pause > 0 && p.revoked.Before(until) {
-		p.revoked = until
-	}
-	for _, d := range p.demands {
-		b.retire(d, now)
-	}
+		return !rule.Default
+	})
+	b.revoke(some, RevokedFor)
 }
 
 // RevokeAll returns all leases, and leases nothing for a moment.
-func (b *Broker) RevokeAll() { b.revokeAll(RevokedFor) }
-
-func (b *Broker) revokeAll(pause time.Duration) {
+func (b *Broker) RevokeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := time.Now()
-	b.leases.revoked = now.Add(pause)
-	for d := range b.leases.open {
-		b.retire(d, now)
-	}
-	b.returnNow(now, func(*lease) bool { return true })
+	b.leases.revoked = time.Now().Add(RevokedFor) // also of ports that nobody has asked for yet
+	b.revoke(b.leases.ports, 0)
 }
 
-func (b *Broker) returnNow(now time.Time, those func(*lease) bool) {
+func (b *Broker) revoke(some map[string]*portLeases, pause time.Duration) {
+	now := time.Now()
+	until := now.Add(pause)
+	for _, p := range some {
+		if pause > 0 && p.revoked.Before(until) {
+			p.revoked = until
+		}
+		for _, d := range p.demands {
+			b.retire(d, now)
+		}
+	}
 	for _, l := range b.leases.ending {
-		if those(l) && now.Before(l.returnAt) {
+		if some[l.PortID] != nil && now.Before(l.returnAt) {
 			l.returnAt = now
 			b.hurry()
 		}
@@ -134,9 +123,9 @@ func (b *Broker) returnSome(ctx context.Context) (left bool) {
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Timeout)
 	defer cancel()
 	some := b.toReturn(time.Now())
-	list := make([]Returned, len(some))
+	list := make([]hold.Returned, len(some))
 	for i, l := range some {
-		list[i] = l.toReturn()
+		list[i] = l.Made
 	}
 	var done map[uuid.UUID]time.Time
 	var err error
@@ -168,7 +157,7 @@ func (b *Broker) toReturn(now time.Time) (some []*lease) {
 		if looked++; looked > forgetAtOnce {
 			break
 		}
-		maps.DeleteFunc(p.demands, func(_ kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
+		maps.DeleteFunc(p.demands, func(_ hold.Kind, d *demand) bool { return d.lease == nil && now.Sub(d.since) > forgetAfter })
 		if len(p.demands) == 0 && p.unused == 0 && now.After(p.revoked) {
 			delete(b.leases.ports, id)
 		}
@@ -200,7 +189,7 @@ func (b *Broker) returned(some []*lease, done map[uuid.UUID]time.Time, err error
 		l.unsure = l.unsure || err != nil
 		// What is known may be without it already.
 		if st := b.known.of(l.PortID); ok && !l.unsure && st.At.Before(at) {
-			b.known.tell(Standing{l.PortID, max(st.Held-l.left(), 0), st.At})
+			b.known.tell(hold.Standing{PortID: l.PortID, Held: max(st.Held-l.Left(), 0), At: st.At})
 		}
 	}
 	b.leases.ending = slices.DeleteFunc(b.leases.ending, func(l *lease) bool {

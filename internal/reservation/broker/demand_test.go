@@ -1,4 +1,4 @@
-package reservation
+package broker
 
 import (
 	"slices"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidegate/tidegate/events"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 )
 
 // A gate that is given no lease asks for one less and less often.
@@ -18,7 +19,7 @@ func TestAGateWithoutALeaseAsksLessOften(t *testing.T) {
 	for range 1000 {
 		now = now.Add(25 * time.Millisecond)
 		d.count(5, now)
-		if w := b.want("p1", kind{ttl: events.DefaultHoldTTL}, &portLeases{}, d, now); w.Tokens > 0 {
+		if w := b.want("p1", hold.Kind{TTL: events.DefaultHoldTTL}, &portLeases{}, d, now); w.Tokens > 0 {
 			gaps, last = append(gaps, now.Sub(last)), now
 		}
 	}

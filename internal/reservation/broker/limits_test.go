@@ -1,4 +1,4 @@
-package reservation_test
+package broker_test
 
 import (
 	"fmt"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -43,7 +43,7 @@ func testLimitsBind(t *testing.T, weighted int64) {
 		budget.Limit{Name: "requests", Match: budget.Match{Feature: "ocr"}, Per: budget.PerUser, Window: budget.Total, Unit: budget.Requests, Hard: new(int64(requests))},
 		budget.Limit{Name: "weighted", Window: budget.Week, Unit: budget.Weighted, Weights: budget.Weights{Output: new(budget.Weight(4000))}, Hard: &weighted},
 	)
-	gates := []*broker{h.open(), h.open()}
+	gates := []*gate{h.open(), h.open()}
 	var mu sync.Mutex
 	used, calls, weight := map[string]int64{}, map[string]int{}, int64(0)
 	var group sync.WaitGroup
@@ -267,7 +267,7 @@ func TestAVerdictFromALeaseOfALimitedPort(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 1<<40)
 	h.limited(1<<40, budget.Limit{Name: "user", Per: budget.PerUser, Window: budget.Day, Soft: new(int64(20_400)), Hard: new(int64(100_000))})
-	b := h.open(func(c *reservation.Config) {
+	b := h.open(func(c *broker.Config) {
 		c.Counts = func(string) budget.Counts {
 			return func(*budget.Limit, string, time.Time) budget.Count { return budget.Count{Used: 20_000, Held: 300} }
 		}
@@ -395,4 +395,28 @@ func TestErasedUsersAreNotNamedByLeases(t *testing.T) {
 		t.Errorf("%+v", kept)
 	}
 	b.must(ask(990, by("u2", ""))) // the hold counts for anybody now
+}
+
+// Limits that count the same are counted once, and each has its own cap: who is near the lower one has
+// nothing of a lease, whichever comes first in the budget.
+func TestALeaseKeepsToEachOfLimitsThatCountTheSame(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 1<<40)
+	h.limited(1<<40,
+		budget.Limit{Name: "wide", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1_000_000))},
+		budget.Limit{Name: "narrow", Per: budget.PerUser, Window: budget.Day, Hard: new(int64(1000))},
+	)
+	limits := h.rule.Load().Limits()
+	if limits[0].Counter != limits[1].Counter {
+		t.Fatalf("%d and %d are two counters, so this tests nothing", limits[0].Counter, limits[1].Counter)
+	}
+	start, end := budget.Day.Bounds(time.Now())
+	if _, err := h.db.Exec(t.Context(), "insert into ai_limit_counters (port_id, counter, value, start, ends, used) values ('p', $1, 'near', $2, $3, 990)", limits[0].Counter, start, end); err != nil {
+		t.Fatal(err)
+	}
+	b := h.open()
+	b.heat(ask(1, by("u1", "")))
+	if v, err := b.hold(ask(11, by("near", ""))); err != nil || v.Allowed || v.Limit != "narrow" {
+		t.Errorf("%+v, %v; want it refused by the narrow limit, of which 10 are left", v, err)
+	}
 }

@@ -1,4 +1,4 @@
-package reservation
+package hold
 
 import (
 	"crypto/hmac"

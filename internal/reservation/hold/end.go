@@ -1,8 +1,9 @@
-package reservation
+package hold
 
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -11,10 +12,10 @@ import (
 )
 
 var (
-	holdDeleteSQL  = statement("hold_delete")
-	leaseLockSQL   = statement("lease_lock")
-	leaseCloseSQL  = statement("lease_close")
-	leaseDeleteSQL = statement("lease_delete")
+	holdDeleteSQL = statement("hold_delete")
+	leaseLockSQL  = statement("lease_lock")
+	leaseCloseSQL = statement("lease_close")
+	sweepSQL      = statement("sweep")
 )
 
 // End ends holds within a transaction, and returns those that there were: ids that are
@@ -104,35 +105,21 @@ func (l *lockedLease) end(h *leasedID) bool {
 // closeHolds writes down which holds of leases have ended, and removes the leases that are
 // sealed and of which that was the last one.
 func closeHolds(ctx context.Context, tx pgx.Tx, locked map[key]*lockedLease) error {
-	var changed, done struct {
-		ports  []string
-		ids    []uuid.UUID
-		tokens []int64
-		closed [][]byte
-		calls  [][]byte
-	}
+	var ports []string
+	var ids []uuid.UUID
+	var tokens []int64
+	var closed, ended [][]byte
+	var done []bool
 	for k, l := range locked {
-		to := &changed
-		switch {
-		case !l.changed:
-			continue
-		case l.sealed && l.closedTokens == l.tokens:
-			to = &done
+		if l.changed {
+			ports, ids, tokens = append(ports, k.port), append(ids, k.id), append(tokens, l.closedTokens)
+			closed, ended, done = append(closed, l.closed), append(ended, writeSums(l.ended)), append(done, l.sealed && l.closedTokens == l.tokens)
 		}
-		to.ports, to.ids, to.tokens = append(to.ports, k.port), append(to.ids, k.id), append(to.tokens, l.closedTokens)
-		to.closed, to.calls = append(to.closed, l.closed), append(to.calls, writeSums(l.ended))
 	}
-	var send pgx.Batch
-	if len(changed.ids) > 0 {
-		send.Queue(leaseCloseSQL, changed.ports, changed.ids, changed.tokens, changed.closed, changed.calls)
-	}
-	if len(done.ids) > 0 {
-		send.Queue(leaseDeleteSQL, done.ports, done.ids)
-	}
-	if send.Len() == 0 {
+	if len(ids) == 0 {
 		return nil
 	}
-	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
+	if _, err := tx.Exec(ctx, leaseCloseSQL, ports, ids, tokens, closed, ended, done); err != nil {
 		return fmt.Errorf("reservation: end holds of leases: %w", err)
 	}
 	return nil
@@ -159,4 +146,34 @@ func (s *Store) Release(ctx context.Context, holds []ID) (released []bool, err e
 		delete(ended, h) // named twice at once: given back once
 	}
 	return released, nil
+}
+
+const (
+	// sweepGrace leaves an expired hold where it is for a while: it counts no more,
+	// but the event that settles it may be on its way.
+	sweepGrace = 10 * time.Second
+	// SweepBatch is how many holds of their own, and how many leases with all their
+	// holds, one sweep removes at most.
+	SweepBatch = 5_000
+)
+
+// Unsettled is what a sweep found in one port: calls that were allowed and whose
+// usage was not reported within the hold's lifetime.
+type Unsettled struct {
+	PortID string
+	Holds  int64
+	Tokens int64
+}
+
+// Sweep removes holds that have expired and counts them as unsettled, at most
+// [SweepBatch] a call. An expired hold binds nobody even before it is swept.
+func (s *Store) Sweep(ctx context.Context) (found []Unsettled, err error) {
+	rows, err := s.patient.Query(ctx, sweepSQL, sweepGrace, SweepBatch)
+	if err == nil {
+		found, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Unsettled])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reservation: sweep holds: %w", err)
+	}
+	return found, nil
 }

@@ -1,8 +1,10 @@
-package reservation
+package hold
 
 import (
 	"context"
 	"crypto/rand"
+	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -10,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidegate/tidegate/budget"
-	"github.com/tidegate/tidegate/events"
 )
 
 var (
@@ -18,17 +19,26 @@ var (
 	leaseReturnSQL = statement("lease_return")
 )
 
+// LeaseGrace is how long after the end of a lease its gate may take to return it.
+// One that is still open then has lost its gate.
+const LeaseGrace = time.Second
+
+// Kind is what a lease is asked for.
+type Kind struct {
+	Of  budget.Labels // whose holds: the feature, and what of the rest leases are by
+	TTL time.Duration // of the holds, at least
+}
+
 // Lease is a part of a port's headroom that one gate was granted: it may make holds of
 // Tokens in all from it, in memory, until Until. Tokens that become a hold never
 // come back to the lease. When a hold ends they come back to the port; what has
 // not become a hold does so when the gate returns the lease. A lease whose gate was
 // killed counts as held, whole, until it expires.
 type Lease struct {
-	PortID  string
-	ID      uuid.UUID
-	Of      budget.Labels  // that it was asked for
+	PortID string
+	ID     uuid.UUID
+	Kind
 	Calls   *budget.Leased // whose holds they all are
-	TTL     time.Duration  // a hold made from it lives for at least that long
 	Version int64          // of the budget it was granted under
 	Default bool           // that was the default budget
 	Tokens  int64
@@ -40,91 +50,11 @@ type Lease struct {
 	secret []byte // signs the ids of its holds
 }
 
-// Want asks for a lease. None is granted where that would take much of what is
-// left, and what is granted may be less.
-type Want struct {
-	PortID        string
-	Of            budget.Labels // whose holds: the feature, and what of the rest leases are by
-	TTL           time.Duration // of the holds
-	For           time.Duration // for how long holds will be made
-	Tokens, Least int64         // a lease of fewer than Least, which is more than 0, is of no use
-	Holds         int
-}
-
-const (
-	// MaxLeaseHolds bounds [Want.Holds].
-	MaxLeaseHolds = 4096
-	// leaseShare is the part of what is left under the hard cap that a lease may take.
-	leaseShare = 8
-	// leastCalls is how many calls, of the size that is usual, a lease has the tokens for, at least.
-	leastCalls = 4
-	// leastHolds is how many holds a lease is for, at least.
-	leastHolds = 8
-	// leaseGrace is how long after the end of a lease its gate may take to return it.
-	// One that is still open then has lost its gate.
-	leaseGrace = time.Second
-)
-
-// grant gives a want what it may have. It comes after the requests: a lease is for
-// those to come.
-func (d *deciding) grant(w *Want) {
-	s := d.states[w.PortID]
-	if !s.rule.Leases(s.now) {
-		return
-	}
-	tokens := w.Tokens
-	if s.budget.Enabled && s.budget.HardCapTokens != nil {
-		tokens = min(tokens, (*s.budget.HardCapTokens-budget.Add(s.used, s.held))/leaseShare)
-	}
-	tokens, holds, calls := s.shareFor(w, tokens)
-	// A hold counts in the period it was made in, and periods end with a day.
-	until := s.now.Add(w.For)
-	if _, midnight := budget.Day.Bounds(s.now); midnight.Before(until) {
-		until = midnight
-	}
-	if tokens < w.Least || holds == 0 || until.Sub(s.now) < w.For/4 {
-		return
-	}
-	l := Lease{
-		PortID: w.PortID, ID: events.NewUUIDv7(s.now), Of: w.Of, Calls: calls, TTL: w.TTL, Version: int64(s.rule.Version), Default: s.rule.Default, Tokens: tokens,
-		Holds: holds, Created: s.now, Until: until, Expires: until.Add(w.TTL), secret: make([]byte, 16),
-	}
+// Insert inserts its row.
+func (l *Lease) Insert(b *pgx.Batch) {
+	l.secret = make([]byte, 16)
 	_, _ = rand.Read(l.secret)
-	if s.limits != nil {
-		s.limits.tally.HoldLeased(calls, nil, tokens, int64(holds), s.now)
-	}
-	s.held = budget.Add(s.held, tokens)
-	d.leases = append(d.leases, l)
-	d.write.Queue(leaseGrantSQL, l.PortID, l.ID, tokens, make([]byte, (holds+7)/8), l.secret, l.Created, until, l.Expires, w.Of.Feature, writeLeased(calls))
-}
-
-// shareFor is for how many tokens, and for how many holds of whose calls, a lease may be of which so many
-// tokens are left of the port's own caps. Where limits count each user, or each run, the lease is for any of
-// them and says how much one may have of it, and who may have nothing: those who are nearer to a cap.
-func (s *portState) shareFor(w *Want, tokens int64) (most int64, holds int, calls *budget.Leased) {
-	calls = &budget.Leased{Feature: w.Of.Feature}
-	holds = min(w.Holds, MaxLeaseHolds)
-	if s.limits == nil {
-		return tokens, holds, calls
-	}
-	by, each := s.rule.LeasedBy()
-	of := w.Of.Only(by)
-	calls.By, calls.Calls, calls.Each = by, []budget.Labels{of}, map[budget.Per]budget.Allowance{}
-	of.Feature = w.Of.Feature
-	r := s.room(&of, each)
-	if r.holds < leastHolds {
-		return 0, 0, nil
-	}
-	for _, d := range each {
-		a, ok := s.allowance(&of, d)
-		if !ok || a.Tokens < w.Least/leastCalls || a.Calls == 0 {
-			return 0, 0, nil
-		}
-		calls.Each[d] = a
-	}
-	tokens = min(tokens, r.tokens)
-	holds = int(min(int64(holds+7), r.holds)) / 8 * 8 // they are bits of whole bytes
-	return tokens, holds, calls
+	b.Queue(leaseGrantSQL, l.PortID, l.ID, l.Tokens, make([]byte, (l.Holds+7)/8), l.secret, l.Created, l.Until, l.Expires, l.Of.Feature, writeLeased(l.Calls))
 }
 
 // Returned says what a gate has made of a lease. It makes no more.
@@ -154,14 +84,10 @@ func (s *Store) Return(ctx context.Context, list []Returned) (done map[uuid.UUID
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var send pgx.Batch
 		if len(doubtful) > 0 {
-			send.Queue(lockPortsSQL, PortLocks(doubtful...))
+			Lock(&send, doubtful...)
 		}
 		for _, r := range list {
-			var calls *string
-			if r.Calls != nil {
-				calls = writeLeased(r.Calls)
-			}
-			send.Queue(leaseReturnSQL, r.PortID, r.ID, r.Tokens, r.Service, r.Feature, r.Holds, calls).QueryRow(func(row pgx.Row) error {
+			send.Queue(leaseReturnSQL, r.PortID, r.ID, r.Tokens, r.Service, r.Feature, r.Holds, writeLeased(r.Calls)).QueryRow(func(row pgx.Row) error {
 				var ok bool
 				var at time.Time
 				err := row.Scan(&ok, &at)
@@ -207,4 +133,86 @@ func (s *Store) AwaitReturns(ctx context.Context, port string, granted time.Time
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
+}
+
+// leasedCalls is what the row of a lease says of whose calls it is for, and once it is sealed
+// what holds were made for each. Older builds take one that is open for each value's.
+type leasedCalls struct {
+	By   []budget.Per                    `json:"by"`
+	Of   [][]string                      `json:"of"`
+	Each map[budget.Per]budget.Allowance `json:"each,omitempty"`
+	Made [][4]int64                      `json:"made,omitempty"` // holds, tokens, input, output
+}
+
+func writeLeased(l *budget.Leased) *string {
+	if l == nil || l.Calls == nil {
+		return nil
+	}
+	calls := leasedCalls{By: l.By, Each: l.Each}
+	for i := range l.Calls {
+		of := []string{}
+		for _, d := range l.By {
+			of = append(of, l.Calls[i].Of(d))
+		}
+		calls.Of = append(calls.Of, of)
+	}
+	for _, m := range l.Made {
+		calls.Made = append(calls.Made, [4]int64{m.Calls, m.Tokens, m.Input, m.Output})
+	}
+	body, err := json.Marshal(calls)
+	if err != nil {
+		panic(err) // plain fields only
+	}
+	return new(string(body))
+}
+
+func readLeased(feature string, text []byte) (*budget.Leased, error) {
+	l := &budget.Leased{Feature: feature}
+	if text == nil {
+		return l, nil
+	}
+	var calls leasedCalls
+	if err := json.Unmarshal(text, &calls); err != nil {
+		return nil, err
+	}
+	l.By, l.Calls, l.Each = calls.By, []budget.Labels{}, calls.Each
+	for _, of := range calls.Of {
+		var c budget.Labels
+		for i, d := range calls.By[:min(len(of), len(calls.By))] {
+			c.Set(d, of[i])
+		}
+		l.Calls = append(l.Calls, c)
+	}
+	if len(calls.Made) == len(calls.Of) {
+		for _, m := range calls.Made {
+			l.Made = append(l.Made, budget.Sum{Calls: m[0], Estimate: budget.Estimate{Tokens: m[1], Input: m[2], Output: m[3]}})
+		}
+	}
+	return l, nil
+}
+
+// readSums reads what a lease's row says of what has ended for each of its calls.
+func readSums(text []byte) (sums []budget.Sum) {
+	for len(text) > 0 {
+		var s budget.Sum
+		for _, field := range []*int64{&s.Calls, &s.Tokens, &s.Input, &s.Output} {
+			v, size := binary.Uvarint(text)
+			if size <= 0 {
+				return sums
+			}
+			*field, text = int64(v), text[size:]
+		}
+		sums = append(sums, s)
+	}
+	return sums
+}
+
+// writeSums writes sums as readSums reads them.
+func writeSums(sums []budget.Sum) (text []byte) {
+	for _, s := range sums {
+		for _, v := range [...]int64{s.Calls, s.Tokens, s.Input, s.Output} {
+			text = binary.AppendUvarint(text, uint64(v))
+		}
+	}
+	return text
 }

@@ -1,4 +1,4 @@
-package reservation_test
+package broker_test
 
 import (
 	"context"
@@ -17,6 +17,8 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/intake"
 	"github.com/tidegate/tidegate/internal/reservation"
+	"github.com/tidegate/tidegate/internal/reservation/broker"
+	"github.com/tidegate/tidegate/internal/reservation/hold"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -25,7 +27,7 @@ func TestWhatIsServedFromLeases(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		first, then events.ReserveRequest // two of the first make it hot
-		change      func(*reservation.Config)
+		change      func(*broker.Config)
 		want        bool
 	}{
 		"the same again":                       {first: ask(10), then: ask(10), want: true},
@@ -36,14 +38,14 @@ func TestWhatIsServedFromLeases(t *testing.T) {
 		"with a key, another gate may know it": {first: ask(10), then: ask(10, func(q *events.ReserveRequest) { q.IdempotencyKey = "k" })},
 		"nothing, which nobody could settle":   {first: ask(10), then: ask(0)},
 		"more than is leased":                  {first: ask(10), then: ask(5000)},
-		"cold":                                 {first: ask(10), then: ask(10), change: func(c *reservation.Config) { c.LeaseFrom = 4 }},
-		"never":                                {first: ask(10), then: ask(10), change: func(c *reservation.Config) { c.LeaseFrom = -1 }},
+		"cold":                                 {first: ask(10), then: ask(10), change: func(c *broker.Config) { c.LeaseFrom = 4 }},
+		"never":                                {first: ask(10), then: ask(10), change: func(c *broker.Config) { c.LeaseFrom = -1 }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := newHouse(t, 100_000)
 			if c.change == nil {
-				c.change = func(*reservation.Config) {}
+				c.change = func(*broker.Config) {}
 			}
 			b := h.open(c.change)
 			b.must(c.first)
@@ -64,7 +66,7 @@ func TestWhoAsksSeldomIsServedFromLeases(t *testing.T) {
 	for ttl, want := range map[time.Duration]bool{time.Minute: true, 8 * time.Second: false} {
 		t.Run(ttl.String(), func(t *testing.T) {
 			t.Parallel()
-			b := newHouse(t, 100_000).open(func(c *reservation.Config) { c.LeaseFrom = 3 })
+			b := newHouse(t, 100_000).open(func(c *broker.Config) { c.LeaseFrom = 3 })
 			for range 3 {
 				b.must(ask(10, lives(ttl)))
 				time.Sleep(1100 * time.Millisecond)
@@ -79,7 +81,7 @@ func TestWhoAsksSeldomIsServedFromLeases(t *testing.T) {
 // A short lease is followed by the next one, whatever was asked for since the latest second began.
 func TestAShortLeaseIsFollowedByTheNext(t *testing.T) {
 	t.Parallel()
-	b := newHouse(t, 1<<40).open(func(c *reservation.Config) { c.LeaseFrom = 3 })
+	b := newHouse(t, 1<<40).open(func(c *broker.Config) { c.LeaseFrom = 3 })
 	for try := range 10 {
 		q := ask(10, lives(8*time.Second), func(q *events.ReserveRequest) { q.Feature = fmt.Sprint("f", try) })
 		begun := time.Now()
@@ -105,7 +107,7 @@ func TestLeasesGiveNoMoreThanTheCap(t *testing.T) {
 	t.Parallel()
 	const hard = 3_000
 	h := newHouse(t, hard)
-	gates := []*broker{h.open(), h.open()}
+	gates := []*gate{h.open(), h.open()}
 	var held, refused atomic.Int64
 	var ids sync.Map
 	var group sync.WaitGroup
@@ -150,8 +152,8 @@ func TestExtraTokensAreHeldUntilTheirEnd(t *testing.T) {
 	h := newHouse(t, hard)
 	clock := testenv.NewClock(t, h.db.Config().ConnString())
 	h.ledger = h.reopen()
-	byClock := func(c *reservation.Config) { c.Now = clock.Now }
-	gates := []*broker{h.open(byClock), h.open(byClock)}
+	byClock := func(c *broker.Config) { c.Now = clock.Now }
+	gates := []*gate{h.open(byClock), h.open(byClock)}
 	var mu sync.Mutex
 	held, live := int64(0), map[string]int64{}
 	askUntilRefused := func() {
@@ -245,7 +247,7 @@ func TestNothingIsRefusedForWhatIsLeased(t *testing.T) {
 func TestAKilledGateIsNotWaitedForLong(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 10_000)
-	a, b := h.open(func(c *reservation.Config) { c.Store = &unreachable{Backend: c.Store} }), h.open()
+	a, b := h.open(func(c *broker.Config) { c.Store = &unreachable{Backend: c.Store} }), h.open()
 	a.heat(ask(10))
 	a.dead.Store(true)
 	begun := time.Now()
@@ -256,9 +258,9 @@ func TestAKilledGateIsNotWaitedForLong(t *testing.T) {
 }
 
 // unreachable is a store whose leases cannot be returned.
-type unreachable struct{ reservation.Backend }
+type unreachable struct{ broker.Backend }
 
-func (*unreachable) Return(context.Context, []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+func (*unreachable) Return(context.Context, []hold.Returned) (map[uuid.UUID]time.Time, error) {
 	return nil, errors.New("Postgres is away")
 }
 
@@ -296,7 +298,7 @@ func TestLeasesEnd(t *testing.T) {
 	}
 	// Holds for 8 s come from leases of a second. No other can be had.
 	cut := &cutOff{Backend: h.ledger.Reservations}
-	c := h.open(func(c *reservation.Config) { c.Store = cut })
+	c := h.open(func(c *broker.Config) { c.Store = cut })
 	short := ask(10, lives(8*time.Second))
 	c.heat(short)
 	cut.off.Store(true)
@@ -318,7 +320,7 @@ func TestLeasesEnd(t *testing.T) {
 
 // cutOff is a store that can go away.
 type cutOff struct {
-	reservation.Backend
+	broker.Backend
 	off atomic.Bool
 }
 
@@ -338,13 +340,13 @@ func TestARevokedPortIsNotLeasedForAWhile(t *testing.T) {
 	b := h.open()
 	b.heat(ask(10))
 	for name, revoke := range map[string]func(){
-		"the port": func() { b.Revoke("p", reservation.RevokedFor) }, "all ports": b.RevokeAll, "those of the default budget": b.RevokeDefault,
+		"the port": func() { b.Revoke("p", broker.RevokedFor) }, "all ports": b.RevokeAll, "those of the default budget": b.RevokeDefault,
 	} {
 		revoked := time.Now()
 		revoke()
 		h.eventually("its lease is returned", 800*time.Millisecond, func() bool { _, open := h.held(); return open == 0 })
-		for time.Since(revoked) < reservation.RevokedFor-50*time.Millisecond {
-			if v := b.must(ask(1)); fromLease(v) && time.Since(revoked) < reservation.RevokedFor {
+		for time.Since(revoked) < broker.RevokedFor-50*time.Millisecond {
+			if v := b.must(ask(1)); fromLease(v) && time.Since(revoked) < broker.RevokedFor {
 				t.Fatalf("%s: leased again %s after it was revoked", name, time.Since(revoked))
 			}
 		}
@@ -381,7 +383,7 @@ func TestALeaseInDoubtIsReturned(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 10_000)
 	lost := &unheard{Backend: h.ledger.Reservations}
-	b := h.open(func(c *reservation.Config) { c.Store = lost })
+	b := h.open(func(c *broker.Config) { c.Store = lost })
 	lost.on.Store(true)
 	for range 3 {
 		if v, err := b.hold(ask(10)); err == nil {
@@ -402,7 +404,7 @@ func TestALeaseInDoubtIsReturned(t *testing.T) {
 
 // unheard is a store whose answers are lost.
 type unheard struct {
-	reservation.Backend
+	broker.Backend
 	on     atomic.Bool
 	leases atomic.Int64
 }
@@ -421,7 +423,7 @@ func TestNoHoldIsMadeFromALeaseOfAnotherDay(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 10_000)
 	var ahead atomic.Int64
-	b := h.open(func(c *reservation.Config) {
+	b := h.open(func(c *broker.Config) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
 	b.heat(ask(10))
@@ -494,7 +496,7 @@ func TestAReadingThatMissedAHoldDoesNotHideIt(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			h := newHouse(t, 1000)
 			m := &missing{Backend: h.ledger.Reservations}
-			b := h.open(func(c *reservation.Config) { c.Store, c.LeaseFrom = m, -1 })
+			b := h.open(func(c *broker.Config) { c.Store, c.LeaseFrom = m, -1 })
 			b.must(ask(10))
 			read := func() {
 				if _, err := b.Read(t.Context()); err != nil {
@@ -514,10 +516,10 @@ func TestAReadingThatMissedAHoldDoesNotHideIt(t *testing.T) {
 
 // missing reads what is held before something happens, and the time after it.
 type missing struct {
-	reservation.Backend
+	broker.Backend
 	reading func() // once: after what is held was read, before the time is
 	holding func() // once: when a hold is committed and nobody heard of it; readings miss it
-	before  []reservation.Standing
+	before  []hold.Standing
 }
 
 func (m *missing) Hold(ctx context.Context, q []events.ReserveRequest, w []reservation.Want) (*reservation.Held, error) {
@@ -531,7 +533,7 @@ func (m *missing) Hold(ctx context.Context, q []events.ReserveRequest, w []reser
 	return held, err
 }
 
-func (m *missing) Standings(ctx context.Context) ([]reservation.Standing, time.Time, error) {
+func (m *missing) Standings(ctx context.Context) ([]hold.Standing, time.Time, error) {
 	list, at, err := m.Backend.Standings(ctx)
 	if m.before != nil {
 		list = m.before
@@ -549,7 +551,7 @@ func TestALeaseThatMayHaveBeenReturned(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 100_000)
 	m := &mute{Backend: h.ledger.Reservations, asked: make(chan bool), answer: make(chan bool)}
-	b := h.open(func(c *reservation.Config) { c.Store = m })
+	b := h.open(func(c *broker.Config) { c.Store = m })
 	b.heat(ask(10))
 	known := func() int64 {
 		_, count, _ := b.Known("p", time.Now())
@@ -578,12 +580,12 @@ func TestALeaseThatMayHaveBeenReturned(t *testing.T) {
 
 // mute returns leases, the next lost ones without saying so.
 type mute struct {
-	reservation.Backend
+	broker.Backend
 	lost, returns atomic.Int64
 	asked, answer chan bool
 }
 
-func (m *mute) Return(ctx context.Context, list []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+func (m *mute) Return(ctx context.Context, list []hold.Returned) (map[uuid.UUID]time.Time, error) {
 	done, err := m.Backend.Return(ctx, list)
 	if m.lost.Load() > 0 {
 		m.lost.Add(-1)
@@ -599,10 +601,10 @@ func (m *mute) Return(ctx context.Context, list []reservation.Returned) (map[uui
 func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 	t.Parallel()
 	at := time.Now()
-	list := readings{{at, []reservation.Standing{{PortID: "p", Held: 10, At: at}}}, {at.Add(1), nil}, {at.Add(3), nil}}
-	b := newHouse(t, 100).open(func(c *reservation.Config) { c.Store = &list })
+	list := readings{{at, []hold.Standing{{PortID: "p", Held: 10, At: at}}}, {at.Add(1), nil}, {at.Add(3), nil}}
+	b := newHouse(t, 100).open(func(c *broker.Config) { c.Store = &list })
 	hear := func(held int64, after time.Duration) {
-		b.Hear([]reservation.Standing{{PortID: "p", Held: held, At: at.Add(after)}})
+		b.Hear([]hold.Standing{{PortID: "p", Held: held, At: at.Add(after)}})
 	}
 	read := func() {
 		if _, err := b.Read(t.Context()); err != nil {
@@ -630,22 +632,22 @@ func TestTheLatestNewsOfHoldsCounts(t *testing.T) {
 
 type readings []struct {
 	at   time.Time
-	list []reservation.Standing
+	list []hold.Standing
 }
 
 func (r *readings) Hold(context.Context, []events.ReserveRequest, []reservation.Want) (*reservation.Held, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (r *readings) Release(context.Context, []reservation.ID) ([]bool, error) {
+func (r *readings) Release(context.Context, []hold.ID) ([]bool, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (r *readings) Return(context.Context, []reservation.Returned) (map[uuid.UUID]time.Time, error) {
+func (r *readings) Return(context.Context, []hold.Returned) (map[uuid.UUID]time.Time, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (r *readings) Standings(context.Context) ([]reservation.Standing, time.Time, error) {
+func (r *readings) Standings(context.Context) ([]hold.Standing, time.Time, error) {
 	next := (*r)[0]
 	*r = (*r)[1:]
 	return next.list, next.at, nil
@@ -657,7 +659,7 @@ func TestWhatIsNotHeld(t *testing.T) {
 	h := newHouse(t, 10_000)
 	var withheld atomic.Bool
 	why := errors.New("what this port has used is not known")
-	b := h.open(func(c *reservation.Config) {
+	b := h.open(func(c *broker.Config) {
 		c.Withheld = func(string) error {
 			if withheld.Load() {
 				return why
@@ -670,7 +672,7 @@ func TestWhatIsNotHeld(t *testing.T) {
 	if v, err := b.hold(ask(10)); !errors.Is(err, why) {
 		t.Errorf("%+v, %v; want it withheld", v, err)
 	}
-	late := h.open(func(c *reservation.Config) { c.Timeout = time.Nanosecond })
+	late := h.open(func(c *broker.Config) { c.Timeout = time.Nanosecond })
 	if v, err := late.hold(ask(10)); !errors.Is(err, intake.ErrBusy) {
 		t.Errorf("%+v, %v; want it refused as too late", v, err)
 	}
@@ -682,7 +684,7 @@ func TestWithheldTokensAreNotLeased(t *testing.T) {
 	for range 20 { // until this machine is quick enough
 		h := newHouse(t, 100_000)
 		var withheld atomic.Bool
-		b := h.open(func(c *reservation.Config) {
+		b := h.open(func(c *broker.Config) {
 			c.Withheld = func(string) error {
 				if withheld.Load() {
 					return errors.New("withheld")
@@ -717,9 +719,9 @@ func TestALeaseEndsWithItsDay(t *testing.T) {
 	clock.Stop(time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC).Add(-6 * time.Second))
 	l := h.reopen()
 	r, err := l.Reservations.Hold(t.Context(), nil, []reservation.Want{
-		{PortID: "p", TTL: time.Minute, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1},
-		{PortID: "p", TTL: time.Minute, For: 10 * time.Second, Tokens: 10, Least: 1, Holds: 1},
-		{PortID: "p", TTL: time.Minute, For: 25 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+		{PortID: "p", Kind: hold.Kind{TTL: time.Minute}, For: 5 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+		{PortID: "p", Kind: hold.Kind{TTL: time.Minute}, For: 10 * time.Second, Tokens: 10, Least: 1, Holds: 1},
+		{PortID: "p", Kind: hold.Kind{TTL: time.Minute}, For: 25 * time.Second, Tokens: 10, Least: 1, Holds: 1},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -748,7 +750,7 @@ func TestBrokersAreTheModel(t *testing.T) {
 		run++
 		port := fmt.Sprintf("run-%d", run)
 		h.budget(port, hard)
-		gates := []*broker{h.open(), h.open()}
+		gates := []*gate{h.open(), h.open()}
 		live := map[string]int64{}
 		var ids []string
 		var held int64
@@ -806,11 +808,11 @@ func TestPortsTakeTurns(t *testing.T) {
 	t.Parallel()
 	h := newHouse(t, 1_000_000)
 	gate := &turnstile{began: make(chan struct{}), open: make(chan struct{})}
-	b := h.open(func(c *reservation.Config) {
+	b := h.open(func(c *broker.Config) {
 		gate.Backend, c.Store, c.LeaseFrom, c.Timeout = c.Store, gate, -1, time.Minute
 	})
 	neighbour := "n"
-	for n := 0; (reservation.PortLocks(neighbour)[0]^reservation.PortLocks("p")[0])&1 != 0; n++ { // else each has a queue
+	for n := 0; (hold.PortLocks(neighbour)[0]^hold.PortLocks("p")[0])&1 != 0; n++ { // else each has a queue
 		neighbour = fmt.Sprint("n", n)
 	}
 	hold := func(port string, answered func()) {
@@ -846,7 +848,7 @@ func TestPortsTakeTurns(t *testing.T) {
 
 // turnstile lets nothing through until it is open.
 type turnstile struct {
-	reservation.Backend
+	broker.Backend
 	first       sync.Once
 	began, open chan struct{}
 }
