@@ -74,7 +74,7 @@ func TestALimitThatIsAddedCountsWhatThereIs(t *testing.T) {
 	s := newStore(t)
 	now := time.Now()
 	month, _ := budget.Month.Bounds(now)
-	before := month.AddDate(0, -1, 0).Add(-time.Hour) // the last month, too, is counted where this one has just begun
+	before := month.AddDate(0, -1, 0).Add(-time.Hour) // not a month ago: on the 31st that is this month, and a month that has just ended is counted, too
 	model := func(m string) func(*events.Usage) { return func(u *events.Usage) { u.Model = m } }
 	s.book(t, call("p1", now), call("p1", now, by("")), call("p1", now, by("u2"), model("gpt-5-mini")), call("p2", now),
 		call("p1", before))
