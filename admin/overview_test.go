@@ -68,7 +68,7 @@ type overview struct {
 
 func TestOverview(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, databaseAtNoon)
 	if empty := get[overview](w, "/api/v1/overview"); empty.Ports != 0 || len(empty.Days) != 30 || empty.TopPorts == nil || empty.Alerts == nil || empty.Features == nil {
 		t.Errorf("of nothing: %+v", empty)
 	}

@@ -44,7 +44,7 @@ func standingPorts(w *world) {
 
 func TestPortsSortedAndInAState(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w := newWorld(t, databaseAtNoon)
 	standingPorts(w)
 	some := w.token("some", []string{"soft", "fine", "nobody", "hard"}, admin.Permission)
 	list := func(token, query string) (ids string) {

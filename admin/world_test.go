@@ -41,10 +41,17 @@ type world struct {
 	all, onlyP1, noPermission string // API tokens
 }
 
-func newWorld(t testing.TB) *world {
+// databaseAtNoon lets the database's clock say the same as the API's: bookings go by it where they
+// count in the windows of limits.
+func databaseAtNoon(w *world) { testenv.NewClock(w, w.dbURL).Stop(noon) }
+
+func newWorld(t testing.TB, before ...func(*world)) *world {
 	t.Helper()
 	server := testenv.NATS(t)
 	w := &world{TB: t, dbURL: testenv.Database(t), nats: testenv.Connect(t, server), clock: &clock{now: noon}, log: new(testenv.Buffer)}
+	for _, f := range before {
+		f(w)
+	}
 	var err error
 	if w.ledger, err = ledger.Open(t.Context(), ledger.Config{URL: w.dbURL}); err != nil {
 		t.Fatal(err)

@@ -73,9 +73,11 @@ func TestALimitThatIsAddedCountsWhatThereIs(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	now := time.Now()
+	month, _ := budget.Month.Bounds(now)
+	before := month.AddDate(0, -1, 0).Add(-time.Hour) // not a month ago: on the 31st that is this month, and a month that has just ended is counted, too
 	model := func(m string) func(*events.Usage) { return func(u *events.Usage) { u.Model = m } }
 	s.book(t, call("p1", now), call("p1", now, by("")), call("p1", now, by("u2"), model("gpt-5-mini")), call("p2", now),
-		call("p1", now.AddDate(0, -3, 0)))
+		call("p1", before))
 	limits := s.limited(t, "p1",
 		limit("all", budget.Total),
 		limit("user", budget.Month, per(budget.PerUser)),
@@ -92,7 +94,7 @@ func TestALimitThatIsAddedCountsWhatThereIs(t *testing.T) {
 	s.wantCounted(t, "p1", limits[5], map[string]int64{"": 220})
 
 	late := call("p1", now)
-	booking := s.book(t, late, call("p1", now.AddDate(0, -1, 0)), call("p2", now))
+	booking := s.book(t, late, call("p1", before), call("p2", now))
 	s.wantCounted(t, "p1", limits[0], map[string]int64{"": 660})
 	s.wantCounted(t, "p1", limits[1], map[string]int64{"u1": 220, "": 110, "u2": 110})
 	told := map[string]int64{}

@@ -26,7 +26,7 @@ type cluster struct {
 
 // Database makes a fresh database, migrated, for this test alone and returns its
 // URL. It is dropped after the test; when the test failed it is kept, and the
-// test's output says how to look at it.
+// test's output says how to look at it. Near midnight, UTC, it waits until that is over.
 func Database(t testing.TB) string {
 	t.Helper()
 	return fresh(t, migrated)
@@ -42,6 +42,7 @@ func EmptyDatabase(t testing.TB) string {
 // kills or restarts it. Its database is empty. It is gone after the test.
 func PrivatePostgres(t testing.TB) *dev.Postgres {
 	t.Helper()
+	awaitQuiet()
 	pg, err := startPostgres(t.Context(), filepath.Join(t.TempDir(), "postgres"))
 	if err != nil {
 		t.Fatalf("testenv: %v", err)
@@ -84,6 +85,7 @@ func (c *cluster) stop(ctx context.Context) error {
 
 func fresh(t testing.TB, from string) string {
 	t.Helper()
+	awaitQuiet()
 	c := shared(t)
 	name := fmt.Sprintf("test_%d", c.made.Add(1))
 	if _, err := c.databases.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE "+from+c.strategy); err != nil {

@@ -25,6 +25,7 @@ const migrated = "tidegate_template"
 // Cluster returns a directory with a cluster in it, as [dev.StartPostgres] would make it.
 func Cluster(t testing.TB) (dir string) {
 	t.Helper()
+	awaitQuiet()
 	dir = t.TempDir()
 	if err := copyCluster(t.Context(), dir); err != nil {
 		t.Fatalf("testenv: %v", err)
