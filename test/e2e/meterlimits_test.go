@@ -37,7 +37,7 @@ func TestLimitsBindCallsOfTheTransport(t *testing.T) {
 		spends: aiCallOf{model: "gpt-5"}, passes: aiCallOf{model: "o4-mini"}, usedByTheLimit: 40,
 	}, {
 		name:   "each user",
-		limit:  events.Limit{Per: budget.PerUser, Window: budget.Hour, Hard: new(int64(550))},
+		limit:  events.Limit{Per: budget.PerUser, Window: budget.Day, Hard: new(int64(550))},
 		spends: aiCallOf{model: "gpt-5", user: "ada"}, passes: aiCallOf{model: "gpt-5", user: "bob"}, value: "ada", usedByTheLimit: 40,
 	}, {
 		name:   "each run",
