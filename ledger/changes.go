@@ -127,6 +127,8 @@ func (l *Ledger) HasChangesThrough(ctx context.Context, stream uuid.UUID, sequen
 	return nil
 }
 
+var errNotFollowed = errors.New("no gate has seen to the stream of changes yet")
+
 // SendChanges takes changes out of the outbox, the newest first and at most so many. send has the
 // stream store one, as the next after a sequence, and returns its own; it must not take longer than
 // some seconds in all. What was sent before an error of it stays sent. Of two that are called at
@@ -135,8 +137,13 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 	var failed error
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
 		var through uint64
-		if err := tx.QueryRow(ctx, "select through from ai_change_stream for update").Scan(&through); err != nil {
+		var followed bool
+		if err := tx.QueryRow(ctx, "select through, id is not null from ai_change_stream for update").Scan(&through, &followed); err != nil {
 			return err
+		}
+		if !followed { // sequences mean nothing yet: whoever follows the stream would begin again
+			failed = errNotFollowed
+			return nil
 		}
 		rows, err := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)
 		if err != nil {

@@ -272,6 +272,25 @@ func TestADatabaseThatWasPutBackTakesItsBudgetsBack(t *testing.T) {
 	}
 }
 
+// Between making the stream and following it a keeper takes a moment. What is changed then is not sent before
+// the ledger follows the stream: it would be taken for what the ledger lacks, and gates refuse while it does.
+func TestChangesBeforeTheStreamIsFollowed(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	testenv.Must(find(t.Context(), w.js, testenv.Must(w.ID(t.Context())), 0, false))
+	for i := range 3 {
+		w.set("p1", int64(i))
+	}
+	w.wantStored("before", 0, 0)
+	for range 2 {
+		w.keeps()
+		w.wantStored("after", 3, 3)
+	}
+	if said := w.log.String(); strings.Count(said, "does not have it yet") != 3 || strings.Contains(said, "not the one that it was") {
+		t.Errorf("it says %s", said)
+	}
+}
+
 // What becomes of the stream of changes when its other half is disturbed.
 func TestTheStreamOfChanges(t *testing.T) {
 	t.Parallel()
