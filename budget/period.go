@@ -32,23 +32,23 @@ func (p Period) ValidWindow() bool { return p.Valid() || p == Hour || p == Total
 // Bounds returns the period that contains t; the end of Total is the zero time. Where the
 // database's clock decides, the SQL functions budget_period and limit_window do the same.
 func (p Period) Bounds(t time.Time) (start, end time.Time) {
-	year, month, day := t.UTC().Date()
+	const day = 24 * time.Hour
+	t = t.UTC()
 	switch p {
 	case Hour:
-		start = t.UTC().Truncate(time.Hour)
+		start = t.Truncate(time.Hour)
 		return start, start.Add(time.Hour)
 	case Total:
 		return time.Unix(0, 0).UTC(), time.Time{}
 	case Day:
-		start = time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-		return start, start.AddDate(0, 0, 1)
+		start = t.Truncate(day)
+		return start, start.Add(day)
 	case Week:
-		today := time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-		start = today.AddDate(0, 0, -(int(today.Weekday())+6)%7)
-		return start, start.AddDate(0, 0, 7)
+		start = t.Truncate(7 * day) // the first day of the year 1, from which it counts, was a Monday
+		return start, start.Add(7 * day)
 	default:
-		start = time.Date(year, month, 1, 0, 0, 0, 0, time.UTC)
-		return start, start.AddDate(0, 1, 0)
+		year, month, days := t.Date()
+		return t.Truncate(day).Add(-time.Duration(days-1) * day), time.Date(year, month+1, 1, 0, 0, 0, 0, time.UTC)
 	}
 }
 
