@@ -87,8 +87,8 @@ type system struct {
 // error of whatever could not start or go on.
 func (c *runCmd) Run(ctx context.Context, k *kong.Context) error {
 	// It is never touched, so it takes address space and no memory. It makes the garbage
-	// collector's first goal 128 MiB instead of 4: booking is a stream of short-lived events,
-	// and at a small heap a fifth of its CPU would go into collecting.
+	// collector's first goal 128 MiB instead of 4: booking is a stream of short-lived events.
+	// docs/decisions/0036-room-for-the-collector.md has what that saves.
 	headroom := make([]byte, 64<<20)
 	defer runtime.KeepAlive(headroom)
 	if err := c.check(givenTo(k)); err != nil {
