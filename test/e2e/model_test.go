@@ -178,9 +178,25 @@ func inputs(history []operation) (list []porcupine.Operation, twice string) {
 		if n, known := numbers[op.id]; known {
 			in.hold, in.holds = n, holds[n]
 		}
-		list = append(list, porcupine.Operation{ClientId: i % chaosCallers, Input: in, Call: op.call, Return: op.ret})
+		list = append(list, porcupine.Operation{ClientId: i % chaosCallers, Input: in, Call: op.begins(history), Return: op.ret})
 	}
 	return list, ""
+}
+
+// heardWithin is how long a gate may make holds from leases of the budget before, once a change is stored
+// and before it is answered: meanwhile others may be refused by the new one.
+const heardWithin = 100 * time.Millisecond
+
+// begins is when an operation may take effect at the earliest. What a hold from a lease holds was held before it.
+func (o operation) begins(history []operation) int64 {
+	if _, leased := sliceOf(o.id); leased && o.kind == opReserve {
+		for _, change := range history {
+			if change.kind == opLimits && change.call < o.call && o.call < change.ret {
+				return max(change.call, o.call-int64(heardWithin))
+			}
+		}
+	}
+	return o.call
 }
 
 // How long the checker may take over one budget. Of a planted bug some budget shows it soon.
