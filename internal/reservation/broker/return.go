@@ -76,7 +76,14 @@ func (b *Broker) RevokeAll() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.leases.revoked = time.Now().Add(RevokedFor) // also of ports that nobody has asked for yet
-	b.revoke(b.leases.ports, 0)
+	leased := map[string]*portLeases{}            // far fewer than are remembered, and nobody can reserve or check meanwhile
+	for d := range b.leases.open {
+		leased[d.lease.PortID] = b.leases.port(d.lease.PortID)
+	}
+	for _, l := range b.leases.ending {
+		leased[l.PortID] = b.leases.port(l.PortID)
+	}
+	b.revoke(leased, 0)
 }
 
 func (b *Broker) revoke(some map[string]*portLeases, pause time.Duration) {
