@@ -9,7 +9,7 @@ NATSCLI := github.com/nats-io/natscli/nats@v0.5.1
 ARGS ?=
 # What takes longest begins first, so that nothing long is left at the end. Most tests wait for something most of the time, so that
 # more of them run side by side than there are processors.
-PKG ?= ./test/e2e ./admin/e2e ./test/... ./clients/... ./internal/reservation ./events ./receipt/... ./ledger/... ./...
+PKG ?= ./test/e2e ./admin/e2e ./test/... ./clients/... ./internal/reservation/... ./events ./receipt/... ./ledger/... ./...
 RUNS ?= 20
 SEED ?= 1
 
