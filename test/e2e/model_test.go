@@ -2,9 +2,11 @@ package e2e
 
 import (
 	"cmp"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"slices"
+	"testing"
 	"time"
 
 	"github.com/anishathalye/porcupine"
@@ -315,4 +317,37 @@ func (c *chaos) tally() string {
 		}
 	}
 	return fmt.Sprintf("%d faults to gates and sessions, a second consumer killed %v: %v", c.faults, c.kills, counts)
+}
+
+// While limits change, a hold from a lease of before may follow a refusal by the new ones, for a moment; once the
+// change is answered it may not, nor may any other hold.
+func TestTheModelAroundAChangeOfLimits(t *testing.T) {
+	t.Parallel()
+	leased := base64.RawURLEncoding.EncodeToString(append([]byte{1}, make([]byte, 17)...))
+	for _, one := range []struct {
+		what         string
+		id           string
+		at, answered int64 // ms
+		legal        bool
+	}{
+		{"from a lease, a moment after the refusal", leased, 215, 500, true},
+		{"from a lease, too long after it", leased, 350, 500, false},
+		{"from a lease, after the answer", leased, 215, 212, false},
+		{"of its own", "a hold", 215, 500, false},
+	} {
+		const user = 2 // of chaosCounts
+		history := []operation{
+			{kind: opReserve, id: "before", tokens: 15, ok: true, counts: counts{user: 15}, call: 10, ret: 20},
+			{kind: opLimits, limits: 1 << 1, call: 100, ret: one.answered},
+			{kind: opReserve, tokens: 1, counts: counts{user: 1}, call: 200, ret: 210},
+			{kind: opReserve, id: one.id, tokens: 5, ok: true, counts: counts{user: 5}, call: one.at, ret: one.at + 1},
+		}
+		for i := range history {
+			op := &history[i]
+			op.port, op.call, op.ret = "port-2", op.call*int64(time.Millisecond), op.ret*int64(time.Millisecond)
+		}
+		if why, decided := verdict(history, checkFor); !decided || (why == "") != one.legal {
+			t.Errorf("a hold %s: %q", one.what, why)
+		}
+	}
 }
