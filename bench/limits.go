@@ -18,11 +18,10 @@ type limitsCmd struct {
 	Events int `default:"200000" help:"That wait in the stream, for ingest."`
 }
 
-// begin is a port's first calls, and leased the whole life of a lease, which is ten seconds: how it is
-// followed by the next is part of what is measured.
+// leaseLife is the whole life of a lease: how it is followed by the next is part of what is measured.
 var (
-	begin  = span{0, 5 * time.Second}
-	leased = span{10 * time.Second, 10 * time.Second}
+	firstCalls = span{0, 5 * time.Second}
+	leaseLife  = span{10 * time.Second, 10 * time.Second}
 )
 
 // threeLimits are what ports with limits have here: one of a feature, one of each user, one of
@@ -83,8 +82,8 @@ func (c *limitsCmd) answers(ctx context.Context, r *report) (rows [][]string, er
 		runs int
 		call func(nc *nats.Conn, port string) error
 	}{
-		{"reserve and settle, at first", begin, 1, reserve},
-		{"reserve and settle", leased, r.runs, reserve},
+		{"reserve and settle, at first", firstCalls, 1, reserve},
+		{"reserve and settle", leaseLife, r.runs, reserve},
 		{"check", usual, r.runs, func(nc *nats.Conn, port string) error {
 			return ask(nc, events.Subject(events.SubjectCheck, port), reserveRequest)
 		}},
