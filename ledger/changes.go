@@ -127,7 +127,9 @@ func (l *Ledger) HasChangesThrough(ctx context.Context, stream uuid.UUID, sequen
 	return nil
 }
 
-var errNotFollowed = errors.New("no gate has seen to the stream of changes yet")
+// ErrNotFollowed says that nothing is sent before a gate has noted which stream of changes there is, which the
+// first one does as soon as it starts.
+var ErrNotFollowed = errors.New("no gate has seen to the stream of changes yet")
 
 // SendChanges takes changes out of the outbox, the newest first and at most so many. send has the
 // stream store one, as the next after a sequence, and returns its own; it must not take longer than
@@ -142,7 +144,7 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			return err
 		}
 		if !followed { // sequences mean nothing yet: whoever follows the stream would begin again
-			failed = errNotFollowed
+			failed = ErrNotFollowed
 			return nil
 		}
 		rows, err := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)

@@ -5,6 +5,7 @@ package changes
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -62,6 +63,10 @@ func sendNow(ctx context.Context, l *ledger.Ledger, nc *nats.Conn, log *slog.Log
 		_, err = send(ctx, js, l)
 	}
 	if err != nil {
-		log.Warn("a change of a budget is stored; the stream of changes does not have it yet, so an older copy of the database could not be told of it", "port_id", port, "error", err)
+		level := slog.LevelWarn
+		if errors.Is(err, ledger.ErrNotFollowed) {
+			level = slog.LevelDebug // a new installation: nothing is wrong
+		}
+		log.Log(ctx, level, "a change of a budget is stored; the stream of changes does not have it yet, so an older copy of the database could not be told of it", "port_id", port, "error", err)
 	}
 }

@@ -42,7 +42,7 @@ func (w *world) open(url string, change ...func(*KeeperConfig)) *world {
 	opened := &world{t: w.t, url: url, nc: w.nc, js: w.js, log: &testenv.Buffer{}}
 	opened.Ledger = testenv.Must(ledger.Open(w.t.Context(), ledger.Config{URL: url}))
 	w.t.Cleanup(opened.Ledger.Close)
-	cfg := KeeperConfig{Conn: w.nc, Ledger: opened.Ledger, Logger: slog.New(slog.NewTextHandler(opened.log, nil))}
+	cfg := KeeperConfig{Conn: w.nc, Ledger: opened.Ledger, Logger: slog.New(slog.NewTextHandler(opened.log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 	for _, c := range change {
 		c(&cfg)
 	}
@@ -286,7 +286,7 @@ func TestChangesBeforeTheStreamIsFollowed(t *testing.T) {
 		w.keeps()
 		w.wantStored("after", 3, 3)
 	}
-	if said := w.log.String(); strings.Count(said, "does not have it yet") != 3 || strings.Contains(said, "not the one that it was") {
+	if said := w.log.String(); strings.Count(said, "level=DEBUG msg=\"a change of a budget is stored; the stream of changes does not have it yet") != 3 || strings.Contains(said, "not the one that it was") {
 		t.Errorf("it says %s", said)
 	}
 }
