@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -133,53 +134,73 @@ type addition struct {
 	ends pgtype.Timestamptz
 }
 
-// count adds up what entries, all of them rows of this transaction, count in limits.
+// count adds up what entries, all of them rows of this transaction, count in limits, in the order of
+// [sortAdditions].
 func (l *Ledger) count(b *batch, indexes []int) []addition {
 	if !b.limits.any {
 		return nil
 	}
-	type key struct {
-		port    string
-		counter budget.CounterRef
-		value   string
-		start   int64
-	}
 	var list []addition
-	places := make(map[key]int32, len(indexes))
 	// Entries are sorted by port, and most are of the same window as the one before.
 	var port string
+	var first int // of the port's in list
 	var limits []counted
-	var windows []span
+	var of []counting
 	for _, i := range indexes {
 		e := &b.entries[i]
 		if port != e.Usage.PortID || limits == nil {
+			sortAdditions(list[first:])
+			first = len(list)
 			port, limits = e.Usage.PortID, b.limits.of(e.Usage.PortID)
-			windows = append(windows[:0], make([]span, len(limits))...)
+			of = begin(of, len(limits))
 		}
 		if len(limits) == 0 {
 			continue
 		}
 		labels, used := l.labels(&e.Usage), usageOf(&e.Usage)
 		for j := range limits {
-			c, w := &limits[j], &windows[j]
-			if !w.contains(e.At) {
-				w.start, w.end = c.Window.Bounds(e.At)
+			c, in := &limits[j], &of[j]
+			if !in.contains(e.At) {
+				in.start, in.end = c.Window.Bounds(e.At)
 			}
-			if !c.Matches(&labels) || !c.counts(w.start, w.end, b.began) {
+			if !c.Matches(&labels) || !c.counts(in.start, in.end, b.began) {
 				continue
 			}
-			k := key{port, c.Counter, labels.Of(c.Per), w.start.Unix()}
-			place, ok := places[k]
+			at := valueAt{labels.Of(c.Per), in.start.Unix()}
+			place, ok := in.places[at]
 			if !ok {
-				place = int32(len(list))
-				places[k] = place
-				list = append(list, addition{Counter{PortID: k.port, Counter: k.counter, Value: k.value, Start: w.start}, pgEnd(w.end)})
+				place = len(list)
+				in.places[at] = place
+				list = append(list, addition{Counter{PortID: port, Counter: c.Counter, Value: at.value, Start: in.start}, pgEnd(in.end)})
 			}
 			list[place].Used = budget.Add(list[place].Used, c.Used(1, &used))
 		}
 	}
-	sortAdditions(list)
+	sortAdditions(list[first:])
 	return list
+}
+
+// counting is what counts in a limit of a port: the window of the last entry, and where the counters
+// are in a list.
+type counting struct {
+	span
+	places map[valueAt]int
+}
+
+// begin returns as many for another port, in which nothing counts yet.
+func begin(of []counting, n int) []counting {
+	for i := range of {
+		if c := &of[i]; len(c.places) > 1000 { // to clear it takes as long as the most that it had
+			*c = counting{places: map[valueAt]int{}}
+		} else {
+			c.span = span{}
+			clear(c.places)
+		}
+	}
+	for len(of) < n {
+		of = append(of, counting{places: map[valueAt]int{}})
+	}
+	return of
 }
 
 // sortAdditions: two transactions lock the counters that both change in the same order.
@@ -217,10 +238,37 @@ func addToCounters(send *pgx.Batch, list []addition) (now *[]Counter) {
 		ends[i], used[i] = list[i].ends, list[i].Used
 	}
 	send.Queue(addCountersSQL, ports, counters, values, starts, ends, used).Query(func(rows pgx.Rows) (err error) {
-		*now, err = pgx.CollectRows(rows, scanCounter)
+		*now, err = countersNow(list, rows)
 		return err
 	})
 	return now
+}
+
+// errOrder: what Postgres returns of an insert is believed to be in the order of what is inserted.
+var errOrder = errors.New("rows are not in the order of the statement")
+
+// countersNow are what counters have become by additions, of which the rows are in the same order.
+func countersNow(list []addition, rows pgx.Rows) ([]Counter, error) {
+	now := make([]Counter, 0, len(list))
+	var value pgtype.DriverBytes // not kept
+	var used int64
+	_, err := pgx.ForEachRow(rows, []any{&value, &used}, func() error {
+		i := len(now)
+		if i == len(list) || string(value) != list[i].Value {
+			return fmt.Errorf("row %d is of another counter: %w", i, errOrder)
+		}
+		c := list[i].Counter
+		c.Used = used
+		now = append(now, c)
+		return nil
+	})
+	if err == nil && len(now) < len(list) {
+		err = fmt.Errorf("%d of %d rows came back: %w", len(now), len(list), errOrder)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger: add to counters: %w", err)
+	}
+	return now, nil
 }
 
 // addCounters adds to counters.
@@ -258,9 +306,11 @@ func scanCounter(row pgx.CollectableRow) (c Counter, err error) {
 }
 
 func splitCounters(list []addition) (ports []string, counters []int64, values []string, starts []time.Time) {
+	n := len(list)
+	ports, counters, values, starts = make([]string, n), make([]int64, n), make([]string, n), make([]time.Time, n)
 	for i := range list {
 		c := &list[i].Counter
-		ports, counters, values, starts = append(ports, c.PortID), append(counters, int64(c.Counter)), append(values, c.Value), append(starts, c.Start)
+		ports[i], counters[i], values[i], starts[i] = c.PortID, int64(c.Counter), c.Value, c.Start
 	}
 	return ports, counters, values, starts
 }

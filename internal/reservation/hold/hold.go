@@ -139,7 +139,8 @@ type Standing struct {
 // Standings lists every port that has live holds in the current period of its
 // budget, and the moment, by the database's clock, at which that was so.
 func (s *Store) Standings(ctx context.Context) (list []Standing, at time.Time, err error) {
-	rows, err := s.pool.Query(ctx, standingsSQL)
+	// Planned anew each time: a plan that was made while nothing was held compares each port with each.
+	rows, err := s.pool.Query(ctx, standingsSQL, pgx.QueryExecModeCacheDescribe)
 	var st Standing
 	if err == nil {
 		_, err = pgx.ForEachRow(rows, []any{&st.At, &st.PortID, &st.Held}, func() error {

@@ -123,7 +123,8 @@ func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
 	for id, l := range s.seen {
 		ids, sealed = append(ids, id), append(sealed, l.sealed)
 	}
-	rows, err := s.pool.Query(ctx, underWaySQL, ids, sealed, LeaseGrace)
+	// Planned anew each time, as in Standings.
+	rows, err := s.pool.Query(ctx, underWaySQL, pgx.QueryExecModeCacheDescribe, ids, sealed, LeaseGrace)
 	var seen leasesSeen
 	if err == nil {
 		seen, err = scanUnderWay(rows, s.seen, nil, func(u *UnderWay) { list = append(list, *u) })
