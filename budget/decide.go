@@ -131,25 +131,6 @@ type Count struct{ Used, Held int64 }
 // Counts tells the count of a limit, for a value of its Per, in the window that began then.
 type Counts func(l *Limit, value string, start time.Time) Count
 
-// Once asks for each count once, of calls that are all the same.
-func (c Counts) Once() Counts {
-	type known struct {
-		l *Limit
-		n Count
-	}
-	var all []known
-	return func(l *Limit, value string, start time.Time) Count {
-		for i := range all {
-			if all[i].l == l {
-				return all[i].n
-			}
-		}
-		n := c(l, value, start)
-		all = append(all, known{l, n})
-		return n
-	}
-}
-
 // Decision says whether a call may spend, and what that was decided by: the limit that
 // refuses, the first if there are several, or else the one with the smallest share left of its
 // hard cap. The figures are in that limit's unit.
@@ -174,13 +155,23 @@ type Decision struct {
 // Decide says whether a call may spend what it is expected to. It is a pure function; port
 // is the count of the port's own caps, in the period that contains now.
 func Decide(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
-	d := decideOne(r, port, c.Estimate.Tokens, now)
+	return decide(r, port, c, counts, now, false)
+}
+
+// DecideHold is [Decide] for a call that holds what it is expected to spend, if it is allowed: then the
+// figures are those with its hold.
+func DecideHold(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
+	return decide(r, port, c, counts, now, true)
+}
+
+func decide(r *Rule, port Count, c *Call, counts Counts, now time.Time, holds bool) Decision {
+	d := decideOne(r, port, c.Estimate.Tokens, now, holds)
 	if !r.Enabled || len(r.Limits()) == 0 {
 		return d
 	}
 	warned, share := d.SoftCapWarning, d.share()
-	matching(r, c, counts, now, func(l *Limit, value string, n Count) bool {
-		one := l.decide(value, n, l.Asks(c.Estimate), now)
+	matching(r, c, counts, now, func(l *Limit, w window, n Count) bool {
+		one := l.decide(w, n, l.Asks(c.Estimate), holds)
 		warned = warned || one.SoftCapWarning
 		if left := one.share(); d.Allowed && (!one.Allowed || left < share) {
 			d, share = one, left
@@ -191,23 +182,12 @@ func Decide(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision
 	return d
 }
 
-// WithCall is d with the figures that they are with the call, which d allowed, among what is held.
-func (d Decision) WithCall(r *Rule, port Count, c *Call, counts Counts, now time.Time) Decision {
-	with := Decide(r, Count{port.Used, Add(port.Held, c.Tokens)}, &Call{Labels: c.Labels}, func(l *Limit, value string, start time.Time) Count {
-		n := counts(l, value, start)
-		n.Held = Add(n.Held, l.Asks(c.Estimate))
-		return n
-	}, now)
-	with.Allowed, with.Reason, with.SoftCapWarning = true, "", d.SoftCapWarning
-	return with
-}
-
 // Explain returns what each limit that matches says by itself, the port's own caps first.
 func Explain(r *Rule, port Count, c *Call, counts Counts, now time.Time) []Decision {
-	all := []Decision{decideOne(r, port, c.Estimate.Tokens, now)}
+	all := []Decision{decideOne(r, port, c.Estimate.Tokens, now, false)}
 	if r.Enabled {
-		matching(r, c, counts, now, func(l *Limit, value string, n Count) bool {
-			all = append(all, l.decide(value, n, l.Asks(c.Estimate), now))
+		matching(r, c, counts, now, func(l *Limit, w window, n Count) bool {
+			all = append(all, l.decide(w, n, l.Asks(c.Estimate), false))
 			return true
 		})
 	}
@@ -225,7 +205,7 @@ func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate
 		}
 	}
 	if r.Enabled {
-		matching(r, c, counts, now, func(l *Limit, _ string, n Count) bool {
+		matching(r, c, counts, now, func(l *Limit, _ window, n Count) bool {
 			if l.Hard != nil {
 				e, ok = l.fits(e, *l.Hard*l.scale()-Add(n.Used, n.Held))
 			}
@@ -235,63 +215,75 @@ func Fit(r *Rule, port Count, c *Call, counts Counts, now time.Time) (e Estimate
 	return e, ok
 }
 
+// window is one of a limit's, for a value of its Per.
+type window struct {
+	value      string
+	start, end time.Time
+}
+
 // matching goes through the limits that a call matches, until f returns false.
-func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, value string, n Count) bool) {
+func matching(r *Rule, c *Call, counts Counts, now time.Time, f func(l *Limit, w window, n Count) bool) {
 	limits := r.Limits()
 	for i := range limits {
 		l := &limits[i]
 		if !l.Matches(&c.Labels) {
 			continue
 		}
-		value := c.Of(l.Per)
-		start, _ := l.Window.Bounds(now)
-		if !f(l, value, counts(l, value, start)) {
+		w := window{value: c.Of(l.Per)}
+		w.start, w.end = l.Window.Bounds(now)
+		if !f(l, w, counts(l, w.value, w.start)) {
 			return
 		}
 	}
 }
 
-func decideOne(r *Rule, n Count, estimate int64, now time.Time) Decision {
-	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period(), UsedTokens: n.Used, HeldTokens: n.Held}
+func decideOne(r *Rule, n Count, estimate int64, now time.Time, holds bool) Decision {
+	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period()}
 	d.PeriodStart, d.ResetsAt = d.Period.Bounds(now)
-	spent, hard := Add(n.Used, n.Held), r.hardAt(now)
+	hard := r.hardAt(now)
+	if r.Enabled {
+		d.Reason, d.SoftCapWarning = judge(r.Soft, *hard, Add(n.Used, n.Held), estimate)
+	}
+	if d.Allowed = d.Reason == ""; d.Allowed && holds {
+		n.Held = Add(n.Held, estimate)
+	}
+	d.UsedTokens, d.HeldTokens = n.Used, n.Held
 	if r.Soft != NoCap {
 		d.SoftCapTokens = &r.Soft
 	}
 	if *hard != NoCap {
-		remaining := max(*hard-spent, 0)
+		remaining := max(*hard-Add(n.Used, n.Held), 0)
 		d.HardCapTokens, d.RemainingTokens = hard, &remaining
 	}
-	if r.Enabled {
-		d.Reason, d.SoftCapWarning = judge(r.Soft, *hard, spent, estimate)
-	}
-	d.Allowed = d.Reason == ""
 	return d
 }
 
 // decide is [decideOne] for a limit.
-func (l *Limit) decide(value string, n Count, asks int64, now time.Time) Decision {
-	scale := l.scale()
-	d := Decision{Enabled: true, Limit: l.Name, LimitValue: value, Unit: l.unit(), Period: l.Window,
-		UsedTokens: up(n.Used, scale), HeldTokens: up(n.Held, scale), SoftCapTokens: l.Soft, HardCapTokens: l.Hard}
-	d.PeriodStart, d.ResetsAt = l.Window.Bounds(now)
-	spent, soft, hard := Add(n.Used, n.Held), int64(NoCap), int64(NoCap)
+func (l *Limit) decide(w window, n Count, asks int64, holds bool) Decision {
+	scale, soft, hard := l.scale(), int64(NoCap), int64(NoCap)
 	if l.Soft != nil {
 		soft = *l.Soft * scale
 	}
 	if l.Hard != nil {
 		hard = *l.Hard * scale
-		remaining := max(hard-spent, 0) / scale
+	}
+	d := Decision{Enabled: true, Limit: l.Name, LimitValue: w.value, Unit: l.unit(), Period: l.Window, PeriodStart: w.start, ResetsAt: w.end}
+	d.Reason, d.SoftCapWarning = judge(soft, hard, Add(n.Used, n.Held), asks)
+	if d.Allowed = d.Reason == ""; d.Allowed && holds {
+		n.Held = Add(n.Held, asks)
+	}
+	d.UsedTokens, d.HeldTokens, d.SoftCapTokens, d.HardCapTokens = up(n.Used, scale), up(n.Held, scale), l.Soft, l.Hard
+	if l.Hard != nil {
+		remaining := max(hard-Add(n.Used, n.Held), 0) / scale
 		d.RemainingTokens = &remaining
 	}
-	d.Reason, d.SoftCapWarning = judge(soft, hard, spent, asks)
-	d.Allowed = d.Reason == ""
 	return d
 }
 
 // Standing is what the limit says of a count, while nobody asks for anything.
 func (l *Limit) Standing(value string, n Count, now time.Time) Decision {
-	return l.decide(value, n, 0, now)
+	start, end := l.Window.Bounds(now)
+	return l.decide(window{value, start, end}, n, 0, false)
 }
 
 // up rounds up: what is used and held is not shown as less than it is.

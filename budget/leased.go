@@ -93,21 +93,10 @@ func (s *Leased) find(l *Limit) values {
 	return v
 }
 
-// heldIn is what is left of the lease in a value of a limit, once so much has ended of what was
-// made for each of Calls, where so much is left of it in all.
-func (s *Leased) heldIn(l *Limit, v *values, value string, ended []Sum, left int64) int64 {
-	places, ok := v.some[value]
-	switch {
-	case v.all:
-		if a, ok := s.Each[l.Per]; ok && a.Excepts(value) {
-			return 0
-		} else if ok {
-			return min(left, l.AsksAtMost(a.Tokens, a.Calls))
-		}
-		return left
-	case !ok:
-		return 0
-	case s.Made == nil: // each may yet have all of it
+// under is what of the lease is under way, in a limit, of the Calls at some places that count in one value:
+// where so much is left of it in all, and so much has ended of what was made for each of Calls.
+func (s *Leased) under(l *Limit, places []int, ended []Sum, left int64) int64 {
+	if s.Made == nil { // each may yet have all of it
 		return left
 	}
 	var under Sum

@@ -14,17 +14,23 @@ type Tally struct {
 
 // tallied is what is held in one limit, in its present window.
 type tallied struct {
-	start  time.Time
-	held   map[string]int64 // by value
-	leased []leasedIn
+	start time.Time
+	held  map[string]int64 // by value
+	any   int64            // of each value, whichever it is
+	but   []heldBut
 }
 
-// leasedIn is what is left of a lease, in a limit.
-type leasedIn struct {
-	lease  *Leased
-	values values
-	ended  []Sum
-	left   int64
+// heldBut is held of each value but some.
+type heldBut struct {
+	except *Allowance
+	held   int64
+}
+
+func (in *tallied) hold(value string, n int64) {
+	if in.held == nil {
+		in.held = map[string]int64{}
+	}
+	in.held[value] = Add(in.held[value], n)
 }
 
 // NewTally returns the tally of a moment at which nothing is held.
@@ -43,11 +49,7 @@ func (t *Tally) Hold(c *Call, calls int64, since time.Time) {
 		if !l.Matches(&c.Labels) || since.Before(in.start) {
 			continue
 		}
-		if in.held == nil {
-			in.held = map[string]int64{}
-		}
-		value := c.Of(l.Per)
-		in.held[value] = Add(in.held[value], l.asked(c.Estimate, calls))
+		in.hold(c.Of(l.Per), l.asked(c.Estimate, calls))
 	}
 }
 
@@ -61,8 +63,23 @@ func (t *Tally) HoldLeased(by *Leased, ended []Sum, tokens, calls int64, since t
 		if l.Window != Hour && since.Before(in.start) {
 			continue
 		}
-		if v := by.in(l); v.all || len(v.some) > 0 {
-			in.leased = append(in.leased, leasedIn{by, v, ended, l.AsksAtMost(tokens, calls)})
+		v, left := by.in(l), l.AsksAtMost(tokens, calls)
+		if !v.all {
+			for value, places := range v.some {
+				if n := by.under(l, places, ended, left); n > 0 {
+					in.hold(value, n)
+				}
+			}
+			continue
+		}
+		a, bounded := by.Each[l.Per]
+		if bounded {
+			left = min(left, l.AsksAtMost(a.Tokens, a.Calls))
+		}
+		if len(a.Except) == 0 {
+			in.any = Add(in.any, left)
+		} else {
+			in.but = append(in.but, heldBut{&a, left})
 		}
 	}
 }
@@ -93,10 +110,11 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 	if l.Per == "" {
 		value = ""
 	}
-	held := in.held[value]
-	for i := range in.leased {
-		at := &in.leased[i]
-		held = Add(held, at.lease.heldIn(l, &at.values, value, at.ended, at.left))
+	held := Add(in.held[value], in.any)
+	for _, but := range in.but {
+		if !but.except.Excepts(value) {
+			held = Add(held, but.held)
+		}
 	}
 	return held
 }
@@ -104,16 +122,5 @@ func (t *Tally) Held(l *Limit, value string, start time.Time) int64 {
 // Values are those for which something is held in a limit. What is held for any value, as of a lease that
 // does not say whose calls it is for, counts in each of the others too, and names none.
 func (t *Tally) Values(l *Limit) []string {
-	in, values := t.find(l.Name), map[string]bool{}
-	for value := range in.held {
-		values[value] = true
-	}
-	for i := range in.leased {
-		if v := &in.leased[i].values; !v.all {
-			for value := range v.some {
-				values[value] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(values))
+	return slices.Sorted(maps.Keys(t.find(l.Name).held))
 }

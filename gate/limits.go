@@ -126,22 +126,32 @@ func (m *memory) forgetWindowsOf(id string, p *portLimits, now time.Time) {
 
 // setUnderWay takes over which calls are under way of ports that have limits.
 func (m *memory) setUnderWay(list []hold.UnderWay, now time.Time) {
+	tallies := map[string]*budget.Tally{} // made without the lock, since it takes long
+	for i := range list {
+		u := &list[i]
+		t, ok := tallies[u.PortID]
+		if !ok {
+			m.mu.RLock()
+			limits := m.limitsOf(u.PortID)
+			m.mu.RUnlock()
+			if len(limits) > 0 {
+				t = budget.NewTally(limits, now)
+			}
+			tallies[u.PortID] = t
+		}
+		if t != nil {
+			u.AddTo(t)
+		}
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.limits {
 		p.tally = nil
 	}
-	for i := range list {
-		u := &list[i]
-		limits := m.limitsOf(u.PortID)
-		if len(limits) == 0 {
-			continue
+	for id, t := range tallies {
+		if t != nil && len(m.limitsOf(id)) > 0 {
+			m.portLimits(id).tally = t
 		}
-		p := m.portLimits(u.PortID)
-		if p.tally == nil {
-			p.tally = budget.NewTally(limits, now)
-		}
-		u.AddTo(p.tally)
 	}
 }
 
@@ -211,7 +221,11 @@ func (m *memory) standardLimits() []budget.Limit {
 
 // hearLimits takes over what bookings have made of counters.
 func (g *Gate) hearLimits(n *bus.Totals) {
-	for _, l := range n.Limits {
-		g.memory.raiseCounter(ledger.Counter{PortID: l.PortID, Counter: budget.CounterRef(l.Counter), Value: l.Value, Start: time.Unix(l.Start, 0).UTC(), Used: l.Used})
+	for some := range slices.Chunk(n.Limits, 100) { // checks go on in between
+		g.memory.mu.Lock()
+		for _, l := range some {
+			g.memory.raise(ledger.Counter{PortID: l.PortID, Counter: budget.CounterRef(l.Counter), Value: l.Value, Start: time.Unix(l.Start, 0).UTC(), Used: l.Used})
+		}
+		g.memory.mu.Unlock()
 	}
 }

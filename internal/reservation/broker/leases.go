@@ -67,9 +67,9 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	call := q.Call()
 	var counts budget.Counts
 	if len(rule.Limits()) > 0 {
-		counts = b.cfg.Counts(q.PortID).Once() // for the decision and for its figures
+		counts = b.cfg.Counts(q.PortID)
 	}
-	d := budget.Decide(rule, count, &call, counts, now)
+	d := budget.DecideHold(rule, count, &call, counts, now)
 	if !d.Allowed {
 		return v, false // there was usage that nobody had reserved, or memory lags: Postgres knows
 	}
@@ -80,7 +80,7 @@ func (b *Broker) holdFromLease(q *events.ReserveRequest) (v events.Verdict, ok b
 	if id == "" {
 		return v, false
 	}
-	v = events.NewVerdict(d.WithCall(rule, count, &call, counts, now))
+	v = events.NewVerdict(d)
 	v.AsOf = asOf
 	v.ReservationID, v.GrantedTokens, v.ExpiresAt = id, q.EstimatedTokens, expires
 	return v, true
