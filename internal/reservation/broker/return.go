@@ -41,7 +41,9 @@ func (b *Broker) retire(d *demand, returnAt time.Time) {
 func (b *Broker) end(l *lease, returnAt time.Time) {
 	l.returnAt = returnAt
 	b.leases.ending = append(b.leases.ending, l)
-	b.hurry()
+	if !time.Now().Before(returnAt) { // else the ticker comes soon enough: a look at all leases costs
+		b.hurry()
+	}
 }
 
 func (b *Broker) hurry() {
