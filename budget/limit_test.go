@@ -298,6 +298,12 @@ func TestTallyOfLeases(t *testing.T) {
 		{"of others", &budget.Leased{Feature: "x", By: []budget.Per{budget.PerModel, budget.PerUser}, Calls: []budget.Labels{{UserID: "u3", Model: "o"}}}, nil, map[string]int64{}},
 		{"of anybody", &budget.Leased{Feature: "ocr"}, nil, map[string]int64{"user u1": 100, "user u2": 100, "user ": 100, "user u9": 100, "user-of-m u1": 100, "user-of-m u2": 100, "user-of-m ": 100, "user-of-m u9": 100,
 			"models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
+		{"of any user, with so much for one", &budget.Leased{Feature: "ocr", Calls: []budget.Labels{{}}, Each: map[budget.Per]budget.Allowance{budget.PerUser: {Tokens: 30, Calls: 2}}}, nil,
+			map[string]int64{"user u1": 30, "user u2": 30, "user ": 30, "user u9": 30, "user-of-m u1": 30, "user-of-m u2": 30, "user-of-m ": 30, "user-of-m u9": 30,
+				"models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
+		{"of any user but u2", &budget.Leased{Feature: "ocr", Calls: []budget.Labels{{}}, Each: map[budget.Per]budget.Allowance{budget.PerUser: {Tokens: 30, Calls: 2, Except: []string{"u2"}}}}, nil,
+			map[string]int64{"user u1": 30, "user ": 30, "user u9": 30, "user-of-m u1": 30, "user-of-m ": 30, "user-of-m u9": 30,
+				"models m1": 100, "models n": 100, "models ": 100, "requests ": 3, "weighted ocr": 400_000}},
 	} {
 		tally := budget.NewTally(limits, now)
 		tally.HoldLeased(c.lease, c.ended, 100, 3, now)

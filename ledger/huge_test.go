@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/reservation"
 	"github.com/tidegate/tidegate/ledger"
@@ -101,6 +102,7 @@ func TestLedgerRowsBeyond64Bits(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	now := time.Now()
+	s.set(t, "huge", events.Budget{Enabled: true, Period: events.PeriodMonth, Limits: []budget.Limit{{Name: "all", Window: budget.Total, Hard: new(int64(1000))}}}, nil)
 	for _, at := range []time.Time{now, now.AddDate(0, 0, -1), now.AddDate(0, 0, -2)} {
 		wantFates(t, s.book(t, call("huge", at, func(u *events.Usage) { u.InputTokens, u.OutputTokens, u.Details = 1<<62, 0, events.Details{} })), "booked")
 	}
@@ -109,6 +111,9 @@ func TestLedgerRowsBeyond64Bits(t *testing.T) {
 		if err != nil || page.UsedTokens != math.MaxInt64 {
 			t.Errorf("usage by %s: %+v, %v", by, page, err)
 		}
+	}
+	if used := one[int64](t, s.db, "select used from ai_limit_counters where port_id = 'huge'"); used != math.MaxInt64 {
+		t.Errorf("the limit's counter has %d", used)
 	}
 	if v, err := s.Verify(t.Context(), now, nil); err != nil || len(v.Differences) > 0 || v.Rows != 3 || v.InputTokens != math.MaxInt64 {
 		t.Errorf("verify: %+v, %v", v, err)

@@ -152,7 +152,7 @@ func (l *Ledger) count(b *batch, indexes []int) []addition {
 			sortAdditions(list[first:])
 			first = len(list)
 			port, limits = e.Usage.PortID, b.limits.of(e.Usage.PortID)
-			of = begin(of, len(limits))
+			of = make([]counting, len(limits))
 		}
 		if len(limits) == 0 {
 			continue
@@ -170,6 +170,9 @@ func (l *Ledger) count(b *batch, indexes []int) []addition {
 			place, ok := in.places[at]
 			if !ok {
 				place = len(list)
+				if in.places == nil {
+					in.places = map[valueAt]int{}
+				}
 				in.places[at] = place
 				list = append(list, addition{Counter{PortID: port, Counter: c.Counter, Value: at.value, Start: in.start}, pgEnd(in.end)})
 			}
@@ -185,22 +188,6 @@ func (l *Ledger) count(b *batch, indexes []int) []addition {
 type counting struct {
 	span
 	places map[valueAt]int
-}
-
-// begin returns as many for another port, in which nothing counts yet.
-func begin(of []counting, n int) []counting {
-	for i := range of {
-		if c := &of[i]; len(c.places) > 1000 { // to clear it takes as long as the most that it had
-			*c = counting{places: map[valueAt]int{}}
-		} else {
-			c.span = span{}
-			clear(c.places)
-		}
-	}
-	for len(of) < n {
-		of = append(of, counting{places: map[valueAt]int{}})
-	}
-	return of
 }
 
 // sortAdditions: two transactions lock the counters that both change in the same order.
