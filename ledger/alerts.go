@@ -71,10 +71,7 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 			ends[i] = new(pgEnd(end))
 		}
 	}
-	rows, err := l.pool.Query(ctx, claimAlertsSQL, k.ports, k.counters, k.limits, k.values, units, k.periods, k.starts, ends, k.thresholds, k.reached, used, noticed, AlertLease)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
-	}
+	rows, _ := l.pool.Query(ctx, claimAlertsSQL, k.ports, k.counters, k.limits, k.values, units, k.periods, k.starts, ends, k.thresholds, k.reached, used, noticed, AlertLease)
 	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
@@ -138,11 +135,8 @@ func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
 // CountersPage is up to so many counters of a limit in one window, in the order of their
 // values, those after a value; nil: from the first.
 func (l *Ledger) CountersPage(ctx context.Context, port string, counter budget.CounterRef, start time.Time, after *string, most int) ([]Counter, error) {
-	rows, err := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
+	rows, _ := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
 		where port_id = $1 and counter = $2 and start = $3 and ($4::text is null or value > $4) order by value limit $5`, port, counter, start, after, most)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
-	}
 	list, err := pgx.CollectRows(rows, scanCounter)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)

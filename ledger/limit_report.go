@@ -44,10 +44,7 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 	if !none.ResetsAt.IsZero() {
 		report.ResetsAt = &none.ResetsAt
 	}
-	rows, err := l.reportPool.Query(ctx, limitPageSQL, r.PortID, lim.Counter, none.PeriodStart, tokens, value, r.Limit+1)
-	if err != nil {
-		return report, fmt.Errorf("ledger: limit %s of %s: %w", lim.Name, r.PortID, err)
-	}
+	rows, _ := l.reportPool.Query(ctx, limitPageSQL, r.PortID, lim.Counter, none.PeriodStart, tokens, value, r.Limit+1)
 	var last string // where the next page begins
 	var counted *string
 	var used *int64

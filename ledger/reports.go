@@ -80,10 +80,7 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 			return page, err
 		}
 	}
-	rows, err := l.reportPool.Query(ctx, sql, args...)
-	if err != nil {
-		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
-	}
+	rows, _ := l.reportPool.Query(ctx, sql, args...)
 	var s events.Share
 	var name *string
 	_, err = pgx.ForEachRow(rows, []any{&page.UsedTokens, &page.Requests, &name, &s.Requests, &s.InputTokens, &s.OutputTokens, &s.TotalTokens}, func() error {
@@ -153,15 +150,12 @@ func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce i
 		if _, err := tx.Exec(ctx, "set local enable_indexscan = off; set local work_mem = '64MB'"); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select p.id, `+saturated("coalesce(d.tokens, 0)")+` from ports p
+		rows, _ := tx.Query(ctx, `select p.id, `+saturated("coalesce(d.tokens, 0)")+` from ports p
 			left join (select port_id, sum(total_tokens) as tokens from ai_usage_port_days
 				where day >= ($1::timestamptz at time zone 'UTC')::date and day < ($2::timestamptz at time zone 'UTC')::date group by port_id) d on d.port_id = p.id`, start, end)
-		if err != nil {
-			return err
-		}
 		var p PortTokens
 		some := make([]PortTokens, 0, atOnce)
-		_, err = pgx.ForEachRow(rows, []any{&p.PortID, &p.Tokens}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&p.PortID, &p.Tokens}, func() error {
 			if some = append(some, p); len(some) < atOnce {
 				return nil
 			}
@@ -182,13 +176,10 @@ func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce i
 
 // UsedOf is the tokens of the given ports in [start, end), those that exist.
 func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Time) ([]PortTokens, error) {
-	rows, err := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
+	rows, _ := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
 		left join ai_usage_port_days d on d.port_id = p.id
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
 		where p.id = any($3) group by p.id`, start, end, ports)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
-	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PortTokens])
 	if err != nil {
 		return nil, fmt.Errorf("ledger: tokens by port: %w", err)

@@ -41,14 +41,11 @@ func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now tim
 	day, tomorrow := budget.Day.Bounds(now)
 	month, _ := budget.Month.Bounds(now)
 	args := []any{day.AddDate(0, 0, 1-days), month.AddDate(0, -1, 0), tomorrow}
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(spendOfAllSQL, among("port_id", ids, &args)), args...)
-	if err != nil {
-		return s, err
-	}
+	rows, _ := l.reportPool.Query(ctx, fmt.Sprintf(spendOfAllSQL, among("port_id", ids, &args)), args...)
 	var kind, key string
 	var on *time.Time
 	var tokens int64
-	_, err = pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
 		switch kind {
 		case "day":
 			s.Tokens[on.UTC()] = tokens
@@ -75,10 +72,7 @@ func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now tim
 // NewestAlerts are the alerts of ports, the newest first, at most so many: of ids; nil: of all.
 func (l *Ledger) NewestAlerts(ctx context.Context, ids []string, most int) ([]Alert, error) {
 	args := []any{most}
-	rows, err := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: newest alerts: %w", err)
-	}
+	rows, _ := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: newest alerts: %w", err)
