@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -200,7 +201,7 @@ func PathPort(wildcard string) func(*http.Request) string {
 func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refused := asRefusal(err)
 	if refused.Status >= http.StatusInternalServerError {
-		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
+		cmp.Or(a.Log, slog.Default()).LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
 	}
 	if a.LoginPath == "" {
 		refused.write(w)
@@ -224,11 +225,4 @@ func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error
 	}
 	refused.setHeaders(w)
 	safehttp.Refuse(w, r, refused.Problem)
-}
-
-func (a *Authenticator) log() *slog.Logger {
-	if a.Log != nil {
-		return a.Log
-	}
-	return slog.Default()
 }
