@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -34,9 +35,7 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 	if err != nil {
 		return report, err
 	}
-	if r.Limit == 0 {
-		r.Limit = events.DefaultReportLimit
-	}
+	r.Limit = cmp.Or(r.Limit, events.DefaultReportLimit)
 	lim := &b.Limits[at]
 	none := lim.Standing("", budget.Count{}, now)
 	report = events.LimitReport{PortID: r.PortID, Limit: lim.Name, Per: lim.Per, Unit: none.Unit, Period: lim.Window, PeriodStart: none.PeriodStart,

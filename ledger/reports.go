@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -116,12 +117,8 @@ func parseNext(after string) (tokens *int64, key string, err error) {
 
 // Report is a page of the port's usage in the current period of its budget.
 func (l *Ledger) Report(ctx context.Context, r events.ReportRequest, now time.Time) (events.Report, error) {
-	if r.By == "" {
-		r.By = events.ByFeature
-	}
-	if r.Limit == 0 {
-		r.Limit = events.DefaultReportLimit
-	}
+	r.By = cmp.Or(r.By, events.ByFeature)
+	r.Limit = cmp.Or(r.Limit, events.DefaultReportLimit)
 	budget, err := l.Budget(ctx, r.PortID)
 	if err != nil {
 		return events.Report{}, err
