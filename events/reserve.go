@@ -67,7 +67,9 @@ func (r *ReserveRequest) Call() budget.Call {
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	err := cmp.Or(r.Check().Validate(), checkText("service", r.Service, maxFeatureChars, false), checkText("idempotency_key", r.IdempotencyKey, maxIDChars, false))
+	err := cmp.Or(r.Check().Validate(),
+		checkText("service", r.Service, maxFeatureChars, false),
+		checkText("idempotency_key", r.IdempotencyKey, maxIDChars, false))
 	if err != nil {
 		return err
 	}

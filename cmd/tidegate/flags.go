@@ -54,7 +54,10 @@ func givenTo(k *kong.Context) given {
 // check reports the first of the settings that exclude each other, need each other, or
 // cannot be meant.
 func (c *runCmd) check(g given) error {
-	err := cmp.Or(contradicts(g, "nats-url", c.NatsURL, "TIDEGATE_NATS_URL"), contradicts(g, "database-url", c.DatabaseURL, "TIDEGATE_DATABASE_URL"), c.checkNATS(g), c.checkOIDC(g))
+	err := cmp.Or(
+		contradicts(g, "nats-url", c.NatsURL, "TIDEGATE_NATS_URL"),
+		contradicts(g, "database-url", c.DatabaseURL, "TIDEGATE_DATABASE_URL"),
+		c.checkNATS(g), c.checkOIDC(g))
 	if err != nil {
 		return err
 	}

@@ -105,7 +105,10 @@ func (c Config) withDefaults() (Config, error) {
 	case c.BatchSize < 0:
 		return c, fmt.Errorf("replay: batch size %d: must not be negative", c.BatchSize)
 	}
-	c.Seed, c.Ports, c.Users, c.BatchSize = cmp.Or(c.Seed, 1), cmp.Or(c.Ports, 8), cmp.Or(c.Users, 25), cmp.Or(c.BatchSize, 1000)
+	c.Seed = cmp.Or(c.Seed, 1)
+	c.Ports = cmp.Or(c.Ports, 8)
+	c.Users = cmp.Or(c.Users, 25)
+	c.BatchSize = cmp.Or(c.BatchSize, 1000)
 	if len(c.Features) == 0 {
 		c.Features = Features()
 	}
