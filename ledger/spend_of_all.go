@@ -29,14 +29,6 @@ type Spent struct {
 // of so many days, the last of which contains now. It reads each port's days and totals, so
 // all of 100,000 busy ports take seconds.
 func (l *Ledger) SpendOfAll(ctx context.Context, ids []string, days int, now time.Time) (Spent, error) {
-	s, err := l.spendOfAll(ctx, ids, days, now)
-	if err != nil {
-		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
-	}
-	return s, nil
-}
-
-func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now time.Time) (Spent, error) {
 	s := Spent{Tokens: map[time.Time]int64{}, Features: map[string]map[time.Time]int64{}, Models: map[string]int64{}}
 	day, tomorrow := budget.Day.Bounds(now)
 	month, _ := budget.Month.Bounds(now)
@@ -60,13 +52,16 @@ func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now tim
 		return nil
 	})
 	if err != nil {
-		return s, err
+		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
 	}
 	args = []any{day.AddDate(0, 0, -30)}
 	err = l.reportPool.QueryRow(ctx, `select coalesce(sum(holds), 0)::bigint, least(coalesce(sum(tokens), 0), 9223372036854775807)::bigint, coalesce((array_agg(port_id order by tokens desc, port_id))[1], '')
 		from (select port_id, sum(holds) as holds, sum(tokens) as tokens from ai_unsettled_holds where day >= $1::date and `+among("port_id", ids, &args)+` group by port_id) p`, args...).
 		Scan(&s.UnsettledHolds, &s.UnsettledTokens, &s.UnsettledPort)
-	return s, err
+	if err != nil {
+		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
+	}
+	return s, nil
 }
 
 // NewestAlerts are the alerts of ports, the newest first, at most so many: of ids; nil: of all.
