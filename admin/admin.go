@@ -6,6 +6,7 @@ package admin
 //go:generate go test -run ^TestAPIDocument$ -update .
 
 import (
+	"cmp"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -67,9 +68,7 @@ func newHandler(cfg Config, routes []route) (http.Handler, error) {
 	if cfg.Ledger == nil || cfg.Conn == nil || cfg.Auth == nil {
 		return nil, errors.New("admin: Ledger, Conn and Auth are required")
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -4,6 +4,7 @@
 package consumer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -107,12 +108,10 @@ func New(cfg Config) (*Consumer, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil {
 		return nil, errors.New("consumer: Conn and Ledger are required")
 	}
-	setDefault(&cfg.BatchSize, 25_000)
-	setDefault(&cfg.AckWait, 2*time.Second)
-	setDefault(&cfg.DrainTimeout, 8*time.Second)
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
+	cfg.BatchSize = cmp.Or(cfg.BatchSize, 25_000)
+	cfg.AckWait = cmp.Or(cfg.AckWait, 2*time.Second)
+	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 8*time.Second)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -127,13 +126,6 @@ func New(cfg Config) (*Consumer, error) {
 	return c, nil
 }
 
-func setDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
-}
-
 // LostMessages is how many messages usage streams held that were deleted or lost within 35 days and that were
 // not booked by then, as far as is known. It says nothing before the streams are there.
 func (c *Consumer) LostMessages() int64 { return c.lost.Load() }
@@ -143,13 +135,7 @@ func (c *Consumer) Health() error {
 	c.mu.Lock()
 	err := c.health
 	c.mu.Unlock()
-	if err == nil {
-		err = c.trouble.lasts(troubleTold)
-	}
-	if err == nil {
-		err = c.aside.health()
-	}
-	return err
+	return cmp.Or(err, c.trouble.lasts(troubleTold), c.aside.health())
 }
 
 func (c *Consumer) setHealth(err error) {

@@ -109,10 +109,7 @@ type SetRequest struct {
 
 // Budget is the budget that the request stores.
 func (r SetRequest) Budget() Budget {
-	if r.Period == "" {
-		r.Period = PeriodMonth
-	}
-	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: r.Period,
+	return Budget{Enabled: r.Enabled, SoftCapTokens: r.SoftCapTokens, HardCapTokens: r.HardCapTokens, Period: cmp.Or(r.Period, PeriodMonth),
 		ExtraTokens: r.ExtraTokens, ExtraUntil: r.ExtraUntil, Limits: r.Limits, Default: r.Default, UpdatedBy: r.UpdatedBy}
 }
 
@@ -254,11 +251,8 @@ func DecodeRequest(base, subject string, payload []byte, into any) (port string,
 		return "", err
 	}
 	named := portField(into)
-	switch {
-	case subjectPort == "":
-	case *named == "":
-		*named = subjectPort
-	case *named != subjectPort:
+	*named = cmp.Or(*named, subjectPort)
+	if subjectPort != "" && *named != subjectPort {
 		return "", refuse(ReasonPortMismatch, "port_id", *named, "the subject names port "+subjectPort)
 	}
 	switch into.(type) {

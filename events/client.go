@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,9 +67,7 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 	case cfg.Timeout == 0:
 		cfg.Timeout = 2 * time.Second
 	}
-	if cfg.Service == "" {
-		cfg.Service = nc.Opts.Name
-	}
+	cfg.Service = cmp.Or(cfg.Service, nc.Opts.Name)
 	if err := checkText("service", cfg.Service, maxFeatureChars, false); err != nil {
 		return nil, fmt.Errorf("events: ClientConfig.Service: %w", err)
 	}

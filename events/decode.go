@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"reflect"
@@ -14,25 +15,13 @@ import (
 
 // wireUsage is the event as JSON carries it: pointers where absent and zero differ.
 type wireUsage struct {
-	V             *int64     `json:"v"`
-	ID            string     `json:"id"`
-	OccurredAt    time.Time  `json:"occurred_at"`
-	PortID        string     `json:"port_id"`
-	UserID        string     `json:"user_id"`
-	RunID         string     `json:"run_id"`
-	Feature       string     `json:"feature"`
-	Provider      string     `json:"provider"`
-	Model         string     `json:"model"`
-	RequestID     string     `json:"request_id"`
-	ResponseID    string     `json:"response_id"`
-	ReservationID string     `json:"reservation_id"`
-	InputTokens   int64      `json:"input_tokens"`
-	OutputTokens  int64      `json:"output_tokens"`
-	TotalTokens   *int64     `json:"total_tokens"`
-	Details       Details    `json:"details"`
-	MeasuredBy    MeasuredBy `json:"measured_by"`
-	Status        Status     `json:"status"`
+	V           *int64 `json:"v"`
+	TotalTokens *int64 `json:"total_tokens"`
+	plainUsage
 }
+
+// plainUsage has no UnmarshalJSON, which would ask DecodeUsage.
+type plainUsage Usage
 
 // DecodeUsage reads and validates one event that arrived on subject, with the
 // defaults filled in. Every error is a [*FieldError]: such an event belongs in
@@ -49,32 +38,19 @@ func DecodeUsage(subject string, payload []byte) (Usage, error) {
 	if w.V != nil && *w.V != Version {
 		return Usage{}, refuse(ReasonUnknownVersion, "v", *w.V, "this Tidegate understands version 1")
 	}
-	switch {
-	case subjectPort == "":
-	case w.PortID == "":
-		w.PortID = subjectPort
-	case w.PortID != subjectPort:
+	w.PortID = cmp.Or(w.PortID, subjectPort)
+	if subjectPort != "" && w.PortID != subjectPort {
 		return Usage{}, refuse(ReasonPortMismatch, "port_id", w.PortID, "the subject names port "+subjectPort)
 	}
-	u := Usage{
-		ID: w.ID, OccurredAt: w.OccurredAt, PortID: w.PortID, UserID: w.UserID, RunID: w.RunID,
-		Feature: w.Feature, Provider: w.Provider, Model: w.Model,
-		RequestID: w.RequestID, ResponseID: w.ResponseID, ReservationID: w.ReservationID,
-		InputTokens: w.InputTokens, OutputTokens: w.OutputTokens, Details: w.Details,
-		MeasuredBy: w.MeasuredBy, Status: w.Status,
-	}
+	u := Usage(w.plainUsage)
 	if err := u.Validate(); err != nil {
 		return Usage{}, err
 	}
 	if w.TotalTokens != nil && *w.TotalTokens != u.TotalTokens() {
 		return Usage{}, invalid("total_tokens", *w.TotalTokens, "must equal input_tokens + output_tokens, or be left out")
 	}
-	if u.MeasuredBy == "" {
-		u.MeasuredBy = MeasuredByProvider
-	}
-	if u.Status == "" {
-		u.Status = StatusOK
-	}
+	u.MeasuredBy = cmp.Or(u.MeasuredBy, MeasuredByProvider)
+	u.Status = cmp.Or(u.Status, StatusOK)
 	return u, nil
 }
 
@@ -105,10 +81,7 @@ func explained(payload []byte, err error) *FieldError {
 		if own := (*FieldError)(nil); errors.As(sem.Err, &own) { // a value that says itself what it must be
 			return refuse(own.Reason, field, valueAt(payload, sem.JSONPointer), own.Rule)
 		}
-		if value := string(sem.JSONValue); value != "" {
-			return refuse(ReasonMalformed, field, value, "must be "+wanted(sem))
-		}
-		return refuse(ReasonMalformed, field, valueAt(payload, sem.JSONPointer), "must be "+wanted(sem))
+		return refuse(ReasonMalformed, field, cmp.Or(string(sem.JSONValue), valueAt(payload, sem.JSONPointer)), "must be "+wanted(sem))
 	}
 	var syn *jsontext.SyntacticError
 	if errors.As(err, &syn) {

@@ -14,9 +14,7 @@ func (u Usage) AppendJSON(b []byte) []byte {
 	b = append(b, `{"v":1`...)
 	b = appendText(b, "id", u.ID)
 	if !u.OccurredAt.IsZero() {
-		b = append(b, `,"occurred_at":"`...)
-		b = appendWireTime(b, u.OccurredAt)
-		b = append(b, '"')
+		b = appendTime(b, `,"occurred_at":`, u.OccurredAt)
 	}
 	b = appendText(b, "port_id", u.PortID)
 	b = appendText(b, "user_id", u.UserID)
@@ -66,10 +64,7 @@ func appendText(b []byte, name, value string) []byte {
 }
 
 func appendQuoted(b []byte, s string) []byte {
-	quoted, err := jsontext.AppendQuote(b, s)
-	if err != nil { // invalid UTF-8: quoted all the same, with U+FFFD in its place
-		return quoted
-	}
+	quoted, _ := jsontext.AppendQuote(b, s) // invalid UTF-8 is quoted all the same, with U+FFFD in its place
 	return quoted
 }
 
@@ -82,15 +77,10 @@ func appendInt(b []byte, key string, n int64) []byte {
 func appendTime(b []byte, key string, t time.Time) []byte {
 	b = append(b, key...)
 	b = append(b, '"')
-	b = appendWireTime(b, t)
-	return append(b, '"')
-}
-
-func appendWireTime(b []byte, t time.Time) []byte {
 	t = t.UTC()
 	year, month, day := t.Date()
 	if year < 0 || year > 9999 {
-		return t.AppendFormat(b, wireTime)
+		return append(t.AppendFormat(b, wireTime), '"')
 	}
 	hour, minute, second := t.Clock()
 	ms := t.Nanosecond() / 1_000_000
@@ -98,7 +88,7 @@ func appendWireTime(b []byte, t time.Time) []byte {
 		digit(year/1000), digit(year/100), digit(year/10), digit(year), '-',
 		digit(int(month)/10), digit(int(month)), '-', digit(day/10), digit(day), 'T',
 		digit(hour/10), digit(hour), ':', digit(minute/10), digit(minute), ':', digit(second/10), digit(second), '.',
-		digit(ms/100), digit(ms/10), digit(ms), 'Z')
+		digit(ms/100), digit(ms/10), digit(ms), 'Z', '"')
 }
 
 func digit(n int) byte { return '0' + byte(n%10) }

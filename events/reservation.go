@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -38,9 +39,7 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 		err := errors.New("events: Reserve needs ClientConfig.Publisher, which reports what the call cost")
 		return &Reservation{request: r, client: c}, err // refused whatever the policy: its usage would be lost
 	}
-	if r.Service == "" {
-		r.Service = c.service
-	}
+	r.Service = cmp.Or(r.Service, c.service)
 	reservation := &Reservation{request: r, client: c, publisher: c.publisher, trace: TraceParent(ctx)}
 	if err := r.Validate(); err != nil {
 		reservation.Verdict = c.undecided(err)
@@ -68,21 +67,11 @@ func (r *Reservation) Settle(u Usage) {
 	if r.publisher == nil {
 		return
 	}
-	if u.PortID == "" {
-		u.PortID = r.request.PortID
-	}
-	if u.Feature == "" {
-		u.Feature = r.request.Feature
-	}
-	if u.UserID == "" {
-		u.UserID = r.request.UserID
-	}
-	if u.RunID == "" {
-		u.RunID = r.request.RunID
-	}
-	if u.TraceParent == "" {
-		u.TraceParent = r.trace
-	}
+	u.PortID = cmp.Or(u.PortID, r.request.PortID)
+	u.Feature = cmp.Or(u.Feature, r.request.Feature)
+	u.UserID = cmp.Or(u.UserID, r.request.UserID)
+	u.RunID = cmp.Or(u.RunID, r.request.RunID)
+	u.TraceParent = cmp.Or(u.TraceParent, r.trace)
 	if r.ended.CompareAndSwap(false, true) {
 		u.ReservationID = r.ReservationID
 	}

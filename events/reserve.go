@@ -1,6 +1,7 @@
 package events
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -66,14 +67,10 @@ func (r *ReserveRequest) Call() budget.Call {
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReserveRequest) Validate() error {
-	check := r.Check()
-	if err := check.Validate(); err != nil {
-		return err
-	}
-	if err := checkText("service", r.Service, maxFeatureChars, false); err != nil {
-		return err
-	}
-	if err := checkText("idempotency_key", r.IdempotencyKey, maxIDChars, false); err != nil {
+	err := cmp.Or(r.Check().Validate(),
+		checkText("service", r.Service, maxFeatureChars, false),
+		checkText("idempotency_key", r.IdempotencyKey, maxIDChars, false))
+	if err != nil {
 		return err
 	}
 	if r.TTLSeconds < 0 || r.TTLSeconds > int64(MaxHoldTTL/time.Second) {
@@ -90,10 +87,7 @@ type ReleaseRequest struct {
 
 // Validate reports the first field that breaks the contract, as a [*FieldError].
 func (r ReleaseRequest) Validate() error {
-	if err := checkPort(r.PortID); err != nil {
-		return err
-	}
-	return checkText("reservation_id", r.ReservationID, maxIDChars, true)
+	return cmp.Or(checkPort(r.PortID), checkText("reservation_id", r.ReservationID, maxIDChars, true))
 }
 
 // Released answers a release. False: the port has no such hold (any more).

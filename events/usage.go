@@ -60,32 +60,32 @@ type Usage struct {
 	// ID identifies the event for ever: the same ID is booked once. A UUIDv7 is
 	// both identity and time; any other string (at most 128 characters) needs
 	// OccurredAt beside it.
-	ID string
+	ID string `json:"id"`
 	// OccurredAt decides the period the tokens count in. Beside a UUIDv7 it may be
 	// left zero; given, it must agree with the id within an hour.
-	OccurredAt time.Time
+	OccurredAt time.Time `json:"occurred_at"`
 
-	PortID   string
-	UserID   string
-	RunID    string // the agent run, conversation or job that the call belongs to
-	Feature  string
-	Provider string
-	Model    string
+	PortID   string `json:"port_id"`
+	UserID   string `json:"user_id"`
+	RunID    string `json:"run_id"` // the agent run, conversation or job that the call belongs to
+	Feature  string `json:"feature"`
+	Provider string `json:"provider"`
+	Model    string `json:"model"`
 
-	RequestID     string // the provider's, to find the call in its logs
-	ResponseID    string // the provider's
-	ReservationID string // the hold that this call settles
+	RequestID     string `json:"request_id"`     // the provider's, to find the call in its logs
+	ResponseID    string `json:"response_id"`    // the provider's
+	ReservationID string `json:"reservation_id"` // the hold that this call settles
 
-	InputTokens  int64 // includes cached tokens
-	OutputTokens int64 // includes reasoning tokens
-	Details      Details
+	InputTokens  int64   `json:"input_tokens"`  // includes cached tokens
+	OutputTokens int64   `json:"output_tokens"` // includes reasoning tokens
+	Details      Details `json:"details"`
 
-	MeasuredBy MeasuredBy
-	Status     Status
+	MeasuredBy MeasuredBy `json:"measured_by"`
+	Status     Status     `json:"status"`
 
 	// TraceParent is the caller's span, of [TraceParent]. It is no part of the event: publishers put
 	// it into a header of the message, [TraceHeader], so that booking the event is in the caller's trace.
-	TraceParent string
+	TraceParent string `json:"-"`
 }
 
 // Details are subsets of the input (cache) and output (reasoning) tokens.

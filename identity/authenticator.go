@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -119,27 +120,6 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// Authorize finds the caller and refuses it unless it holds the permission for
-// port; the empty port stands for all of them. Every error is a [*Refusal].
-func (a *Authenticator) Authorize(r *http.Request, permission, port string) (Caller, error) {
-	caller, _, err := a.authorize(r, []string{permission}, func(c Caller) bool { return c.reaches(port) }, port)
-	return caller, err
-}
-
-// authorize wants one of the permissions. A refusal names the first.
-func (a *Authenticator) authorize(r *http.Request, permissions []string, reaches func(Caller) bool, port string) (Caller, *session, error) {
-	caller, s, err := a.authenticate(r)
-	switch {
-	case err != nil:
-		return Caller{}, nil, err
-	case !slices.ContainsFunc(permissions, caller.Has):
-		return Caller{}, nil, missingPermission(permissions[0])
-	case !reaches(caller):
-		return Caller{}, nil, portNotAllowed(port)
-	}
-	return caller, s, nil
-}
-
 // Admit lets the request through with its caller in the context, see [CallerFrom],
 // or answers it and returns false. It keeps a session alive, and no cache keeps
 // the answer unless the handler says otherwise.
@@ -147,8 +127,16 @@ func (a *Authenticator) Admit(w http.ResponseWriter, r *http.Request, permission
 	return a.admit(w, r, []string{permission}, func(c Caller) bool { return c.reaches(port) }, port)
 }
 
+// admit wants one of the permissions. A refusal names the first.
 func (a *Authenticator) admit(w http.ResponseWriter, r *http.Request, permissions []string, reaches func(Caller) bool, port string) (*http.Request, bool) {
-	caller, s, err := a.authorize(r, permissions, reaches, port)
+	caller, s, err := a.authenticate(r)
+	switch {
+	case err != nil:
+	case !slices.ContainsFunc(permissions, caller.Has):
+		err = missingPermission(permissions[0])
+	case !reaches(caller):
+		err = portNotAllowed(port)
+	}
 	if err != nil {
 		a.Refuse(w, r, err)
 		return nil, false
@@ -200,7 +188,7 @@ func PathPort(wildcard string) func(*http.Request) string {
 func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error) {
 	refused := asRefusal(err)
 	if refused.Status >= http.StatusInternalServerError {
-		a.log().LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
+		cmp.Or(a.Log, slog.Default()).LogAttrs(r.Context(), slog.LevelWarn, "identity: a caller could not be identified", slog.String("path", r.URL.Path), slog.Any("error", refused))
 	}
 	if a.LoginPath == "" {
 		refused.write(w)
@@ -224,11 +212,4 @@ func (a *Authenticator) Refuse(w http.ResponseWriter, r *http.Request, err error
 	}
 	refused.setHeaders(w)
 	safehttp.Refuse(w, r, refused.Problem)
-}
-
-func (a *Authenticator) log() *slog.Logger {
-	if a.Log != nil {
-		return a.Log
-	}
-	return slog.Default()
 }

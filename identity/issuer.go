@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,12 +39,7 @@ type published struct {
 }
 
 func (p *published) hasKey(id string) bool {
-	for _, key := range p.keys {
-		if key.KeyID == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(p.keys, func(key jose.JSONWebKey) bool { return key.KeyID == id })
 }
 
 // issuer visits the OIDC issuer when it must, and not before: a process starts
@@ -64,10 +61,7 @@ func newIssuer(address string, client *http.Client, log *slog.Logger) (*issuer, 
 	if err := secureURL(address); err != nil {
 		return nil, fmt.Errorf("identity: the OIDC issuer: %w", err)
 	}
-	if client == nil {
-		client = &http.Client{Timeout: issuerTimeout}
-	}
-	return &issuer{url: address, client: client, log: log, visitor: make(chan struct{}, 1)}, nil
+	return &issuer{url: address, client: cmp.Or(client, &http.Client{Timeout: issuerTimeout}), log: log, visitor: make(chan struct{}, 1)}, nil
 }
 
 // current returns what is known of the issuer, asking again what is no longer

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -42,9 +43,7 @@ func NewLogin(cfg LoginConfig) (*Login, error) {
 	if cfg.Sessions == nil {
 		return nil, errors.New("identity: a login needs sessions, which are where it leads")
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
+	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	links, err := newLinks(cfg.Sessions)
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -43,12 +44,8 @@ func NewOIDC(cfg OIDCConfig) (*OIDC, error) {
 	if cfg.Audience == "" {
 		return nil, errors.New("identity: the OIDC audience is missing: without one, a token meant for any other service of the issuer would be accepted here")
 	}
-	if cfg.PermissionsClaim == "" {
-		cfg.PermissionsClaim = "permissions"
-	}
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
+	cfg.PermissionsClaim = cmp.Or(cfg.PermissionsClaim, "permissions")
+	cfg.Log = cmp.Or(cfg.Log, slog.Default())
 	issuer, err := newIssuer(cfg.Issuer, cfg.Client, cfg.Log)
 	if err != nil {
 		return nil, err

@@ -31,10 +31,8 @@ type ProviderConfig struct {
 	// People's are read from the ID token: have the provider put them there.
 	OIDC         *OIDC
 	ClientID     string
-	ClientSecret string   // empty for a public client: PKCE protects the code either way
-	PublicURL    string   // this server as browsers reach it, like https://tidegate.example.com
-	Scopes       []string // default openid profile email
-	Name         string   // on the button; default the issuer's host
+	ClientSecret string // empty for a public client: PKCE protects the code either way
+	PublicURL    string // this server as browsers reach it, like https://tidegate.example.com
 }
 
 // Provider lets people sign in at an OIDC provider: authorization code flow with
@@ -52,16 +50,11 @@ func NewProvider(cfg ProviderConfig) (*Provider, error) {
 	if err := secureURL(cfg.PublicURL); err != nil {
 		return nil, fmt.Errorf("identity: the public address of this server: %w", err)
 	}
-	if len(cfg.Scopes) == 0 {
-		cfg.Scopes = []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail}
-	}
 	return &Provider{cfg: cfg, callback: strings.TrimSuffix(cfg.PublicURL, "/") + CallbackPath}, nil
 }
 
+// name is the issuer's host, on the button.
 func (p *Provider) name() string {
-	if p.cfg.Name != "" {
-		return p.cfg.Name
-	}
 	issuer, err := url.Parse(p.cfg.OIDC.cfg.Issuer)
 	if err != nil { // NewOIDC parsed it
 		return "OIDC"
@@ -70,7 +63,8 @@ func (p *Provider) name() string {
 }
 
 func (p *Provider) oauth(known *published) *oauth2.Config {
-	return &oauth2.Config{ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret, Endpoint: known.provider.Endpoint(), RedirectURL: p.callback, Scopes: p.cfg.Scopes}
+	return &oauth2.Config{ClientID: p.cfg.ClientID, ClientSecret: p.cfg.ClientSecret, Endpoint: known.provider.Endpoint(), RedirectURL: p.callback,
+		Scopes: []string{oidc.ScopeOpenID, oidc.ScopeProfile, oidc.ScopeEmail}}
 }
 
 // state is what the browser keeps, signed, while it is away at the provider. It

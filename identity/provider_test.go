@@ -17,7 +17,7 @@ func withProvider(t *testing.T, i *issuer) func(*identity.SessionConfig, *identi
 	return func(_ *identity.SessionConfig, c *identity.LoginConfig) {
 		p, err := identity.NewProvider(identity.ProviderConfig{
 			OIDC:     newOIDC(t, i, func(c *identity.OIDCConfig) { c.PortsClaim = "ports" }),
-			ClientID: clientID, ClientSecret: secret, PublicURL: "http://127.0.0.1:8080/", Name: "Harbour ID",
+			ClientID: clientID, ClientSecret: secret, PublicURL: "http://127.0.0.1:8080/",
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -52,7 +52,7 @@ func TestSigningInAtTheProvider(t *testing.T) {
 	s := newSite(t, withProvider(t, i))
 	b := newBrowser(t, s)
 	i.people = jwt.MapClaims{"ports": []string{"p1"}}
-	b.do("GET", "/login?next=%2Fapi").wantPage(t, http.StatusOK, `href="/login/oidc?next=%2fapi">Sign in with Harbour ID`)
+	b.do("GET", "/login?next=%2Fapi").wantPage(t, http.StatusOK, `href="/login/oidc?next=%2fapi">Sign in with `+strings.TrimPrefix(i.url, "http://"))
 	back := atProvider(t, i, b.do("GET", "/login/oidc?next="+url.QueryEscape(budget)))
 	b.open(back).wantHello(t, ada)
 	b.do("GET", "/api/v1/ports/p2/ai-budget").wantPage(t, http.StatusForbidden, "p2")

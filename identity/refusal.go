@@ -13,7 +13,7 @@ import (
 )
 
 // Refusal is why a request is not let through: an error that knows its answer.
-// Every error of [Authenticator.Authenticate] and [Authenticator.Authorize] is one.
+// Every error of [Authenticator.Authenticate] is one.
 type Refusal struct {
 	safehttp.Problem
 	RetryAfter time.Duration // how long to wait before trying again; 0: trying again is of no use

@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -56,13 +57,7 @@ func NewSessions(cfg SessionConfig) (*Sessions, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sessions{key: cfg.Key, seal: seal, spent: spent, lifetime: cfg.Lifetime, idle: cfg.Idle}
-	if s.lifetime == 0 {
-		s.lifetime = DefaultLifetime
-	}
-	if s.idle == 0 {
-		s.idle = DefaultIdle
-	}
+	s := &Sessions{key: cfg.Key, seal: seal, spent: spent, lifetime: cmp.Or(cfg.Lifetime, DefaultLifetime), idle: cmp.Or(cfg.Idle, DefaultIdle)}
 	if s.lifetime < 0 || s.idle < 0 {
 		return nil, fmt.Errorf("identity: a session's lifetime (%s) and idle limit (%s) must be positive", cfg.Lifetime, cfg.Idle)
 	}

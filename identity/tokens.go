@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -46,10 +47,7 @@ type Tokens struct {
 // NewTokens returns the API tokens of the store. log takes what no caller is to
 // see; nil is slog.Default().
 func NewTokens(store TokenStore, log *slog.Logger) *Tokens {
-	if log == nil {
-		log = slog.Default()
-	}
-	return &Tokens{store: store, log: log}
+	return &Tokens{store: store, log: cmp.Or(log, slog.Default())}
 }
 
 // TokenRequest describes a token to make.

@@ -53,28 +53,25 @@ const AlertLease = 15 * time.Second
 //go:embed sql/claim_alerts.sql
 var claimAlertsSQL string
 
-const (
-	alertKey    = "port_id, counter, limit_name, limit_value, period, period_start, threshold, reached"
-	alertFields = "port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at, id"
-)
+const alertFields = "port_id, counter, limit_name, limit_value, unit, period, period_start, threshold, reached, used, noticed_at, id"
 
 // ClaimAlerts stores alerts and returns those that the caller is to publish: the others
 // are stored already, or their port is gone. After publishing them call [Ledger.AlertsPublished].
 func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert, err error) {
-	k := splitAlerts(alerts)
-	units, ends := make([]string, len(alerts)), make([]*pgtype.Timestamptz, len(alerts))
-	used, noticed := make([]int64, len(alerts)), make([]time.Time, len(alerts))
+	var ports, limits, values, units, periods, thresholds []string
+	var counters, reached, used []int64
+	var starts, noticed []time.Time
+	ends := make([]*pgtype.Timestamptz, len(alerts))
 	for i, a := range alerts {
-		units[i], used[i], noticed[i] = string(a.Unit), a.Used, a.NoticedAt
+		ports, counters, limits, values, units = append(ports, a.PortID), append(counters, int64(a.Counter)), append(limits, a.Limit), append(values, a.Value), append(units, string(a.Unit))
+		periods, starts, thresholds = append(periods, string(a.Period)), append(starts, a.PeriodStart), append(thresholds, a.Threshold)
+		reached, used, noticed = append(reached, a.Reached), append(used, a.Used), append(noticed, a.NoticedAt)
 		if a.Counter != 0 {
 			_, end := a.Period.Bounds(a.PeriodStart)
 			ends[i] = new(pgEnd(end))
 		}
 	}
-	rows, err := l.pool.Query(ctx, claimAlertsSQL, k.ports, k.counters, k.limits, k.values, units, k.periods, k.starts, ends, k.thresholds, k.reached, used, noticed, AlertLease)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
-	}
+	rows, _ := l.pool.Query(ctx, claimAlertsSQL, ports, counters, limits, values, units, periods, starts, ends, thresholds, reached, used, noticed, AlertLease)
 	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
@@ -82,30 +79,14 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 	return mine, nil
 }
 
-// alertKeys are alerts by the columns of their key.
-type alertKeys struct {
-	ports, limits, values, periods, thresholds []string
-	counters, reached                          []int64
-	starts                                     []time.Time
-}
-
-func splitAlerts(alerts []Alert) (k alertKeys) {
-	for _, a := range alerts {
-		k.ports, k.counters, k.limits, k.values = append(k.ports, a.PortID), append(k.counters, int64(a.Counter)), append(k.limits, a.Limit), append(k.values, a.Value)
-		k.periods, k.starts = append(k.periods, string(a.Period)), append(k.starts, a.PeriodStart)
-		k.thresholds, k.reached = append(k.thresholds, a.Threshold), append(k.reached, a.Reached)
-	}
-	return k
-}
-
 // TakeOverAlert claims one alert that was claimed before and is still not published
 // although its lease is over. ok is false when there is none.
 func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error) {
 	a, err = scanAlert(l.pool.QueryRow(ctx, `with abandoned as materialized (
-			select `+alertKey+` from ai_alerts
+			select id from ai_alerts
 			where published_at is null and claimed_until < now() order by claimed_until limit 1 for update skip locked)
 		update ai_alerts set claimed_until = now() + $1::interval
-		where (`+alertKey+`) = (select `+alertKey+` from abandoned)
+		where id = (select id from abandoned)
 		returning `+alertFields, AlertLease))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
@@ -125,11 +106,11 @@ func scanAlert(row pgx.Row, more ...any) (a Alert, err error) {
 
 // AlertsPublished ends the claims: the alerts are never published again.
 func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
-	k := splitAlerts(alerts)
-	_, err := l.pool.Exec(ctx, `update ai_alerts set published_at = now() where (`+alertKey+`) in (select * from unnest(
-		$1::text[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::text[], $8::bigint[]))`,
-		k.ports, k.counters, k.limits, k.values, k.periods, k.starts, k.thresholds, k.reached)
-	if err != nil {
+	var ids []uuid.UUID
+	for _, a := range alerts {
+		ids = append(ids, a.ID)
+	}
+	if _, err := l.pool.Exec(ctx, "update ai_alerts set published_at = now() where id = any($1)", ids); err != nil {
 		return fmt.Errorf("ledger: note %d alerts: %w", len(alerts), err)
 	}
 	return nil
@@ -138,11 +119,8 @@ func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
 // CountersPage is up to so many counters of a limit in one window, in the order of their
 // values, those after a value; nil: from the first.
 func (l *Ledger) CountersPage(ctx context.Context, port string, counter budget.CounterRef, start time.Time, after *string, most int) ([]Counter, error) {
-	rows, err := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
+	rows, _ := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
 		where port_id = $1 and counter = $2 and start = $3 and ($4::text is null or value > $4) order by value limit $5`, port, counter, start, after, most)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
-	}
 	list, err := pgx.CollectRows(rows, scanCounter)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)

@@ -186,6 +186,7 @@ func TestAbandonedAlertsAreTakenOverOnce(t *testing.T) {
 			t.Errorf("%d gates take over, want 1", n)
 		}
 	}
+	a.ID = one[uuid.UUID](t, s.db, "select id from ai_alerts where published_at is null")
 	if err := other.AlertsPublished(t.Context(), []ledger.Alert{a}); err != nil {
 		t.Fatal(err)
 	}

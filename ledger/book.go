@@ -124,22 +124,6 @@ func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Bo
 	return b.booking, err
 }
 
-// BookTx is like [Ledger.Book] within the caller's transaction, which must be
-// READ COMMITTED and must not have inserted one of the ports itself. Outcomes hold
-// once it commits. An error leaves the transaction unusable; nothing is retried and
-// no bad entry is singled out.
-func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Booking, error) {
-	b := newBatch(entries)
-	if err := l.prepare(ctx, b); err != nil {
-		return Booking{}, err
-	}
-	err := l.bookKnown(ctx, tx, Share{}, b)
-	if changedElsewhere(err) {
-		l.forget() // for the caller's next try
-	}
-	return b.booking, err
-}
-
 // bookNew books a batch of which no id is in the ledger; it fails with a unique
 // violation when one is.
 func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {

@@ -37,38 +37,34 @@ const byDefault = `{"default": true}`
 // Budget returns what binds the port: its own budget, or else the default one. Version is 0 when
 // none was ever stored for the port. [budget.DefaultPort] names the default budget.
 func (l *Ledger) Budget(ctx context.Context, port string) (budget.Budget, error) {
-	rows, err := l.pool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where port_id in ($1, $2) and key = $3", port, budget.DefaultPort, BudgetKey)
+	rows, _ := l.pool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where port_id in ($1, $2) and key = $3", port, budget.DefaultPort, BudgetKey)
+	budgets, err := readBudgets(rows)
 	if err != nil {
 		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
 	}
-	own, standard := budget.None(), budget.None()
-	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
-		var of string
-		b, err := scanBudget(portRow{row, &of})
-		if of == budget.DefaultPort {
-			standard = b
-		} else {
-			own = b
-		}
-		return of, err
-	})
-	if err != nil {
-		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
+	own, ok := budgets[port]
+	if !ok {
+		own = budget.None()
 	}
 	if port == budget.DefaultPort {
-		return standard, nil
+		return own, nil
 	}
-	return own.Or(standard), nil
+	return own.Or(budgets[budget.DefaultPort]), nil
 }
 
-func scanBudget(row pgx.Row) (budget.Budget, error) {
+// readBudgets reads stored budgets by port; the default one is among them, whether it is stored or not.
+func readBudgets(rows pgx.Rows) (map[string]budget.Budget, error) {
+	budgets := map[string]budget.Budget{budget.DefaultPort: budget.None()}
+	var port string
 	var value []byte
-	var b budget.Budget
-	if err := row.Scan(&value, &b.Version, &b.UpdatedAt, &b.UpdatedBy); err != nil {
-		return budget.Budget{}, err
-	}
-	err := b.Complete(value)
-	return b, err
+	var row budget.Budget // without its value
+	_, err := pgx.ForEachRow(rows, []any{&port, &value, &row.Version, &row.UpdatedAt, &row.UpdatedBy}, func() error {
+		b := row
+		err := b.Complete(value)
+		budgets[port] = b
+		return err
+	})
+	return budgets, err
 }
 
 const (

@@ -53,11 +53,8 @@ func scanChange(row pgx.CollectableRow) (c Change, err error) {
 // Audit returns the port's changes, newest first, at most limit of them, older
 // than the change before (0: from the newest).
 func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int) ([]Change, error) {
-	rows, err := l.pool.Query(ctx, "select "+changeFields+` from system_settings_audit a
+	rows, _ := l.pool.Query(ctx, "select "+changeFields+` from system_settings_audit a
 		where a.port_id = $1 and ($2 = 0 or a.id < $2) order by a.id desc limit $3`, port, before, limit)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
-	}
 	changes, err := pgx.CollectRows(rows, scanChange)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
@@ -147,10 +144,7 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			failed = ErrNotFollowed
 			return nil
 		}
-		rows, err := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)
-		if err != nil {
-			return err
-		}
+		rows, _ := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)
 		list, err := pgx.CollectRows(rows, scanChange)
 		if err != nil || len(list) == 0 {
 			return err

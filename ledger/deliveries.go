@@ -25,11 +25,8 @@ func (l *Ledger) SpreadAlerts(ctx context.Context, to func(*Alert) []string) (al
 		if _, err := tx.Exec(ctx, `update ai_alerts set spread_at = now() where spread_at is null and noticed_at < now() - $1::interval`, DeliverFor); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select `+alertFields+` from ai_alerts where spread_at is null
+		rows, _ := tx.Query(ctx, `select `+alertFields+` from ai_alerts where spread_at is null
 			order by noticed_at limit $1 for no key update skip locked`, spreadAtOnce)
-		if err != nil {
-			return err
-		}
 		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 		if err != nil || len(list) == 0 {
 			return err
@@ -69,20 +66,16 @@ var claimDeliveriesSQL string
 // ClaimDeliveries claims up to most deliveries to a receiver that are due. Nobody else attempts
 // them for as long as the claim is good; say before what became of them.
 func (l *Ledger) ClaimDeliveries(ctx context.Context, receiver string, most int, claim time.Duration) ([]Delivery, error) {
-	rows, err := l.pool.Query(ctx, claimDeliveriesSQL, receiver, most, claim)
-	if err == nil {
-		var list []Delivery
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Delivery, error) {
-			d := Delivery{Receiver: receiver}
-			var err error
-			d.Alert, err = scanAlert(row, &d.Attempt)
-			return d, err
-		})
-		if err == nil {
-			return list, nil
-		}
+	rows, _ := l.pool.Query(ctx, claimDeliveriesSQL, receiver, most, claim)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (d Delivery, err error) {
+		d.Receiver = receiver
+		d.Alert, err = scanAlert(row, &d.Attempt)
+		return d, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: claim deliveries to %s: %w", receiver, err)
 	}
-	return nil, fmt.Errorf("ledger: claim deliveries to %s: %w", receiver, err)
+	return list, nil
 }
 
 // Delivered notes that the receiver has the alert.
@@ -99,18 +92,14 @@ func (l *Ledger) Delivered(ctx context.Context, d *Delivery) error {
 // was the last. It reports whether it was, for that or because the time is over. Of no account where the
 // claim ran out and somebody else has attempted it.
 func (l *Ledger) NotDelivered(ctx context.Context, d *Delivery, why string, pause time.Duration, last bool) (gaveUp bool, err error) {
-	rows, err := l.pool.Query(ctx, `update ai_alert_deliveries set last_error = $4, next_attempt = now() + $5::interval,
+	rows, _ := l.pool.Query(ctx, `update ai_alert_deliveries set last_error = $4, next_attempt = now() + $5::interval,
 			given_up_at = case when $6 or now() + $5::interval > give_up_at then now() end
 		where alert = $1 and receiver = $2 and attempts = $3 and delivered_at is null returning given_up_at is not null`, d.ID, d.Receiver, d.Attempt, why, pause, last)
-	if err == nil {
-		var ended []bool
-		ended, err = pgx.CollectRows(rows, pgx.RowTo[bool])
-		gaveUp = len(ended) > 0 && ended[0]
-	}
+	ended, err := pgx.CollectRows(rows, pgx.RowTo[bool])
 	if err != nil {
 		return false, fmt.Errorf("ledger: note a delivery to %s that failed: %w", d.Receiver, err)
 	}
-	return gaveUp, nil
+	return len(ended) > 0 && ended[0], nil
 }
 
 // GiveUpDeliveries gives up what nobody attempts any more: no process that runs knows the receiver.
@@ -142,15 +131,13 @@ type Waiting struct {
 
 // WaitingDeliveries lists the receivers that do not have all their alerts.
 func (l *Ledger) WaitingDeliveries(ctx context.Context) ([]Waiting, error) {
-	rows, err := l.pool.Query(ctx, `select d.receiver, count(*), now() - min(a.noticed_at) from ai_alert_deliveries d join ai_alerts a on a.id = d.alert
+	rows, _ := l.pool.Query(ctx, `select d.receiver, count(*), now() - min(a.noticed_at) from ai_alert_deliveries d join ai_alerts a on a.id = d.alert
 		where d.delivered_at is null and d.given_up_at is null group by d.receiver`)
-	if err == nil {
-		var list []Waiting
-		if list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Waiting]); err == nil {
-			return list, nil
-		}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Waiting])
+	if err != nil {
+		return nil, fmt.Errorf("ledger: count deliveries that wait: %w", err)
 	}
-	return nil, fmt.Errorf("ledger: count deliveries that wait: %w", err)
+	return list, nil
 }
 
 // SentAlert is an alert and what became of it at one receiver.
@@ -181,16 +168,13 @@ func (l *Ledger) Alerts(ctx context.Context, f AlertFilter, after *SentAlert, li
 	if after != nil {
 		last, at = *after, &after.NoticedAt
 	}
-	rows, err := l.reportPool.Query(ctx, listAlertsSQL, f.PortID, f.Failed, at, last.ID, last.Receiver, limit)
-	if err == nil {
-		var list []SentAlert
-		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (a SentAlert, err error) {
-			a.Alert, err = scanAlert(row, &a.PublishedAt, &a.Receiver, &a.Attempts, &a.NextAttempt, &a.LastError, &a.DeliveredAt, &a.GivenUpAt)
-			return a, err
-		})
-		if err == nil {
-			return list, nil
-		}
+	rows, _ := l.reportPool.Query(ctx, listAlertsSQL, f.PortID, f.Failed, at, last.ID, last.Receiver, limit)
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a SentAlert, err error) {
+		a.Alert, err = scanAlert(row, &a.PublishedAt, &a.Receiver, &a.Attempts, &a.NextAttempt, &a.LastError, &a.DeliveredAt, &a.GivenUpAt)
+		return a, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: list alerts: %w", err)
 	}
-	return nil, fmt.Errorf("ledger: list alerts: %w", err)
+	return list, nil
 }

@@ -76,14 +76,11 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 
 // uncount makes counters of limits what they will be once the user's rows are nobody's.
 func uncount(ctx context.Context, tx pgx.Tx, user string) error {
-	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits @? '$[*] ? (@.per == \"user_id\" || exists(@.match.user_id))'")
-	if err != nil {
-		return err
-	}
+	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits @? '$[*] ? (@.per == \"user_id\" || exists(@.match.user_id))'")
 	ports := map[string][]counted{}
 	var port string
 	var limits []counted
-	_, err = pgx.ForEachRow(rows, []any{&port, &limits}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &limits}, func() error {
 		ports[port], limits = limits, nil
 		return nil
 	})
@@ -92,11 +89,8 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 	}
 	if standard := ports[budget.DefaultPort]; standard != nil {
 		delete(ports, budget.DefaultPort)
-		rows, err := tx.Query(ctx, `select distinct l.port_id from ai_usage_ledger l
+		rows, _ := tx.Query(ctx, `select distinct l.port_id from ai_usage_ledger l
 			where l.user_id = $1 and not exists (select from ai_limited_ports p where p.port_id = l.port_id and p.limits is not null)`, user)
-		if err != nil {
-			return err
-		}
 		if _, err := pgx.ForEachRow(rows, []any{&port}, func() error { ports[port] = standard; return nil }); err != nil {
 			return err
 		}
@@ -136,17 +130,15 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 
 // learnErased reads who was erased.
 func (l *Ledger) learnErased(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, "select user_hash from ai_erased_users")
+	rows, _ := tx.Query(ctx, "select user_hash from ai_erased_users")
+	erased := map[[sha256.Size]byte]struct{}{}
+	var hash []byte
+	_, err := pgx.ForEachRow(rows, []any{&hash}, func() error {
+		erased[[sha256.Size]byte(hash)] = struct{}{}
+		return nil
+	})
 	if err != nil {
 		return fmt.Errorf("ledger: read erased users: %w", err)
-	}
-	hashes, err := pgx.CollectRows(rows, pgx.RowTo[[]byte])
-	if err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
-	}
-	erased := make(map[[sha256.Size]byte]struct{}, len(hashes))
-	for _, h := range hashes {
-		erased[[sha256.Size]byte(h)] = struct{}{}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -90,10 +90,7 @@ func fullest(ctx context.Context, tx pgx.Tx, tally *budget.Tally, port string, l
 	for i := range counted {
 		used[keyOf(&counted[i])] = &counted[i].Used
 	}
-	rows, err := tx.Query(ctx, fullestSQL, port, counters, starts, most)
-	if err != nil {
-		return nil, err
-	}
+	rows, _ := tx.Query(ctx, fullestSQL, port, counters, starts, most)
 	var no, values int64
 	var v ValueUsed
 	_, err = pgx.ForEachRow(rows, []any{&no, &v.Value, &v.Used, &values}, func() error {

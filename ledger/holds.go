@@ -54,11 +54,8 @@ func (l *Ledger) LiveHolds(ctx context.Context, port string, after *HoldGroup, l
 	if first {
 		after = &HoldGroup{}
 	}
-	rows, err := l.reportPool.Query(ctx, liveHoldsSQL, port, first, after.Service, after.Feature, limit)
-	var list []HoldGroup
-	if err == nil {
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
-	}
+	rows, _ := l.reportPool.Query(ctx, liveHoldsSQL, port, first, after.Service, after.Feature, limit)
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
 	if err != nil {
 		return nil, fmt.Errorf("ledger: holds of %s: %w", port, err)
 	}
@@ -69,14 +66,11 @@ func (l *Ledger) LiveHolds(ctx context.Context, port string, after *HoldGroup, l
 // days, newest day first, in the order of service and feature: those after the given
 // one, without a day for the first.
 func (l *Ledger) UnsettledHolds(ctx context.Context, port string, after UnsettledGroup, limit int) ([]UnsettledGroup, error) {
-	rows, err := l.reportPool.Query(ctx, `select to_char(day, 'YYYY-MM-DD'), service, feature, holds, tokens from ai_unsettled_holds
+	rows, _ := l.reportPool.Query(ctx, `select to_char(day, 'YYYY-MM-DD'), service, feature, holds, tokens from ai_unsettled_holds
 		where port_id = $1 and day > (now() at time zone 'UTC')::date - 31
 			and ($2 = '' or day < nullif($2, '')::date or day = nullif($2, '')::date and (service, feature) > ($3, $4))
 		order by day desc, service, feature limit $5`, port, after.Day, after.Service, after.Feature, limit)
-	var list []UnsettledGroup
-	if err == nil {
-		list, err = pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
-	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
 	if err != nil {
 		return nil, fmt.Errorf("ledger: unsettled holds of %s: %w", port, err)
 	}

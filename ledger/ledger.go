@@ -4,6 +4,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -71,14 +72,10 @@ type Ledger struct {
 
 // Open connects to the database. It fails when the database cannot be reached.
 func Open(ctx context.Context, cfg Config) (*Ledger, error) {
-	if cfg.RetentionMonths == 0 {
-		cfg.RetentionMonths = DefaultRetentionMonths
-	}
+	cfg.RetentionMonths = cmp.Or(cfg.RetentionMonths, DefaultRetentionMonths)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.RetentionMonths < 2 {
 		return nil, fmt.Errorf("ledger: retention of %d months: must be at least 2", cfg.RetentionMonths)
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
 	}
 	l := &Ledger{cfg: cfg, log: cfg.Logger, keptCalls: keptCalls, keepFor: keepFor, stretchBlocks: stretchBlocks}
 	// A process that was stopped inside a transaction must not hold its locks for long.
@@ -125,6 +122,9 @@ const (
 // were empty, which is to read them whole.
 var keyed = map[string]string{"plan_cache_mode": "force_generic_plan",
 	"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
+// Nobody looks at the error of a pool's or a transaction's Query: pgx.CollectRows and pgx.ForEachRow, to which its
+// rows go, return it.
 
 // connect makes a pool, which connects when it is first used.
 func connect(ctx context.Context, url string, conns int32, settings ...map[string]string) (*pgxpool.Pool, error) {

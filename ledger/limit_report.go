@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -34,9 +35,7 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 	if err != nil {
 		return report, err
 	}
-	if r.Limit == 0 {
-		r.Limit = events.DefaultReportLimit
-	}
+	r.Limit = cmp.Or(r.Limit, events.DefaultReportLimit)
 	lim := &b.Limits[at]
 	none := lim.Standing("", budget.Count{}, now)
 	report = events.LimitReport{PortID: r.PortID, Limit: lim.Name, Per: lim.Per, Unit: none.Unit, Period: lim.Window, PeriodStart: none.PeriodStart,
@@ -44,10 +43,7 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 	if !none.ResetsAt.IsZero() {
 		report.ResetsAt = &none.ResetsAt
 	}
-	rows, err := l.reportPool.Query(ctx, limitPageSQL, r.PortID, lim.Counter, none.PeriodStart, tokens, value, r.Limit+1)
-	if err != nil {
-		return report, fmt.Errorf("ledger: limit %s of %s: %w", lim.Name, r.PortID, err)
-	}
+	rows, _ := l.reportPool.Query(ctx, limitPageSQL, r.PortID, lim.Counter, none.PeriodStart, tokens, value, r.Limit+1)
 	var last string // where the next page begins
 	var counted *string
 	var used *int64

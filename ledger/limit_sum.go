@@ -59,10 +59,7 @@ func sumLimits(ctx context.Context, tx pgx.Tx, how limitSums, port string, c *co
 		start, end := c.Window.Bounds(how.at)
 		args = append(args, start, pgEnd(end))
 	}
-	rows, err := tx.Query(ctx, how.sql, args...)
-	if err != nil {
-		return fmt.Errorf("ledger: sum up for limit %s: %w", c.Name, err)
-	}
+	rows, _ := tx.Query(ctx, how.sql, args...)
 	var of, last, value string
 	var counter *int64
 	var start time.Time
@@ -76,7 +73,7 @@ func sumLimits(ctx context.Context, tx pgx.Tx, how limitSums, port string, c *co
 		}
 		last, sums, have = of, nil, map[valueAt]int64{}
 	}
-	_, err = pgx.ForEachRow(rows, []any{&of, &counter, &value, &start, &calls, &u.Input, &u.CacheRead, &u.CacheWrite, &u.Output}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&of, &counter, &value, &start, &calls, &u.Input, &u.CacheRead, &u.CacheWrite, &u.Output}, func() error {
 		if of != last {
 			flush()
 		}

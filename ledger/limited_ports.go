@@ -81,10 +81,7 @@ func lockLimited(ctx context.Context, tx pgx.Tx, port string) (k known, err erro
 	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", limitsLock); err != nil {
 		return k, err
 	}
-	rows, err := tx.Query(ctx, "select port_id, limits from ai_limited_ports where port_id in ($1, $2) and limits is not null", port, budget.DefaultPort)
-	if err != nil {
-		return k, err
-	}
+	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where port_id in ($1, $2) and limits is not null", port, budget.DefaultPort)
 	var of string
 	var value []byte
 	_, err = pgx.ForEachRow(rows, []any{&of, &value}, func() error {

@@ -174,20 +174,15 @@ func listPartitions(ctx context.Context, tx pgx.Tx) ([]time.Time, error) {
 	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", partitionLock); err != nil {
 		return nil, err
 	}
-	rows, err := tx.Query(ctx, `select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
+	rows, _ := tx.Query(ctx, `select c.relname from pg_inherits i join pg_class c on c.oid = i.inhrelid
 		where i.inhparent = 'ai_usage_ledger'::regclass`)
-	if err != nil {
-		return nil, err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, err
-	}
 	var months []time.Time
-	for _, name := range names {
+	var name string
+	_, err := pgx.ForEachRow(rows, []any{&name}, func() error {
 		if month, err := time.Parse("ai_usage_ledger_2006_01", name); err == nil {
 			months = append(months, month)
 		}
-	}
-	return months, nil
+		return nil
+	})
+	return months, err
 }

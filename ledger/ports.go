@@ -72,11 +72,9 @@ func (l *Ledger) FindPorts(ctx context.Context, q PortQuery) (ids []string, tota
 	if q.After == "" && q.Search != "" {
 		count = "count(*) over ()" // every name is looked at, once
 	}
-	rows, err := l.reportPool.Query(ctx, "select id, "+count+" from ports where id > $1 and "+which+" order by id limit $2", args...)
-	if err == nil {
-		var id string
-		_, err = pgx.ForEachRow(rows, []any{&id, &total}, func() error { ids = append(ids, id); return nil })
-	}
+	rows, _ := l.reportPool.Query(ctx, "select id, "+count+" from ports where id > $1 and "+which+" order by id limit $2", args...)
+	var id string
+	_, err = pgx.ForEachRow(rows, []any{&id, &total}, func() error { ids = append(ids, id); return nil })
 	if err != nil {
 		return nil, 0, fmt.Errorf("ledger: find ports: %w", err)
 	}
@@ -94,10 +92,7 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 		args = append(args, start, end)
 	}
 	which := q.which(&args)
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(listPortsSQL, which), args...)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: list ports: %w", err)
-	}
+	rows, _ := l.reportPool.Query(ctx, fmt.Sprintf(listPortsSQL, which), args...)
 	ports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Port, error) {
 		var p Port
 		var value []byte
@@ -121,12 +116,10 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 
 // PortNames are the names of ports, of those that have one.
 func (l *Ledger) PortNames(ctx context.Context, ids []string) (map[string]string, error) {
-	rows, err := l.reportPool.Query(ctx, "select id, name from ports where id = any($1) and name <> ''", ids)
+	rows, _ := l.reportPool.Query(ctx, "select id, name from ports where id = any($1) and name <> ''", ids)
 	names := map[string]string{}
-	if err == nil {
-		var id, name string
-		_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
-	}
+	var id, name string
+	_, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: names of ports: %w", err)
 	}

@@ -93,10 +93,7 @@ func (l *Ledger) registerPorts(ctx context.Context, ports []string) (unknown []s
 		l.learnPorts(ports)
 		return nil, nil
 	}
-	rows, err := l.pool.Query(ctx, "select id from ports where id = any($1)", ports)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: look up ports: %w", err)
-	}
+	rows, _ := l.pool.Query(ctx, "select id from ports where id = any($1)", ports)
 	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return nil, fmt.Errorf("ledger: look up ports: %w", err)

@@ -49,17 +49,15 @@ func (l *Ledger) AddRefusals(ctx context.Context, list []Refusal) error {
 func (l *Ledger) Refusals(ctx context.Context, ids []string, most int, now time.Time) (today int64, newest []Refusal, err error) {
 	day, _ := budget.Day.Bounds(now)
 	args := []any{day.AddDate(0, 0, 1-refusalsShownFor), most, day}
-	rows, err := l.reportPool.Query(ctx, `select port_id, limit_name, day, refused, last_at,
+	rows, _ := l.reportPool.Query(ctx, `select port_id, limit_name, day, refused, last_at,
 			least(coalesce(sum(refused) filter (where day = $3::date) over (), 0), 9223372036854775807)::bigint
 		from ai_refusals where day >= $1::date and `+among("port_id", ids, &args)+` order by last_at desc, port_id, limit_name limit $2`, args...)
-	if err == nil {
-		var r Refusal
-		_, err = pgx.ForEachRow(rows, []any{&r.PortID, &r.Limit, &r.Day, &r.Refused, &r.LastAt, &today}, func() error {
-			r.Day, r.LastAt = r.Day.UTC(), r.LastAt.UTC()
-			newest = append(newest, r)
-			return nil
-		})
-	}
+	var r Refusal
+	_, err = pgx.ForEachRow(rows, []any{&r.PortID, &r.Limit, &r.Day, &r.Refused, &r.LastAt, &today}, func() error {
+		r.Day, r.LastAt = r.Day.UTC(), r.LastAt.UTC()
+		newest = append(newest, r)
+		return nil
+	})
 	if err != nil {
 		return 0, nil, fmt.Errorf("ledger: refusals: %w", err)
 	}

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -80,10 +81,7 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 			return page, err
 		}
 	}
-	rows, err := l.reportPool.Query(ctx, sql, args...)
-	if err != nil {
-		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
-	}
+	rows, _ := l.reportPool.Query(ctx, sql, args...)
 	var s events.Share
 	var name *string
 	_, err = pgx.ForEachRow(rows, []any{&page.UsedTokens, &page.Requests, &name, &s.Requests, &s.InputTokens, &s.OutputTokens, &s.TotalTokens}, func() error {
@@ -119,12 +117,8 @@ func parseNext(after string) (tokens *int64, key string, err error) {
 
 // Report is a page of the port's usage in the current period of its budget.
 func (l *Ledger) Report(ctx context.Context, r events.ReportRequest, now time.Time) (events.Report, error) {
-	if r.By == "" {
-		r.By = events.ByFeature
-	}
-	if r.Limit == 0 {
-		r.Limit = events.DefaultReportLimit
-	}
+	r.By = cmp.Or(r.By, events.ByFeature)
+	r.Limit = cmp.Or(r.Limit, events.DefaultReportLimit)
 	budget, err := l.Budget(ctx, r.PortID)
 	if err != nil {
 		return events.Report{}, err
@@ -153,15 +147,12 @@ func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce i
 		if _, err := tx.Exec(ctx, "set local enable_indexscan = off; set local work_mem = '64MB'"); err != nil {
 			return err
 		}
-		rows, err := tx.Query(ctx, `select p.id, `+saturated("coalesce(d.tokens, 0)")+` from ports p
+		rows, _ := tx.Query(ctx, `select p.id, `+saturated("coalesce(d.tokens, 0)")+` from ports p
 			left join (select port_id, sum(total_tokens) as tokens from ai_usage_port_days
 				where day >= ($1::timestamptz at time zone 'UTC')::date and day < ($2::timestamptz at time zone 'UTC')::date group by port_id) d on d.port_id = p.id`, start, end)
-		if err != nil {
-			return err
-		}
 		var p PortTokens
 		some := make([]PortTokens, 0, atOnce)
-		_, err = pgx.ForEachRow(rows, []any{&p.PortID, &p.Tokens}, func() error {
+		_, err := pgx.ForEachRow(rows, []any{&p.PortID, &p.Tokens}, func() error {
 			if some = append(some, p); len(some) < atOnce {
 				return nil
 			}
@@ -182,13 +173,10 @@ func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce i
 
 // UsedOf is the tokens of the given ports in [start, end), those that exist.
 func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Time) ([]PortTokens, error) {
-	rows, err := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
+	rows, _ := l.reportPool.Query(ctx, `select p.id, `+saturated("coalesce(sum(d.total_tokens), 0)")+` from ports p
 		left join ai_usage_port_days d on d.port_id = p.id
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
 		where p.id = any($3) group by p.id`, start, end, ports)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
-	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PortTokens])
 	if err != nil {
 		return nil, fmt.Errorf("ledger: tokens by port: %w", err)

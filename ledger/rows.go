@@ -74,10 +74,7 @@ type rowKey struct {
 // the indexes of those written and of those that were known.
 func (l *Ledger) insertRows(ctx context.Context, tx pgx.Tx, b *batch) (inserted, known []int, err error) {
 	args, _ := l.columns(b, b.pending)
-	rows, err := tx.Query(ctx, insertRowsSQL, args...)
-	if err != nil {
-		return nil, nil, fmt.Errorf("ledger: insert %d rows: %w", len(b.pending), err)
-	}
+	rows, _ := tx.Query(ctx, insertRowsSQL, args...)
 	written := make(map[rowKey]struct{}, len(b.pending))
 	var k rowKey
 	_, err = pgx.ForEachRow(rows, []any{&k.port, &k.id}, func() error {
@@ -108,14 +105,11 @@ func (l *Ledger) compareKnown(ctx context.Context, tx pgx.Tx, b *batch, known []
 	// Planned anew each time: two indexes begin with the port, and on an empty ledger
 	// they look alike.
 	args = slices.Concat([]any{pgx.QueryExecModeCacheDescribe}, args, []any{named})
-	rows, err := tx.Query(ctx, compareKnownSQL, args...)
-	if err != nil {
-		return fmt.Errorf("ledger: compare %d known rows: %w", len(known), err)
-	}
+	rows, _ := tx.Query(ctx, compareKnownSQL, args...)
 	compared := 0
 	var n int
 	var same bool
-	_, err = pgx.ForEachRow(rows, []any{&n, &same}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&n, &same}, func() error {
 		compared++
 		b.settleKnown(known[n-1], same)
 		return nil

@@ -65,16 +65,13 @@ func (l *Ledger) series(ctx context.Context, q SeriesQuery) (Series, error) {
 			return s, err
 		}
 	}
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(seriesSQL, parts(q)), q.PortID, q.Start, q.End, q.Top)
-	if err != nil {
-		return s, err
-	}
+	rows, _ := l.reportPool.Query(ctx, fmt.Sprintf(seriesSQL, parts(q)), q.PortID, q.Start, q.End, q.Top)
 	var step time.Time
 	var rank *int
 	var key string
 	var tokens, requests int64
 	byRank := map[int]*StepsOf{}
-	_, err = pgx.ForEachRow(rows, []any{&step, &rank, &key, &tokens, &requests}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&step, &rank, &key, &tokens, &requests}, func() error {
 		i := at[step.UTC()]
 		s.Steps[i].Tokens, s.Steps[i].Requests = budget.Add(s.Steps[i].Tokens, tokens), s.Steps[i].Requests+requests
 		if rank == nil {

@@ -40,8 +40,7 @@ func (l *Ledger) SimulateLimit(ctx context.Context, port string, limit *budget.L
 		_, to = limit.Window.Bounds(to.Add(-1))
 	}
 	p := budget.NewLimitPlayer(limit, from, to)
-	opts := pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
-	err := pgx.BeginTxFunc(ctx, l.reportPool, opts, func(tx pgx.Tx) error { return playLimit(ctx, tx, port, limit, p, from, to) })
+	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error { return playLimit(ctx, tx, port, limit, p, from, to) })
 	if err != nil {
 		return budget.LimitSimulation{}, fmt.Errorf("ledger: simulate limit %s of %s: %w", limit.Name, port, err)
 	}
@@ -64,14 +63,11 @@ func playLimit(ctx context.Context, tx pgx.Tx, port string, limit *budget.Limit,
 	if full == 0 {
 		return nil
 	}
-	rows, err := tx.Query(ctx, simulateLimitSQL+playSQL, args...)
-	if err != nil {
-		return err
-	}
+	rows, _ := tx.Query(ctx, simulateLimitSQL+playSQL, args...)
 	var value string
 	var at time.Time
 	var u budget.Usage
-	_, err = pgx.ForEachRow(rows, []any{&value, &at, &u.Input, &u.CacheRead, &u.CacheWrite, &u.Output}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&value, &at, &u.Input, &u.CacheRead, &u.CacheWrite, &u.Output}, func() error {
 		p.Play(value, at, &u)
 		return nil
 	})

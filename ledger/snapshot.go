@@ -24,7 +24,7 @@ const rowsTogether = 1000
 // Budgets and days are handed over in two goroutines at once, while Postgres is read in a third: at a gate's start,
 // with a million ports, that is most of the work.
 func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter), budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
-	tx, err := l.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
+	tx, err := l.pool.BeginTx(ctx, oneMoment)
 	if err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
 	}
@@ -34,25 +34,16 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter),
 	if err := tx.QueryRow(ctx, "select now()").Scan(&asOf); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
 	}
-	rows, err := tx.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where ends > $1", asOf.Add(-startSlack))
-	if err == nil {
-		err = eachCounter(rows, counter)
-	}
-	if err != nil {
+	rows, _ := tx.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where ends > $1", asOf.Add(-startSlack))
+	if err := eachCounter(rows, counter); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of counters: %w", err)
 	}
-	rows, err = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
-	if err == nil {
-		err = eachBudget(rows, budget)
-	}
-	if err != nil {
+	rows, _ = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
+	if err := eachBudget(rows, budget); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
 	}
-	rows, err = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
-	if err == nil {
-		err = eachDays(rows, days)
-	}
-	if err != nil {
+	rows, _ = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
+	if err := eachDays(rows, days); err != nil {
 		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
 	}
 	return asOf.UTC(), nil
@@ -139,11 +130,8 @@ func (l *Ledger) Counters(ctx context.Context, port string, limits []budget.Limi
 	for i := range limits {
 		counters = append(counters, int64(limits[i].Counter))
 	}
-	rows, err := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where (port_id = $1 or $1 = $4) and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack, budget.DefaultPort)
-	if err == nil {
-		err = eachCounter(rows, counter)
-	}
-	if err != nil {
+	rows, _ := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where (port_id = $1 or $1 = $4) and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack, budget.DefaultPort)
+	if err := eachCounter(rows, counter); err != nil {
 		return fmt.Errorf("ledger: read counters of %s: %w", port, err)
 	}
 	return nil
@@ -158,11 +146,3 @@ func eachCounter(rows pgx.Rows, f func(Counter)) error {
 	})
 	return err
 }
-
-// portRow scans the port, then whatever a budget needs.
-type portRow struct {
-	row  pgx.Row
-	port *string
-}
-
-func (r portRow) Scan(dest ...any) error { return r.row.Scan(append([]any{r.port}, dest...)...) }

@@ -29,26 +29,15 @@ type Spent struct {
 // of so many days, the last of which contains now. It reads each port's days and totals, so
 // all of 100,000 busy ports take seconds.
 func (l *Ledger) SpendOfAll(ctx context.Context, ids []string, days int, now time.Time) (Spent, error) {
-	s, err := l.spendOfAll(ctx, ids, days, now)
-	if err != nil {
-		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
-	}
-	return s, nil
-}
-
-func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now time.Time) (Spent, error) {
 	s := Spent{Tokens: map[time.Time]int64{}, Features: map[string]map[time.Time]int64{}, Models: map[string]int64{}}
 	day, tomorrow := budget.Day.Bounds(now)
 	month, _ := budget.Month.Bounds(now)
 	args := []any{day.AddDate(0, 0, 1-days), month.AddDate(0, -1, 0), tomorrow}
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(spendOfAllSQL, among("port_id", ids, &args)), args...)
-	if err != nil {
-		return s, err
-	}
+	rows, _ := l.reportPool.Query(ctx, fmt.Sprintf(spendOfAllSQL, among("port_id", ids, &args)), args...)
 	var kind, key string
 	var on *time.Time
 	var tokens int64
-	_, err = pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
 		switch kind {
 		case "day":
 			s.Tokens[on.UTC()] = tokens
@@ -63,22 +52,22 @@ func (l *Ledger) spendOfAll(ctx context.Context, ids []string, days int, now tim
 		return nil
 	})
 	if err != nil {
-		return s, err
+		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
 	}
 	args = []any{day.AddDate(0, 0, -30)}
 	err = l.reportPool.QueryRow(ctx, `select coalesce(sum(holds), 0)::bigint, least(coalesce(sum(tokens), 0), 9223372036854775807)::bigint, coalesce((array_agg(port_id order by tokens desc, port_id))[1], '')
 		from (select port_id, sum(holds) as holds, sum(tokens) as tokens from ai_unsettled_holds where day >= $1::date and `+among("port_id", ids, &args)+` group by port_id) p`, args...).
 		Scan(&s.UnsettledHolds, &s.UnsettledTokens, &s.UnsettledPort)
-	return s, err
+	if err != nil {
+		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
+	}
+	return s, nil
 }
 
 // NewestAlerts are the alerts of ports, the newest first, at most so many: of ids; nil: of all.
 func (l *Ledger) NewestAlerts(ctx context.Context, ids []string, most int) ([]Alert, error) {
 	args := []any{most}
-	rows, err := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: newest alerts: %w", err)
-	}
+	rows, _ := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
 	if err != nil {
 		return nil, fmt.Errorf("ledger: newest alerts: %w", err)

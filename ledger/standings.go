@@ -67,10 +67,7 @@ func (l *Ledger) standings(ctx context.Context, ids []string, now time.Time) (li
 	week, _ := budget.Week.Bounds(now)
 	month, _ := budget.Month.Bounds(now)
 	args := []any{day, week, month, tomorrow}
-	rows, err := l.reportPool.Query(ctx, fmt.Sprintf(standingsSQL, among("p.id", ids, &args), among("port_id", ids, &args)), args...)
-	if err != nil {
-		return nil, err
-	}
+	rows, _ := l.reportPool.Query(ctx, fmt.Sprintf(standingsSQL, among("p.id", ids, &args), among("port_id", ids, &args)), args...)
 	var s Standing
 	var last *time.Time
 	var days, weeks, months int64
@@ -167,36 +164,20 @@ func (s *Standing) fill(limit string, used, hard int64) {
 // budgetsOf are the stored budgets of ports, and the default one.
 func (l *Ledger) budgetsOf(ctx context.Context, ids []string) (map[string]budget.Budget, error) {
 	args := []any{BudgetKey, budget.DefaultPort}
-	rows, err := l.reportPool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1 and (port_id = $2 or "+among("port_id", ids, &args)+")", args...)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	budgets := map[string]budget.Budget{budget.DefaultPort: budget.None()}
-	for rows.Next() {
-		var port string
-		b, err := scanBudget(portRow{rows, &port})
-		if err != nil {
-			return nil, err
-		}
-		budgets[port] = b
-	}
-	return budgets, rows.Err()
+	rows, _ := l.reportPool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1 and (port_id = $2 or "+among("port_id", ids, &args)+")", args...)
+	return readBudgets(rows)
 }
 
 // fullestOf is what limits of ports count in their running windows; of those that count each
 // value by itself, of the value that has used most.
 func (l *Ledger) fullestOf(ctx context.Context, ids []string, now time.Time) (map[string]map[window]int64, error) {
 	args := []any{now}
-	rows, err := l.reportPool.Query(ctx, "select port_id, counter, start, max(used) from ai_limit_counters where start <= $1 and ends > $1 and "+among("port_id", ids, &args)+" group by 1, 2, 3", args...)
-	if err != nil {
-		return nil, err
-	}
+	rows, _ := l.reportPool.Query(ctx, "select port_id, counter, start, max(used) from ai_limit_counters where start <= $1 and ends > $1 and "+among("port_id", ids, &args)+" group by 1, 2, 3", args...)
 	counts := map[string]map[window]int64{}
 	var port string
 	var w window
 	var used int64
-	_, err = pgx.ForEachRow(rows, []any{&port, &w.counter, &w.start, &used}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &w.counter, &w.start, &used}, func() error {
 		if counts[port] == nil {
 			counts[port] = map[window]int64{}
 		}
@@ -211,15 +192,12 @@ func (l *Ledger) fullestOf(ctx context.Context, ids []string, now time.Time) (ma
 func (l *Ledger) DailyTokens(ctx context.Context, ids []string, days int, now time.Time) (map[string][]int64, error) {
 	day, tomorrow := budget.Day.Bounds(now)
 	first := day.AddDate(0, 0, 1-days)
-	rows, err := l.reportPool.Query(ctx, "select port_id, day - $2::date, total_tokens from ai_usage_port_days where port_id = any($1) and day >= $2::date and day < $3::date", ids, first, tomorrow)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens of ports by day: %w", err)
-	}
+	rows, _ := l.reportPool.Query(ctx, "select port_id, day - $2::date, total_tokens from ai_usage_port_days where port_id = any($1) and day >= $2::date and day < $3::date", ids, first, tomorrow)
 	daily := map[string][]int64{}
 	var port string
 	var no int
 	var tokens int64
-	_, err = pgx.ForEachRow(rows, []any{&port, &no, &tokens}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &no, &tokens}, func() error {
 		if daily[port] == nil {
 			daily[port] = make([]int64, days)
 		}

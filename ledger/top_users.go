@@ -62,11 +62,8 @@ func (l *Ledger) usersOf(ctx context.Context, ports []PortTokens, start, end tim
 	for i := range ports {
 		ids[i] = ports[i].PortID
 	}
-	rows, err := l.reportPool.Query(ctx, `select port_id, bool_or(requests >= $4) from ai_usage_port_days
+	rows, _ := l.reportPool.Query(ctx, `select port_id, bool_or(requests >= $4) from ai_usage_port_days
 		where port_id = any($1) and day >= ($2::timestamptz at time zone 'UTC')::date and day < ($3::timestamptz at time zone 'UTC')::date group by 1`, ids, start, end, l.keptCalls)
-	if err != nil {
-		return nil, err
-	}
 	var id string
 	var busy bool // on some day, which is kept
 	var small, kept []string
@@ -93,13 +90,10 @@ func (l *Ledger) usersOf(ctx context.Context, ports []PortTokens, start, end tim
 	if err != nil || len(small) == 0 {
 		return users, err
 	}
-	rows, err = l.reportPool.Query(ctx, `select port_id, user_id, tokens from (
+	rows, _ = l.reportPool.Query(ctx, `select port_id, user_id, tokens from (
 			select port_id, user_id, least(sum(total_tokens), 9223372036854775807)::bigint as tokens, row_number() over (partition by port_id order by sum(total_tokens) desc, user_id) as rank
 			from ai_usage_ledger where port_id = any($1) and created_at >= $2 and created_at < $3 and user_id is not null group by 1, 2) u
 		where rank <= $4`, small, start, end, most)
-	if err != nil {
-		return nil, err
-	}
 	var u UserTokens
 	_, err = pgx.ForEachRow(rows, []any{&u.PortID, &u.User, &u.Tokens}, func() error {
 		users = append(users, u)

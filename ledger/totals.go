@@ -73,11 +73,8 @@ func readDays(ctx context.Context, tx pgx.Tx, b *batch) ([]PortDay, error) {
 		}
 	}
 	ports, days, _, _ := splitDays(perDay)
-	rows, err := tx.Query(ctx, readPortDaysSQL, ports, days)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read totals: %w", err)
-	}
-	perDay, err = appendDays(perDay[:0], rows)
+	rows, _ := tx.Query(ctx, readPortDaysSQL, ports, days)
+	perDay, err := appendDays(perDay[:0], rows)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read totals: %w", err)
 	}

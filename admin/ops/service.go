@@ -1,6 +1,7 @@
 package ops
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -62,9 +63,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Conn == nil || cfg.Ledger == nil || cfg.Tokens == nil {
 		return nil, errors.New("ops: Conn, Ledger and Tokens are required")
 	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -162,8 +161,7 @@ func problem(err error) service.Problem {
 	case errors.Is(err, ledger.ErrUnknownPort), errors.Is(err, quarantine.ErrNotFound), errors.Is(err, identity.ErrTokenNotFound), errors.Is(err, errNoLinks),
 		errors.Is(err, errNoReceivers), errors.Is(err, alert.ErrUnknownReceiver):
 		return service.Problem{Code: http.StatusNotFound}
-	}
-	if errors.Is(err, errNotTaken) {
+	case errors.Is(err, errNotTaken):
 		return service.Problem{Code: http.StatusBadGateway}
 	}
 	return service.Problem{Code: http.StatusServiceUnavailable}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"path/filepath"
 
@@ -110,8 +111,5 @@ func (s *system) openTokens() (err error) {
 // pageURL is where people on this machine reach the admin page, unless the operator has
 // said where everybody does.
 func (s *system) pageURL() string {
-	if s.cmd.OIDC.PublicURL != "" {
-		return s.cmd.OIDC.PublicURL
-	}
-	return s.admin.url()
+	return cmp.Or(s.cmd.OIDC.PublicURL, s.admin.url())
 }

@@ -92,11 +92,7 @@ func (c *usageCmd) Run(ctx context.Context) error {
 		fmt.Println()
 		rows := make([][]string, len(r.By))
 		for i, s := range r.By {
-			key := s.Key
-			if key == "" {
-				key = "(none)"
-			}
-			rows[i] = []string{key, count(s.Requests), count(s.InputTokens), count(s.OutputTokens), count(s.TotalTokens), paint(accent, bar(s.TotalTokens, r.UsedTokens))}
+			rows[i] = []string{cmp.Or(s.Key, "(none)"), count(s.Requests), count(s.InputTokens), count(s.OutputTokens), count(s.TotalTokens), paint(accent, bar(s.TotalTokens, r.UsedTokens))}
 		}
 		grid(os.Stdout, []string{string(c.by()), "calls", "input", "output", "tokens", ""}, rows, 1, 2, 3, 4)
 		if r.More {
@@ -153,11 +149,7 @@ const limitLines = 100 // of a limit that counts each user there may be a millio
 func (c *usageCmd) limit(ctx context.Context, client *events.Client) error {
 	var r events.LimitReport
 	all := []events.CounterUsed{}
-	lines := c.Lines
-	if lines == 0 {
-		lines = limitLines
-	}
-	err := readPages(events.ReportRequest{PortID: c.Port, LimitName: c.LimitName}, lines, func(q events.ReportRequest) (got int, next string, err error) {
+	err := readPages(events.ReportRequest{PortID: c.Port, LimitName: c.LimitName}, cmp.Or(c.Lines, limitLines), func(q events.ReportRequest) (got int, next string, err error) {
 		page, err := client.LimitUsage(ctx, q)
 		if err == nil {
 			all, r = append(all, page.Counters...), page
@@ -187,11 +179,7 @@ func (c *usageCmd) limit(ctx context.Context, client *events.Client) error {
 	fmt.Println()
 	rows := make([][]string, len(all))
 	for i, v := range all {
-		value := v.Value
-		if value == "" {
-			value = "(none)"
-		}
-		rows[i] = []string{value, count(v.UsedTokens), count(v.HeldTokens), capText(v.RemainingTokens), "", ""}
+		rows[i] = []string{cmp.Or(v.Value, "(none)"), count(v.UsedTokens), count(v.HeldTokens), capText(v.RemainingTokens), "", ""}
 		if whole := cmp.Or(r.HardCapTokens, r.SoftCapTokens); whole != nil {
 			rows[i][4], rows[i][5] = share(v.UsedTokens, *whole), paint(accent, bar(v.UsedTokens, *whole))
 		}

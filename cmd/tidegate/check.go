@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -100,9 +101,6 @@ func printVerdict(port string, v events.Verdict) {
 // ofLimit says which limit the figures are of, for what, and what they count: each-user
 // (u1), tokens per hour.
 func ofLimit(name, value string, unit budget.Unit, window events.Period) string {
-	if name == "" { // a gate that knows of no others
-		name = budget.PortLimit
-	}
 	text := paint(bold, name)
 	if value != "" {
 		text += " (" + value + ")"
@@ -110,12 +108,7 @@ func ofLimit(name, value string, unit budget.Unit, window events.Period) string 
 	return text + ", " + unitOr(unit) + windowText(window)
 }
 
-func unitOr(u budget.Unit) string {
-	if u == "" {
-		u = budget.Tokens
-	}
-	return string(u)
-}
+func unitOr(u budget.Unit) string { return string(cmp.Or(u, budget.Tokens)) }
 
 func windowText(w events.Period) string {
 	if w == budget.Total {

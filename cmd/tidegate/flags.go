@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -53,14 +54,12 @@ func givenTo(k *kong.Context) given {
 // check reports the first of the settings that exclude each other, need each other, or
 // cannot be meant.
 func (c *runCmd) check(g given) error {
-	for _, err := range []error{
+	err := cmp.Or(
 		contradicts(g, "nats-url", c.NatsURL, "TIDEGATE_NATS_URL"),
 		contradicts(g, "database-url", c.DatabaseURL, "TIDEGATE_DATABASE_URL"),
-		c.checkNATS(g), c.checkOIDC(g),
-	} {
-		if err != nil {
-			return err
-		}
+		c.checkNATS(g), c.checkOIDC(g))
+	if err != nil {
+		return err
 	}
 	if c.Demo && !c.has("gate") {
 		return fmt.Errorf("%s needs the role gate, which answers its calls", g.name("demo"))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -79,12 +80,7 @@ func matchText(m budget.Match) string {
 	return strings.Join(all, " ")
 }
 
-func perText(p budget.Per) string {
-	if p == "" {
-		return "none"
-	}
-	return string(p)
-}
+func perText(p budget.Per) string { return string(cmp.Or(p, "none")) }
 
 func unitText(l events.Limit) string {
 	text := unitOr(l.Unit)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -186,10 +187,7 @@ func (s *seen) draw(w io.Writer, before *seen) {
 // drawPorts shows the ports that are nearest to their hard cap.
 func (s *seen) drawPorts(w io.Writer) {
 	used, held, hard := s.most("tidegate_top_port_used_tokens", "port"), s.most("tidegate_top_port_held_tokens", "port"), s.most("tidegate_top_port_hard_cap_tokens", "port")
-	var ports []string
-	for port := range hard {
-		ports = append(ports, port)
-	}
+	ports := slices.Collect(maps.Keys(hard))
 	share := func(port string) float64 { return (used[port] + held[port]) / hard[port] }
 	slices.SortFunc(ports, func(a, b string) int { return cmp.Or(cmp.Compare(share(b), share(a)), cmp.Compare(a, b)) })
 	var rows [][]string

@@ -72,10 +72,9 @@ type Used struct {
 	AsOf   time.Time `json:"as_of"`
 }
 
-func (Totals) subject() string      { return SubjectTotals }
-func (Holds) subject() string       { return SubjectHolds }
-func (Budget) subject() string      { return SubjectBudgets }
-func (UsedRequest) subject() string { return SubjectUsed }
+func (Totals) subject() string { return SubjectTotals }
+func (Holds) subject() string  { return SubjectHolds }
+func (Budget) subject() string { return SubjectBudgets }
 
 // The bounds.
 const (

@@ -7,6 +7,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,9 +50,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func run(ctx context.Context, cfg Config, pace time.Duration, days int) error {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	publisher, err := events.NewPublisher(cfg.Conn, events.PublisherConfig{Logger: cfg.Logger})
 	if err != nil {
 		return fmt.Errorf("demo: %w", err)

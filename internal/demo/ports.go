@@ -54,22 +54,22 @@ var ports = []port{
 	{id: Capped, name: "Old Town Slips", live: true, users: []string{"margaret", "katherine"}, calls: 60, daily: cappedAt,
 		budget: fixed(events.PeriodDay, 50_000, cappedAt)},
 	{id: overPort, name: "Brightwater Marina", users: []string{"edsger", "niklaus", "tony", "barbara"}, calls: 55,
-		budget: shares(events.PeriodMonth, 0.77, 0.96)}, // over its hard cap, which was lowered
+		budget: shares(0.77, 0.96)}, // over its hard cap, which was lowered
 	{id: "demo-cedar-point", name: "Cedar Point", users: []string{"radia", "vint", "jon", "elizabeth", "paul"}, calls: 50,
 		budget: withLimits},
 	{id: "demo-gull-rock", name: "Gull Rock", users: []string{"alan", "joan"}, calls: 20,
 		budget: notEnforced},
 	{id: "demo-kingfisher", name: "Kingfisher Wharf", users: []string{"hedy", "annie", "mary"}, calls: 35,
-		budget: shares(events.PeriodMonth, 2.4, 3)},
+		budget: shares(2.4, 3)},
 	{id: unsettledPort, name: "Lighthouse Bay", users: []string{"donald", "leslie"}, calls: 30},
 	{id: "demo-saltmarsh", name: "Saltmarsh Pier", users: []string{"sophie", "karen"}, calls: 25,
-		budget: shares(events.PeriodMonth, 1.6, 2.2)},
+		budget: shares(1.6, 2.2)},
 	{id: quarantinedPort, name: "South Dock", users: []string{"ada", "charles", "mary", "ivan"}, calls: 60,
-		budget: shares(events.PeriodMonth, 0.86, 1.06)}, // near its hard cap
+		budget: shares(0.86, 1.06)}, // near its hard cap
 	{id: "demo-west-haven", name: "West Haven", users: []string{"lynn", "carver"}, calls: 40,
-		budget: shares(events.PeriodMonth, 0.95, 1.4)}, // at its soft cap
+		budget: shares(0.95, 1.4)}, // at its soft cap
 	{id: "demo-winter-basin", name: "Winter Basin", users: []string{"peter"}, calls: 25, silent: 19,
-		budget: shares(events.PeriodMonth, 8, 10)},
+		budget: shares(8, 10)},
 }
 
 const (
@@ -84,21 +84,21 @@ func fixed(period events.Period, soft, hard int64) func(used) events.SetRequest 
 	}
 }
 
-func shares(period events.Period, soft, hard float64) func(used) events.SetRequest {
+func shares(soft, hard float64) func(used) events.SetRequest {
 	return func(u used) events.SetRequest {
-		return fixed(period, u.part(soft), u.part(hard))(u)
+		return fixed(events.PeriodMonth, u.part(soft), u.part(hard))(u)
 	}
 }
 
 func notEnforced(u used) events.SetRequest {
-	r := shares(events.PeriodMonth, 0.5, 0.7)(u)
+	r := shares(0.5, 0.7)(u)
 	r.Enabled = false
 	return r
 }
 
 // withLimits has a limit of each kind: on a feature, for each user, for each run, and on calls.
 func withLimits(u used) events.SetRequest {
-	r := shares(events.PeriodMonth, 1.5, 2)(u)
+	r := shares(1.5, 2)(u)
 	hard := func(days float64) *int64 { return new(max(1, used{day: u.day}.part(days))) } // of average days
 	r.Limits = []events.Limit{
 		{Name: "ocr-daily", Match: budget.Match{Feature: "ocr"}, Window: events.PeriodDay, Soft: hard(0.8), Hard: hard(1)},

@@ -9,6 +9,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -104,10 +105,10 @@ func (c Config) withDefaults() (Config, error) {
 	case c.BatchSize < 0:
 		return c, fmt.Errorf("replay: batch size %d: must not be negative", c.BatchSize)
 	}
-	setDefault(&c.Seed, 1)
-	setDefault(&c.Ports, 8)
-	setDefault(&c.Users, 25)
-	setDefault(&c.BatchSize, 1000)
+	c.Seed = cmp.Or(c.Seed, 1)
+	c.Ports = cmp.Or(c.Ports, 8)
+	c.Users = cmp.Or(c.Users, 25)
+	c.BatchSize = cmp.Or(c.BatchSize, 1000)
 	if len(c.Features) == 0 {
 		c.Features = Features()
 	}
@@ -126,13 +127,6 @@ const (
 	maxSpeed   = 1e9
 	maxChoices = 1_000_000
 )
-
-func setDefault[T comparable](v *T, value T) {
-	var zero T
-	if *v == zero {
-		*v = value
-	}
-}
 
 func open(path string) (*os.File, error) {
 	info, err := os.Stat(path) // first: opening a pipe may wait for ever
