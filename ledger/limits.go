@@ -80,10 +80,7 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 	if to < known.version {
 		known = limited{}
 	}
-	rows, err := tx.Query(ctx, "select port_id, version, limits from ai_limited_ports where version > $1", known.version)
-	if err != nil {
-		return fmt.Errorf("ledger: read limits: %w", err)
-	}
+	rows, _ := tx.Query(ctx, "select port_id, version, limits from ai_limited_ports where version > $1", known.version)
 	next := limited{ports: maps.Clone(known.ports), standard: known.standard, version: known.version}
 	if next.ports == nil {
 		next.ports = map[string][]counted{}
@@ -91,7 +88,7 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 	var port string
 	var version int64
 	var value []byte
-	_, err = pgx.ForEachRow(rows, []any{&port, &version, &value}, func() error {
+	_, err := pgx.ForEachRow(rows, []any{&port, &version, &value}, func() error {
 		next.version = max(next.version, version)
 		if value == nil {
 			delete(next.ports, port)
@@ -275,10 +272,7 @@ func readCounters(ctx context.Context, tx pgx.Tx, of []addition) ([]Counter, err
 		return nil, nil
 	}
 	ports, counters, values, starts := splitCounters(of)
-	rows, err := tx.Query(ctx, readCountersSQL, ports, counters, values, starts)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters: %w", err)
-	}
+	rows, _ := tx.Query(ctx, readCountersSQL, ports, counters, values, starts)
 	list, err := pgx.CollectRows(rows, scanCounter)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: read counters: %w", err)

@@ -137,13 +137,10 @@ func portsByDefault(ctx context.Context, tx pgx.Tx, limits []counted) ([]string,
 			since = c.Since
 		}
 	}
-	rows, err := tx.Query(ctx, `select distinct d.port_id from ai_usage_port_days d
+	rows, _ := tx.Query(ctx, `select distinct d.port_id from ai_usage_port_days d
 		where d.day >= ($1::timestamptz at time zone 'UTC')::date
 			and not exists (select from ai_limited_ports p where p.port_id = d.port_id and p.limits is not null)
 		order by 1`, since)
-	if err != nil {
-		return nil, err
-	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
 }
 
