@@ -113,13 +113,30 @@ func stored(t testing.TB, nc *nats.Conn) []*jetstream.RawStreamMsg {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Many at a time: to ask for one costs as much as to publish it did.
+	reader, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	var all []*jetstream.RawStreamMsg
-	for seq := uint64(1); seq <= stream.CachedInfo().State.LastSeq; seq++ {
-		msg, err := stream.GetMsg(ctx, seq)
+	for last := int(stream.CachedInfo().State.LastSeq); len(all) < last; {
+		batch, err := reader.Fetch(min(last-len(all), 500), jetstream.FetchContext(ctx))
 		if err != nil {
-			t.Fatalf("message %d: %v", seq, err)
+			t.Fatal(err)
 		}
-		all = append(all, msg)
+		for msg := range batch.Messages() {
+			meta, err := msg.Metadata()
+			if err != nil || meta.Sequence.Stream != uint64(len(all)+1) {
+				t.Fatalf("message %d: %+v, %v", len(all)+1, meta, err)
+			}
+			all = append(all, &jetstream.RawStreamMsg{Subject: msg.Subject(), Sequence: meta.Sequence.Stream, Header: msg.Headers(), Data: msg.Data(), Time: meta.Timestamp})
+		}
+		if err := batch.Error(); err != nil {
+			t.Fatalf("after message %d: %v", len(all), err)
+		}
+	}
+	if err := stream.DeleteConsumer(ctx, reader.CachedInfo().Name); err != nil {
+		t.Fatal(err)
 	}
 	return all
 }

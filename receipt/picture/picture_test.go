@@ -189,12 +189,12 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestShrinksLargePictures(t *testing.T) {
-	file, err := picture.Open(receipttest.JPEG(t, image.NewGray(image.Rect(0, 0, 4000, 1000))), 40*million)
+	file, err := picture.Open(receipttest.JPEG(t, image.NewGray(image.Rect(0, 0, 4000, 200))), 40*million)
 	if err != nil {
 		t.Fatal(err)
 	}
 	img, err := file.Decode()
-	if err != nil || img.Rect != image.Rect(0, 0, 3000, 750) {
+	if err != nil || img.Rect != image.Rect(0, 0, 3000, 150) {
 		t.Errorf("%v, %v", img.Rect, err)
 	}
 	small, err := picture.JPEG(img, 2048)
@@ -202,13 +202,13 @@ func TestShrinksLargePictures(t *testing.T) {
 		t.Fatal(err)
 	}
 	size, err := jpeg.DecodeConfig(bytes.NewReader(small))
-	if err != nil || size.Width != 2048 || size.Height != 512 {
+	if err != nil || size.Width != 2048 || size.Height != 102 {
 		t.Errorf("%+v, %v", size, err)
 	}
 }
 
 func TestShrinkingKeepsWhatThereIs(t *testing.T) {
-	for _, size := range []image.Point{{6100, 1000}, {3001, 10}, {9500, 2}, {1, 7000}} {
+	for _, size := range []image.Point{{6100, 100}, {3001, 10}, {9500, 2}, {1, 7000}} {
 		file, err := picture.Open(receipttest.JPEG(t, corner(size.X, size.Y)), 40*million)
 		if err != nil {
 			t.Fatal(err)

@@ -11,7 +11,15 @@ import (
 func Gray(img image.Image) *image.Gray {
 	b := img.Bounds()
 	gray := image.NewGray(image.Rect(0, 0, b.Dx(), b.Dy()))
-	draw.Draw(gray, gray.Bounds(), image.White, image.Point{}, draw.Src)
+	if same, ok := img.(*image.Gray); ok { // draw would go through the colours of each pixel
+		for y := range b.Dy() {
+			copy(gray.Pix[y*gray.Stride:][:b.Dx()], same.Pix[same.PixOffset(b.Min.X, b.Min.Y+y):])
+		}
+		return gray
+	}
+	for i := range gray.Pix {
+		gray.Pix[i] = 255
+	}
 	draw.Draw(gray, gray.Bounds(), img, b.Min, draw.Over)
 	return gray
 }
