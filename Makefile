@@ -17,7 +17,7 @@ SEED ?= 1
 # see where, because T.TempDir would be there too, with all that their servers sync.
 # The race detector of a program that ends sleeps for a second unless it is told not to.
 TESTENV = GORACE=atexit_sleep_ms=0 GOTMPDIR=$${TMPDIR:-/tmp} TMPDIR=$$(scripts/tmpdir.sh)
-# Without what only debuggers and profilers read, a test binary is linked in two thirds of the time.
+# Without what only debuggers and profilers read (perf too: ARGS=-ldflags=-w), a test binary is linked in less time.
 GOTEST = -race -ldflags=-s -exec 'env -u GOTMPDIR'
 
 .PHONY: help

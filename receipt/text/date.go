@@ -5,22 +5,15 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/tidegate/tidegate/receipt"
 )
 
-const (
-	digit      = `[0-9OoIl|SBZ]`
-	likeDigits = "0123456789OoIilL|SsBbZz\xc5" // in either case, and what UTF-8 begins ſ with
-	likeMonths = "JjFfMmAaSsOo0NnDd\xc5"
-)
+const digit = `[0-9OoIl|SBZ]`
 
 // form is a form in which receipts print dates, at the beginning of a text and with
 // the letters that OCR takes digits for. The groups say where the parts are.
 type form struct {
-	first            string // bytes with one of which it begins
-	named            bool   // the month is a word
 	pattern          *regexp.Regexp
 	year, month, day int // groups
 	trust            int // how rarely anything else looks like it
@@ -30,21 +23,18 @@ const (
 	monthNames = `(JAN|FEB|MAR|APR|MAY|MAI|JUN|JUL|AUG|SEP|[O0]CT|[O0]KT|N[O0]V|DEC|DEZ|DIS|MAC|OGO)[A-Z]{0,6}`
 	ordinal    = `\s?(?:st|nd|rd|th)?`
 	gaps       = `[\s\-/.,']*`
-	years      = `(` + digit + `{2}(?:` + digit + `{2})?)`
+	years      = `(` + digit + `{4}|` + digit + `{2})`
 	dayOrMonth = `(` + digit + `{1,2})`
 )
 
 var forms = []form{
-	{"2", false, regexp.MustCompile(`^(2[0O]` + digit + digit + `)\s?[-/.]\s?` + dayOrMonth + `\s?[-/.]\s?` + dayOrMonth), 1, 2, 3, 15},
-	{likeDigits, true, regexp.MustCompile(`^(?i)` + dayOrMonth + ordinal + gaps + monthNames + gaps + years), 3, 2, 1, 20},
-	{likeMonths, true, regexp.MustCompile(`^(?i)` + monthNames + gaps + dayOrMonth + ordinal + `[\s\-/.,']+` + years), 3, 1, 2, 15},
-	{likeDigits, false, regexp.MustCompile(`^` + dayOrMonth + `\s?[-/]\s?` + dayOrMonth + `\s?[-/]\s?` + years), 3, 2, 1, 10},
-	{likeDigits, false, regexp.MustCompile(`^` + dayOrMonth + `\s?[-/]\s?` + dayOrMonth + `\s?[-/]\s?` + years), 3, 1, 2, 5},        // the month first
-	{likeDigits, false, regexp.MustCompile(`^` + dayOrMonth + `\s?[-/., ]\s?` + dayOrMonth + `\s?[-/.,]\s?` + years), 3, 2, 1, -20}, // as often an amount
+	{regexp.MustCompile(`^(2[0O]` + digit + digit + `)\s?[-/.]\s?` + dayOrMonth + `\s?[-/.]\s?` + dayOrMonth), 1, 2, 3, 15},
+	{regexp.MustCompile(`^(?i)` + dayOrMonth + ordinal + gaps + monthNames + gaps + years), 3, 2, 1, 20},
+	{regexp.MustCompile(`^(?i)` + monthNames + gaps + dayOrMonth + ordinal + `[\s\-/.,']+` + years), 3, 1, 2, 15},
+	{regexp.MustCompile(`^` + dayOrMonth + `\s?[-/]\s?` + dayOrMonth + `\s?[-/]\s?` + years), 3, 2, 1, 10},
+	{regexp.MustCompile(`^` + dayOrMonth + `\s?[-/]\s?` + dayOrMonth + `\s?[-/]\s?` + years), 3, 1, 2, 5},        // the month first
+	{regexp.MustCompile(`^` + dayOrMonth + `\s?[-/., ]\s?` + dayOrMonth + `\s?[-/.,]\s?` + years), 3, 2, 1, -20}, // as often an amount
 }
-
-// longestDate is more than the letters and gaps of a date take, in bytes.
-const longestDate = 64
 
 var clock = regexp.MustCompile(`\b[0-2]?[0-9]\s?[:.]\s?[0-5][0-9]`)
 
@@ -106,12 +96,8 @@ func datesIn(s string, today time.Time) (all []dated) {
 }
 
 func dateAt(s string, i int, today time.Time) (dated, bool) {
-	near := s[i:min(len(s), i+longestDate)]
 	for _, f := range forms {
-		if strings.IndexByte(f.first, near[0]) < 0 || f.named && !strings.ContainsFunc(near, unicode.IsLetter) { // a pattern takes longer to tell
-			continue
-		}
-		m := f.pattern.FindStringSubmatch(near)
+		m := f.pattern.FindStringSubmatch(s[i:])
 		if m == nil {
 			continue
 		}
