@@ -139,22 +139,34 @@ type Standing struct {
 // Standings lists every port that has live holds in the current period of its
 // budget, and the moment, by the database's clock, at which that was so.
 func (s *Store) Standings(ctx context.Context) (list []Standing, at time.Time, err error) {
-	// Planned anew each time: a plan that was made while nothing was held compares each port with each.
-	rows, err := s.pool.Query(ctx, standingsSQL, pgx.QueryExecModeCacheDescribe)
 	var st Standing
-	if err == nil {
-		_, err = pgx.ForEachRow(rows, []any{&st.At, &st.PortID, &st.Held}, func() error {
+	err = s.readAll(ctx, standingsSQL, nil, func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, []any{&st.At, &st.PortID, &st.Held}, func() error {
 			at = st.At.UTC()
 			if st.Held > 0 {
 				list = append(list, st)
 			}
 			return nil
 		})
-	}
+		return err
+	})
 	if err != nil {
 		return nil, at, fmt.Errorf("reservation: read holds: %w", err)
 	}
 	return list, at, nil
+}
+
+// all begins a transaction that reads everything. The pool's sessions are told to look up by key (ledger.keyed):
+// to join all that is held so is to compare each port with each.
+var all = pgx.TxOptions{BeginQuery: "begin read only; set local enable_seqscan = on; set local enable_hashjoin = on; set local enable_mergejoin = on"}
+
+// readAll reads by a statement that looks at everything that is held. It is planned anew each time: a
+// plan may have been made while that was nothing.
+func (s *Store) readAll(ctx context.Context, sql string, args []any, read func(pgx.Rows) error) error {
+	return pgx.BeginTxFunc(ctx, s.pool, all, func(tx pgx.Tx) error {
+		rows, _ := tx.Query(ctx, sql, append([]any{pgx.QueryExecModeCacheDescribe}, args...)...)
+		return read(rows)
+	})
 }
 
 // Lock serialises the reservations of ports, and the changes of their budgets, until the

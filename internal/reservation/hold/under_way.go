@@ -123,12 +123,11 @@ func (s *Store) UnderWay(ctx context.Context) (list []UnderWay, err error) {
 	for id, l := range s.seen {
 		ids, sealed = append(ids, id), append(sealed, l.sealed)
 	}
-	// Planned anew each time, as in Standings.
-	rows, err := s.pool.Query(ctx, underWaySQL, pgx.QueryExecModeCacheDescribe, ids, sealed, LeaseGrace)
 	var seen leasesSeen
-	if err == nil {
+	err = s.readAll(ctx, underWaySQL, []any{ids, sealed, LeaseGrace}, func(rows pgx.Rows) (err error) {
 		seen, err = scanUnderWay(rows, s.seen, nil, func(u *UnderWay) { list = append(list, *u) })
-	}
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reservation: read calls under way: %w", err)
 	}
