@@ -158,6 +158,14 @@ func sweep() {
 	}
 }
 
+// TempDir is t.TempDir for the data of servers, which may still be ending when it is removed.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Cleanup(func() { removeAll(dir) })
+	return dir
+}
+
 // removeAll outlasts a Postgres that is ending: files may still come while it removes
 // others.
 func removeAll(dir string) {

@@ -37,7 +37,7 @@ func spawn(t testing.TB, binary string, env []string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, http: testenv.FreeAddr(t), out: &testenv.Buffer{}, done: make(chan struct{})}
 	// A later --data wins.
-	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http, "--data", filepath.Join(t.TempDir(), "data")}, args...)...)
+	p.cmd = exec.Command(binary, append([]string{"run", "--http", p.http, "--data", filepath.Join(testenv.TempDir(t), "data")}, args...)...)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
@@ -119,7 +119,7 @@ func TestFreshStart(t *testing.T) {
 	binary, nats := testenv.Binary(t, "cmd/tidegate"), testenv.NATSCLI(t)
 	addr := testenv.FreeAddr(t)
 	url := "nats://" + addr
-	dir := filepath.Join(t.TempDir(), "data")
+	dir := filepath.Join(testenv.TempDir(t), "data")
 	traces := startCollector(t)
 	p := spawn(t, binary, []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + traces.url}, "--data", dir, "--nats-addr", addr)
 	p.awaitReady()

@@ -110,7 +110,7 @@ func TestStartErrors(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir := filepath.Join(t.TempDir(), "data")
+			dir := filepath.Join(testenv.TempDir(t), "data")
 			p := spawn(t, binary, []string{c.env}, append([]string{"--data", dir}, c.args...)...)
 			if !p.wait(30 * time.Second) {
 				t.Fatal("it stays")
