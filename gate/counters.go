@@ -39,11 +39,6 @@ func (c figure) known(in uint8) bool { return (c >= oddRound) == (in%2 == 1) }
 func (m *memory) raiseCounter(c ledger.Counter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.raise(c)
-}
-
-// raise is raiseCounter for who holds the lock.
-func (m *memory) raise(c ledger.Counter) {
 	w := m.countsOf(&c)
 	was, ok := w.used[c.Value]
 	round := m.round

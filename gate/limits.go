@@ -129,19 +129,18 @@ func (m *memory) setUnderWay(list []hold.UnderWay, now time.Time) {
 	tallies := map[string]*budget.Tally{} // made without the lock, since it takes long
 	for i := range list {
 		u := &list[i]
-		t, ok := tallies[u.PortID]
-		if !ok {
+		t := tallies[u.PortID]
+		if t == nil {
 			m.mu.RLock()
 			limits := m.limitsOf(u.PortID)
 			m.mu.RUnlock()
-			if len(limits) > 0 {
-				t = budget.NewTally(limits, now)
+			if len(limits) == 0 {
+				continue
 			}
+			t = budget.NewTally(limits, now)
 			tallies[u.PortID] = t
 		}
-		if t != nil {
-			u.AddTo(t)
-		}
+		u.AddTo(t)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,9 +148,7 @@ func (m *memory) setUnderWay(list []hold.UnderWay, now time.Time) {
 		p.tally = nil
 	}
 	for id, t := range tallies {
-		if t != nil && len(m.limitsOf(id)) > 0 {
-			m.portLimits(id).tally = t
-		}
+		m.portLimits(id).tally = t
 	}
 }
 
@@ -221,11 +218,7 @@ func (m *memory) standardLimits() []budget.Limit {
 
 // hearLimits takes over what bookings have made of counters.
 func (g *Gate) hearLimits(n *bus.Totals) {
-	for some := range slices.Chunk(n.Limits, 100) { // checks go on in between
-		g.memory.mu.Lock()
-		for _, l := range some {
-			g.memory.raise(ledger.Counter{PortID: l.PortID, Counter: budget.CounterRef(l.Counter), Value: l.Value, Start: time.Unix(l.Start, 0).UTC(), Used: l.Used})
-		}
-		g.memory.mu.Unlock()
+	for _, l := range n.Limits {
+		g.memory.raiseCounter(ledger.Counter{PortID: l.PortID, Counter: budget.CounterRef(l.Counter), Value: l.Value, Start: time.Unix(l.Start, 0).UTC(), Used: l.Used})
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -222,37 +221,10 @@ func addToCounters(send *pgx.Batch, list []addition) (now *[]Counter) {
 		ends[i], used[i] = list[i].ends, list[i].Used
 	}
 	send.Queue(addCountersSQL, ports, counters, values, starts, ends, used).Query(func(rows pgx.Rows) (err error) {
-		*now, err = countersNow(list, rows)
+		*now, err = pgx.CollectRows(rows, scanCounter)
 		return err
 	})
 	return now
-}
-
-// errOrder: what Postgres returns of an insert is believed to be in the order of what is inserted.
-var errOrder = errors.New("rows are not in the order of the statement")
-
-// countersNow are what counters have become by additions, of which the rows are in the same order.
-func countersNow(list []addition, rows pgx.Rows) ([]Counter, error) {
-	now := make([]Counter, 0, len(list))
-	var value pgtype.DriverBytes // not kept
-	var used int64
-	_, err := pgx.ForEachRow(rows, []any{&value, &used}, func() error {
-		i := len(now)
-		if i == len(list) || string(value) != list[i].Value {
-			return fmt.Errorf("row %d is of another counter: %w", i, errOrder)
-		}
-		c := list[i].Counter
-		c.Used = used
-		now = append(now, c)
-		return nil
-	})
-	if err == nil && len(now) < len(list) {
-		err = fmt.Errorf("%d of %d rows came back: %w", len(now), len(list), errOrder)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("ledger: add to counters: %w", err)
-	}
-	return now, nil
 }
 
 // addCounters adds to counters.

@@ -37,13 +37,9 @@ func (p *Page) Text() string {
 // See waits until each text can be seen, whatever the line breaks between words.
 func (p *Page) See(texts ...string) {
 	p.t.Helper()
-	text := flat(p.Text()) // to collect it takes longer than to look through it
 	for _, want := range texts {
-		if strings.Contains(text, flat(want)) {
-			continue
-		}
 		p.eventually(fmt.Sprintf("%q", want), func() (bool, string) {
-			text = flat(p.Text())
+			text := flat(p.Text())
 			return strings.Contains(text, flat(want)), "the page says: " + text
 		})
 	}
@@ -52,13 +48,9 @@ func (p *Page) See(texts ...string) {
 // SeeNot waits until none of the texts can be seen.
 func (p *Page) SeeNot(texts ...string) {
 	p.t.Helper()
-	text := flat(p.Text())
 	for _, unwanted := range texts {
-		if !strings.Contains(text, flat(unwanted)) {
-			continue
-		}
 		p.eventually(fmt.Sprintf("%q to go", unwanted), func() (bool, string) {
-			text = flat(p.Text())
+			text := flat(p.Text())
 			return !strings.Contains(text, flat(unwanted)), "the page says: " + text
 		})
 	}

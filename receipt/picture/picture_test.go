@@ -10,6 +10,7 @@ import (
 	"image/gif"
 	"image/jpeg"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -274,4 +275,21 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("an error of no kind: %v", err)
 		}
 	})
+}
+
+// A gray picture keeps its shades, also where it is a part of another; what is transparent is white.
+func TestGray(t *testing.T) {
+	full := image.NewGray(image.Rect(0, 0, 5, 4))
+	for i := range full.Pix {
+		full.Pix[i] = uint8(i)
+	}
+	part := picture.Gray(full.SubImage(image.Rect(1, 2, 4, 4)))
+	if want := []uint8{11, 12, 13, 16, 17, 18}; part.Rect != image.Rect(0, 0, 3, 2) || !slices.Equal(part.Pix, want) {
+		t.Errorf("a part of a gray picture is %v %v, want %v", part.Rect, part.Pix, want)
+	}
+	colours := image.NewNRGBA(image.Rect(7, 7, 9, 8))
+	colours.SetNRGBA(8, 7, color.NRGBA{A: 255})
+	if got := picture.Gray(colours); got.Rect != image.Rect(0, 0, 2, 1) || !slices.Equal(got.Pix, []uint8{255, 0}) {
+		t.Errorf("nothing beside black is %v %v, want white beside black", got.Rect, got.Pix)
+	}
 }

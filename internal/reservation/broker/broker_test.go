@@ -354,6 +354,31 @@ func TestARevokedPortIsNotLeasedForAWhile(t *testing.T) {
 	}
 }
 
+// Whoever waits for what is leased waits for a transaction, not for the time at which a gate looks after its leases.
+func TestWhatIsRevokedIsReturnedAtOnce(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, 10_000)
+	b := h.open()
+	var ports []string
+	for i := range 10 {
+		port := fmt.Sprint("r", i)
+		h.budget(port, 10_000)
+		b.heat(ask(10, func(q *events.ReserveRequest) { q.PortID = port }))
+		ports = append(ports, port)
+	}
+	begun := time.Now()
+	for _, port := range ports {
+		if _, open := h.held(port); open == 0 {
+			t.Fatalf("%s is not leased", port)
+		}
+		b.Revoke(port, 0)
+		h.eventually("its lease is returned", 800*time.Millisecond, func() bool { _, open := h.held(port); return open == 0 })
+	}
+	if took := time.Since(begun); took > 1200*time.Millisecond { // by the look at all leases alone, 250 ms each
+		t.Errorf("10 leases were returned one after the other in %s", took)
+	}
+}
+
 // No hold is made from a lease that was granted under a budget before the one that is known.
 func TestABudgetEndsOlderLeases(t *testing.T) {
 	t.Parallel()

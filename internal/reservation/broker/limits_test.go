@@ -2,7 +2,6 @@ package broker_test
 
 import (
 	"fmt"
-	"os"
 	"sync"
 	"testing"
 	"time"
@@ -28,10 +27,7 @@ func by(user, run string) func(*events.ReserveRequest) {
 // is refused for what others lease.
 func TestLeasesGiveNoMoreThanEachLimit(t *testing.T) {
 	t.Parallel()
-	users := 8
-	if os.Getenv("REPEAT") != "" { // `make chaos`: each decision reads all holds that there are
-		users = 12
-	}
+	users := min(testenv.Times(8), 12) // each decision reads all holds that there are
 	for name, weighted := range map[string]int64{"the users' bind": 100_000, "the weighted one binds": int64(750 * users)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

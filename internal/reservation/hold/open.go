@@ -22,8 +22,7 @@ type Open struct {
 type eachValue struct {
 	dim budget.Per
 	budget.Allowance
-	made map[string]*budget.Sum
-	of   *budget.Sum // what was made for the value of the call that was last allowed; nil: nothing
+	made map[string]budget.Sum
 }
 
 // Open returns the lease with no holds made of it.
@@ -32,7 +31,7 @@ func (l Lease) Open() Open {
 	if l.Calls.Calls != nil {
 		made := &budget.Leased{By: slices.Clone(l.Calls.By), Calls: []budget.Labels{}, Made: []budget.Sum{}}
 		for d, a := range l.Calls.Each {
-			made.By, o.each = append(made.By, d), append(o.each, eachValue{dim: d, Allowance: a, made: map[string]*budget.Sum{}})
+			made.By, o.each = append(made.By, d), append(o.each, eachValue{d, a, map[string]budget.Sum{}})
 		}
 		o.Made.Calls, o.places = made, map[budget.Labels]int{}
 	}
@@ -70,19 +69,14 @@ func (o *Open) allows(call *budget.Call) bool {
 	for i := range o.each {
 		e := &o.each[i]
 		v := call.Of(e.dim)
-		e.of = e.made[v]
-		made := budget.Sum{}
-		if e.of != nil {
-			made = *e.of
-		}
-		if made.Calls >= e.Calls || call.Tokens > e.Tokens-made.Tokens || e.Excepts(v) {
+		if made := e.made[v]; made.Calls >= e.Calls || call.Tokens > e.Tokens-made.Tokens || e.Excepts(v) {
 			return false
 		}
 	}
 	return true
 }
 
-// count adds a hold, which was allowed, to what was made for whose call it is, and returns the place of that; -1 where
+// count adds a hold to what was made for whose call it is, and returns the place of that; -1 where
 // the lease does not say whose its calls are.
 func (o *Open) count(call *budget.Call) (place int) {
 	if o.Made.Calls == nil {
@@ -91,11 +85,8 @@ func (o *Open) count(call *budget.Call) (place int) {
 	one, made := budget.Sum{Estimate: call.Estimate, Calls: 1}, o.Made.Calls
 	for i := range o.each {
 		e := &o.each[i]
-		if e.of == nil {
-			e.of = new(budget.Sum)
-			e.made[call.Of(e.dim)] = e.of
-		}
-		*e.of = e.of.Add(one)
+		v := call.Of(e.dim)
+		e.made[v] = e.made[v].Add(one)
 	}
 	of := call.Only(made.By)
 	place, ok := o.places[of]
