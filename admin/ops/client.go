@@ -31,7 +31,7 @@ type Client struct {
 func NewClient(conn *nats.Conn, timeout time.Duration) *Client { return &Client{conn, timeout} }
 
 // Verify compares ledger, totals and gates: ten million ledger rows a minute on two cores. It calls
-// progress meanwhile, which may be nil.
+// progress meanwhile, which may be nil, and no more once it has returned.
 func (c *Client) Verify(ctx context.Context, progress func(Progress)) (v Verification, err error) {
 	var r verifyRequest
 	if progress != nil {
@@ -45,7 +45,14 @@ func (c *Client) Verify(ctx context.Context, progress func(Progress)) (v Verific
 		if err != nil {
 			return v, err
 		}
-		defer func() { _ = told.Unsubscribe() }()
+		// The answer may overtake what was told before it: those wait for another goroutine.
+		passedOn := make(chan struct{})
+		told.SetClosedHandler(func(string) { close(passedOn) })
+		defer func() {
+			if told.Drain() == nil {
+				<-passedOn
+			}
+		}()
 	}
 	err = c.ask(ctx, subjectVerify, r, &v)
 	return v, err

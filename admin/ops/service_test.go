@@ -2,9 +2,11 @@ package ops
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -126,5 +128,29 @@ func TestAskGatesWantsAnAnswerForEachPort(t *testing.T) {
 	answers, err := s.askGates(t.Context(), []ledger.PortTokens{{PortID: "p1"}, {PortID: "p2"}}, 3, time.Unix(0, 0), time.Unix(0, 0))
 	if err != nil || len(answers) != 1 || answers[0].Gate != "whole" {
 		t.Errorf("%+v, %v; want the answer of one gate", answers, err)
+	}
+}
+
+// Whoever shows how far a verification is gets to its end, and hears nothing more after that.
+func TestVerifyPassesOnAllItWasTold(t *testing.T) {
+	t.Parallel()
+	conn := testenv.Connect(t, testenv.NATS(t))
+	testenv.Must(conn.Subscribe(subjectVerify, func(msg *nats.Msg) {
+		var r verifyRequest
+		if err := json.Unmarshal(msg.Data, &r); err != nil {
+			t.Error(err)
+		}
+		for i := range 10 {
+			_ = conn.Publish(r.Progress, testenv.Must(json.Marshal(Progress{OfGates, int64(i + 1), 10})))
+		}
+		_ = msg.Respond(testenv.Must(json.Marshal(Verification{OK: true})))
+	}))
+	var told atomic.Int64
+	v, err := NewClient(conn, 5*time.Second).Verify(t.Context(), func(p Progress) {
+		time.Sleep(10 * time.Millisecond)
+		told.Store(p.Done)
+	})
+	if n := told.Load(); err != nil || !v.OK || n != 10 {
+		t.Errorf("%+v, %v; told of %d of 10 by then", v, err, n)
 	}
 }

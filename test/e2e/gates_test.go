@@ -31,17 +31,13 @@ func TestReplicasAgree(t *testing.T) {
 		s.publisher.Record(usage(fmt.Sprintf("p%d", i%40), 3))
 	}
 	testenv.Eventually(s.t, "all are booked, once", func() bool { return s.rows() == 2_000 })
-	progress := make(chan ops.Progress, 100)
-	v, err := s.ops.Verify(t.Context(), func(p ops.Progress) { progress <- p })
+	var told []ops.Progress
+	v, err := s.ops.Verify(t.Context(), func(p ops.Progress) { told = append(told, p) })
 	if err != nil || !v.OK || v.Gates != 3 || v.Ports != 40 {
 		t.Errorf("verify: %+v, %v; want agreement of 3 gates over 40 ports", v, err)
 	}
-	read := <-progress
-	for read.Of == ops.OfLedger && read.Done < read.All {
-		read = <-progress
-	}
-	if asked := <-progress; read.Of != ops.OfLedger || read.All == 0 || asked != (ops.Progress{Of: ops.OfGates, Done: 40, All: 40}) {
-		t.Errorf("verify says on its way: %+v, %+v", read, asked)
+	if len(told) < 2 || told[0].Of != ops.OfLedger || told[0].All == 0 || told[len(told)-1] != (ops.Progress{Of: ops.OfGates, Done: 40, All: 40}) {
+		t.Errorf("verify says on its way: %+v", told)
 	}
 	// A budget reaches every gate, whichever stored it.
 	s.setBudget("p1", -1, 10, events.PeriodMonth)
