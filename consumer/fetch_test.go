@@ -138,7 +138,7 @@ func TestAllOfABatchIsKeptAlive(t *testing.T) {
 	close(pull)
 	alive("while the writers are busy", first, second)
 	for _, queue := range busy {
-		c.inFlight.settled((<-queue).flight)
+		c.inFlight.end((<-queue).flight, fate{}, func([]fate) {})
 	}
 	c.inFlight.wait()
 	if list := c.inFlight.due(0); len(list) > 0 {

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/tidegate/tidegate/ledger"
 )
 
 // inFlight knows every batch of which something was fetched and is not settled yet, and
@@ -21,8 +23,18 @@ type inFlight struct {
 type flight struct {
 	mu     sync.Mutex
 	chunks []*chunk
-	parts  int         // handed over and not settled, guarded by inFlight.mu
 	letGo  atomic.Bool // others may have got it since
+
+	// Guarded by inFlight.mu.
+	parts int    // handed over
+	ended []fate // of the parts
+}
+
+// fate is what came of a part.
+type fate struct {
+	events   []delivery
+	outcomes []ledger.Outcome // one for each, if done
+	done     bool             // otherwise it is handed back
 }
 
 // chunk is some messages that came together.
@@ -60,14 +72,20 @@ func (f *inFlight) handOver(b *flight, parts int) {
 	}
 }
 
-// settled says that a part of a batch is.
-func (f *inFlight) settled(b *flight) {
+// end says what came of a part. The last one of its batch settles all of it.
+func (f *inFlight) end(b *flight, came fate, settle func([]fate)) {
+	defer f.open.Done()
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	if b.parts--; b.parts == 0 {
-		delete(f.flights, b)
+	b.ended = append(b.ended, came)
+	last := len(b.ended) == b.parts
+	f.mu.Unlock()
+	if !last {
+		return
 	}
-	f.open.Done()
+	settle(b.ended)
+	f.mu.Lock()
+	delete(f.flights, b)
+	f.mu.Unlock()
 }
 
 // wait returns when every part is settled. Only who hands parts over may call it.

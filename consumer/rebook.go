@@ -199,5 +199,7 @@ func (c *Consumer) bookAgain(ctx context.Context, p part, known quarantine.Copie
 			outcomes[i].Fate = ledger.Duplicate // of its copy; the reason stays: it is not booked
 		}
 	}
-	return c.settleAll(ctx, rebookWriter, p, outcomes, noted)
+	came := c.finish(ctx, rebookWriter, p, outcomes, noted)
+	c.settleBatch([]fate{came})
+	return came.done
 }

@@ -16,8 +16,7 @@ import (
 func (c *Consumer) write(ctx context.Context, writer int, queue <-chan part) {
 	for p := range queue {
 		outcomes, noted := c.book(ctx, writer, p)
-		c.settleAll(ctx, writer, p, outcomes, noted)
-		c.inFlight.settled(p.flight)
+		c.inFlight.end(p.flight, c.finish(ctx, writer, p, outcomes, noted), c.settleBatch)
 	}
 }
 
@@ -80,36 +79,39 @@ func (c *Consumer) bookUntilDone(ctx context.Context, share ledger.Share, entrie
 	}
 }
 
-// settleAll gives every event of a part its fate: first what is refused is copied, then
-// the part's share is noted unless it is, then the messages are settled. Whoever dies in
-// between leaves messages that come again, or that are seen not to be booked. Messages of which
-// something cannot be copied are set aside. It reports whether all is done; if not, the part is
-// handed back. outcomes is nil when nothing is known to be committed.
-func (c *Consumer) settleAll(ctx context.Context, writer int, p part, outcomes []ledger.Outcome, noted bool) bool {
-	done := outcomes != nil
-	if done && p.flight != nil && p.flight.letGo.Load() && slices.ContainsFunc(outcomes, func(o ledger.Outcome) bool { return o.Fate == ledger.Rejected }) {
-		done = false // another consumer may have copied what is refused, long ago
+// finish gives every event of a part its fate: first what is refused is copied, then the part's
+// share is noted unless it is. Whoever dies before the messages are settled leaves messages that
+// come again. Messages of which something cannot be copied are set aside. The part is handed back
+// if not all is done. outcomes is nil when nothing is known to be committed.
+func (c *Consumer) finish(ctx context.Context, writer int, p part, outcomes []ledger.Outcome, noted bool) fate {
+	handedBack := fate{events: p.events}
+	if outcomes == nil {
+		return handedBack
 	}
-	if done {
-		left := c.quarantineAll(ctx, writer, p, outcomes)
-		switch {
-		case len(left) == 0:
-		case ctx.Err() == nil && p.share.Of == 1:
-			p, outcomes = c.setAside(p, outcomes, left)
-		default: // what is in the other part counts only with this one
+	if p.flight != nil && p.flight.letGo.Load() && slices.ContainsFunc(outcomes, func(o ledger.Outcome) bool { return o.Fate == ledger.Rejected }) {
+		return handedBack // another consumer may have copied what is refused, long ago
+	}
+	if left := c.quarantineAll(ctx, writer, p, outcomes); len(left) > 0 {
+		if ctx.Err() != nil || p.share.Of != 1 { // what is in another part counts only with this one
 			c.aside.handedBack()
-			done = false
+			return handedBack
+		}
+		p, outcomes = c.setAside(p, outcomes, left)
+	}
+	return fate{p.events, outcomes, noted || c.note(ctx, writer, p, outcomes)}
+}
+
+// settleBatch settles the messages of all parts of a batch: its sequences count as booked once
+// every part is, and nothing is acknowledged before it is booked.
+func (c *Consumer) settleBatch(parts []fate) {
+	booked := !slices.ContainsFunc(parts, func(f fate) bool { return !f.done })
+	for _, f := range parts {
+		if booked {
+			c.settleOutcomes(f.events, f.outcomes)
+		} else {
+			c.handBack(f.events)
 		}
 	}
-	if done && !noted {
-		done = c.note(ctx, writer, p, outcomes)
-	}
-	if !done {
-		c.handBack(p.events)
-		return false
-	}
-	c.settleOutcomes(p.events, outcomes)
-	return true
 }
 
 func (c *Consumer) handBack(part []delivery) {
