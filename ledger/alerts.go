@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -73,10 +72,7 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 	}
 	rows, _ := l.pool.Query(ctx, claimAlertsSQL, ports, counters, limits, values, units, periods, starts, ends, thresholds, reached, used, noticed, AlertLease)
 	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
-	if err != nil {
-		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
-	}
-	return mine, nil
+	return mine, wrap(err, "claim %d alerts", len(alerts))
 }
 
 // TakeOverAlert claims one alert that was claimed before and is still not published
@@ -91,10 +87,7 @@ func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error
 	if errors.Is(err, pgx.ErrNoRows) {
 		return a, false, nil
 	}
-	if err != nil {
-		return a, false, fmt.Errorf("ledger: take over an alert: %w", err)
-	}
-	return a, true, nil
+	return a, true, wrap(err, "take over an alert")
 }
 
 // scanAlert reads [alertFields], and what follows them into more.
@@ -110,10 +103,8 @@ func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
 	for _, a := range alerts {
 		ids = append(ids, a.ID)
 	}
-	if _, err := l.pool.Exec(ctx, "update ai_alerts set published_at = now() where id = any($1)", ids); err != nil {
-		return fmt.Errorf("ledger: note %d alerts: %w", len(alerts), err)
-	}
-	return nil
+	_, err := l.pool.Exec(ctx, "update ai_alerts set published_at = now() where id = any($1)", ids)
+	return wrap(err, "note %d alerts", len(alerts))
 }
 
 // CountersPage is up to so many counters of a limit in one window, in the order of their
@@ -122,8 +113,5 @@ func (l *Ledger) CountersPage(ctx context.Context, port string, counter budget.C
 	rows, _ := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
 		where port_id = $1 and counter = $2 and start = $3 and ($4::text is null or value > $4) order by value limit $5`, port, counter, start, after, most)
 	list, err := pgx.CollectRows(rows, scanCounter)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
-	}
-	return list, nil
+	return list, wrap(err, "read counters of %s", port)
 }

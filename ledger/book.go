@@ -177,11 +177,9 @@ func (l *Ledger) addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes 
 	var send pgx.Batch
 	days := addToTotals(&send, b, indexes)
 	counters := addToCounters(&send, l.count(b, indexes))
-	if _, err := hold.End(ctx, tx, &send, b.settled(indexes)); err != nil {
-		return fmt.Errorf("ledger: add to totals and settle: %w", err)
-	}
+	_, err := hold.End(ctx, tx, &send, b.settled(indexes))
 	b.booking.Days, b.booking.Counters = *days, *counters
-	return nil
+	return wrap(err, "add to totals and settle")
 }
 
 // keepNote takes back the note of a share of which an entry is rejected.

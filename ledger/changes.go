@@ -1,10 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -56,10 +56,7 @@ func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int
 	rows, _ := l.pool.Query(ctx, "select "+changeFields+` from system_settings_audit a
 		where a.port_id = $1 and ($2 = 0 or a.id < $2) order by a.id desc limit $3`, port, before, limit)
 	changes, err := pgx.CollectRows(rows, scanChange)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
-	}
-	return changes, nil
+	return changes, wrap(err, "read the audit log of %s", port)
 }
 
 // audit writes the change into the audit log, and into the outbox.
@@ -91,10 +88,8 @@ func (l *Ledger) ChangeStream(ctx context.Context, settled bool) (s ChangeStream
 	if settled {
 		sql += " for share"
 	}
-	if err = l.pool.QueryRow(ctx, sql).Scan(&s.ID, &s.Through, &s.Unsent); err != nil {
-		return s, fmt.Errorf("ledger: read how far it has the stream of changes: %w", err)
-	}
-	return s, nil
+	err = l.pool.QueryRow(ctx, sql).Scan(&s.ID, &s.Through, &s.Unsent)
+	return s, wrap(err, "read how far it has the stream of changes")
 }
 
 // FollowChanges follows another stream of changes from its beginning, or the same one again: it may
@@ -109,19 +104,13 @@ func (l *Ledger) FollowChanges(ctx context.Context, known ChangeStream, stream u
 		_, err = tx.Exec(ctx, "insert into ai_unsent_changes select id from system_settings_audit on conflict do nothing")
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("ledger: follow a stream of changes: %w", err)
-	}
-	return nil
+	return wrap(err, "follow a stream of changes")
 }
 
 // HasChangesThrough notes that every change of the stream up to a sequence is here.
 func (l *Ledger) HasChangesThrough(ctx context.Context, stream uuid.UUID, sequence uint64) error {
 	_, err := l.pool.Exec(ctx, "update ai_change_stream set through = greatest(through, $2) where id = $1", stream, int64(sequence))
-	if err != nil {
-		return fmt.Errorf("ledger: note how far it has the stream of changes: %w", err)
-	}
-	return nil
+	return wrap(err, "note how far it has the stream of changes")
 }
 
 // ErrNotFollowed says that nothing is sent before a gate has noted which stream of changes there is, which the
@@ -164,13 +153,7 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 		_, err = tx.Exec(ctx, "update ai_change_stream set through = $1", int64(through))
 		return err
 	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		err = fmt.Errorf("ledger: send changes: %w", err)
-	}
-	return sent, err
+	return sent, wrap(cmp.Or(err, failed), "send changes")
 }
 
 // Restored is what became of a change that the stream has.
@@ -193,7 +176,7 @@ func (l *Ledger) RestoreChange(ctx context.Context, c Change) (Restored, error) 
 	for {
 		r, binds, err := l.restoreIntoAudit(ctx, &c)
 		if err != nil {
-			return r, fmt.Errorf("ledger: restore a change of %s: %w", c.PortID, err)
+			return r, wrap(err, "restore a change of %s", c.PortID)
 		}
 		if !binds {
 			return r, nil
@@ -305,8 +288,5 @@ func (l *Ledger) restoreName(ctx context.Context, c *Change) (r Restored, err er
 		}
 		return auditAgain(ctx, tx, c)
 	})
-	if err != nil {
-		err = fmt.Errorf("ledger: restore a name of %s: %w", c.PortID, err)
-	}
-	return r, err
+	return r, wrap(err, "restore a name of %s", c.PortID)
 }

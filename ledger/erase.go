@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -29,7 +28,7 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 		return err
 	})
 	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
+		return 0, wrap(err, "erase a user")
 	}
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
 		// Like a booking: who begins a limit waits for this one, or this one knows the limit.
@@ -68,10 +67,7 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 			)
 			select count(*) from erased`, user).Scan(&rows)
 	})
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	return rows, nil
+	return rows, wrap(err, "erase a user")
 }
 
 // uncount makes counters of limits what they will be once the user's rows are nobody's.
@@ -138,7 +134,7 @@ func (l *Ledger) learnErased(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
+		return wrap(err, "read erased users")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -48,10 +47,7 @@ func (l *Ledger) Fullest(ctx context.Context, port string, limits []budget.Limit
 		}
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: what limits of %s count: %w", port, err)
-	}
-	return all, nil
+	return all, wrap(err, "what limits of %s count", port)
 }
 
 // tally is what calls under way of a port hold in limits.
@@ -140,8 +136,5 @@ func (l *Ledger) Held(ctx context.Context, port string, limits []budget.Limit, n
 		held = tally.Held
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: what is held of %s: %w", port, err)
-	}
-	return held, nil
+	return held, wrap(err, "what is held of %s", port)
 }

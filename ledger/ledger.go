@@ -130,7 +130,7 @@ var keyed = map[string]string{"plan_cache_mode": "force_generic_plan",
 func connect(ctx context.Context, url string, conns int32, settings ...map[string]string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: database URL: %w", err)
+		return nil, wrap(err, "database URL")
 	}
 	pc.MaxConns = conns
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -183,6 +183,14 @@ func (l *Ledger) forget() {
 
 func (l *Ledger) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, l.pool, f)
+}
+
+// wrap says of an error, if there is one, what failed.
+func wrap(err error, what string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("ledger: %s: %w", fmt.Sprintf(what, args...), err)
 }
 
 // sqlState is the Postgres error code in err, "" if there is none.

@@ -54,10 +54,7 @@ func (l *Ledger) dropCounters(ctx context.Context) error {
 	if err == nil {
 		_, err = l.pool.Exec(ctx, "delete from ai_alert_deliveries where (delivered_at is not null or given_up_at is not null) and next_attempt < now() - $1::interval", keepDeliveries)
 	}
-	if err != nil {
-		return fmt.Errorf("ledger: drop counters: %w", err)
-	}
-	return nil
+	return wrap(err, "drop counters")
 }
 
 func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) error {
@@ -86,7 +83,7 @@ func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) erro
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: create partitions: %w", err)
+		return wrap(err, "create partitions")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -136,7 +133,7 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: drop partitions: %w", err)
+		return wrap(err, "drop partitions")
 	}
 	if len(dropped) > 0 {
 		l.forget()

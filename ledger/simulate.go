@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -57,10 +56,7 @@ func (l *Ledger) simulate(ctx context.Context, port string, b budget.Budget, fro
 		s.tx = tx
 		return s.run(ctx, b.Period, from, to)
 	})
-	if err != nil {
-		return budget.Simulation{}, fmt.Errorf("ledger: simulate a budget of %s: %w", port, err)
-	}
-	return s.Result(), nil
+	return s.Result(), wrap(err, "simulate a budget of %s", port)
 }
 
 // simulator feeds a player from the ledger, with as few rows as will do.

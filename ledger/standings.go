@@ -46,15 +46,8 @@ type Standing struct {
 
 // Standings reads how ports stand: those of ids, in no order; nil: all. That reads each
 // port's days of the running month, so all of 100,000 busy ports take seconds.
-func (l *Ledger) Standings(ctx context.Context, ids []string, now time.Time) ([]Standing, error) {
-	list, err := l.standings(ctx, ids, now)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: how ports stand: %w", err)
-	}
-	return list, nil
-}
-
-func (l *Ledger) standings(ctx context.Context, ids []string, now time.Time) (list []Standing, err error) {
+func (l *Ledger) Standings(ctx context.Context, ids []string, now time.Time) (list []Standing, err error) {
+	defer func() { err = wrap(err, "how ports stand") }()
 	budgets, err := l.budgetsOf(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -204,8 +197,5 @@ func (l *Ledger) DailyTokens(ctx context.Context, ids []string, days int, now ti
 		daily[port][no] = tokens
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens of ports by day: %w", err)
-	}
-	return daily, nil
+	return daily, wrap(err, "tokens of ports by day")
 }

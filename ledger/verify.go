@@ -50,7 +50,7 @@ type Difference struct {
 func (l *Ledger) Verify(ctx context.Context, now time.Time, progress func(done, all int64)) (Verification, error) {
 	v := Verification{Differences: []Difference{}}
 	if err := l.learnDropped(ctx, l.reportPool); err != nil {
-		return v, fmt.Errorf("ledger: verify: %w", err)
+		return v, wrap(err, "verify")
 	}
 	v.Since = l.Oldest(now)
 	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error {
@@ -83,10 +83,7 @@ func (l *Ledger) Verify(ctx context.Context, now time.Time, progress func(done, 
 		}
 		return verifyCounters(ctx, tx, &v, l.droppedBefore().IsZero())
 	})
-	if err != nil {
-		return v, fmt.Errorf("ledger: verify: %w", err)
-	}
-	return v, nil
+	return v, wrap(err, "verify")
 }
 
 // verifyCounters compares the counters of every limit with the ledger. whole: no month of it
