@@ -112,43 +112,30 @@ func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Bo
 		return Booking{}, err
 	}
 	if !l.expectDuplicates.Load() {
-		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, share, b) })
+		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookIn(ctx, tx, share, b, true) })
 		if sqlState(err) != codeUniqueViolation {
 			return b.booking, err
 		}
 	}
-	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, share, b) })
+	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookIn(ctx, tx, share, b, false) })
 	if err == nil {
 		l.expectDuplicates.Store(b.known > 0)
 	}
 	return b.booking, err
 }
 
-// bookNew books a batch of which no id is in the ledger; it fails with a unique
-// violation when one is.
-func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
+// bookIn books a batch within a transaction. fresh is the fast way, by COPY: it fails with a
+// unique violation when an id is in the ledger already.
+func (l *Ledger) bookIn(ctx context.Context, tx pgx.Tx, share Share, b *batch, fresh bool) (err error) {
 	if err := l.beginBooking(ctx, tx, share, b); err != nil {
 		return err
 	}
-	if err := l.copyRows(ctx, tx, b); err != nil {
-		return err
+	inserted, known := b.pending, []int(nil)
+	if fresh {
+		err = l.copyRows(ctx, tx, b)
+	} else {
+		inserted, known, err = l.insertRows(ctx, tx, b)
 	}
-	killpoint.Here("during-insert")
-	if err := l.compareKnown(ctx, tx, b, b.repeats); err != nil {
-		return err
-	}
-	if err := b.keepNote(ctx, tx, share); err != nil {
-		return err
-	}
-	return l.addAndSettle(ctx, tx, b, b.pending)
-}
-
-// bookKnown books a batch of which some ids may be in the ledger already.
-func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
-	if err := l.beginBooking(ctx, tx, share, b); err != nil {
-		return err
-	}
-	inserted, known, err := l.insertRows(ctx, tx, b)
 	if err != nil {
 		return err
 	}
@@ -160,7 +147,7 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	if err := l.addAndSettle(ctx, tx, b, inserted); err != nil {
+	if err := l.addAndSettle(ctx, tx, b, inserted); err != nil || len(known) == 0 {
 		return err
 	}
 	if b.booking.Days, err = readDays(ctx, tx, b); err != nil {
