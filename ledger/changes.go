@@ -147,11 +147,10 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			through, done = sequence, append(done, list[i].ID)
 		}
 		sent = len(done)
-		if _, err := tx.Exec(ctx, "delete from ai_unsent_changes where change = any($1)", done); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, "update ai_change_stream set through = $1", int64(through))
-		return err
+		var send pgx.Batch
+		send.Queue("delete from ai_unsent_changes where change = any($1)", done)
+		send.Queue("update ai_change_stream set through = $1", int64(through))
+		return tx.SendBatch(ctx, &send).Close()
 	})
 	return sent, wrap(cmp.Or(err, failed), "send changes")
 }

@@ -39,12 +39,11 @@ func (l *Ledger) SpreadAlerts(ctx context.Context, to func(*Alert) []string) (al
 			}
 		}
 		alerts = len(list)
-		_, err = tx.Exec(ctx, `insert into ai_alert_deliveries (alert, receiver, give_up_at)
+		var send pgx.Batch
+		send.Queue(`insert into ai_alert_deliveries (alert, receiver, give_up_at)
 			select alert, receiver, now() + $3::interval from unnest($1::uuid[], $2::text[]) d(alert, receiver)`, of, receivers, DeliverFor)
-		if err == nil {
-			_, err = tx.Exec(ctx, "update ai_alerts set spread_at = now() where id = any($1)", all)
-		}
-		return err
+		send.Queue("update ai_alerts set spread_at = now() where id = any($1)", all)
+		return tx.SendBatch(ctx, &send).Close()
 	})
 	return alerts, wrap(err, "spread alerts")
 }

@@ -120,10 +120,10 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 			return nil
 		}
 		after := slices.MaxFunc(dropped, time.Time.Compare).AddDate(0, 1, 0)
-		if _, err := tx.Exec(ctx, "update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "delete from ai_usage_day_shares where day < $1", after); err != nil {
+		var send pgx.Batch
+		send.Queue("update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after)
+		send.Queue("delete from ai_usage_day_shares where day < $1", after)
+		if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 			return err
 		}
 		return l.learnDropped(ctx, tx)

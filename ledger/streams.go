@@ -150,19 +150,16 @@ func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID, last Mark) er
 		if err := tx.QueryRow(ctx, "select pg_try_advisory_xact_lock($1)", foldLock).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
-			return err
-		}
+		var send pgx.Batch
+		send.Queue(foldSharesSQL, stream)
 		if last.Sequence > 0 {
-			if _, err := tx.Exec(ctx, `insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
+			send.Queue(`insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
 				on conflict (stream_id, hour) do update set sequence = excluded.sequence, stored_at = excluded.stored_at where ai_stream_marks.sequence < excluded.sequence`,
-				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt); err != nil {
-				return err
-			}
+				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt)
 		}
 		// A batch whose consumer died between its shares is delivered again, as another one.
-		_, err := tx.Exec(ctx, "delete from ai_booked_shares where booked_at < now() - interval '1 day'")
-		return err
+		send.Queue("delete from ai_booked_shares where booked_at < now() - interval '1 day'")
+		return tx.SendBatch(ctx, &send).Close()
 	})
 	return wrap(err, "fold what is booked of the stream")
 }
@@ -170,20 +167,13 @@ func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID, last Mark) er
 // Unbook forgets that sequences from the given one on are booked, so that a consumer
 // books them again, which changes nothing for events that are in the ledger.
 func (l *Ledger) Unbook(ctx context.Context, stream uuid.UUID, from uint64) error {
-	err := l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", foldLock); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
-			return err
-		}
-		from := int64(max(from, 1)) // 0 is always booked
-		if _, err := tx.Exec(ctx, "delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, from); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, from)
-		return err
-	})
+	first := int64(max(from, 1)) // 0 is always booked
+	var send pgx.Batch
+	send.Queue("select pg_advisory_xact_lock($1)", foldLock)
+	send.Queue(foldSharesSQL, stream)
+	send.Queue("delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, first)
+	send.Queue("update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, first)
+	err := l.inTx(ctx, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &send).Close() })
 	return wrap(err, "forget what is booked of the stream")
 }
 
