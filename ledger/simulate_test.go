@@ -131,6 +131,21 @@ func TestSimulateLeavesOtherPortsOut(t *testing.T) {
 	}
 }
 
+// After the day on which the cap is crossed, what still fits is admitted.
+func TestSimulateGoesOnAfterTheCap(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	small := func(u *events.Usage) { u.InputTokens, u.OutputTokens, u.Details = 40, 0, events.Details{} }
+	s.book(t, call("p1", noon), call("p1", noon.Add(time.Second)), call("p1", noon.AddDate(0, 0, 1)), call("p1", noon.AddDate(0, 0, 2), small), call("p1", noon.AddDate(0, 0, 3), small))
+	b := events.Budget{Period: events.PeriodMonth, HardCapTokens: new(int64(150))}
+	from, to := b.Period.Bounds(noon)
+	got, err := s.Simulate(t.Context(), "p1", b, from, to)
+	want := budget.Simulation{From: from, To: to, Calls: 5, RefusedCalls: 3, RefusedTokens: 260, UsedTokens: 150, FirstRefusedAt: noon.Add(time.Second)}
+	if diff := gocmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestSimulateRefusesWhatItCannotKnow(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
