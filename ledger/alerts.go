@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"errors"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,24 +70,24 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 		}
 	}
 	rows, _ := l.pool.Query(ctx, claimAlertsSQL, ports, counters, limits, values, units, periods, starts, ends, thresholds, reached, used, noticed, AlertLease)
-	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
+	mine, err = pgx.CollectRows(rows, collectAlert)
 	return mine, wrap(err, "claim %d alerts", len(alerts))
 }
 
-// TakeOverAlert claims one alert that was claimed before and is still not published
-// although its lease is over. ok is false when there is none.
-func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error) {
-	a, err = scanAlert(l.pool.QueryRow(ctx, `with abandoned as materialized (
+// TakeOverAlerts claims alerts, so many at most, that were claimed before and are still not published
+// although their lease is over.
+func (l *Ledger) TakeOverAlerts(ctx context.Context, most int) ([]Alert, error) {
+	rows, _ := l.pool.Query(ctx, `with abandoned as materialized (
 			select id from ai_alerts
-			where published_at is null and claimed_until < now() order by claimed_until limit 1 for update skip locked)
+			where published_at is null and claimed_until < now() order by claimed_until limit $2 for update skip locked)
 		update ai_alerts set claimed_until = now() + $1::interval
-		where id = (select id from abandoned)
-		returning `+alertFields, AlertLease))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return a, false, nil
-	}
-	return a, true, wrap(err, "take over an alert")
+		where id in (select id from abandoned)
+		returning `+alertFields, AlertLease, most)
+	list, err := pgx.CollectRows(rows, collectAlert)
+	return list, wrap(err, "take over alerts")
 }
+
+func collectAlert(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) }
 
 // scanAlert reads [alertFields], and what follows them into more.
 func scanAlert(row pgx.Row, more ...any) (a Alert, err error) {

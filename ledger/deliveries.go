@@ -26,7 +26,7 @@ func (l *Ledger) SpreadAlerts(ctx context.Context, to func(*Alert) []string) (al
 		}
 		rows, _ := tx.Query(ctx, `select `+alertFields+` from ai_alerts where spread_at is null
 			order by noticed_at limit $1 for no key update skip locked`, spreadAtOnce)
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
+		list, err := pgx.CollectRows(rows, collectAlert)
 		if err != nil || len(list) == 0 {
 			return err
 		}

@@ -65,6 +65,6 @@ func (l *Ledger) SpendOfAll(ctx context.Context, ids []string, days int, now tim
 func (l *Ledger) NewestAlerts(ctx context.Context, ids []string, most int) ([]Alert, error) {
 	args := []any{most}
 	rows, _ := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
+	list, err := pgx.CollectRows(rows, collectAlert)
 	return list, wrap(err, "newest alerts")
 }
