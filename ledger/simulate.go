@@ -113,21 +113,17 @@ func daysStillKept(ctx context.Context, tx pgx.Tx, port string, from, to time.Ti
 	if err != nil {
 		return nil, err
 	}
-	var checked time.Time
-	for _, d := range days {
-		month := monthOf(d.day.Time())
-		if month.Equal(checked) {
-			continue
-		}
-		checked = month
-		var kept bool
-		if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", partitionName(month)).Scan(&kept); err != nil {
-			return nil, err
-		}
-		if !kept {
-			return nil, &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: from.Format(time.DateOnly),
-				Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
-		}
+	if len(days) == 0 {
+		return nil, nil
+	}
+	month := monthOf(days[0].day.Time()) // retention drops the oldest
+	var kept bool
+	if err := tx.QueryRow(ctx, "select to_regclass($1) is not null", partitionName(month)).Scan(&kept); err != nil {
+		return nil, err
+	}
+	if !kept {
+		return nil, &events.FieldError{Reason: events.ReasonInvalidField, Field: "from", Value: from.Format(time.DateOnly),
+			Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
 	}
 	return days, nil
 }
