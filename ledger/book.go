@@ -74,7 +74,10 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 // an older copy in between.
 func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	if len(entries) == 0 {
-		err := l.bookNothing(ctx, share)
+		var err error
+		if share.Of > 0 {
+			err = pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share, new(batch)) })
+		}
 		return Booking{Noted: err == nil}, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -94,14 +97,6 @@ func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (B
 			return Booking{}, err
 		}
 	}
-}
-
-// bookNothing notes a share of which no entry is left to be booked.
-func (l *Ledger) bookNothing(ctx context.Context, share Share) error {
-	if share.Of == 0 {
-		return nil
-	}
-	return pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share, new(batch)) })
 }
 
 // bookOnce tries the fast way, COPY, and takes the idempotent one when that

@@ -173,12 +173,15 @@ func (l *Ledger) RestoreChange(ctx context.Context, c Change) (Restored, error) 
 		return Restored{}, err
 	}
 	for {
-		r, binds, err := l.restoreIntoAudit(ctx, &c)
-		if err != nil {
-			return r, wrap(err, "restore a change of %s", c.PortID)
-		}
-		if !binds {
-			return r, nil
+		binds := false
+		r, err := l.restoreIntoAudit(ctx, &c, func(tx pgx.Tx) (done bool, err error) {
+			var version int64
+			err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
+			binds = c.supersedes(version)
+			return !binds, err
+		})
+		if err != nil || !binds {
+			return r, err
 		}
 		b, err := l.storeCounted(ctx, c.PortID, b, storing{lost: &c})
 		if errors.Is(err, errSuperseded) { // another process is restoring it, or somebody has changed it meanwhile
@@ -226,27 +229,22 @@ func (c *Change) supersedes(version int64) bool {
 	return version < c.Version
 }
 
-// restoreIntoAudit does all that is to be done, unless the change binds.
-func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change) (r Restored, binds bool, err error) {
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
+// restoreIntoAudit adds a change to the audit log, unless it is here, once apply has done what goes with that.
+// It does not where apply says that this is not all.
+func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change, apply func(pgx.Tx) (done bool, err error)) (r Restored, err error) {
+	err = l.inTx(ctx, func(tx pgx.Tx) (err error) {
+		if _, err = tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
 			return err
 		}
-		var err error
 		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
 			return err
 		}
-		var version int64
-		err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
-		if err != nil {
+		if done, err := apply(tx); err != nil || !done {
 			return err
-		}
-		if binds = c.supersedes(version); binds {
-			return nil
 		}
 		return auditAgain(ctx, tx, c)
 	})
-	return r, binds, err
+	return r, wrap(err, "restore a change of %s", c.PortID)
 }
 
 // known reports whether the change is here. If so, the stream has it, too.
@@ -272,20 +270,10 @@ func (l *Ledger) restoreName(ctx context.Context, c *Change) (r Restored, err er
 	case err != nil || validName(to.Name) != nil:
 		return r, budget.Refuse(budget.ReasonInvalidField, "new_value", string(c.NewValue), "is no name")
 	}
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
-			return err
-		}
-		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
-			return err
-		}
-		_, err := tx.Exec(ctx, `insert into ports as p (id, name) select $1, $2
+	return l.restoreIntoAudit(ctx, c, func(tx pgx.Tx) (done bool, err error) {
+		_, err = tx.Exec(ctx, `insert into ports as p (id, name) select $1, $2
 			where not exists (select from system_settings_audit where port_id = $1 and key in ($3, $4) and changed_at > $5)
 			on conflict (id) do update set name = excluded.name`, c.PortID, to.Name, PortNamedKey, portDeletedKey, c.ChangedAt)
-		if err != nil {
-			return err
-		}
-		return auditAgain(ctx, tx, c)
+		return true, err
 	})
-	return r, wrap(err, "restore a name of %s", c.PortID)
 }

@@ -56,9 +56,3 @@ func (l *Ledger) Refusals(ctx context.Context, ids []string, most int, now time.
 	})
 	return today, newest, wrap(err, "refusals")
 }
-
-// dropRefusals drops those that nobody is shown any more.
-func (l *Ledger) dropRefusals(ctx context.Context) error {
-	_, err := l.pool.Exec(ctx, "delete from ai_refusals where day < (now() at time zone 'UTC')::date - 31")
-	return wrap(err, "drop refusals")
-}
