@@ -92,7 +92,6 @@ func collectAlert(row pgx.CollectableRow) (Alert, error) { return scanAlert(row)
 // scanAlert reads [alertFields], and what follows them into more.
 func scanAlert(row pgx.Row, more ...any) (a Alert, err error) {
 	err = row.Scan(append([]any{&a.PortID, &a.Counter, &a.Limit, &a.Value, &a.Unit, &a.Period, &a.PeriodStart, &a.Threshold, &a.Reached, &a.Used, &a.NoticedAt, &a.ID}, more...)...)
-	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
 	return a, err
 }
 

@@ -199,7 +199,6 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 	if !errors.Is(err, ErrConflict) && !errors.Is(err, errSuperseded) {
 		err = wrap(err, "store the budget of %s", port)
 	}
-	b.UpdatedAt = b.UpdatedAt.UTC()
 	return b, missing, err
 }
 

@@ -39,23 +39,15 @@ type Change struct {
 	RestoredAt *time.Time      `json:"restored_at,omitempty"` // when it was taken back from the stream; null: it was made here
 }
 
+// changeFields are those of a [Change], in their order.
 const changeFields = "a.id, a.port_id, a.key, a.version, a.old_value, a.new_value, a.changed_at, a.changed_by, a.restored_at"
-
-func scanChange(row pgx.CollectableRow) (c Change, err error) {
-	err = row.Scan(&c.ID, &c.PortID, &c.Key, &c.Version, &c.OldValue, &c.NewValue, &c.ChangedAt, &c.ChangedBy, &c.RestoredAt)
-	c.ChangedAt = c.ChangedAt.UTC()
-	if c.RestoredAt != nil {
-		*c.RestoredAt = c.RestoredAt.UTC()
-	}
-	return c, err
-}
 
 // Audit returns the port's changes, newest first, at most limit of them, older
 // than the change before (0: from the newest).
 func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int) ([]Change, error) {
 	rows, _ := l.pool.Query(ctx, "select "+changeFields+` from system_settings_audit a
 		where a.port_id = $1 and ($2 = 0 or a.id < $2) order by a.id desc limit $3`, port, before, limit)
-	changes, err := pgx.CollectRows(rows, scanChange)
+	changes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Change])
 	return changes, wrap(err, "read the audit log of %s", port)
 }
 
@@ -134,7 +126,7 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			return nil
 		}
 		rows, _ := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)
-		list, err := pgx.CollectRows(rows, scanChange)
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Change])
 		if err != nil || len(list) == 0 {
 			return err
 		}

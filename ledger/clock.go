@@ -10,7 +10,7 @@ import (
 // Now is what the database's clock says.
 func (l *Ledger) Now(ctx context.Context) (at time.Time, err error) {
 	err = l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&at)
-	return at.UTC(), wrap(err, "read the clock")
+	return at, wrap(err, "read the clock")
 }
 
 // Clock reckons the database's clock from this machine's. Between two readings it goes

@@ -250,7 +250,6 @@ func readCounters(ctx context.Context, tx pgx.Tx, of []addition) ([]Counter, err
 
 func scanCounter(row pgx.CollectableRow) (c Counter, err error) {
 	err = row.Scan(&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used)
-	c.Start = c.Start.UTC()
 	return c, err
 }
 

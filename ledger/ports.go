@@ -100,7 +100,6 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 		if err != nil {
 			return Port{}, err
 		}
-		p.CreatedAt = p.CreatedAt.UTC()
 		version := p.Budget.Version
 		err = p.Budget.Complete(value)
 		p.Budget.Version, p.Budget.Default = version, byDefault

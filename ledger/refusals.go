@@ -50,7 +50,6 @@ func (l *Ledger) Refusals(ctx context.Context, ids []string, most int, now time.
 		from ai_refusals where day >= $1::date and `+among("port_id", ids, &args)+` order by last_at desc, port_id, limit_name limit $2`, args...)
 	var r Refusal
 	_, err = pgx.ForEachRow(rows, []any{&r.PortID, &r.Limit, &r.Day, &r.Refused, &r.LastAt, &today}, func() error {
-		r.Day, r.LastAt = r.Day.UTC(), r.LastAt.UTC()
 		newest = append(newest, r)
 		return nil
 	})

@@ -65,7 +65,7 @@ func (l *Ledger) Series(ctx context.Context, q SeriesQuery) (s Series, err error
 	var tokens, requests int64
 	byRank := map[int]*StepsOf{}
 	_, err = pgx.ForEachRow(rows, []any{&step, &rank, &key, &tokens, &requests}, func() error {
-		i := at[step.UTC()]
+		i := at[step]
 		s.Steps[i].Tokens, s.Steps[i].Requests = budget.Add(s.Steps[i].Tokens, tokens), s.Steps[i].Requests+requests
 		if rank == nil {
 			return nil

@@ -41,7 +41,7 @@ func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter),
 		rows, _ = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
 		return eachDays(rows, days)
 	})
-	return asOf.UTC(), wrap(err, "snapshot")
+	return asOf, wrap(err, "snapshot")
 }
 
 // takers run what is made of the rows, two at a time; more wait, and with them the reading.
@@ -132,7 +132,6 @@ func (l *Ledger) Counters(ctx context.Context, port string, limits []budget.Limi
 func eachCounter(rows pgx.Rows, f func(Counter)) error {
 	var c Counter
 	_, err := pgx.ForEachRow(rows, []any{&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used}, func() error {
-		c.Start = c.Start.UTC()
 		f(c)
 		return nil
 	})

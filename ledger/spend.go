@@ -20,6 +20,5 @@ type Spend struct {
 // one statement.
 func (l *Ledger) Spend(ctx context.Context, port string, start, end time.Time) (s Spend, err error) {
 	err = l.pool.QueryRow(ctx, spendSQL, port, start, end).Scan(&s.UsedTokens, &s.HeldTokens, &s.AsOf)
-	s.AsOf = s.AsOf.UTC()
 	return s, wrap(err, "spend of %s", port)
 }

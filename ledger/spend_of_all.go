@@ -40,12 +40,12 @@ func (l *Ledger) SpendOfAll(ctx context.Context, ids []string, days int, now tim
 	_, err := pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
 		switch kind {
 		case "day":
-			s.Tokens[on.UTC()] = tokens
+			s.Tokens[*on] = tokens
 		case "feature":
 			if s.Features[key] == nil {
 				s.Features[key] = map[time.Time]int64{}
 			}
-			s.Features[key][on.UTC()] = tokens
+			s.Features[key][*on] = tokens
 		case "model":
 			s.Models[key] = tokens
 		}

@@ -73,7 +73,7 @@ func (l *Ledger) Standings(ctx context.Context, ids []string, now time.Time) (li
 		next := Standing{PortID: s.PortID, Name: s.Name, DayTokens: days, WeekTokens: weeks, MonthTokens: months, ByDefault: !ok || own.Default}
 		next.UsedTokens = next.Used(b.Period)
 		if last != nil {
-			next.LastDay = last.UTC()
+			next.LastDay = *last
 		}
 		next.stand(b, counts[s.PortID], now)
 		list = append(list, next)
@@ -174,7 +174,7 @@ func (l *Ledger) fullestOf(ctx context.Context, ids []string, now time.Time) (ma
 		if counts[port] == nil {
 			counts[port] = map[window]int64{}
 		}
-		counts[port][window{w.counter, w.start.UTC()}] = used
+		counts[port][w] = used
 		return nil
 	})
 	return counts, err
