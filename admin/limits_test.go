@@ -129,6 +129,12 @@ func TestLimitsSayWhatTheyCount(t *testing.T) {
 	if p := get[page](w, "/api/v1/ports/p1/ai-usage/limit?limit_name=each-user"); p.Values != 8 || p.Counters[3].Value != "u1" || p.Counters[3].Held != 250 || *p.Counters[3].Remaining != 10 || p.Counters[4].Held != 0 {
 		t.Errorf("a page of each user: %+v", p)
 	}
+	// Who has used too little to be among the first is, by what is held.
+	w.exec(`update ai_budget_holds set tokens = 540, call = '{"user_id":"u0"}' where tokens = 250`)
+	third := w.limited(w.getBudget())[1]["top"].([]any)[2]
+	if diff := gocmp.Diff(map[string]any{"value": "u0", "used": 110.0, "held": 540.0, "remaining": 50.0}, third); diff != "" {
+		t.Errorf("who holds most (-want +got):\n%s", diff)
+	}
 	w.exec("delete from ai_budget_holds")
 	w.clock.set(now.AddDate(0, 2, 0))
 	got = w.limited(w.getBudget())

@@ -145,7 +145,6 @@ func (g *Gate) publishMine(ctx context.Context, alerts []ledger.Alert) error {
 	defer cancel()
 	asked := g.cfg.Now()
 	mine, err := g.cfg.Ledger.ClaimAlerts(claim, alerts)
-	slices.SortStableFunc(mine, func(a, b ledger.Alert) int { return cmp.Compare(a.Reached, b.Reached) })
 	g.publishClaimed(ctx, mine, asked)
 	return err
 }
@@ -157,12 +156,12 @@ func (g *Gate) takeOverAlerts(ctx context.Context) error {
 	for ctx.Err() == nil {
 		claim, cancel := context.WithTimeout(ctx, alertTimeout)
 		asked := g.cfg.Now()
-		a, ok, err := g.cfg.Ledger.TakeOverAlert(claim)
+		some, err := g.cfg.Ledger.TakeOverAlerts(claim, alertsAtOnce)
 		cancel()
-		if err != nil || !ok {
+		if len(some) == 0 {
 			return err
 		}
-		g.publishClaimed(ctx, []ledger.Alert{a}, asked)
+		g.publishClaimed(ctx, some, asked)
 	}
 	return nil
 }
@@ -174,6 +173,7 @@ func (g *Gate) publishClaimed(ctx context.Context, alerts []ledger.Alert, asked 
 	if len(alerts) == 0 {
 		return
 	}
+	slices.SortStableFunc(alerts, func(a, b ledger.Alert) int { return cmp.Compare(a.Reached, b.Reached) })
 	err := g.ensureAlertStream(context.WithoutCancel(ctx))
 	var sent []jetstream.PubAckFuture
 	for i := range alerts {

@@ -3,6 +3,7 @@
 package gate
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -113,21 +114,11 @@ func New(cfg Config) (*Gate, error) {
 	if err != nil {
 		return nil, err
 	}
-	if cfg.TopPorts = min(cfg.TopPorts, 100); cfg.TopPorts == 0 {
-		cfg.TopPorts = 20
-	}
-	if cfg.ReserveTimeout == 0 {
-		cfg.ReserveTimeout = time.Second
-	}
-	if cfg.LeaseFrom == 0 {
-		cfg.LeaseFrom = 4
-	}
-	if cfg.MaxStale == 0 {
-		cfg.MaxStale = 5 * time.Minute
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
+	cfg.TopPorts = min(cmp.Or(cfg.TopPorts, 20), 100)
+	cfg.ReserveTimeout = cmp.Or(cfg.ReserveTimeout, time.Second)
+	cfg.LeaseFrom = cmp.Or(cfg.LeaseFrom, 4)
+	cfg.MaxStale = cmp.Or(cfg.MaxStale, 5*time.Minute)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.Default())
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

@@ -16,9 +16,8 @@ import (
 // portLimits is what a gate knows of the limits of a port beside its own caps. Ports
 // without such limits have none of it.
 type portLimits struct {
-	used    map[window]*counts
-	tally   *budget.Tally // nil: nothing is held
-	loading int           // budgets whose counters are being read
+	used  map[window]*counts
+	tally *budget.Tally // nil: nothing is held
 }
 
 // window is one of a limit's.
@@ -58,34 +57,13 @@ func (m *memory) portLimits(id string) *portLimits {
 	return p
 }
 
-// load keeps the counters of a port's limits that no budget names yet, until the function
-// that it returns is called.
-func (m *memory) load(port string) (done func()) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if port == budget.DefaultPort {
-		m.loading++
-		return func() {
-			m.mu.Lock()
-			defer m.mu.Unlock()
-			m.loading--
-		}
-	}
-	p := m.portLimits(port)
-	p.loading++
-	return func() {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		p.loading--
-	}
-}
-
 // forgetWindows forgets those that are over, and those of limits that there are no more. It
-// looks at some ports under the lock at a time.
+// looks at some ports under the lock at a time. Where counters are being read that no budget names yet,
+// that is for the next time.
 func (m *memory) forgetWindows(now time.Time) {
 	now = now.Add(-setBack)
 	m.eachLimited(func(id string, p *portLimits) {
-		if p.loading+m.loading == 0 {
+		if m.loading.Load() == 0 {
 			m.forgetWindowsOf(id, p, now)
 		}
 	})
@@ -188,10 +166,9 @@ func (g *Gate) learnBudget(ctx context.Context, port string, b budget.Budget) {
 		limits = g.memory.standardLimits()
 	}
 	if len(limits) > 0 {
-		done := g.memory.load(port)
-		err := g.cfg.Ledger.Counters(ctx, port, limits, g.memory.raiseCounter)
-		defer done()
-		if err != nil {
+		g.memory.loading.Add(1)
+		defer g.memory.loading.Add(-1)
+		if err := g.cfg.Ledger.Counters(ctx, port, limits, g.memory.raiseCounter); err != nil {
 			if ctx.Err() == nil {
 				g.log.Warn("counters of limits cannot be read; checks go by the budget before until all is read again", "port_id", port, "error", err)
 				g.hearing.Missed()

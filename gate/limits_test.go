@@ -29,12 +29,12 @@ func TestMemoryForgetsWindows(t *testing.T) {
 	raise("p", 3, hour, 13) // of a limit that is no more, or not yet
 	raise("q", 4, hour, 17) // and of a port that has none
 
-	done := m.load("p")
+	m.loading.Add(1)
 	m.forgetWindows(now)
 	if got := len(m.limits["p"].used); got != 4 {
 		t.Errorf("while counters are read %d windows are left, want 4", got)
 	}
-	done()
+	m.loading.Add(-1)
 	m.forgetWindows(now)
 	if got := len(m.limits["p"].used); got != 2 || m.limits["q"] != nil {
 		t.Errorf("%d windows are left of p, want 2, and %v of q", got, m.limits["q"])

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -26,8 +27,8 @@ type memory struct {
 	over map[string]int64
 	// limits has the ports with limits beside their own caps.
 	limits  map[string]*portLimits
-	loading int        // default budgets whose counters are being read
-	due     *dueAlerts // of these limits
+	loading atomic.Int32 // budgets whose counters are being read
+	due     *dueAlerts   // of these limits
 
 	reading
 

@@ -22,7 +22,7 @@ const (
 // people to see, so a gate that is killed may take two seconds of it along.
 type refusals struct {
 	mu      sync.Mutex
-	pending map[refusalKey]ledger.Refusal
+	pending map[refusalKey]*ledger.Refusal
 }
 
 type refusalKey struct {
@@ -42,23 +42,22 @@ func (r *refusals) add(one ledger.Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	key := refusalKey{one.PortID, one.Limit, one.Day}
-	known, ok := r.pending[key]
-	switch {
-	case ok:
-		one.PortID, one.Limit, one.Refused = known.PortID, known.Limit, known.Refused+one.Refused
-		if one.LastAt.Before(known.LastAt) {
-			one.LastAt = known.LastAt
+	known := r.pending[key]
+	if known == nil {
+		if len(r.pending) >= maxRefusals {
+			return
 		}
-	case len(r.pending) >= maxRefusals:
-		return
-	default:
-		one.PortID, one.Limit = strings.Clone(one.PortID), strings.Clone(one.Limit) // they may be parts of a message
-		key.port, key.limit = one.PortID, one.Limit
+		if r.pending == nil {
+			r.pending = map[refusalKey]*ledger.Refusal{}
+		}
+		key.port, key.limit = strings.Clone(one.PortID), strings.Clone(one.Limit) // they may be parts of a message
+		known = &ledger.Refusal{PortID: key.port, Limit: key.limit, Day: one.Day}
+		r.pending[key] = known
 	}
-	if r.pending == nil {
-		r.pending = map[refusalKey]ledger.Refusal{}
+	known.Refused += one.Refused
+	if one.LastAt.After(known.LastAt) {
+		known.LastAt = one.LastAt
 	}
-	r.pending[key] = one
 }
 
 // take returns all, and forgets them.
@@ -66,7 +65,7 @@ func (r *refusals) take() (list []ledger.Refusal) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, one := range r.pending {
-		list = append(list, one)
+		list = append(list, *one)
 	}
 	r.pending = nil
 	return list

@@ -3,8 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,35 +70,28 @@ func (l *Ledger) ClaimAlerts(ctx context.Context, alerts []Alert) (mine []Alert,
 		}
 	}
 	rows, _ := l.pool.Query(ctx, claimAlertsSQL, ports, counters, limits, values, units, periods, starts, ends, thresholds, reached, used, noticed, AlertLease)
-	mine, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
-	if err != nil {
-		return nil, fmt.Errorf("ledger: claim %d alerts: %w", len(alerts), err)
-	}
-	return mine, nil
+	mine, err = pgx.CollectRows(rows, collectAlert)
+	return mine, wrap(err, "claim %d alerts", len(alerts))
 }
 
-// TakeOverAlert claims one alert that was claimed before and is still not published
-// although its lease is over. ok is false when there is none.
-func (l *Ledger) TakeOverAlert(ctx context.Context) (a Alert, ok bool, err error) {
-	a, err = scanAlert(l.pool.QueryRow(ctx, `with abandoned as materialized (
+// TakeOverAlerts claims alerts, so many at most, that were claimed before and are still not published
+// although their lease is over.
+func (l *Ledger) TakeOverAlerts(ctx context.Context, most int) ([]Alert, error) {
+	rows, _ := l.pool.Query(ctx, `with abandoned as materialized (
 			select id from ai_alerts
-			where published_at is null and claimed_until < now() order by claimed_until limit 1 for update skip locked)
+			where published_at is null and claimed_until < now() order by claimed_until limit $2 for update skip locked)
 		update ai_alerts set claimed_until = now() + $1::interval
-		where id = (select id from abandoned)
-		returning `+alertFields, AlertLease))
-	if errors.Is(err, pgx.ErrNoRows) {
-		return a, false, nil
-	}
-	if err != nil {
-		return a, false, fmt.Errorf("ledger: take over an alert: %w", err)
-	}
-	return a, true, nil
+		where id in (select id from abandoned)
+		returning `+alertFields, AlertLease, most)
+	list, err := pgx.CollectRows(rows, collectAlert)
+	return list, wrap(err, "take over alerts")
 }
+
+func collectAlert(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) }
 
 // scanAlert reads [alertFields], and what follows them into more.
 func scanAlert(row pgx.Row, more ...any) (a Alert, err error) {
 	err = row.Scan(append([]any{&a.PortID, &a.Counter, &a.Limit, &a.Value, &a.Unit, &a.Period, &a.PeriodStart, &a.Threshold, &a.Reached, &a.Used, &a.NoticedAt, &a.ID}, more...)...)
-	a.PeriodStart, a.NoticedAt = a.PeriodStart.UTC(), a.NoticedAt.UTC()
 	return a, err
 }
 
@@ -110,10 +101,8 @@ func (l *Ledger) AlertsPublished(ctx context.Context, alerts []Alert) error {
 	for _, a := range alerts {
 		ids = append(ids, a.ID)
 	}
-	if _, err := l.pool.Exec(ctx, "update ai_alerts set published_at = now() where id = any($1)", ids); err != nil {
-		return fmt.Errorf("ledger: note %d alerts: %w", len(alerts), err)
-	}
-	return nil
+	_, err := l.pool.Exec(ctx, "update ai_alerts set published_at = now() where id = any($1)", ids)
+	return wrap(err, "note %d alerts", len(alerts))
 }
 
 // CountersPage is up to so many counters of a limit in one window, in the order of their
@@ -122,8 +111,5 @@ func (l *Ledger) CountersPage(ctx context.Context, port string, counter budget.C
 	rows, _ := l.pool.Query(ctx, `select port_id, counter, value, start, used from ai_limit_counters
 		where port_id = $1 and counter = $2 and start = $3 and ($4::text is null or value > $4) order by value limit $5`, port, counter, start, after, most)
 	list, err := pgx.CollectRows(rows, scanCounter)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters of %s: %w", port, err)
-	}
-	return list, nil
+	return list, wrap(err, "read counters of %s", port)
 }

@@ -142,13 +142,11 @@ func takeOvers(t testing.TB, want ledger.Alert, ledgers ...*ledger.Ledger) int64
 	var wg sync.WaitGroup
 	for i := range 16 {
 		wg.Go(func() {
-			a, ok, err := ledgers[i%len(ledgers)].TakeOverAlert(t.Context())
-			if err != nil || ok && unnamed(a) != want {
-				t.Errorf("taken over: %+v, %v; want %+v", a, err, want)
+			list, err := ledgers[i%len(ledgers)].TakeOverAlerts(t.Context(), 2)
+			if err != nil || len(list) > 0 && unnamed(list[0]) != want {
+				t.Errorf("taken over: %+v, %v; want %+v", list, err, want)
 			}
-			if ok {
-				found.Add(1)
-			}
+			found.Add(int64(len(list)))
 		})
 	}
 	wg.Wait()
@@ -212,17 +210,19 @@ func TestEveryAbandonedAlertIsFound(t *testing.T) {
 	}
 	exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 second'")
 	for {
-		a, ok, err := s.TakeOverAlert(t.Context())
-		if err != nil {
-			t.Fatal(err)
+		list, err := s.TakeOverAlerts(t.Context(), 2)
+		if err != nil || len(list) > 2 {
+			t.Fatal(list, err)
 		}
-		if !ok {
+		if len(list) == 0 {
 			break
 		}
-		if !want[a.PortID] {
-			t.Errorf("%s was found twice", a.PortID)
+		for _, a := range list {
+			if !want[a.PortID] {
+				t.Errorf("%s was found twice", a.PortID)
+			}
+			delete(want, a.PortID)
 		}
-		delete(want, a.PortID)
 	}
 	if len(want) > 0 {
 		t.Errorf("not found: %v", want)

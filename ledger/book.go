@@ -74,7 +74,10 @@ func (l *Ledger) Book(ctx context.Context, entries []Entry) (Booking, error) {
 // an older copy in between.
 func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (Booking, error) {
 	if len(entries) == 0 {
-		err := l.bookNothing(ctx, share)
+		var err error
+		if share.Of > 0 {
+			err = pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share, new(batch)) })
+		}
 		return Booking{Noted: err == nil}, err
 	}
 	for attempt := 1; ; attempt++ {
@@ -96,14 +99,6 @@ func (l *Ledger) BookShare(ctx context.Context, share Share, entries []Entry) (B
 	}
 }
 
-// bookNothing notes a share of which no entry is left to be booked.
-func (l *Ledger) bookNothing(ctx context.Context, share Share) error {
-	if share.Of == 0 {
-		return nil
-	}
-	return pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.beginBooking(ctx, tx, share, new(batch)) })
-}
-
 // bookOnce tries the fast way, COPY, and takes the idempotent one when that
 // meets a known id, which fails the whole COPY.
 func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Booking, error) {
@@ -112,43 +107,30 @@ func (l *Ledger) bookOnce(ctx context.Context, share Share, entries []Entry) (Bo
 		return Booking{}, err
 	}
 	if !l.expectDuplicates.Load() {
-		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookNew(ctx, tx, share, b) })
+		err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookIn(ctx, tx, share, b, true) })
 		if sqlState(err) != codeUniqueViolation {
 			return b.booking, err
 		}
 	}
-	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookKnown(ctx, tx, share, b) })
+	err := pgx.BeginFunc(ctx, l.bookPool, func(tx pgx.Tx) error { return l.bookIn(ctx, tx, share, b, false) })
 	if err == nil {
 		l.expectDuplicates.Store(b.known > 0)
 	}
 	return b.booking, err
 }
 
-// bookNew books a batch of which no id is in the ledger; it fails with a unique
-// violation when one is.
-func (l *Ledger) bookNew(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
+// bookIn books a batch within a transaction. fresh is the fast way, by COPY: it fails with a
+// unique violation when an id is in the ledger already.
+func (l *Ledger) bookIn(ctx context.Context, tx pgx.Tx, share Share, b *batch, fresh bool) (err error) {
 	if err := l.beginBooking(ctx, tx, share, b); err != nil {
 		return err
 	}
-	if err := l.copyRows(ctx, tx, b); err != nil {
-		return err
+	inserted, known := b.pending, []int(nil)
+	if fresh {
+		err = l.copyRows(ctx, tx, b)
+	} else {
+		inserted, known, err = l.insertRows(ctx, tx, b)
 	}
-	killpoint.Here("during-insert")
-	if err := l.compareKnown(ctx, tx, b, b.repeats); err != nil {
-		return err
-	}
-	if err := b.keepNote(ctx, tx, share); err != nil {
-		return err
-	}
-	return l.addAndSettle(ctx, tx, b, b.pending)
-}
-
-// bookKnown books a batch of which some ids may be in the ledger already.
-func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch) error {
-	if err := l.beginBooking(ctx, tx, share, b); err != nil {
-		return err
-	}
-	inserted, known, err := l.insertRows(ctx, tx, b)
 	if err != nil {
 		return err
 	}
@@ -160,7 +142,7 @@ func (l *Ledger) bookKnown(ctx context.Context, tx pgx.Tx, share Share, b *batch
 	if err := b.keepNote(ctx, tx, share); err != nil {
 		return err
 	}
-	if err := l.addAndSettle(ctx, tx, b, inserted); err != nil {
+	if err := l.addAndSettle(ctx, tx, b, inserted); err != nil || len(known) == 0 {
 		return err
 	}
 	if b.booking.Days, err = readDays(ctx, tx, b); err != nil {
@@ -177,11 +159,9 @@ func (l *Ledger) addAndSettle(ctx context.Context, tx pgx.Tx, b *batch, indexes 
 	var send pgx.Batch
 	days := addToTotals(&send, b, indexes)
 	counters := addToCounters(&send, l.count(b, indexes))
-	if _, err := hold.End(ctx, tx, &send, b.settled(indexes)); err != nil {
-		return fmt.Errorf("ledger: add to totals and settle: %w", err)
-	}
+	_, err := hold.End(ctx, tx, &send, b.settled(indexes))
 	b.booking.Days, b.booking.Counters = *days, *counters
-	return nil
+	return wrap(err, "add to totals and settle")
 }
 
 // keepNote takes back the note of a share of which an entry is rejected.

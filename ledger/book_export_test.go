@@ -15,7 +15,7 @@ func (l *Ledger) BookTx(ctx context.Context, tx pgx.Tx, entries []Entry) (Bookin
 	if err := l.prepare(ctx, b); err != nil {
 		return Booking{}, err
 	}
-	err := l.bookKnown(ctx, tx, Share{}, b)
+	err := l.bookIn(ctx, tx, Share{}, b, false)
 	if changedElsewhere(err) {
 		l.forget() // for the caller's next try
 	}

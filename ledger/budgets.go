@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,7 +39,7 @@ func (l *Ledger) Budget(ctx context.Context, port string) (budget.Budget, error)
 	rows, _ := l.pool.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where port_id in ($1, $2) and key = $3", port, budget.DefaultPort, BudgetKey)
 	budgets, err := readBudgets(rows)
 	if err != nil {
-		return budget.Budget{}, fmt.Errorf("ledger: read the budget of %s: %w", port, err)
+		return budget.Budget{}, wrap(err, "read the budget of %s", port)
 	}
 	own, ok := budgets[port]
 	if !ok {
@@ -197,10 +196,9 @@ func (l *Ledger) storeBudget(ctx context.Context, port string, b budget.Budget, 
 		}
 		return audit(ctx, tx, port, BudgetKey, b.Version, old.value, value, b.UpdatedBy)
 	})
-	if err != nil && !errors.Is(err, ErrConflict) && !errors.Is(err, errSuperseded) {
-		err = fmt.Errorf("ledger: store the budget of %s: %w", port, err)
+	if !errors.Is(err, ErrConflict) && !errors.Is(err, errSuperseded) {
+		err = wrap(err, "store the budget of %s", port)
 	}
-	b.UpdatedAt = b.UpdatedAt.UTC()
 	return b, missing, err
 }
 

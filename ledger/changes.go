@@ -1,10 +1,10 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"math"
 	"time"
 
@@ -39,27 +39,16 @@ type Change struct {
 	RestoredAt *time.Time      `json:"restored_at,omitempty"` // when it was taken back from the stream; null: it was made here
 }
 
+// changeFields are those of a [Change], in their order.
 const changeFields = "a.id, a.port_id, a.key, a.version, a.old_value, a.new_value, a.changed_at, a.changed_by, a.restored_at"
-
-func scanChange(row pgx.CollectableRow) (c Change, err error) {
-	err = row.Scan(&c.ID, &c.PortID, &c.Key, &c.Version, &c.OldValue, &c.NewValue, &c.ChangedAt, &c.ChangedBy, &c.RestoredAt)
-	c.ChangedAt = c.ChangedAt.UTC()
-	if c.RestoredAt != nil {
-		*c.RestoredAt = c.RestoredAt.UTC()
-	}
-	return c, err
-}
 
 // Audit returns the port's changes, newest first, at most limit of them, older
 // than the change before (0: from the newest).
 func (l *Ledger) Audit(ctx context.Context, port string, before int64, limit int) ([]Change, error) {
 	rows, _ := l.pool.Query(ctx, "select "+changeFields+` from system_settings_audit a
 		where a.port_id = $1 and ($2 = 0 or a.id < $2) order by a.id desc limit $3`, port, before, limit)
-	changes, err := pgx.CollectRows(rows, scanChange)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the audit log of %s: %w", port, err)
-	}
-	return changes, nil
+	changes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Change])
+	return changes, wrap(err, "read the audit log of %s", port)
 }
 
 // audit writes the change into the audit log, and into the outbox.
@@ -91,10 +80,8 @@ func (l *Ledger) ChangeStream(ctx context.Context, settled bool) (s ChangeStream
 	if settled {
 		sql += " for share"
 	}
-	if err = l.pool.QueryRow(ctx, sql).Scan(&s.ID, &s.Through, &s.Unsent); err != nil {
-		return s, fmt.Errorf("ledger: read how far it has the stream of changes: %w", err)
-	}
-	return s, nil
+	err = l.pool.QueryRow(ctx, sql).Scan(&s.ID, &s.Through, &s.Unsent)
+	return s, wrap(err, "read how far it has the stream of changes")
 }
 
 // FollowChanges follows another stream of changes from its beginning, or the same one again: it may
@@ -109,19 +96,13 @@ func (l *Ledger) FollowChanges(ctx context.Context, known ChangeStream, stream u
 		_, err = tx.Exec(ctx, "insert into ai_unsent_changes select id from system_settings_audit on conflict do nothing")
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("ledger: follow a stream of changes: %w", err)
-	}
-	return nil
+	return wrap(err, "follow a stream of changes")
 }
 
 // HasChangesThrough notes that every change of the stream up to a sequence is here.
 func (l *Ledger) HasChangesThrough(ctx context.Context, stream uuid.UUID, sequence uint64) error {
 	_, err := l.pool.Exec(ctx, "update ai_change_stream set through = greatest(through, $2) where id = $1", stream, int64(sequence))
-	if err != nil {
-		return fmt.Errorf("ledger: note how far it has the stream of changes: %w", err)
-	}
-	return nil
+	return wrap(err, "note how far it has the stream of changes")
 }
 
 // ErrNotFollowed says that nothing is sent before a gate has noted which stream of changes there is, which the
@@ -145,7 +126,7 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			return nil
 		}
 		rows, _ := tx.Query(ctx, "select "+changeFields+" from ai_unsent_changes u join system_settings_audit a on a.id = u.change order by u.change desc limit $1", most)
-		list, err := pgx.CollectRows(rows, scanChange)
+		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Change])
 		if err != nil || len(list) == 0 {
 			return err
 		}
@@ -158,19 +139,12 @@ func (l *Ledger) SendChanges(ctx context.Context, most int, send func(c *Change,
 			through, done = sequence, append(done, list[i].ID)
 		}
 		sent = len(done)
-		if _, err := tx.Exec(ctx, "delete from ai_unsent_changes where change = any($1)", done); err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, "update ai_change_stream set through = $1", int64(through))
-		return err
+		var send pgx.Batch
+		send.Queue("delete from ai_unsent_changes where change = any($1)", done)
+		send.Queue("update ai_change_stream set through = $1", int64(through))
+		return tx.SendBatch(ctx, &send).Close()
 	})
-	if err == nil {
-		err = failed
-	}
-	if err != nil {
-		err = fmt.Errorf("ledger: send changes: %w", err)
-	}
-	return sent, err
+	return sent, wrap(cmp.Or(err, failed), "send changes")
 }
 
 // Restored is what became of a change that the stream has.
@@ -191,12 +165,15 @@ func (l *Ledger) RestoreChange(ctx context.Context, c Change) (Restored, error) 
 		return Restored{}, err
 	}
 	for {
-		r, binds, err := l.restoreIntoAudit(ctx, &c)
-		if err != nil {
-			return r, fmt.Errorf("ledger: restore a change of %s: %w", c.PortID, err)
-		}
-		if !binds {
-			return r, nil
+		binds := false
+		r, err := l.restoreIntoAudit(ctx, &c, func(tx pgx.Tx) (done bool, err error) {
+			var version int64
+			err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
+			binds = c.supersedes(version)
+			return !binds, err
+		})
+		if err != nil || !binds {
+			return r, err
 		}
 		b, err := l.storeCounted(ctx, c.PortID, b, storing{lost: &c})
 		if errors.Is(err, errSuperseded) { // another process is restoring it, or somebody has changed it meanwhile
@@ -244,27 +221,22 @@ func (c *Change) supersedes(version int64) bool {
 	return version < c.Version
 }
 
-// restoreIntoAudit does all that is to be done, unless the change binds.
-func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change) (r Restored, binds bool, err error) {
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
+// restoreIntoAudit adds a change to the audit log, unless it is here, once apply has done what goes with that.
+// It does not where apply says that this is not all.
+func (l *Ledger) restoreIntoAudit(ctx context.Context, c *Change, apply func(pgx.Tx) (done bool, err error)) (r Restored, err error) {
+	err = l.inTx(ctx, func(tx pgx.Tx) (err error) {
+		if _, err = tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
 			return err
 		}
-		var err error
 		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
 			return err
 		}
-		var version int64
-		err = tx.QueryRow(ctx, "select coalesce(max(version), 0) from system_settings where port_id = $1 and key = $2", c.PortID, BudgetKey).Scan(&version)
-		if err != nil {
+		if done, err := apply(tx); err != nil || !done {
 			return err
-		}
-		if binds = c.supersedes(version); binds {
-			return nil
 		}
 		return auditAgain(ctx, tx, c)
 	})
-	return r, binds, err
+	return r, wrap(err, "restore a change of %s", c.PortID)
 }
 
 // known reports whether the change is here. If so, the stream has it, too.
@@ -290,23 +262,10 @@ func (l *Ledger) restoreName(ctx context.Context, c *Change) (r Restored, err er
 	case err != nil || validName(to.Name) != nil:
 		return r, budget.Refuse(budget.ReasonInvalidField, "new_value", string(c.NewValue), "is no name")
 	}
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", hold.PortLocks(c.PortID)[0]); err != nil {
-			return err
-		}
-		if r.Known, err = c.known(ctx, tx); err != nil || r.Known {
-			return err
-		}
-		_, err := tx.Exec(ctx, `insert into ports as p (id, name) select $1, $2
+	return l.restoreIntoAudit(ctx, c, func(tx pgx.Tx) (done bool, err error) {
+		_, err = tx.Exec(ctx, `insert into ports as p (id, name) select $1, $2
 			where not exists (select from system_settings_audit where port_id = $1 and key in ($3, $4) and changed_at > $5)
 			on conflict (id) do update set name = excluded.name`, c.PortID, to.Name, PortNamedKey, portDeletedKey, c.ChangedAt)
-		if err != nil {
-			return err
-		}
-		return auditAgain(ctx, tx, c)
+		return true, err
 	})
-	if err != nil {
-		err = fmt.Errorf("ledger: restore a name of %s: %w", c.PortID, err)
-	}
-	return r, err
 }

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -10,10 +9,8 @@ import (
 
 // Now is what the database's clock says.
 func (l *Ledger) Now(ctx context.Context) (at time.Time, err error) {
-	if err := l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&at); err != nil {
-		return at, fmt.Errorf("ledger: read the clock: %w", err)
-	}
-	return at.UTC(), nil
+	err = l.pool.QueryRow(ctx, "select clock_timestamp()").Scan(&at)
+	return at, wrap(err, "read the clock")
 }
 
 // Clock reckons the database's clock from this machine's. Between two readings it goes

@@ -47,10 +47,7 @@ func (l *Ledger) keepDays(ctx context.Context, port string, by events.Dimension,
 			break
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("ledger: keep days of %s by %s: %w", port, by, err)
-	}
-	return nil
+	return wrap(err, "keep days of %s by %s", port, by)
 }
 
 func (l *Ledger) daysToKeep(ctx context.Context, port string, by events.Dimension, start, end time.Time) ([]time.Time, error) {
@@ -85,7 +82,7 @@ func (l *Ledger) keepAsked(ctx context.Context, now time.Time) error {
 	}
 	asked, err := pgx.CollectRows(rows, pgx.RowToStructByPos[report])
 	if err != nil {
-		return fmt.Errorf("ledger: reports that are asked for: %w", err)
+		return wrap(err, "reports that are asked for")
 	}
 	month := monthOf(now)
 	for _, r := range asked {

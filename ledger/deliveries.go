@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -27,7 +26,7 @@ func (l *Ledger) SpreadAlerts(ctx context.Context, to func(*Alert) []string) (al
 		}
 		rows, _ := tx.Query(ctx, `select `+alertFields+` from ai_alerts where spread_at is null
 			order by noticed_at limit $1 for no key update skip locked`, spreadAtOnce)
-		list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
+		list, err := pgx.CollectRows(rows, collectAlert)
 		if err != nil || len(list) == 0 {
 			return err
 		}
@@ -40,17 +39,13 @@ func (l *Ledger) SpreadAlerts(ctx context.Context, to func(*Alert) []string) (al
 			}
 		}
 		alerts = len(list)
-		_, err = tx.Exec(ctx, `insert into ai_alert_deliveries (alert, receiver, give_up_at)
+		var send pgx.Batch
+		send.Queue(`insert into ai_alert_deliveries (alert, receiver, give_up_at)
 			select alert, receiver, now() + $3::interval from unnest($1::uuid[], $2::text[]) d(alert, receiver)`, of, receivers, DeliverFor)
-		if err == nil {
-			_, err = tx.Exec(ctx, "update ai_alerts set spread_at = now() where id = any($1)", all)
-		}
-		return err
+		send.Queue("update ai_alerts set spread_at = now() where id = any($1)", all)
+		return tx.SendBatch(ctx, &send).Close()
 	})
-	if err != nil {
-		return 0, fmt.Errorf("ledger: spread alerts: %w", err)
-	}
-	return alerts, nil
+	return alerts, wrap(err, "spread alerts")
 }
 
 // Delivery is an alert on its way to a receiver, claimed for one attempt.
@@ -72,20 +67,14 @@ func (l *Ledger) ClaimDeliveries(ctx context.Context, receiver string, most int,
 		d.Alert, err = scanAlert(row, &d.Attempt)
 		return d, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: claim deliveries to %s: %w", receiver, err)
-	}
-	return list, nil
+	return list, wrap(err, "claim deliveries to %s", receiver)
 }
 
 // Delivered notes that the receiver has the alert.
 func (l *Ledger) Delivered(ctx context.Context, d *Delivery) error {
 	_, err := l.pool.Exec(ctx, `update ai_alert_deliveries set delivered_at = now(), given_up_at = null, last_error = ''
 		where alert = $1 and receiver = $2 and delivered_at is null`, d.ID, d.Receiver)
-	if err != nil {
-		return fmt.Errorf("ledger: note a delivery to %s: %w", d.Receiver, err)
-	}
-	return nil
+	return wrap(err, "note a delivery to %s", d.Receiver)
 }
 
 // NotDelivered notes why an attempt failed, and lets the next one be after pause, unless it
@@ -96,30 +85,21 @@ func (l *Ledger) NotDelivered(ctx context.Context, d *Delivery, why string, paus
 			given_up_at = case when $6 or now() + $5::interval > give_up_at then now() end
 		where alert = $1 and receiver = $2 and attempts = $3 and delivered_at is null returning given_up_at is not null`, d.ID, d.Receiver, d.Attempt, why, pause, last)
 	ended, err := pgx.CollectRows(rows, pgx.RowTo[bool])
-	if err != nil {
-		return false, fmt.Errorf("ledger: note a delivery to %s that failed: %w", d.Receiver, err)
-	}
-	return len(ended) > 0 && ended[0], nil
+	return len(ended) > 0 && ended[0], wrap(err, "note a delivery to %s that failed", d.Receiver)
 }
 
 // GiveUpDeliveries gives up what nobody attempts any more: no process that runs knows the receiver.
 func (l *Ledger) GiveUpDeliveries(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `update ai_alert_deliveries set given_up_at = now(), last_error = coalesce(nullif(last_error, ''), 'no process that has this receiver was running')
 		where delivered_at is null and given_up_at is null and give_up_at < now() - interval '1 hour' and next_attempt < now()`)
-	if err != nil {
-		return fmt.Errorf("ledger: give up deliveries: %w", err)
-	}
-	return nil
+	return wrap(err, "give up deliveries")
 }
 
 // RetryDeliveries lets all that was given up of a receiver be attempted for another [DeliverFor].
 func (l *Ledger) RetryDeliveries(ctx context.Context, receiver string) (deliveries int64, err error) {
 	tag, err := l.pool.Exec(ctx, `update ai_alert_deliveries set given_up_at = null, next_attempt = now(), give_up_at = now() + $2::interval
 		where receiver = $1 and given_up_at is not null`, receiver, DeliverFor)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: retry deliveries to %s: %w", receiver, err)
-	}
-	return tag.RowsAffected(), nil
+	return tag.RowsAffected(), wrap(err, "retry deliveries to %s", receiver)
 }
 
 // Waiting is what has not reached a receiver.
@@ -134,10 +114,7 @@ func (l *Ledger) WaitingDeliveries(ctx context.Context) ([]Waiting, error) {
 	rows, _ := l.pool.Query(ctx, `select d.receiver, count(*), now() - min(a.noticed_at) from ai_alert_deliveries d join ai_alerts a on a.id = d.alert
 		where d.delivered_at is null and d.given_up_at is null group by d.receiver`)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Waiting])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: count deliveries that wait: %w", err)
-	}
-	return list, nil
+	return list, wrap(err, "count deliveries that wait")
 }
 
 // SentAlert is an alert and what became of it at one receiver.
@@ -173,8 +150,5 @@ func (l *Ledger) Alerts(ctx context.Context, f AlertFilter, after *SentAlert, li
 		a.Alert, err = scanAlert(row, &a.PublishedAt, &a.Receiver, &a.Attempts, &a.NextAttempt, &a.LastError, &a.DeliveredAt, &a.GivenUpAt)
 		return a, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: list alerts: %w", err)
-	}
-	return list, nil
+	return list, wrap(err, "list alerts")
 }

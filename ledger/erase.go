@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,69 +20,50 @@ func (l *Ledger) EraseUser(ctx context.Context, user string) (rows int64, err er
 	hash := sha256.Sum256([]byte(user))
 	// First make it known: once this commits no booking writes the user any more,
 	// and those that did have committed, so the update sees their rows.
-	err = l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", bookLock); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "insert into ai_erased_users (user_hash) values ($1) on conflict do nothing", hash[:])
-		return err
-	})
+	var known pgx.Batch
+	known.Queue("select pg_advisory_xact_lock($1)", bookLock)
+	known.Queue("insert into ai_erased_users (user_hash) values ($1) on conflict do nothing", hash[:])
+	err = l.inTx(ctx, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &known).Close() })
 	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
+		return 0, wrap(err, "erase a user")
 	}
 	err = l.inTx(ctx, func(tx pgx.Tx) error {
+		var send pgx.Batch
 		// Like a booking: who begins a limit waits for this one, or this one knows the limit.
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock_shared($1)", bookLock); err != nil {
-			return err
-		}
+		send.Queue("select pg_advisory_xact_lock_shared($1)", bookLock)
 		// Holds and leases name a user for as long as they live, which is an hour at most, and a lease for any
 		// user will. A lease for the calls of nobody knows whom counts in every value, until it ends. Bookings lock leases in this order.
-		_, err := tx.Exec(ctx, `with named as (
+		send.Queue(`with named as (
 			select port_id, id from ai_budget_slices
 			where jsonb_path_exists(calls, '$.of[*][*] ? (@ == $user)', jsonb_build_object('user', $1::text)) or calls->'each' ? 'user_id'
 			order by port_id, id for update
 		) update ai_budget_slices s set calls = null from named n where s.port_id = n.port_id and s.id = n.id`, user)
-		if err != nil {
-			return err
-		}
-		_, err = tx.Exec(ctx, "update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
-		if err != nil {
+		send.Queue("update ai_budget_holds set asked = null, call = call - 'user_id' where asked->>'user_id' = $1 or call->>'user_id' = $1", user)
+		if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 			return err
 		}
 		if err := uncount(ctx, tx, user); err != nil {
 			return err
 		}
+		var last pgx.Batch
 		// Of limits that may be gone. What is called like the user and is none may alert once more.
-		if _, err := tx.Exec(ctx, "delete from ai_alerts where counter <> 0 and limit_value = $1", user); err != nil {
-			return err
-		}
+		last.Queue("delete from ai_alerts where counter <> 0 and limit_value = $1", user)
 		// What is kept of days by user would keep the name. Waits for whoever keeps one now.
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", eraseLock); err != nil {
-			return err
-		}
-		return tx.QueryRow(ctx, `with erased as (
+		last.Queue("select pg_advisory_xact_lock($1)", eraseLock)
+		last.Queue(`with erased as (
 				update ai_usage_ledger set user_id = null where user_id = $1 returning port_id, (created_at at time zone 'UTC')::date as day
 			), gone as (
 				delete from ai_usage_day_shares where dimension = 'user' and (port_id, day) in (select port_id, day from erased)
 			)
-			select count(*) from erased`, user).Scan(&rows)
+			select count(*) from erased`, user).QueryRow(func(row pgx.Row) error { return row.Scan(&rows) })
+		return tx.SendBatch(ctx, &last).Close()
 	})
-	if err != nil {
-		return 0, fmt.Errorf("ledger: erase a user: %w", err)
-	}
-	return rows, nil
+	return rows, wrap(err, "erase a user")
 }
 
 // uncount makes counters of limits what they will be once the user's rows are nobody's.
 func uncount(ctx context.Context, tx pgx.Tx, user string) error {
-	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits @? '$[*] ? (@.per == \"user_id\" || exists(@.match.user_id))'")
-	ports := map[string][]counted{}
-	var port string
-	var limits []counted
-	_, err := pgx.ForEachRow(rows, []any{&port, &limits}, func() error {
-		ports[port], limits = limits, nil
-		return nil
-	})
+	ports, err := limitedPorts(ctx, tx, `limits @? '$[*] ? (@.per == "user_id" || exists(@.match.user_id))'`)
 	if err != nil {
 		return err
 	}
@@ -91,6 +71,7 @@ func uncount(ctx context.Context, tx pgx.Tx, user string) error {
 		delete(ports, budget.DefaultPort)
 		rows, _ := tx.Query(ctx, `select distinct l.port_id from ai_usage_ledger l
 			where l.user_id = $1 and not exists (select from ai_limited_ports p where p.port_id = l.port_id and p.limits is not null)`, user)
+		var port string
 		if _, err := pgx.ForEachRow(rows, []any{&port}, func() error { ports[port] = standard; return nil }); err != nil {
 			return err
 		}
@@ -138,7 +119,7 @@ func (l *Ledger) learnErased(ctx context.Context, tx pgx.Tx) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: read erased users: %w", err)
+		return wrap(err, "read erased users")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,10 +55,7 @@ func (l *Ledger) LiveHolds(ctx context.Context, port string, after *HoldGroup, l
 	}
 	rows, _ := l.reportPool.Query(ctx, liveHoldsSQL, port, first, after.Service, after.Feature, limit)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[HoldGroup])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: holds of %s: %w", port, err)
-	}
-	return list, nil
+	return list, wrap(err, "holds of %s", port)
 }
 
 // UnsettledHolds lists at most limit groups of a port's unsettled holds of the last 31
@@ -71,8 +67,5 @@ func (l *Ledger) UnsettledHolds(ctx context.Context, port string, after Unsettle
 			and ($2 = '' or day < nullif($2, '')::date or day = nullif($2, '')::date and (service, feature) > ($3, $4))
 		order by day desc, service, feature limit $5`, port, after.Day, after.Service, after.Feature, limit)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[UnsettledGroup])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: unsettled holds of %s: %w", port, err)
-	}
-	return list, nil
+	return list, wrap(err, "unsettled holds of %s", port)
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
@@ -130,7 +131,7 @@ var keyed = map[string]string{"plan_cache_mode": "force_generic_plan",
 func connect(ctx context.Context, url string, conns int32, settings ...map[string]string) (*pgxpool.Pool, error) {
 	pc, err := pgxpool.ParseConfig(url)
 	if err != nil {
-		return nil, fmt.Errorf("ledger: database URL: %w", err)
+		return nil, wrap(err, "database URL")
 	}
 	pc.MaxConns = conns
 	pc.ConnConfig.ConnectTimeout = 5 * time.Second
@@ -140,6 +141,8 @@ func connect(ctx context.Context, url string, conns int32, settings ...map[strin
 	}
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		pgxuuid.Register(conn.TypeMap()) // pgx itself sends a uuid.UUID by way of text: 20 allocations each
+		// Every time that is read is in UTC.
+		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
@@ -183,6 +186,14 @@ func (l *Ledger) forget() {
 
 func (l *Ledger) inTx(ctx context.Context, f func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, l.pool, f)
+}
+
+// wrap says of an error, if there is one, what failed.
+func wrap(err error, what string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("ledger: %s: %w", fmt.Sprintf(what, args...), err)
 }
 
 // sqlState is the Postgres error code in err, "" if there is none.

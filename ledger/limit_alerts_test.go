@@ -49,15 +49,16 @@ func TestAlertsOfLimitsAreClaimedOnce(t *testing.T) {
 	}
 	exec(t, s.db, "update ai_alerts set claimed_until = now() - interval '1 second'")
 	taken := 0
-	for ; ; taken++ {
-		a, ok, err := s.TakeOverAlert(t.Context())
+	for {
+		list, err := s.TakeOverAlerts(t.Context(), 3)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !ok {
+		if len(list) == 0 {
 			break
 		}
-		if err := other.AlertsPublished(t.Context(), []ledger.Alert{a}); err != nil {
+		taken += len(list)
+		if err := other.AlertsPublished(t.Context(), list); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"time"
 
@@ -64,8 +63,5 @@ func (l *Ledger) LimitNow(ctx context.Context, port string, limit *budget.Limit,
 		})
 		return err
 	})
-	if err != nil {
-		return n, fmt.Errorf("ledger: limit %s of %s now: %w", limit.Name, port, err)
-	}
-	return n, nil
+	return n, wrap(err, "limit %s of %s now", limit.Name, port)
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	_ "embed"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,10 +59,7 @@ func (l *Ledger) LimitReport(ctx context.Context, r events.ReportRequest, now ti
 		last = strconv.FormatInt(*used, 10) + ":" + *counted
 		return nil
 	})
-	if err != nil {
-		return report, fmt.Errorf("ledger: limit %s of %s: %w", lim.Name, r.PortID, err)
-	}
-	return report, nil
+	return report, wrap(err, "limit %s of %s", lim.Name, r.PortID)
 }
 
 func noSuchLimit(name string, limits []budget.Limit) error {

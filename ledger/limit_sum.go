@@ -86,7 +86,7 @@ func sumLimits(ctx context.Context, tx pgx.Tx, how limitSums, port string, c *co
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: sum up for limit %s: %w", c.Name, err)
+		return wrap(err, "sum up for limit %s", c.Name)
 	}
 	flush()
 	return nil

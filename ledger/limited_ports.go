@@ -81,21 +81,21 @@ func lockLimited(ctx context.Context, tx pgx.Tx, port string) (k known, err erro
 	if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", limitsLock); err != nil {
 		return k, err
 	}
-	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where port_id in ($1, $2) and limits is not null", port, budget.DefaultPort)
-	var of string
-	var value []byte
-	_, err = pgx.ForEachRow(rows, []any{&of, &value}, func() error {
-		limits := []counted{}
-		err := json.Unmarshal(value, &limits)
-		if of == port {
-			k.own = limits
-		}
-		if of == budget.DefaultPort {
-			k.standard = limits
-		}
-		return err
+	ports, err := limitedPorts(ctx, tx, "port_id in ($1, $2)", port, budget.DefaultPort)
+	return known{ports[port], ports[budget.DefaultPort]}, err
+}
+
+// limitedPorts reads what bookings count for ports. Those that are not there go by the default budget.
+func limitedPorts(ctx context.Context, tx pgx.Tx, which string, args ...any) (map[string][]counted, error) {
+	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits is not null and "+which, args...)
+	ports := map[string][]counted{}
+	var port string
+	var limits []counted
+	_, err := pgx.ForEachRow(rows, []any{&port, &limits}, func() error {
+		ports[port], limits = limits, nil // the next row gets memory of its own
+		return nil
 	})
-	return k, err
+	return ports, err
 }
 
 // countersApart is how many numbers a version has for counters.

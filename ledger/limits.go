@@ -5,7 +5,6 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -105,7 +104,7 @@ func (l *Ledger) learnLimits(ctx context.Context, tx pgx.Tx, to int64) error {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: read limits: %w", err)
+		return wrap(err, "read limits")
 	}
 	next.any = len(next.standard) > 0
 	for _, limits := range next.ports {
@@ -246,15 +245,11 @@ func readCounters(ctx context.Context, tx pgx.Tx, of []addition) ([]Counter, err
 	ports, counters, values, starts := splitCounters(of)
 	rows, _ := tx.Query(ctx, readCountersSQL, ports, counters, values, starts)
 	list, err := pgx.CollectRows(rows, scanCounter)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read counters: %w", err)
-	}
-	return list, nil
+	return list, wrap(err, "read counters")
 }
 
 func scanCounter(row pgx.CollectableRow) (c Counter, err error) {
 	err = row.Scan(&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used)
-	c.Start = c.Start.UTC()
 	return c, err
 }
 

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -68,10 +67,7 @@ func (l *Ledger) beginLimits(ctx context.Context, port string, limits []counted)
 			err = l.countBefore(ctx, p, begun)
 		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("ledger: begin limits of %s: %w", port, err)
-	}
-	return begun, nil
+	return begun, wrap(err, "begin limits of %s", port)
 }
 
 // countFromNow makes every booking that begins later count for limits, and waits for those

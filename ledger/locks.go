@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -45,8 +44,5 @@ func (l *Ledger) holders(ctx context.Context, which string, locks []int64) ([]st
 		where locktype = 'advisory' and database = (select oid from pg_database where datname = current_database())
 			and `+which+` and objsubid = 1 and granted`, locks)
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: look for transactions under way: %w", err)
-	}
-	return list, nil
+	return list, wrap(err, "look for transactions under way")
 }

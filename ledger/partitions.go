@@ -36,14 +36,11 @@ func (l *Ledger) Maintain(ctx context.Context, now time.Time) error {
 	if err := l.dropCounters(ctx); err != nil {
 		return err
 	}
-	if err := l.dropRefusals(ctx); err != nil {
-		return err
-	}
 	return l.keepAsked(ctx, now)
 }
 
 // dropCounters drops counters, and alerts, of windows in which no booking counts any more, by
-// the database's clock, as bookings go, and counters of limits that there are no more.
+// the database's clock, as bookings go, counters of limits that there are no more, and refusals that nobody is shown any more.
 func (l *Ledger) dropCounters(ctx context.Context) error {
 	_, err := l.pool.Exec(ctx, `delete from ai_limit_counters c where ends < now() - $1::interval
 		or not exists (select from ai_limited_ports p where p.port_id in (c.port_id, $2) and p.limits @> jsonb_build_array(jsonb_build_object('counter', c.counter)))`, 2*countLate, budget.DefaultPort)
@@ -54,10 +51,10 @@ func (l *Ledger) dropCounters(ctx context.Context) error {
 	if err == nil {
 		_, err = l.pool.Exec(ctx, "delete from ai_alert_deliveries where (delivered_at is not null or given_up_at is not null) and next_attempt < now() - $1::interval", keepDeliveries)
 	}
-	if err != nil {
-		return fmt.Errorf("ledger: drop counters: %w", err)
+	if err == nil {
+		_, err = l.pool.Exec(ctx, "delete from ai_refusals where day < (now() at time zone 'UTC')::date - 31")
 	}
-	return nil
+	return wrap(err, "drop counters and refusals")
 }
 
 func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) error {
@@ -86,7 +83,7 @@ func (l *Ledger) ensurePartitions(ctx context.Context, months ...time.Time) erro
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: create partitions: %w", err)
+		return wrap(err, "create partitions")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -123,10 +120,10 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 			return nil
 		}
 		after := slices.MaxFunc(dropped, time.Time.Compare).AddDate(0, 1, 0)
-		if _, err := tx.Exec(ctx, "update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, "delete from ai_usage_day_shares where day < $1", after); err != nil {
+		var send pgx.Batch
+		send.Queue("update ai_ledger set dropped_before = greatest(dropped_before, $1::date)", after)
+		send.Queue("delete from ai_usage_day_shares where day < $1", after)
+		if err := tx.SendBatch(ctx, &send).Close(); err != nil {
 			return err
 		}
 		return l.learnDropped(ctx, tx)
@@ -136,7 +133,7 @@ func (l *Ledger) dropOldPartitions(ctx context.Context, oldest time.Time) error 
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("ledger: drop partitions: %w", err)
+		return wrap(err, "drop partitions")
 	}
 	if len(dropped) > 0 {
 		l.forget()

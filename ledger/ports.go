@@ -57,10 +57,8 @@ func (q *PortQuery) which(args *[]any) string {
 func (l *Ledger) CountPorts(ctx context.Context, q PortQuery) (n int64, err error) {
 	var args []any
 	which := q.which(&args)
-	if err := l.reportPool.QueryRow(ctx, "select count(*) from ports where "+which, args...).Scan(&n); err != nil {
-		return 0, fmt.Errorf("ledger: count ports: %w", err)
-	}
-	return n, nil
+	err = l.reportPool.QueryRow(ctx, "select count(*) from ports where "+which, args...).Scan(&n)
+	return n, wrap(err, "count ports")
 }
 
 // FindPorts is the ids of a page of the ports that a query would list; with the first page, also
@@ -76,7 +74,7 @@ func (l *Ledger) FindPorts(ctx context.Context, q PortQuery) (ids []string, tota
 	var id string
 	_, err = pgx.ForEachRow(rows, []any{&id, &total}, func() error { ids = append(ids, id); return nil })
 	if err != nil {
-		return nil, 0, fmt.Errorf("ledger: find ports: %w", err)
+		return nil, 0, wrap(err, "find ports")
 	}
 	if q.After == "" && q.Search == "" {
 		total, err = l.CountPorts(ctx, q)
@@ -102,16 +100,12 @@ func (l *Ledger) Ports(ctx context.Context, q PortQuery, now time.Time) ([]Port,
 		if err != nil {
 			return Port{}, err
 		}
-		p.CreatedAt = p.CreatedAt.UTC()
 		version := p.Budget.Version
 		err = p.Budget.Complete(value)
 		p.Budget.Version, p.Budget.Default = version, byDefault
 		return p, err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: list ports: %w", err)
-	}
-	return ports, nil
+	return ports, wrap(err, "list ports")
 }
 
 // PortNames are the names of ports, of those that have one.
@@ -120,20 +114,14 @@ func (l *Ledger) PortNames(ctx context.Context, ids []string) (map[string]string
 	names := map[string]string{}
 	var id, name string
 	_, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil })
-	if err != nil {
-		return nil, fmt.Errorf("ledger: names of ports: %w", err)
-	}
-	return names, nil
+	return names, wrap(err, "names of ports")
 }
 
 // NamePort gives a port its name, and registers it if nobody knows it yet. A name that it has
 // stays.
 func (l *Ledger) NamePort(ctx context.Context, port, name string) error {
 	_, err := l.pool.Exec(ctx, "insert into ports as p (id, name) values ($1, $2) on conflict (id) do update set name = excluded.name where p.name = ''", port, name)
-	if err != nil {
-		return fmt.Errorf("ledger: name port %s: %w", port, err)
-	}
-	return nil
+	return wrap(err, "name port %s", port)
 }
 
 // maxNameChars is how long the name of a port may be.
@@ -159,10 +147,7 @@ func (l *Ledger) RenamePort(ctx context.Context, port, name, by string) error {
 		}
 		return audit(ctx, tx, port, PortNamedKey, version, nameValue(before), nameValue(name), by)
 	})
-	if err != nil {
-		return fmt.Errorf("ledger: rename port %s: %w", port, err)
-	}
-	return nil
+	return wrap(err, "rename port %s", port)
 }
 
 func validName(name string) error {
@@ -206,10 +191,7 @@ func (l *Ledger) DeletePort(ctx context.Context, port, by string) (rows int64, e
 	if errors.Is(err, ErrUnknownPort) {
 		return 0, err
 	}
-	if err != nil {
-		return 0, fmt.Errorf("ledger: delete port %s: %w", port, err)
-	}
-	return rows, nil
+	return rows, wrap(err, "delete port %s", port)
 }
 
 // errCountsLess: bookings do not count yet for a port all that they count by default.

@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -88,7 +87,7 @@ func (l *Ledger) registerPorts(ctx context.Context, ports []string) (unknown []s
 	if !l.cfg.KnownPortsOnly {
 		_, err := l.pool.Exec(ctx, "insert into ports (id) select unnest($1::text[]) on conflict do nothing", ports)
 		if err != nil {
-			return nil, fmt.Errorf("ledger: register ports: %w", err)
+			return nil, wrap(err, "register ports")
 		}
 		l.learnPorts(ports)
 		return nil, nil
@@ -96,7 +95,7 @@ func (l *Ledger) registerPorts(ctx context.Context, ports []string) (unknown []s
 	rows, _ := l.pool.Query(ctx, "select id from ports where id = any($1)", ports)
 	known, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("ledger: look up ports: %w", err)
+		return nil, wrap(err, "look up ports")
 	}
 	l.learnPorts(known)
 	return slices.DeleteFunc(ports, func(p string) bool { return slices.Contains(known, p) }), nil
@@ -145,7 +144,7 @@ func (l *Ledger) beginBooking(ctx context.Context, tx pgx.Tx, share Share, b *ba
 		return row.Scan(&erased, &limits, &b.began)
 	})
 	if err := tx.SendBatch(ctx, &send).Close(); err != nil {
-		return fmt.Errorf("ledger: begin to book: %w", err)
+		return wrap(err, "begin to book")
 	}
 	l.mu.RLock()
 	knowsErased, knowsLimits := len(l.erased) >= erased, l.limited.version == limits

@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -38,10 +37,7 @@ func (l *Ledger) AddRefusals(ctx context.Context, list []Refusal) error {
 		where exists (select from ports p where p.id = u.port_id) order by 1, 2, 3
 		on conflict (port_id, day, limit_name) do update set refused = r.refused + excluded.refused, last_at = greatest(r.last_at, excluded.last_at)`,
 		ports, days, limits, refused, last)
-	if err != nil {
-		return fmt.Errorf("ledger: add refusals: %w", err)
-	}
-	return nil
+	return wrap(err, "add refusals")
 }
 
 // Refusals reads how many questions were refused today, and the newest refusals of the last seven
@@ -54,20 +50,8 @@ func (l *Ledger) Refusals(ctx context.Context, ids []string, most int, now time.
 		from ai_refusals where day >= $1::date and `+among("port_id", ids, &args)+` order by last_at desc, port_id, limit_name limit $2`, args...)
 	var r Refusal
 	_, err = pgx.ForEachRow(rows, []any{&r.PortID, &r.Limit, &r.Day, &r.Refused, &r.LastAt, &today}, func() error {
-		r.Day, r.LastAt = r.Day.UTC(), r.LastAt.UTC()
 		newest = append(newest, r)
 		return nil
 	})
-	if err != nil {
-		return 0, nil, fmt.Errorf("ledger: refusals: %w", err)
-	}
-	return today, newest, nil
-}
-
-// dropRefusals drops those that nobody is shown any more.
-func (l *Ledger) dropRefusals(ctx context.Context) error {
-	if _, err := l.pool.Exec(ctx, "delete from ai_refusals where day < (now() at time zone 'UTC')::date - 31"); err != nil {
-		return fmt.Errorf("ledger: drop refusals: %w", err)
-	}
-	return nil
+	return today, newest, wrap(err, "refusals")
 }

@@ -92,7 +92,7 @@ func (l *Ledger) Shares(ctx context.Context, r events.ReportRequest, start, end 
 		return nil
 	})
 	if err != nil {
-		return page, fmt.Errorf("ledger: usage of %s by %s: %w", r.PortID, r.By, err)
+		return page, wrap(err, "usage of %s by %s", r.PortID, r.By)
 	}
 	if r.Limit > 0 && len(page.Shares) > r.Limit {
 		page.Shares = page.Shares[:r.Limit]
@@ -165,10 +165,7 @@ func (l *Ledger) UsedByPorts(ctx context.Context, start, end time.Time, atOnce i
 		}
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("ledger: tokens by port: %w", err)
-	}
-	return nil
+	return wrap(err, "tokens by port")
 }
 
 // UsedOf is the tokens of the given ports in [start, end), those that exist.
@@ -178,8 +175,5 @@ func (l *Ledger) UsedOf(ctx context.Context, ports []string, start, end time.Tim
 			and d.day >= ($1::timestamptz at time zone 'UTC')::date and d.day < ($2::timestamptz at time zone 'UTC')::date
 		where p.id = any($3) group by p.id`, start, end, ports)
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PortTokens])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens by port: %w", err)
-	}
-	return list, nil
+	return list, wrap(err, "tokens by port")
 }

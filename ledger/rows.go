@@ -52,10 +52,8 @@ func (l *Ledger) copyRows(ctx context.Context, tx pgx.Tx, b *batch) error {
 		}
 	}
 	buf = binary.BigEndian.AppendUint16(buf, 0xffff)
-	if _, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(buf), copyRowsSQL); err != nil {
-		return fmt.Errorf("ledger: copy %d rows: %w", len(b.pending), err)
-	}
-	return nil
+	_, err := tx.Conn().PgConn().CopyFrom(ctx, bytes.NewReader(buf), copyRowsSQL)
+	return wrap(err, "copy %d rows", len(b.pending))
 }
 
 func copyInt(buf []byte, n int64) []byte {
@@ -82,7 +80,7 @@ func (l *Ledger) insertRows(ctx context.Context, tx pgx.Tx, b *batch) (inserted,
 		return nil
 	})
 	if err != nil {
-		return nil, nil, fmt.Errorf("ledger: insert %d rows: %w", len(b.pending), err)
+		return nil, nil, wrap(err, "insert %d rows", len(b.pending))
 	}
 	for _, i := range b.pending {
 		e := &b.entries[i]
@@ -115,7 +113,7 @@ func (l *Ledger) compareKnown(ctx context.Context, tx pgx.Tx, b *batch, known []
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("ledger: compare %d known rows: %w", len(known), err)
+		return wrap(err, "compare %d known rows", len(known))
 	}
 	if compared != len(known) {
 		return fmt.Errorf("ledger: %d known rows vanished while they were compared (a port was deleted): book again", len(known)-compared)

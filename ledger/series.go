@@ -45,16 +45,9 @@ type StepsOf struct {
 
 // Series reads days and weeks by feature and by model from the totals, by user and by run as
 // [Ledger.Shares] does, and hours call by call.
-func (l *Ledger) Series(ctx context.Context, q SeriesQuery) (Series, error) {
-	s, err := l.series(ctx, q)
-	if err != nil {
-		return s, fmt.Errorf("ledger: series of %s by %s: %w", q.PortID, q.By, err)
-	}
-	return s, nil
-}
-
-func (l *Ledger) series(ctx context.Context, q SeriesQuery) (Series, error) {
-	s := Series{Steps: []Step{}, Keys: []StepsOf{}}
+func (l *Ledger) Series(ctx context.Context, q SeriesQuery) (s Series, err error) {
+	defer func() { err = wrap(err, "series of %s by %s", q.PortID, q.By) }()
+	s = Series{Steps: []Step{}, Keys: []StepsOf{}}
 	at := map[time.Time]int{}
 	for start, end := q.Step.Bounds(q.Start); start.Before(q.End); start, end = q.Step.Bounds(end) {
 		at[start] = len(s.Steps)
@@ -71,8 +64,8 @@ func (l *Ledger) series(ctx context.Context, q SeriesQuery) (Series, error) {
 	var key string
 	var tokens, requests int64
 	byRank := map[int]*StepsOf{}
-	_, err := pgx.ForEachRow(rows, []any{&step, &rank, &key, &tokens, &requests}, func() error {
-		i := at[step.UTC()]
+	_, err = pgx.ForEachRow(rows, []any{&step, &rank, &key, &tokens, &requests}, func() error {
+		i := at[step]
 		s.Steps[i].Tokens, s.Steps[i].Requests = budget.Add(s.Steps[i].Tokens, tokens), s.Steps[i].Requests+requests
 		if rank == nil {
 			return nil

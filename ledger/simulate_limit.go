@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,10 +40,7 @@ func (l *Ledger) SimulateLimit(ctx context.Context, port string, limit *budget.L
 	}
 	p := budget.NewLimitPlayer(limit, from, to)
 	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error { return playLimit(ctx, tx, port, limit, p, from, to) })
-	if err != nil {
-		return budget.LimitSimulation{}, fmt.Errorf("ledger: simulate limit %s of %s: %w", limit.Name, port, err)
-	}
-	return p.Result(), nil
+	return p.Result(), wrap(err, "simulate limit %s of %s", limit.Name, port)
 }
 
 func playLimit(ctx context.Context, tx pgx.Tx, port string, limit *budget.Limit, p *budget.LimitPlayer, from, to time.Time) error {

@@ -102,14 +102,12 @@ func TestSimulateIsTheLoop(t *testing.T) {
 		from := start.AddDate(0, 0, rapid.IntRange(-1, 2).Draw(rt, "from"))
 		to := from.AddDate(0, 0, rapid.IntRange(1, 9).Draw(rt, "days"))
 		want := replay(calls, b, from, to)
-		for _, atOnce := range []int64{1, 4, 20_000} {
-			got, err := s.SimulateAtOnce(t.Context(), name, b, from, to, atOnce)
-			if err != nil {
-				rt.Fatal(err)
-			}
-			if diff := gocmp.Diff(want, got); diff != "" {
-				rt.Fatalf("%d at once (-loop +simulated):\n%s", atOnce, diff)
-			}
+		got, err := s.Simulate(t.Context(), name, b, from, to)
+		if err != nil {
+			rt.Fatal(err)
+		}
+		if diff := gocmp.Diff(want, got); diff != "" {
+			rt.Fatalf("(-loop +simulated):\n%s", diff)
 		}
 	})
 }
@@ -130,6 +128,21 @@ func TestSimulateLeavesOtherPortsOut(t *testing.T) {
 	}
 	if got, err := s.Simulate(t.Context(), "nobody", b, from, to); err != nil || got != (budget.Simulation{From: from, To: to}) {
 		t.Errorf("a port without calls: %+v, %v", got, err)
+	}
+}
+
+// After the day on which the cap is crossed, what still fits is admitted.
+func TestSimulateGoesOnAfterTheCap(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	small := func(u *events.Usage) { u.InputTokens, u.OutputTokens, u.Details = 40, 0, events.Details{} }
+	s.book(t, call("p1", noon), call("p1", noon.Add(time.Second)), call("p1", noon.AddDate(0, 0, 1)), call("p1", noon.AddDate(0, 0, 2), small), call("p1", noon.AddDate(0, 0, 3), small))
+	b := events.Budget{Period: events.PeriodMonth, HardCapTokens: new(int64(150))}
+	from, to := b.Period.Bounds(noon)
+	got, err := s.Simulate(t.Context(), "p1", b, from, to)
+	want := budget.Simulation{From: from, To: to, Calls: 5, RefusedCalls: 3, RefusedTokens: 260, UsedTokens: 150, FirstRefusedAt: noon.Add(time.Second)}
+	if diff := gocmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }
 

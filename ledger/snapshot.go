@@ -24,29 +24,24 @@ const rowsTogether = 1000
 // Budgets and days are handed over in two goroutines at once, while Postgres is read in a third: at a gate's start,
 // with a million ports, that is most of the work.
 func (l *Ledger) Snapshot(ctx context.Context, since Day, counter func(Counter), budget func(port string, b budget.Budget), days func([]PortDay)) (asOf time.Time, err error) {
-	tx, err := l.pool.BeginTx(ctx, oneMoment)
-	if err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-	// now() is when the transaction began, just before this first statement takes
-	// the snapshot: whatever was committed by then is in it.
-	if err := tx.QueryRow(ctx, "select now()").Scan(&asOf); err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot: %w", err)
-	}
-	rows, _ := tx.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where ends > $1", asOf.Add(-startSlack))
-	if err := eachCounter(rows, counter); err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot of counters: %w", err)
-	}
-	rows, _ = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
-	if err := eachBudget(rows, budget); err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot of budgets: %w", err)
-	}
-	rows, _ = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
-	if err := eachDays(rows, days); err != nil {
-		return asOf, fmt.Errorf("ledger: snapshot of totals: %w", err)
-	}
-	return asOf.UTC(), nil
+	err = pgx.BeginTxFunc(ctx, l.pool, oneMoment, func(tx pgx.Tx) error {
+		// now() is when the transaction began, just before this first statement takes
+		// the snapshot: whatever was committed by then is in it.
+		if err := tx.QueryRow(ctx, "select now()").Scan(&asOf); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where ends > $1", asOf.Add(-startSlack))
+		if err := eachCounter(rows, counter); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, "select port_id, value, version, updated_at, updated_by from system_settings where key = $1", BudgetKey)
+		if err := eachBudget(rows, budget); err != nil {
+			return err
+		}
+		rows, _ = tx.Query(ctx, "select port_id, day - date '1970-01-01', total_tokens from ai_usage_port_days where day >= date '1970-01-01' + $1::int", int32(since))
+		return eachDays(rows, days)
+	})
+	return asOf, wrap(err, "snapshot")
 }
 
 // takers run what is made of the rows, two at a time; more wait, and with them the reading.
@@ -131,16 +126,12 @@ func (l *Ledger) Counters(ctx context.Context, port string, limits []budget.Limi
 		counters = append(counters, int64(limits[i].Counter))
 	}
 	rows, _ := l.pool.Query(ctx, "select port_id, counter, value, start, used from ai_limit_counters where (port_id = $1 or $1 = $4) and counter = any($2) and ends > clock_timestamp() - $3::interval", port, counters, startSlack, budget.DefaultPort)
-	if err := eachCounter(rows, counter); err != nil {
-		return fmt.Errorf("ledger: read counters of %s: %w", port, err)
-	}
-	return nil
+	return wrap(eachCounter(rows, counter), "read counters of %s", port)
 }
 
 func eachCounter(rows pgx.Rows, f func(Counter)) error {
 	var c Counter
 	_, err := pgx.ForEachRow(rows, []any{&c.PortID, &c.Counter, &c.Value, &c.Start, &c.Used}, func() error {
-		c.Start = c.Start.UTC()
 		f(c)
 		return nil
 	})

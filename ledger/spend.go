@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 	"time"
 )
 
@@ -19,12 +18,7 @@ type Spend struct {
 
 // Spend reads what the port has used and holds in [start, end), whole UTC days, in
 // one statement.
-func (l *Ledger) Spend(ctx context.Context, port string, start, end time.Time) (Spend, error) {
-	var s Spend
-	err := l.pool.QueryRow(ctx, spendSQL, port, start, end).Scan(&s.UsedTokens, &s.HeldTokens, &s.AsOf)
-	if err != nil {
-		return Spend{}, fmt.Errorf("ledger: spend of %s: %w", port, err)
-	}
-	s.AsOf = s.AsOf.UTC()
-	return s, nil
+func (l *Ledger) Spend(ctx context.Context, port string, start, end time.Time) (s Spend, err error) {
+	err = l.pool.QueryRow(ctx, spendSQL, port, start, end).Scan(&s.UsedTokens, &s.HeldTokens, &s.AsOf)
+	return s, wrap(err, "spend of %s", port)
 }

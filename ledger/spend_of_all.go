@@ -40,37 +40,31 @@ func (l *Ledger) SpendOfAll(ctx context.Context, ids []string, days int, now tim
 	_, err := pgx.ForEachRow(rows, []any{&kind, &key, &on, &tokens}, func() error {
 		switch kind {
 		case "day":
-			s.Tokens[on.UTC()] = tokens
+			s.Tokens[*on] = tokens
 		case "feature":
 			if s.Features[key] == nil {
 				s.Features[key] = map[time.Time]int64{}
 			}
-			s.Features[key][on.UTC()] = tokens
+			s.Features[key][*on] = tokens
 		case "model":
 			s.Models[key] = tokens
 		}
 		return nil
 	})
 	if err != nil {
-		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
+		return s, wrap(err, "spend of all ports")
 	}
 	args = []any{day.AddDate(0, 0, -30)}
 	err = l.reportPool.QueryRow(ctx, `select coalesce(sum(holds), 0)::bigint, least(coalesce(sum(tokens), 0), 9223372036854775807)::bigint, coalesce((array_agg(port_id order by tokens desc, port_id))[1], '')
 		from (select port_id, sum(holds) as holds, sum(tokens) as tokens from ai_unsettled_holds where day >= $1::date and `+among("port_id", ids, &args)+` group by port_id) p`, args...).
 		Scan(&s.UnsettledHolds, &s.UnsettledTokens, &s.UnsettledPort)
-	if err != nil {
-		return s, fmt.Errorf("ledger: spend of all ports: %w", err)
-	}
-	return s, nil
+	return s, wrap(err, "spend of all ports")
 }
 
 // NewestAlerts are the alerts of ports, the newest first, at most so many: of ids; nil: of all.
 func (l *Ledger) NewestAlerts(ctx context.Context, ids []string, most int) ([]Alert, error) {
 	args := []any{most}
 	rows, _ := l.reportPool.Query(ctx, "select "+alertFields+" from ai_alerts where "+among("port_id", ids, &args)+" order by noticed_at desc, id desc limit $1", args...)
-	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Alert, error) { return scanAlert(row) })
-	if err != nil {
-		return nil, fmt.Errorf("ledger: newest alerts: %w", err)
-	}
-	return list, nil
+	list, err := pgx.CollectRows(rows, collectAlert)
+	return list, wrap(err, "newest alerts")
 }

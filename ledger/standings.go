@@ -46,15 +46,8 @@ type Standing struct {
 
 // Standings reads how ports stand: those of ids, in no order; nil: all. That reads each
 // port's days of the running month, so all of 100,000 busy ports take seconds.
-func (l *Ledger) Standings(ctx context.Context, ids []string, now time.Time) ([]Standing, error) {
-	list, err := l.standings(ctx, ids, now)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: how ports stand: %w", err)
-	}
-	return list, nil
-}
-
-func (l *Ledger) standings(ctx context.Context, ids []string, now time.Time) (list []Standing, err error) {
+func (l *Ledger) Standings(ctx context.Context, ids []string, now time.Time) (list []Standing, err error) {
+	defer func() { err = wrap(err, "how ports stand") }()
 	budgets, err := l.budgetsOf(ctx, ids)
 	if err != nil {
 		return nil, err
@@ -80,7 +73,7 @@ func (l *Ledger) standings(ctx context.Context, ids []string, now time.Time) (li
 		next := Standing{PortID: s.PortID, Name: s.Name, DayTokens: days, WeekTokens: weeks, MonthTokens: months, ByDefault: !ok || own.Default}
 		next.UsedTokens = next.Used(b.Period)
 		if last != nil {
-			next.LastDay = last.UTC()
+			next.LastDay = *last
 		}
 		next.stand(b, counts[s.PortID], now)
 		list = append(list, next)
@@ -181,7 +174,7 @@ func (l *Ledger) fullestOf(ctx context.Context, ids []string, now time.Time) (ma
 		if counts[port] == nil {
 			counts[port] = map[window]int64{}
 		}
-		counts[port][window{w.counter, w.start.UTC()}] = used
+		counts[port][w] = used
 		return nil
 	})
 	return counts, err
@@ -204,8 +197,5 @@ func (l *Ledger) DailyTokens(ctx context.Context, ids []string, days int, now ti
 		daily[port][no] = tokens
 		return nil
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: tokens of ports by day: %w", err)
-	}
-	return daily, nil
+	return daily, wrap(err, "tokens of ports by day")
 }

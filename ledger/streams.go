@@ -4,7 +4,6 @@ import (
 	"context"
 	_ "embed"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,10 +34,8 @@ type Sequences struct{ First, Last uint64 }
 
 // ID is the ledger's identity. Every copy of its database has the same.
 func (l *Ledger) ID(ctx context.Context) (id uuid.UUID, err error) {
-	if err := l.pool.QueryRow(ctx, "select id from ai_ledger").Scan(&id); err != nil {
-		return id, fmt.Errorf("ledger: read its identity: %w", err)
-	}
-	return id, nil
+	err = l.pool.QueryRow(ctx, "select id from ai_ledger").Scan(&id)
+	return id, wrap(err, "read its identity")
 }
 
 // queue makes a booking note its share. One that was noted before, by a commit of which
@@ -83,10 +80,7 @@ func (l *Ledger) TrackStream(ctx context.Context, stream uuid.UUID, acknowledged
 		_, err = tx.Exec(ctx, "update ai_ledger set predates_streams = false where predates_streams")
 		return err
 	})
-	if err != nil {
-		return nil, fmt.Errorf("ledger: track the stream: %w", err)
-	}
-	return replaced, nil
+	return replaced, wrap(err, "track the stream")
 }
 
 // GoneStream is one that was deleted, or is on a disk that is gone.
@@ -118,10 +112,7 @@ func noteGone(ctx context.Context, tx pgx.Tx, other uuid.UUID) (*GoneStream, err
 // time that streams keep messages.
 func (l *Ledger) Unbooked(ctx context.Context) (messages int64, err error) {
 	err = l.pool.QueryRow(ctx, "select coalesce(sum(unbooked), 0)::bigint from ai_usage_streams where gone_at > now() - interval '35 days'").Scan(&messages)
-	if err != nil {
-		return 0, fmt.Errorf("ledger: read what streams that are gone held: %w", err)
-	}
-	return messages, nil
+	return messages, wrap(err, "read what streams that are gone held")
 }
 
 // Booked says how far a stream is booked: the last sequence before the first gap, 0 for a
@@ -130,7 +121,7 @@ func (l *Ledger) Booked(ctx context.Context, stream uuid.UUID) (through uint64, 
 	var t int64
 	err = l.pool.QueryRow(ctx, bookedThroughSQL, stream).Scan(&t)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return 0, fmt.Errorf("ledger: read how far the stream is booked: %w", err)
+		return 0, wrap(err, "read how far the stream is booked")
 	}
 	return uint64(t), nil
 }
@@ -147,10 +138,7 @@ type Mark struct {
 func (l *Ledger) Marks(ctx context.Context, stream uuid.UUID, limit int) ([]Mark, error) {
 	rows, _ := l.pool.Query(ctx, "select sequence, stored_at from ai_stream_marks where stream_id = $1 order by hour desc limit $2", stream, limit)
 	marks, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Mark])
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read the stream's marks: %w", err)
-	}
-	return marks, nil
+	return marks, wrap(err, "read the stream's marks")
 }
 
 // FoldBooked puts what bookings noted into one row, and notes the stream's last message.
@@ -162,47 +150,31 @@ func (l *Ledger) FoldBooked(ctx context.Context, stream uuid.UUID, last Mark) er
 		if err := tx.QueryRow(ctx, "select pg_try_advisory_xact_lock($1)", foldLock).Scan(&mine); err != nil || !mine {
 			return err
 		}
-		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
-			return err
-		}
+		var send pgx.Batch
+		send.Queue(foldSharesSQL, stream)
 		if last.Sequence > 0 {
-			if _, err := tx.Exec(ctx, `insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
+			send.Queue(`insert into ai_stream_marks (stream_id, hour, sequence, stored_at) values ($1, $2, $3, $4)
 				on conflict (stream_id, hour) do update set sequence = excluded.sequence, stored_at = excluded.stored_at where ai_stream_marks.sequence < excluded.sequence`,
-				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt); err != nil {
-				return err
-			}
+				stream, last.StoredAt.Truncate(time.Hour), int64(last.Sequence), last.StoredAt)
 		}
 		// A batch whose consumer died between its shares is delivered again, as another one.
-		_, err := tx.Exec(ctx, "delete from ai_booked_shares where booked_at < now() - interval '1 day'")
-		return err
+		send.Queue("delete from ai_booked_shares where booked_at < now() - interval '1 day'")
+		return tx.SendBatch(ctx, &send).Close()
 	})
-	if err != nil {
-		return fmt.Errorf("ledger: fold what is booked of the stream: %w", err)
-	}
-	return nil
+	return wrap(err, "fold what is booked of the stream")
 }
 
 // Unbook forgets that sequences from the given one on are booked, so that a consumer
 // books them again, which changes nothing for events that are in the ledger.
 func (l *Ledger) Unbook(ctx context.Context, stream uuid.UUID, from uint64) error {
-	err := l.inTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock($1)", foldLock); err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, foldSharesSQL, stream); err != nil {
-			return err
-		}
-		from := int64(max(from, 1)) // 0 is always booked
-		if _, err := tx.Exec(ctx, "delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, from); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, "update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, from)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("ledger: forget what is booked of the stream: %w", err)
-	}
-	return nil
+	first := int64(max(from, 1)) // 0 is always booked
+	var send pgx.Batch
+	send.Queue("select pg_advisory_xact_lock($1)", foldLock)
+	send.Queue(foldSharesSQL, stream)
+	send.Queue("delete from ai_stream_marks where stream_id = $1 and sequence >= $2", stream, first)
+	send.Queue("update ai_usage_streams set booked = booked - int8multirange(int8range($2, null)) where id = $1", stream, first)
+	err := l.inTx(ctx, func(tx pgx.Tx) error { return tx.SendBatch(ctx, &send).Close() })
+	return wrap(err, "forget what is booked of the stream")
 }
 
 // ClaimRebooking makes one consumer the one that books a stream again, for ten seconds:
@@ -210,8 +182,5 @@ func (l *Ledger) Unbook(ctx context.Context, stream uuid.UUID, from uint64) erro
 func (l *Ledger) ClaimRebooking(ctx context.Context, stream, by uuid.UUID) (mine bool, err error) {
 	claimed, err := l.pool.Exec(ctx, `update ai_usage_streams set rebooking_by = $2, rebooking_until = now() + interval '10 seconds'
 		where id = $1 and (rebooking_by = $2 or rebooking_until is null or rebooking_until < now())`, stream, by)
-	if err != nil {
-		return false, fmt.Errorf("ledger: claim the booking again: %w", err)
-	}
-	return claimed.RowsAffected() == 1, nil
+	return claimed.RowsAffected() == 1, wrap(err, "claim the booking again")
 }

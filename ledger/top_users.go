@@ -3,7 +3,6 @@ package ledger
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -43,7 +42,7 @@ func (l *Ledger) TopUsers(ctx context.Context, ports []PortTokens, start, end ti
 		}
 		users, err := l.usersOf(ctx, left[:n], start, end, most)
 		if err != nil {
-			return top, fmt.Errorf("ledger: top users: %w", err)
+			return top, wrap(err, "top users")
 		}
 		top.Users = append(top.Users, users...)
 		slices.SortStableFunc(top.Users, func(a, b UserTokens) int {

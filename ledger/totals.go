@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	_ "embed"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -75,10 +74,7 @@ func readDays(ctx context.Context, tx pgx.Tx, b *batch) ([]PortDay, error) {
 	ports, days, _, _ := splitDays(perDay)
 	rows, _ := tx.Query(ctx, readPortDaysSQL, ports, days)
 	perDay, err := appendDays(perDay[:0], rows)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: read totals: %w", err)
-	}
-	return perDay, nil
+	return perDay, wrap(err, "read totals")
 }
 
 func splitDays(perDay []PortDay) (ports []string, days []int32, requests, tokens []int64) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	_ "embed"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -50,7 +52,7 @@ type Difference struct {
 func (l *Ledger) Verify(ctx context.Context, now time.Time, progress func(done, all int64)) (Verification, error) {
 	v := Verification{Differences: []Difference{}}
 	if err := l.learnDropped(ctx, l.reportPool); err != nil {
-		return v, fmt.Errorf("ledger: verify: %w", err)
+		return v, wrap(err, "verify")
 	}
 	v.Since = l.Oldest(now)
 	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error {
@@ -83,10 +85,7 @@ func (l *Ledger) Verify(ctx context.Context, now time.Time, progress func(done, 
 		}
 		return verifyCounters(ctx, tx, &v, l.droppedBefore().IsZero())
 	})
-	if err != nil {
-		return v, fmt.Errorf("ledger: verify: %w", err)
-	}
-	return v, nil
+	return v, wrap(err, "verify")
 }
 
 // verifyCounters compares the counters of every limit with the ledger. whole: no month of it
@@ -96,23 +95,18 @@ func verifyCounters(ctx context.Context, tx pgx.Tx, v *Verification, whole bool)
 	if err := tx.QueryRow(ctx, "select now()").Scan(&now); err != nil {
 		return err
 	}
-	rows, _ := tx.Query(ctx, "select port_id, limits from ai_limited_ports where limits is not null order by port_id")
-	type limitedPort struct {
-		port   string
-		limits []counted
-	}
-	ports, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (p limitedPort, err error) { return p, row.Scan(&p.port, &p.limits) })
+	ports, err := limitedPorts(ctx, tx, "true")
 	if err != nil {
 		return err
 	}
-	for _, p := range ports {
+	for _, p := range slices.Sorted(maps.Keys(ports)) {
 		how := limitSums{sumLimitSQL, now}
-		if p.port == budget.DefaultPort {
+		if p == budget.DefaultPort {
 			how = limitSums{sql: sumLimitByDefaultSQL}
 		}
-		for i := range p.limits {
-			c := &p.limits[i]
-			err := sumLimits(ctx, tx, how, p.port, c, nil, func(port string, want []addition, got map[valueAt]int64) {
+		for i := range ports[p] {
+			c := &ports[p][i]
+			err := sumLimits(ctx, tx, how, p, c, nil, func(port string, want []addition, got map[valueAt]int64) {
 				v.compareLimit(port, c, want, got, now, whole)
 			})
 			if err != nil {

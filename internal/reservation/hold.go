@@ -242,7 +242,7 @@ func (d *deciding) scanStates(rows pgx.Rows) error {
 			return err
 		}
 		b.Default = byDefault
-		state.now, state.rule = s.now.UTC(), b.Rule()
+		state.rule = b.Rule()
 		if state.rule.Enabled {
 			state.limits = state.rule.Limits()
 		}

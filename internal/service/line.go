@@ -33,13 +33,10 @@ func (l *Line) Join() bool {
 	}
 }
 
-// Leave gives a place back that was joined and never got its turn.
-func (l *Line) Leave() { <-l.places }
-
 // Work waits for the turn of a place that was joined, then works, and gives the place
 // back. It returns the error of ctx, without having worked, if that ends first.
 func (l *Line) Work(ctx context.Context, work func()) error {
-	defer l.Leave()
+	defer func() { <-l.places }()
 	if ctx.Err() == nil {
 		select {
 		case l.turns <- struct{}{}:

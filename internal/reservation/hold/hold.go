@@ -142,7 +142,7 @@ func (s *Store) Standings(ctx context.Context) (list []Standing, at time.Time, e
 	var st Standing
 	err = s.readAll(ctx, standingsSQL, nil, func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, []any{&st.At, &st.PortID, &st.Held}, func() error {
-			at = st.At.UTC()
+			at = st.At
 			if st.Held > 0 {
 				list = append(list, st)
 			}
