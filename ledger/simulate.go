@@ -14,8 +14,18 @@ import (
 //go:embed sql/simulate_days.sql
 var simulateDaysSQL string
 
+//go:embed sql/simulate_sum.sql
+var simulateSumSQL string
+
 //go:embed sql/simulate_rows.sql
 var simulateRowsSQL string
+
+// maxRowsAtOnce is how many calls are read one by one where their sum may do.
+const maxRowsAtOnce = 20_000
+
+// partsOfSpan is how many parts a span with more calls is looked at in. Small parts
+// are read by index, and those after the crossing of the hard cap not at all.
+const partsOfSpan = 8
 
 // Simulate replays the port's calls in [from, to), in the order of created_at and
 // id, against b as if it had been in force, enabled or not. from and to are widened
@@ -32,12 +42,16 @@ var simulateRowsSQL string
 // calls that still fit are read. The error is a [*events.FieldError] when b is
 // invalid, or when some of the calls have left the ledger with their month.
 func (l *Ledger) Simulate(ctx context.Context, port string, b budget.Budget, from, to time.Time) (budget.Simulation, error) {
+	return l.simulate(ctx, port, b, from, to, maxRowsAtOnce)
+}
+
+func (l *Ledger) simulate(ctx context.Context, port string, b budget.Budget, from, to time.Time, atOnce int64) (budget.Simulation, error) {
 	if err := b.Validate(); err != nil {
 		return budget.Simulation{}, err
 	}
 	from, _ = b.Period.Bounds(from)
 	_, to = b.Period.Bounds(to.Add(-1))
-	s := simulator{port: port, Player: budget.NewPlayer(b, from, to)}
+	s := simulator{port: port, atOnce: atOnce, Player: budget.NewPlayer(b, from, to)}
 	err := pgx.BeginTxFunc(ctx, l.reportPool, oneMoment, func(tx pgx.Tx) error {
 		s.tx = tx
 		return s.run(ctx, b.Period, from, to)
@@ -48,8 +62,9 @@ func (l *Ledger) Simulate(ctx context.Context, port string, b budget.Budget, fro
 // simulator feeds a player from the ledger, with as few rows as will do.
 type simulator struct {
 	budget.Player
-	tx   pgx.Tx
-	port string
+	tx     pgx.Tx
+	port   string
+	atOnce int64
 }
 
 type simulatedDay struct {
@@ -91,15 +106,43 @@ func (s *simulator) period(ctx context.Context, days []simulatedDay, end time.Ti
 		if s.PlaySum(d.calls, d.tokens) {
 			continue
 		}
-		if err := s.playRows(ctx, d.day.Time(), (d.day + 1).Time()); err != nil {
+		reached, err := s.span(ctx, d.day.Time(), (d.day + 1).Time(), d.calls, d.tokens)
+		if err != nil {
 			return err
 		}
 		if s.Refused() {
 			// Hardly a call still fits now: find those among all that are left, in one reading.
-			return s.playRows(ctx, (d.day + 1).Time(), end)
+			return s.playRows(ctx, reached, end)
 		}
 	}
 	return nil
+}
+
+// span plays [from, to), which holds that many calls, up to some while after the
+// first refusal: by the sums of its parts as far as those decide, one by one where
+// a cap is crossed. It returns how far it came.
+func (s *simulator) span(ctx context.Context, from, to time.Time, calls, tokens int64) (reached time.Time, err error) {
+	part := (to.Sub(from) / partsOfSpan).Truncate(time.Millisecond)
+	switch {
+	case s.PlaySum(calls, tokens):
+		return to, nil
+	case calls <= s.atOnce, part == 0:
+		return to, s.playRows(ctx, from, to)
+	}
+	for from.Before(to) && !s.Refused() {
+		next := from.Add(part)
+		if next.After(to) {
+			next = to
+		}
+		partCalls, partTokens, err := s.sum(ctx, from, next)
+		if err != nil {
+			return from, err
+		}
+		if from, err = s.span(ctx, from, next, partCalls, partTokens); err != nil {
+			return from, err
+		}
+	}
+	return from, nil
 }
 
 // daysStillKept are the days of [from, to) with calls, all of which are in the ledger: totals
@@ -126,6 +169,11 @@ func daysStillKept(ctx context.Context, tx pgx.Tx, port string, from, to time.Ti
 			Rule: "the calls of " + month.Format("January 2006") + " have left the ledger: only their totals are kept"}
 	}
 	return days, nil
+}
+
+func (s *simulator) sum(ctx context.Context, from, to time.Time) (calls, tokens int64, err error) {
+	err = s.tx.QueryRow(ctx, simulateSumSQL, s.port, from, to).Scan(&calls, &tokens)
+	return calls, tokens, err
 }
 
 // playRows plays the calls of [from, to) one by one, but for those that are too

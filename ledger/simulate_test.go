@@ -102,12 +102,14 @@ func TestSimulateIsTheLoop(t *testing.T) {
 		from := start.AddDate(0, 0, rapid.IntRange(-1, 2).Draw(rt, "from"))
 		to := from.AddDate(0, 0, rapid.IntRange(1, 9).Draw(rt, "days"))
 		want := replay(calls, b, from, to)
-		got, err := s.Simulate(t.Context(), name, b, from, to)
-		if err != nil {
-			rt.Fatal(err)
-		}
-		if diff := gocmp.Diff(want, got); diff != "" {
-			rt.Fatalf("(-loop +simulated):\n%s", diff)
+		for _, atOnce := range []int64{1, 4, 20_000} {
+			got, err := s.SimulateAtOnce(t.Context(), name, b, from, to, atOnce)
+			if err != nil {
+				rt.Fatal(err)
+			}
+			if diff := gocmp.Diff(want, got); diff != "" {
+				rt.Fatalf("%d at once (-loop +simulated):\n%s", atOnce, diff)
+			}
 		}
 	})
 }
