@@ -11,7 +11,10 @@ import (
 
 	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/css"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -59,10 +62,23 @@ func open(t testing.TB, parent context.Context, in chromedp.ContextOption) *Page
 		reading.Wait()
 		cancel()
 	})
+	p.hearLess()
 	p.keepFocus()
 	p.mayCopy()
 	p.Size(1280, 800)
 	return p
+}
+
+// hearLess ends what Chromium tells of each request and style sheet, which nothing here asks for:
+// to write it down and to read it again is much of the work of opening a page.
+func (p *Page) hearLess() {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	for _, domain := range []cdp.Command[cdp.Empty, cdp.Empty]{network.Disable, css.Disable} {
+		_, err := chromedp.Call(ctx, domain, cdp.Empty{})
+		p.do("hear less", err)
+	}
 }
 
 // mayCopy lets the page write to the clipboard. Chromium with windows does so without asking.
