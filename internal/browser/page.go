@@ -227,11 +227,12 @@ func firstLine(s string) string {
 	return line
 }
 
-// eventually asks until ok, and fails the test with the last explanation.
+// eventually asks until ok, and fails the test with the last explanation. What is not there soon it
+// asks for less often: to look is work, mostly for the browser.
 func (p *Page) eventually(what string, ok func() (bool, string)) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
-	for {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 160*time.Millisecond) {
 		done, seen := ok()
 		if done {
 			return
@@ -240,7 +241,7 @@ func (p *Page) eventually(what string, ok func() (bool, string)) {
 			p.evidence("failed")
 			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
 		}
-		time.Sleep(40 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 
