@@ -54,7 +54,7 @@ func (e Element) nodes() ([]*accessibility.Node, error) {
 }
 
 // node waits for the one element.
-func (e Element) node() (id cdp.BackendNodeID) {
+func (e Element) node() (node *accessibility.Node) {
 	e.page.t.Helper()
 	e.page.eventually(e.what, func() (bool, string) {
 		nodes, err := e.nodes()
@@ -64,10 +64,10 @@ func (e Element) node() (id cdp.BackendNodeID) {
 		if len(nodes) != 1 {
 			return false, fmt.Sprintf("there are %d", len(nodes))
 		}
-		id = nodes[0].BackendDOMNodeID
+		node = nodes[0]
 		return true, ""
 	})
-	return id
+	return node
 }
 
 // Exists reports whether it is on the page right now.
@@ -106,7 +106,7 @@ func (e Element) Click() {
 
 func (e Element) clickOnce() (reached bool) {
 	e.page.t.Helper()
-	p, id := e.page, e.node()
+	p, id := e.page, e.node().BackendDOMNodeID
 	ctx, cancel := p.in()
 	defer cancel()
 	_, err := chromedp.Call(ctx, dom.ScrollIntoViewIfNeeded, dom.ScrollIntoViewIfNeededParams{BackendNodeID: id})
@@ -148,7 +148,7 @@ func (e Element) Focus() {
 	e.page.t.Helper()
 	ctx, cancel := e.page.in()
 	defer cancel()
-	_, err := chromedp.Call(ctx, dom.Focus, dom.FocusParams{BackendNodeID: e.node()})
+	_, err := chromedp.Call(ctx, dom.Focus, dom.FocusParams{BackendNodeID: e.node().BackendDOMNodeID})
 	e.page.do("focus "+e.what, err)
 }
 
@@ -192,23 +192,16 @@ func (p *Page) Paste(text string) {
 // "invalid", "disabled", "focused", "description". Absent ones are empty.
 func (e Element) Property(name string) string {
 	e.page.t.Helper()
-	id := e.node()
-	nodes, err := e.nodes()
-	e.page.do("read "+e.what, err)
-	for _, n := range nodes {
-		if n.BackendDOMNodeID != id {
-			continue
-		}
-		switch name {
-		case "value":
-			return text(n.Value)
-		case "description":
-			return text(n.Description)
-		}
-		for _, prop := range n.Properties {
-			if string(prop.Name) == name {
-				return text(prop.Value)
-			}
+	node := e.node()
+	switch name {
+	case "value":
+		return text(node.Value)
+	case "description":
+		return text(node.Description)
+	}
+	for _, prop := range node.Properties {
+		if string(prop.Name) == name {
+			return text(prop.Value)
 		}
 	}
 	return ""

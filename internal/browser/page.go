@@ -11,7 +11,10 @@ import (
 
 	"github.com/chromedp/cdproto"
 	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/css"
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -59,10 +62,23 @@ func open(t testing.TB, parent context.Context, in chromedp.ContextOption) *Page
 		reading.Wait()
 		cancel()
 	})
+	p.hearLess()
 	p.keepFocus()
 	p.mayCopy()
 	p.Size(1280, 800)
 	return p
+}
+
+// hearLess ends what Chromium tells of each request and style sheet, which nothing here asks for:
+// to write it down and to read it again is much of the work of opening a page.
+func (p *Page) hearLess() {
+	p.t.Helper()
+	ctx, cancel := p.in()
+	defer cancel()
+	for _, domain := range []cdp.Command[cdp.Empty, cdp.Empty]{network.Disable, css.Disable} {
+		_, err := chromedp.Call(ctx, domain, cdp.Empty{})
+		p.do("hear less", err)
+	}
 }
 
 // mayCopy lets the page write to the clipboard. Chromium with windows does so without asking.
@@ -211,11 +227,12 @@ func firstLine(s string) string {
 	return line
 }
 
-// eventually asks until ok, and fails the test with the last explanation.
+// eventually asks until ok, and fails the test with the last explanation. What is not there soon it
+// asks for less often: to look is work, mostly for the browser.
 func (p *Page) eventually(what string, ok func() (bool, string)) {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
-	for {
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 160*time.Millisecond) {
 		done, seen := ok()
 		if done {
 			return
@@ -224,7 +241,7 @@ func (p *Page) eventually(what string, ok func() (bool, string)) {
 			p.evidence("failed")
 			p.t.Fatalf("browser: waited %s for %s; %s", patience, what, seen)
 		}
-		time.Sleep(40 * time.Millisecond)
+		time.Sleep(pause)
 	}
 }
 

@@ -1,17 +1,17 @@
 package browser
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
-// visibleText collects what a person can read, in the order of the document:
-// innerText stops at shadow roots.
+// visibleText collects what a person can read, in the order of the document, also beyond the fold:
+// innerText stops at shadow roots. Its spaces are plain ones, whatever the locale puts between digits.
 const visibleText = `(() => {
 	const parts = [];
 	const read = (root) => {
@@ -27,32 +27,43 @@ const visibleText = `(() => {
 	return parts.join('\n').replace(/[\u00a0\u202f]/g, ' ');
 })()`
 
-// Text is all text that can be seen on the page, also beyond the fold. Its spaces
-// are plain ones, whatever the locale puts between digits.
-func (p *Page) Text() string {
-	p.t.Helper()
-	return Eval[string](p, visibleText)
-}
+// firstThat is how many of the texts, from the first, can be seen, or cannot, and what can be seen
+// where that is not all. The page compares: its text is sent only to be shown to people.
+const firstThat = `(texts, seen) => {
+	const flat = (text) => text.trim().split(/\s+/).join(' ');
+	const all = flat(` + visibleText + `);
+	const not = texts.findIndex((text) => all.includes(flat(text)) !== seen);
+	return not < 0 ? {count: texts.length, all: ''} : {count: not, all};
+}`
 
-// See waits until each text can be seen, whatever the line breaks between words.
+// See waits until each text can be seen, one after the other, whatever the line breaks between words.
 func (p *Page) See(texts ...string) {
 	p.t.Helper()
-	for _, want := range texts {
-		p.eventually(fmt.Sprintf("%q", want), func() (bool, string) {
-			text := flat(p.Text())
-			return strings.Contains(text, flat(want)), "the page says: " + text
-		})
-	}
+	p.watch("%q", texts, true)
 }
 
 // SeeNot waits until none of the texts can be seen.
 func (p *Page) SeeNot(texts ...string) {
 	p.t.Helper()
-	for _, unwanted := range texts {
-		p.eventually(fmt.Sprintf("%q to go", unwanted), func() (bool, string) {
-			text := flat(p.Text())
-			return !strings.Contains(text, flat(unwanted)), "the page says: " + text
+	p.watch("%q to go", texts, false)
+}
+
+// watch waits for each text in turn. One look at the page may do for many.
+func (p *Page) watch(what string, texts []string, seen bool) {
+	p.t.Helper()
+	for len(texts) > 0 {
+		list, err := json.Marshal(texts)
+		p.do("watch", err)
+		count := 0
+		p.eventually(fmt.Sprintf(what, texts[0]), func() (bool, string) {
+			now := Eval[struct {
+				Count int
+				All   string
+			}](p, fmt.Sprintf("(%s)(%s, %t)", firstThat, list, seen))
+			count = now.Count
+			return count > 0, "the page says: " + now.All
 		})
+		texts = texts[count:]
 	}
 }
 
@@ -61,8 +72,6 @@ func (p *Page) Until(expression string) {
 	p.t.Helper()
 	p.eventually(expression, func() (bool, string) { return Eval[bool](p, expression), "it is not so" })
 }
-
-func flat(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // Artifacts is where screenshots go: $TIDEGATE_ARTIFACTS, or artifacts/ at the top
 // of the repository, which git ignores.
