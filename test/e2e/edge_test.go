@@ -70,7 +70,7 @@ func TestEdgeKilled(t *testing.T) {
 	}
 	for range 2 {
 		for range callers * requests / 4 {
-			<-answered
+			testenv.Await(t, "a request is answered", answered)
 		}
 		p := running.Load()
 		p.signal(syscall.SIGKILL)
