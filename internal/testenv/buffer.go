@@ -28,14 +28,15 @@ func (b *Buffer) String() string {
 // Background runs a role until the test ends, and waits for its end. An error fails the test.
 func Background(t testing.TB, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	var group sync.WaitGroup
-	group.Go(func() {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
 		if err := run(ctx); err != nil {
 			t.Errorf("a role ended with %v", err)
 		}
-	})
+	}()
 	t.Cleanup(func() {
 		cancel()
-		group.Wait()
+		Await(t, "a role ends", ended)
 	})
 }

@@ -1,6 +1,8 @@
 package testenv
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 const (
@@ -88,7 +91,13 @@ func buildOnce(name string, args ...string) (string, error) {
 	out := filepath.Join(dir, name)
 	// Without what debuggers need it is linked in half the time.
 	args = append([]string{"build", "-ldflags=-s -w", "-o", out}, args...)
-	if output, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), buildFor)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.WaitDelay = 10 * time.Second // for compilers that hold on to its output
+	if output, err := cmd.CombinedOutput(); ctx.Err() != nil {
+		return "", fmt.Errorf("not done within %s: %w\n%s", buildFor, err, output)
+	} else if err != nil {
 		return "", fmt.Errorf("%w\n%s", err, output)
 	}
 	return out, nil
@@ -100,17 +109,31 @@ func moduleDir() (string, error) {
 	return filepath.Dir(string(gomod)), err
 }
 
+// Nothing here waits for ever: a test that says what it waited for is of more use than one that is
+// killed. To build everything anew takes minutes on a machine that is busy.
+const (
+	buildFor = 8 * time.Minute
+	lockFor  = buildFor + time.Minute // longer than who has it may build
+)
+
 // lockFile waits until nobody else has the file locked: test binaries run side by side.
 func lockFile(path string) (*os.File, error) {
 	lock, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		lock.Close()
-		return nil, err
+	for end := time.Now().Add(lockFor); ; time.Sleep(20 * time.Millisecond) {
+		switch err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); {
+		case err == nil:
+			return lock, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR):
+			lock.Close()
+			return nil, err
+		case time.Now().After(end):
+			lock.Close()
+			return nil, fmt.Errorf("somebody has had %s locked for %s", path, lockFor)
+		}
 	}
-	return lock, nil
 }
 
 // NATSCLI returns the path of the `nats` command line client. It is built from
@@ -134,7 +157,10 @@ func NATSCLI(t testing.TB) string {
 	if _, err := os.Stat(nats); err == nil {
 		return nats
 	}
-	cmd := exec.Command("go", "install", natsCLI+"@"+natsCLIVer)
+	ctx, cancel := context.WithTimeout(context.Background(), buildFor)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "go", "install", natsCLI+"@"+natsCLIVer)
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Dir = os.TempDir() // outside this module: the client has its own requirements
 	cmd.Env = append(os.Environ(), "GOBIN="+dir, "GOFLAGS=")
 	if out, err := cmd.CombinedOutput(); err != nil {

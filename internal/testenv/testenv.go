@@ -102,6 +102,17 @@ func Eventually(t testing.TB, what string, ok func() bool) {
 	}
 }
 
+// Await receives from a channel. It fails the test unless something comes within a minute, or the channel is closed.
+func Await[T any](t testing.TB, what string, from <-chan T) (got T) {
+	t.Helper()
+	select {
+	case got = <-from:
+	case <-time.After(patience):
+		t.Fatalf("did not happen within %s: %s", patience, what)
+	}
+	return got
+}
+
 // Must returns v, and panics at an error.
 func Must[T any](v T, err error) T {
 	if err != nil {

@@ -191,7 +191,7 @@ func TestAGateKilledAtEachLineOfAnAlert(t *testing.T) {
 	for range 2 {
 		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 		s.background(g.Run)
-		<-g.Ready()
+		testenv.Await(t, "the gate is ready", g.Ready())
 	}
 	s.cross(a, "first") // they have found all crossings, and claims for them that seem alive
 	if _, err := s.db.Exec(t.Context(), "update ai_alerts set claimed_until = now()"); err != nil {

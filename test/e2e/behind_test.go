@@ -184,7 +184,7 @@ func TestNothingIsHeldWhileTheLedgerIsBehind(t *testing.T) {
 		return nil
 	}}))
 	s.background(g.Run)
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	s.setBudget("capped", -1, 1_000_000, events.PeriodMonth)
 	s.setBudget("warned", 1_000, -1, events.PeriodMonth)
 	s.heat("warned", 1)
@@ -307,7 +307,7 @@ func TestAnotherLedgersStreamIsRefused(t *testing.T) {
 	adopting := spawn(t, binary, nil, "--nats-url", s.nats.ClientURL(), "--database-url", other, "--adopt-streams")
 	adopting.awaitReady()
 	foreign := (*stream.ForeignError)(nil)
-	if err := <-owner; !errors.As(err, &foreign) || foreign.Owner != theirs {
+	if err := testenv.Await(t, "the former owner ends", owner); !errors.As(err, &foreign) || foreign.Owner != theirs {
 		t.Errorf("the former owner ends with %v, want that the stream is of %s", err, theirs)
 	}
 	testenv.Eventually(s.t, "all of the stream is booked", func() bool {

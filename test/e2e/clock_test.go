@@ -26,7 +26,7 @@ func TestGatesWithWrongClocksAgreeAtMidnight(t *testing.T) {
 		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, MaxStale: -1, LeaseFrom: 1,
 			Now: func() time.Time { return s.now().Add(wrong) }}))
 		s.background(g.Run)
-		<-g.Ready()
+		testenv.Await(t, "the gate is ready", g.Ready())
 	}
 	s.setBudget("p1", -1, 1_000_000, events.PeriodDay)
 	s.clock.Start(midnight.Add(-before))

@@ -78,9 +78,7 @@ func TestLedgerDecidesWhatIsADuplicate(t *testing.T) {
 	for _, u := range calls("b") {
 		s.publisher.Record(u)
 	}
-	if err := s.publisher.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.flush()
 	s.eventuallyHeld("id_conflict "+body(calls("a")[2]), "id_conflict "+body(calls("b")[2]))
 	s.eventuallySettled()
 	for _, port := range []string{"a", "b"} {
@@ -111,9 +109,7 @@ func TestEventsPublishedAgainAreBookedOnce(t *testing.T) {
 	}
 	s.publisher.Record(all[0])
 	s.publisher.Record(all[0])
-	if err := s.publisher.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.flush()
 	testenv.Eventually(s.t, "all are booked", func() bool { return s.rows() >= len(all) })
 	s.eventuallySettled()
 	s.wantRows(len(all))
@@ -128,9 +124,7 @@ func TestTextIDWithoutATimeIsQuarantined(t *testing.T) {
 	u := events.Usage{ID: "row-17", PortID: "p1", Feature: "f", Provider: "p", Model: "m", InputTokens: 100}
 	s.publisher.Record(u)
 	s.publisher.Record(u)
-	if err := s.publisher.Flush(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	s.flush()
 	bad := "invalid_field " + string(u.AppendJSON(nil))
 	s.eventuallyHeld(bad, bad)
 	if n := s.rows(); n != 0 {

@@ -56,9 +56,9 @@ func TestEdgeKilled(t *testing.T) {
 					batch = append(batch, string(u.AppendJSON(nil)))
 				}
 				key := events.NewUUIDv7(time.Now()).String()
-				for !report(t, running.Load(), token, key, "["+strings.Join(batch, ",")+"]", each) {
+				for end := time.Now().Add(2 * time.Minute); !report(t, running.Load(), token, key, "["+strings.Join(batch, ",")+"]", each); {
 					cut.Add(1)
-					if t.Context().Err() != nil {
+					if t.Context().Err() != nil || time.Now().After(end) {
 						t.Errorf("caller %d: request %d was never answered", c, n)
 						return
 					}
@@ -70,7 +70,7 @@ func TestEdgeKilled(t *testing.T) {
 	}
 	for range 2 {
 		for range callers * requests / 4 {
-			<-answered
+			testenv.Await(t, "a request is answered", answered)
 		}
 		p := running.Load()
 		p.signal(syscall.SIGKILL)

@@ -128,7 +128,7 @@ func TestStaleGateRefusesHardCapsOnly(t *testing.T) {
 	now := func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: behind, MaxStale: time.Minute, Now: now}))
 	s.background(g.Run)
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	s.setBudget("capped", -1, 1000, events.PeriodMonth)
 	s.setBudget("warned", 10, -1, events.PeriodMonth)
 	if v := s.check("capped", 1); !v.Allowed {

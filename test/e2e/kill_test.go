@@ -27,6 +27,7 @@ import (
 // and compares after every run what JetStream acknowledged with what is booked
 // or quarantined.
 func TestKillNine(t *testing.T) {
+	t.Parallel()
 	binary := testenv.Killable(t)
 	for _, point := range []string{"after-fetch", "during-insert", "after-commit", "during-ack"} {
 		t.Run(point, func(t *testing.T) {
@@ -40,7 +41,10 @@ func TestKillNine(t *testing.T) {
 				n := 1 + random.IntN(3)
 				p := spawn(t, binary, []string{fmt.Sprintf("TIDEGATE_KILLPOINT=%s:%d", point, n)}, args...)
 				// Events keep coming, so that the line is passed that often.
-				for !p.wait(20 * time.Millisecond) {
+				for end := time.Now().Add(time.Minute); !p.wait(20 * time.Millisecond); {
+					if time.Now().After(end) {
+						t.Fatalf("seed %d: not killed at %s:%d within a minute:\n%s", seed, point, n, p.out)
+					}
 					s.publishSome(random)
 				}
 				if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGKILL {
@@ -98,7 +102,7 @@ func (s *system) drainWith(binary string, args []string) {
 		return err == nil && n == 0
 	})
 	p.signal(syscall.SIGKILL) // everything is acknowledged: one more kill must not matter
-	<-p.done
+	p.wait(10 * time.Second)
 }
 
 // compare checks the invariants: every event in the stream is in the ledger or
@@ -200,7 +204,9 @@ func TestPostgresStopsUnderLoad(t *testing.T) {
 	}
 	cancel()
 	load.Wait()
-	if err := s.publisher.Close(t.Context()); err != nil {
+	ending, giveUp := context.WithTimeout(t.Context(), time.Minute)
+	defer giveUp()
+	if err := s.publisher.Close(ending); err != nil {
 		t.Fatal(err)
 	}
 	want := int(s.publisher.Stats().Published)

@@ -92,7 +92,7 @@ func TestAlertsOfLimits(t *testing.T) {
 	s.setLimits("p1", 1000, limits(100))
 	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	s.background(g.Run)
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	s.cross(a, "last")
 	s.wantAlerts(a, "p1", want...)
 
@@ -197,7 +197,7 @@ func TestAGateKilledAtEachLineOfALimitsAlert(t *testing.T) {
 	defer stop()
 	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	s.background(func(context.Context) error { return g.Run(ctx) })
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	if _, err := s.db.Exec(ctx, "update ai_alerts set claimed_until = now()"); err != nil {
 		t.Fatal(err)
 	}

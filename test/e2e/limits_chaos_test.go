@@ -104,7 +104,7 @@ func countsOfRow(feature string, call []byte, tokens int64) counts {
 func (c *chaos) beginLimits() {
 	// A change waits up to a second for the leases of gates that are dead.
 	c.hasty = testenv.Must(events.NewClient(c.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Timeout: 3 * time.Second}))
-	for p := range chaosPorts {
+	for p := range c.ports {
 		c.setLimitsOf(chaosPort(p), 1<<(p%chaosLimitKinds)|1<<((p/4)%chaosLimitKinds), 0)
 	}
 }
@@ -119,7 +119,7 @@ const chaosChangers = 4
 func (c *chaos) changeLimits(ctx context.Context, n int) {
 	random := rand.New(rand.NewPCG(uint64(c.seed), 7+uint64(n)))
 	for ctx.Err() == nil {
-		port, extra := chaosPort(n+chaosChangers*random.IntN(chaosPorts/chaosChangers)), [...]int64{0, 0, 7, 40}[random.IntN(4)]
+		port, extra := chaosPort(n+chaosChangers*random.IntN(c.ports/chaosChangers)), [...]int64{0, 0, 7, 40}[random.IntN(4)]
 		c.setLimitsOf(port, uint8(1+random.IntN(1<<chaosLimitKinds-1)), extra)
 	}
 }
@@ -137,7 +137,7 @@ func (c *chaos) setLimitsOf(port string, which uint8, extra int64) {
 	id, ports := port, []string{port}
 	if underDefault(port) {
 		id, ports, extra = events.DefaultPort, nil, 0
-		for p := range chaosPorts {
+		for p := range c.ports {
 			if underDefault(chaosPort(p)) {
 				ports = append(ports, chaosPort(p))
 			}
@@ -145,18 +145,15 @@ func (c *chaos) setLimitsOf(port string, which uint8, extra int64) {
 	}
 	begin := c.now()
 	now, until := c.period().Bounds(begin)
-	for {
+	c.insist("change of a budget", func() bool {
 		_, err := c.hasty.Change(context.Background(), id, func(b *events.Budget) {
 			b.Enabled, b.HardCapTokens, b.Period, b.Limits = true, new(chaosCap(port)), c.period(), limits
 			if b.ExtraTokens, b.ExtraUntil = nil, (time.Time{}); extra > 0 {
 				b.ExtraTokens, b.ExtraUntil = &extra, until
 			}
 		})
-		if err == nil {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		return err == nil
+	})
 	for _, port := range ports {
 		op := operation{port: port, period: now, kind: opLimits, limits: which}
 		if c.clock != nil { // the budget is the same on both days, but for what is extra
@@ -192,6 +189,7 @@ func withLimits(c *chaos) { c.limits = true }
 
 // TestChaosOfLimitsFindsPlantedBugs is [TestChaosFindsPlantedBugs] for limits.
 func TestChaosOfLimitsFindsPlantedBugs(t *testing.T) {
+	t.Parallel()
 	findPlanted(t, limitPlants, "counter forgotten", withLimits)
 }
 

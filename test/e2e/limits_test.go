@@ -173,8 +173,8 @@ func TestAGateThatStartsKnowsLimits(t *testing.T) {
 		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 		ended := make(chan error, 1)
 		go func() { ended <- g.Run(ctx) }()
-		<-g.Ready()
-		return func() { cancel(); testenv.Must(0, <-ended) }
+		testenv.Await(t, "the gate is ready", g.Ready())
+		return func() { cancel(); testenv.Must(0, testenv.Await(t, "the gate ends", ended)) }
 	}
 	stop := runGate()
 	s.setLimits("p1", -1, `[{"name":"user","per":"user_id","window":"total","hard":1000},{"name":"calls","window":"total","unit":"requests","hard":10}]`)

@@ -144,7 +144,7 @@ func TestMessageIsHandedBackIfPartOfItIsNotBooked(t *testing.T) {
 	go func() { ended <- run(ctx) }()
 	testenv.Eventually(s.t, "one writer has booked", func() bool { return s.rows() > 1 })
 	stop()
-	if err := <-ended; err != nil {
+	if err := testenv.Await(t, "the consumer ends", ended); err != nil {
 		t.Errorf("the consumer ended with %v", err)
 	}
 	if n := s.rows(); n > ports*each {

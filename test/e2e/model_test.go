@@ -150,6 +150,7 @@ func step(s *state, op *input) (bool, *state) {
 	}
 }
 
+// model is step for porcupine, by which the search of search_test.go is tested.
 var model = porcupine.Model{
 	Init:  func() any { return new(state) },
 	Step:  func(s, in, _ any) (bool, any) { return step(s.(*state), in.(*input)) },
@@ -175,12 +176,12 @@ func inputs(history []operation) (list []porcupine.Operation, twice string) {
 			holds = append(holds, of)
 		}
 	}
-	for i, op := range history {
+	for _, op := range history {
 		in := &input{operation: op, hold: -1}
 		if n, known := numbers[op.id]; known {
 			in.hold, in.holds = n, holds[n]
 		}
-		list = append(list, porcupine.Operation{ClientId: i % chaosCallers, Input: in, Call: op.begins(history), Return: op.ret})
+		list = append(list, porcupine.Operation{Input: in, Call: op.begins(history), Return: op.ret})
 	}
 	return list, ""
 }
@@ -253,18 +254,15 @@ func verdict(ops []operation, lasts time.Duration) (why string, decided bool) {
 	if twice != "" {
 		return fmt.Sprintf("%d operations: two holds have the id %s", len(ops), twice), true
 	}
-	switch porcupine.CheckOperationsTimeout(model, history, lasts) {
-	case porcupine.Ok:
-		return "", true
-	case porcupine.Unknown:
-		return "", false
+	if legal, decided := ordered(history, lasts); legal || !decided {
+		return "", decided
 	}
 	granted := slices.DeleteFunc(history, func(o porcupine.Operation) bool {
 		op := o.Input.(*input)
 		return op.kind == opReserve && !op.ok
 	})
 	why = "past the cap"
-	if porcupine.CheckOperationsTimeout(model, granted, lasts) == porcupine.Ok {
+	if legal, _ := ordered(granted, lasts); legal {
 		why = "refused while budget was left"
 	}
 	return fmt.Sprintf("%d operations: %s", len(ops), why), true

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/goccy/go-yaml"
@@ -51,21 +52,45 @@ func wantMonitored(t *testing.T, metrics string) {
 	if len(asked) < 50 {
 		t.Errorf("only %d expressions were found", len(asked))
 	}
+	labels := labelsOf(metrics)
 	name, by := regexp.MustCompile(`\btidegate_\w+`), regexp.MustCompile(`\bby \(([a-z, ]+)\)[^"]*?(tidegate_\w+)`)
+	word := regexp.MustCompile(`\w+`)
 	for what, expr := range asked {
 		for _, n := range name.FindAllString(expr, -1) {
-			if !regexp.MustCompile(`(?m)^` + n + `(\{| )`).MatchString(metrics) {
+			if labels[n] == nil {
 				t.Errorf("%s: no process has the metric %s", what, n)
 			}
 		}
 		for _, m := range by.FindAllStringSubmatch(expr, -1) {
-			for _, label := range regexp.MustCompile(`\w+`).FindAllString(m[1], -1) {
-				if label != "instance" && !regexp.MustCompile(`(?m)^`+m[2]+`\{[^}]*\b`+label+`="`).MatchString(metrics) {
+			for _, label := range word.FindAllString(m[1], -1) {
+				if label != "instance" && !labels[m[2]][label] {
 					t.Errorf("%s: %s has no label %s", what, m[2], label)
 				}
 			}
 		}
 	}
+}
+
+// labelsOf are the names of the labels of each metric of ours that is shown.
+func labelsOf(metrics string) map[string]map[string]bool {
+	all, label := map[string]map[string]bool{}, regexp.MustCompile(`(\w+)="`)
+	for line := range strings.Lines(metrics) {
+		end := strings.IndexAny(line, "{ ")
+		if !strings.HasPrefix(line, "tidegate_") || end < 0 {
+			continue
+		}
+		name, in := line[:end], line[end:]
+		if all[name] == nil {
+			all[name] = map[string]bool{}
+		}
+		if in[0] == '{' {
+			in, _, _ = strings.Cut(in, "}")
+			for _, m := range label.FindAllStringSubmatch(in, -1) {
+				all[name][m[1]] = true
+			}
+		}
+	}
+	return all
 }
 
 // Prometheus' own library, in a module of its own, reads the rules and each expression of the dashboard.

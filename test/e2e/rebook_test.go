@@ -145,7 +145,7 @@ func TestBookingAgainIsDisturbed(t *testing.T) {
 		t.Fatal(err)
 	}
 	again(7, end)
-	if err := <-ended; err != nil {
+	if err := testenv.Await(t, "the consumer ends", ended); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.db.Exec(t.Context(), "update ai_usage_streams set rebooking_until = null"); err != nil { // as after ten seconds

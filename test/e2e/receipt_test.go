@@ -147,9 +147,15 @@ func (c *scanner) open(path string) {
 	}
 }
 
-// drawn is a photo of a receipt.
+// drawn is a photo of a receipt that tesseract can read. To draw it, and for a service to make it
+// ready for its provider, takes half a second of a processor.
 func drawn(t testing.TB) []byte {
 	return receipttest.JPEG(t, receipttest.Draw(t, receipttest.Groceries, 26))
+}
+
+// small is a photo for a stand, which looks at none.
+func small(t testing.TB) []byte {
+	return receipttest.JPEG(t, receipttest.Draw(t, receipttest.Groceries, 6))
 }
 
 var scanProviders = map[string]func(url string) receipt.Provider{
@@ -167,7 +173,7 @@ func TestScanRecordsWhatTheProviderSays(t *testing.T) {
 			s := start(t, options{})
 			s.setBudget("p1", -1, 100_000, events.PeriodMonth)
 			c := s.scanner(events.FailClosed, provider)
-			r := c.scan("p1", drawn(t))
+			r := c.scan("p1", small(t))
 			if r.Source != "ai" || r.Receipt.Total != 103.9 || r.SoftCapWarning != nil || r.Usage.TotalTokens != receipttest.TotalTokens {
 				t.Fatalf("%s", r.text)
 			}
@@ -199,7 +205,7 @@ func TestScanIsBlockedAtTheCap(t *testing.T) {
 	s.setBudget("nearly", -1, 3000, events.PeriodMonth) // less is left than a reading may cost
 	s.spend("nearly", 1000, time.Time{})
 	for _, port := range []string{"spent", "nearly"} {
-		r := c.scan(port, drawn(t))
+		r := c.scan(port, small(t))
 		if r.status != 200 || r.Source != "manual" || r.Reason != "budget-exceeded" || r.Receipt != nil || r.Usage != nil || r.SoftCapWarning != nil || !r.ResetsAt.After(time.Now()) {
 			t.Errorf("%s: %d %s", port, r.status, r.text)
 		}
@@ -211,7 +217,7 @@ func TestScanIsBlockedAtTheCap(t *testing.T) {
 		t.Errorf("%d rows are booked, want the two that were spent before", n)
 	}
 	// Another port is not concerned.
-	if r := c.scan("other", drawn(t)); r.Source != "ai" {
+	if r := c.scan("other", small(t)); r.Source != "ai" {
 		t.Errorf("another port: %s", r.text)
 	}
 }
@@ -222,7 +228,7 @@ func TestScanWarnsAtTheSoftCap(t *testing.T) {
 	c := s.scanner(events.FailClosed, scanProviders["openai"])
 	s.setBudget("p1", 800, 100_000, events.PeriodMonth)
 	s.spend("p1", 900, time.Time{})
-	if r := c.scan("p1", drawn(t)); r.Source != "ai" || r.SoftCapWarning == nil || r.SoftCapWarning.UsedTokens != 900 {
+	if r := c.scan("p1", small(t)); r.Source != "ai" || r.SoftCapWarning == nil || r.SoftCapWarning.UsedTokens != 900 {
 		t.Errorf("%s", r.text)
 	}
 }
@@ -232,7 +238,7 @@ func TestScanOfNonsenseIsPaidFor(t *testing.T) {
 	s := start(t, options{})
 	c := s.scanner(events.FailClosed, scanProviders["openai"])
 	c.stand.Text = "I would rather talk about something else."
-	if r := c.scan("p1", drawn(t)); r.Source != "manual" || r.Reason != "unreadable-reply" || r.Usage.TotalTokens != receipttest.TotalTokens {
+	if r := c.scan("p1", small(t)); r.Source != "manual" || r.Reason != "unreadable-reply" || r.Usage.TotalTokens != receipttest.TotalTokens {
 		t.Errorf("%s", r.text)
 	}
 	testenv.Eventually(s.t, "it is booked all the same", func() bool { return s.booked("p1") == receipttest.TotalTokens })
@@ -244,7 +250,8 @@ func TestScanWithTesseract(t *testing.T) {
 	s := start(t, options{})
 	c := s.scanner(events.FailClosed, func(string) receipt.Provider { return tesseract.New(tesseract.Config{}) })
 	s.setBudget("p1", 500, 1000, events.PeriodMonth)
-	r := c.scan("p1", drawn(t))
+	photo := drawn(t)
+	r := c.scan("p1", photo)
 	if r.Source != "ai" || r.Receipt.Merchant != "HARBOUR SUPPLY SDN BHD" || r.Receipt.Date != "2025-03-14" || r.Receipt.Total != 103.9 || r.Receipt.Currency != "MYR" || r.Usage.TotalTokens != 0 {
 		t.Fatalf("%s\nThe test needs tesseract. On Debian: apt-get install -y tesseract-ocr", r.text)
 	}
@@ -255,7 +262,7 @@ func TestScanWithTesseract(t *testing.T) {
 	}
 	// It costs nothing, but the cap holds for it too.
 	s.spend("p1", 1000, time.Time{})
-	if r := c.scan("p1", drawn(t)); r.Source != "manual" || r.Reason != "budget-exceeded" {
+	if r := c.scan("p1", photo); r.Source != "manual" || r.Reason != "budget-exceeded" {
 		t.Errorf("at the cap: %s", r.text)
 	}
 }
@@ -288,10 +295,10 @@ func TestScanWithoutPostgres(t *testing.T) {
 	if err := pg.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	if r := c.scan("p1", drawn(t)); r.status != 200 || r.Source != "ai" || r.Receipt.Total != 103.9 || r.Usage.TotalTokens != receipttest.TotalTokens {
+	if r := c.scan("p1", small(t)); r.status != 200 || r.Source != "ai" || r.Receipt.Total != 103.9 || r.Usage.TotalTokens != receipttest.TotalTokens {
 		t.Errorf("without Postgres: %d %s", r.status, r.text)
 	}
-	if r := c.scan("spent", drawn(t)); r.Source != "manual" || r.Reason != "budget-exceeded" {
+	if r := c.scan("spent", small(t)); r.Source != "manual" || r.Reason != "budget-exceeded" {
 		t.Errorf("without Postgres, at the cap: %s", r.text)
 	}
 	if err := pg.Restart(t.Context()); err != nil {
@@ -309,10 +316,10 @@ func TestScanWithoutPostgres(t *testing.T) {
 func TestScanWithoutAGate(t *testing.T) {
 	t.Parallel()
 	s := start(t, options{noRoles: true})
-	if r := s.scanner(events.FailClosed, scanProviders["openai"]).scan("p1", drawn(t)); r.status != 200 || r.Source != "manual" || r.Reason != "gate-unavailable" {
+	if r := s.scanner(events.FailClosed, scanProviders["openai"]).scan("p1", small(t)); r.status != 200 || r.Source != "manual" || r.Reason != "gate-unavailable" {
 		t.Errorf("fail closed: %d %s", r.status, r.text)
 	}
-	if r := s.scanner(events.FailOpen, scanProviders["openai"]).scan("p1", drawn(t)); r.Source != "ai" {
+	if r := s.scanner(events.FailOpen, scanProviders["openai"]).scan("p1", small(t)); r.Source != "ai" {
 		t.Errorf("fail open: %s", r.text)
 	}
 	s.run()
@@ -366,7 +373,7 @@ func TestReceiptCommand(t *testing.T) {
 	}
 	link := regexp.MustCompile(`/login\?code=\S+`).FindString(out.String())
 	c.open(link)
-	if r := c.scan("p1", drawn(t)); r.Source != "ai" || r.Receipt.Total != 103.9 {
+	if r := c.scan("p1", small(t)); r.Source != "ai" || r.Receipt.Total != 103.9 {
 		t.Fatalf("%s", r.text)
 	}
 	testenv.Eventually(s.t, "the reading is booked", func() bool { return s.booked("p1") == receipttest.TotalTokens })
@@ -374,15 +381,15 @@ func TestReceiptCommand(t *testing.T) {
 	second := make(chan scanReply, 1)
 	go func() {
 		defer close(second) // also when the scan fails the test
-		second <- c.scan("p2", drawn(t))
+		second <- c.scan("p2", small(t))
 	}()
-	<-arrived
+	testenv.Await(t, "the second scan is with the provider", arrived)
 	_ = cmd.Process.Signal(syscall.SIGTERM)
-	r := <-second
+	r := testenv.Await(t, "it is answered", second)
 	if r.status != 200 || r.Source != "manual" || r.Reason != "provider-unavailable" || r.Usage == nil || r.Usage.InputTokens == 0 {
 		t.Errorf("in flight at the stop: %d %s", r.status, r.text)
 	}
-	if err := <-ended; err != nil {
+	if err := testenv.Await(t, "the process ends", ended); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
 	testenv.Eventually(s.t, "what the provider had read is booked", func() bool { return r.Usage != nil && s.booked("p2") == r.Usage.TotalTokens })

@@ -190,7 +190,7 @@ func TestWhatIsSetAsideIsHandedBack(t *testing.T) {
 	}
 	testenv.Eventually(s.t, "the others are booked, and the bad ones set aside", func() bool { return s.rows() == 3 && s.waiting() == 3 })
 	stop()
-	if err := <-ended; err != nil {
+	if err := testenv.Await(t, "the consumer ends", ended); err != nil {
 		t.Errorf("the consumer ended with %v", err)
 	}
 	if p := testenv.Must(stream.Compare(t.Context(), s.js, s.ledger)); p.Through != 0 || p.Missing() > 0 {

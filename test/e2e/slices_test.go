@@ -134,7 +134,7 @@ func TestAStoppedGateGivesItsSlicesBack(t *testing.T) {
 	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	var group sync.WaitGroup
 	group.Go(func() { _ = g.Run(ctx) })
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	s.setBudget("p1", -1, 10_000, events.PeriodMonth)
 	s.heat("p1", 1)
 	a := s.reserve(events.ReserveRequest{PortID: "p1", Feature: "ocr", EstimatedTokens: 10})
@@ -185,7 +185,7 @@ func TestAKilledGatesSlicesExpire(t *testing.T) {
 	}
 	g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger}))
 	s.background(g.Run)
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	if r := s.reserve(events.ReserveRequest{PortID: "p1", EstimatedTokens: 10_000}); !r.Allowed {
 		t.Errorf("everything, after the expiry: %+v, want allowed", r.Verdict)
 	}

@@ -137,7 +137,7 @@ func TestStartErrors(t *testing.T) {
 // with it and where to read on, and prints nothing where a script looks for an answer.
 func TestAWrongCommandLine(t *testing.T) {
 	t.Parallel()
-	binary := testenv.Binary(t, "cmd/tidegate")
+	binary := commands(t)
 	for _, c := range []struct{ args, env, want string }{
 		{"run --nats-adr 127.0.0.1:0", "", "unknown flag --nats-adr did you mean --nats-addr tidegate run --help"},
 		{"run --replicas three", "", "--replicas three tidegate run --help"},
@@ -261,8 +261,8 @@ func TestAConnectionThatIsClosedForGood(t *testing.T) {
 	}()
 	p := spawn(t, testenv.Binary(t, "cmd/tidegate"), nil, "--nats-url", strings.Replace(s.nats.ClientURL(), s.nats.Addr(), proxy.Addr().String(), 1), "--database-url", s.url, "--roles", "gate")
 	p.awaitReady()
-	<-clients // what watches the ledger and its stream connects first
-	if _, err := (<-clients).Write([]byte("-ERR 'A Server Of The Future'\r\n")); err != nil {
+	testenv.Await(t, "somebody connects", clients) // what watches the ledger and its stream connects first
+	if _, err := testenv.Await(t, "the gate connects", clients).Write([]byte("-ERR 'A Server Of The Future'\r\n")); err != nil {
 		t.Fatal(err)
 	}
 	if !p.wait(10*time.Second) || p.cmd.ProcessState.ExitCode() != 1 || !strings.Contains(p.out.String(), "gate: NATS has closed the connection for good: nats: A Server Of The Future") {

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,7 +27,10 @@ import (
 	"github.com/tidegate/tidegate/ledger"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	http.DefaultClient.Timeout = 2 * time.Minute // of servers that stand still, too
+	testenv.Main(m)
+}
 
 // system is a running Tidegate in this process.
 type system struct {
@@ -131,11 +135,7 @@ func (s *system) run() {
 	for range o.gates {
 		g := testenv.Must(gate.New(gate.Config{Conn: testenv.Connect(t, s.nats), Ledger: s.ledger, Now: s.now, MaxStale: -1, Behind: watcher.Behind, Backlog: watcher.Backlog}))
 		s.background(g.Run)
-		select {
-		case <-g.Ready():
-		case <-time.After(20 * time.Second):
-			t.Fatal("the gate did not get ready")
-		}
+		testenv.Await(t, "the gate is ready", g.Ready())
 	}
 }
 
@@ -199,6 +199,16 @@ func (s *system) verified() bool {
 		s.differed.Store(&v)
 	}
 	return v.OK
+}
+
+// flush returns once all that was recorded is stored.
+func (s *system) flush() {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
+	defer cancel()
+	if err := s.publisher.Flush(ctx); err != nil {
+		s.t.Fatalf("what was recorded is not stored: %v; %+v", err, s.publisher.Stats())
+	}
 }
 
 func usage(port string, tokens int64) events.Usage {

@@ -140,7 +140,7 @@ func TestAStoppingGateSendsWaitersAway(t *testing.T) {
 	defer stop()
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
-	<-g.Ready()
+	testenv.Await(t, "the gate is ready", g.Ready())
 	stuck := testenv.Must(s.db.Begin(t.Context()))
 	defer func() { _ = stuck.Rollback(t.Context()) }()
 	if _, err := stuck.Exec(t.Context(), "lock table ai_usage_totals in access exclusive mode"); err != nil {
@@ -168,7 +168,7 @@ func TestAStoppingGateSendsWaitersAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	testenv.Eventually(s.t, "the others are answered", func() bool { return len(answered) == atOnce })
-	if err := <-ended; err != nil {
+	if err := testenv.Await(t, "the gate ends", ended); err != nil {
 		t.Error(err)
 	}
 }
