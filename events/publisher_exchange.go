@@ -113,10 +113,9 @@ func (p *outlet) exchange(ctx context.Context, shipments []shipment) (trouble er
 				done(i, p.readAck(answer, len(s)))
 				timeout.Reset(p.cfg.AckTimeout) // the others are on their way
 			}
-		case <-forbidden.news:
-			subjects := p.heard(forbidden)
+		case subject := <-forbidden:
 			for i, s := range open {
-				if slices.ContainsFunc(s, func(m *message) bool { return subjects[m.subject] }) {
+				if slices.ContainsFunc(s, func(m *message) bool { return m.subject == subject }) {
 					done(i, ErrNotPermitted)
 				}
 			}
