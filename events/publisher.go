@@ -93,12 +93,12 @@ type outlet struct {
 	closed    bool                     // Record and Publish take nothing more
 	waits     []*wait                  // of Flush and Close
 	listeners map[chan string]struct{} // who wants to know what NATS forbids
-	limit     int                      // bytes of a message of several events
 	lost      int                      // what the loop had left when it ended
 	stats     Stats
 	publishes sync.WaitGroup // running calls of Publish
 
 	noBatches atomic.Bool // the stream does not take any
+	noArrays  atomic.Bool // the stream takes no message of so many bytes
 
 	wake chan struct{}   // cap 1: the loop has something to look at
 	life context.Context // ends when nothing may be published any more
@@ -136,7 +136,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	}
 	life, stop := context.WithCancel(context.Background())
 	p := &Publisher{&outlet{
-		cfg: cfg, nc: nc, outbox: kept, limit: MaxPayloadBytes,
+		cfg: cfg, nc: nc, outbox: kept,
 		listeners: map[chan string]struct{}{},
 		wake:      make(chan struct{}, 1),
 		life:      life,
@@ -147,7 +147,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		s.Interval = logEvery
 	}
 	p.hearViolations()
-	go (&loop{outlet: p.outlet, refused: map[string]*refusal{}}).run()
+	go (&loop{outlet: p.outlet, refused: map[string]bool{}}).run()
 	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
 }

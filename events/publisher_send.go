@@ -162,7 +162,9 @@ func (p *outlet) send(ctx context.Context, events []*event) (left []*event, err 
 		}
 		if tooLarge(m.err) {
 			err = m.err
-			p.shrink(m)
+			if len(m.events) > 1 {
+				p.noArrays.Store(true)
+			}
 		}
 		left = append(left, m.events...)
 	}
@@ -178,26 +180,18 @@ type message struct {
 	err          error // why it is not
 }
 
-// shrink makes messages smaller than one that was too large, unless it held a single event.
-func (p *outlet) shrink(m *message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(m.events) > 1 {
-		p.limit = min(p.limit, m.size/2)
-	}
-}
-
 // gather puts events into messages, as many of a subject together as one may hold.
 func (p *outlet) gather(events []*event) []*message {
-	p.mu.Lock()
-	limit := p.limit
-	p.mu.Unlock()
+	together := MaxEventsPerMessage
+	if p.noArrays.Load() {
+		together = 1
+	}
 	var messages []*message
 	last := map[string]*message{} // by subject
 	for _, e := range events {
 		size := len(e.payload) + len(",")
 		m := last[e.subject]
-		if m == nil || m.size+size > limit || len(m.events) == MaxEventsPerMessage {
+		if m == nil || m.size+size > MaxPayloadBytes || len(m.events) == together {
 			m = &message{subject: e.subject, size: len("[")}
 			last[e.subject] = m
 			messages = append(messages, m)
