@@ -47,7 +47,7 @@ func (c *Client) away(err error) bool {
 type inquiry struct {
 	*Client
 	question
-	about   any // what was asked
+	about   request
 	subject string
 	payload atomic.Pointer[[]byte]
 }
@@ -66,12 +66,12 @@ func (i *inquiry) encode() error {
 // must not be done twice. The request, which nobody else uses, is asked on the subject of its port.
 //
 // A request is not left in nats.go's buffer: it would be asked long after its caller gave up.
-func (c *Client) ask(ctx context.Context, q question, request interface{ Validate() error }, reply any) error {
+func (c *Client) ask(ctx context.Context, q question, request request, reply any) error {
 	if err := request.Validate(); err != nil {
 		return err
 	}
 	i := &inquiry{Client: c, question: q, about: request, subject: q.base}
-	if port := portField(request); *port != DefaultPort { // which no subject can name
+	if port := request.port(); *port != DefaultPort { // which no subject can name
 		i.subject, *port = Subject(q.base, *port), ""
 	}
 	if err := i.encode(); err != nil {

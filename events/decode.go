@@ -23,16 +23,20 @@ type wireUsage struct {
 type plainUsage Usage
 
 // DecodeUsage reads and validates one event that arrived on subject, with the
-// defaults filled in. Every error is a [*FieldError]: such an event belongs in
+// defaults filled in: one JSON object with case-sensitive names, none of them twice, in UTF-8;
+// fields that nobody here knows are ignored. Every error is a [*FieldError]: such an event belongs in
 // the quarantine.
 func DecodeUsage(subject string, payload []byte) (Usage, error) {
 	subjectPort, ok := SubjectPort(SubjectUsage, subject)
 	if !ok {
 		return Usage{}, refuse(ReasonInvalidField, "subject", subject, "must be ai.usage or ai.usage.<port>, the port being 1 to 64 of A-Z a-z 0-9 _ -")
 	}
+	if len(payload) > MaxPayloadBytes {
+		return Usage{}, tooLargePayload(payload)
+	}
 	var w wireUsage
-	if err := decode(payload, &w); err != nil {
-		return Usage{}, err
+	if err := json.Unmarshal(payload, &w); err != nil {
+		return Usage{}, explained(payload, err)
 	}
 	if w.V != nil && *w.V != Version {
 		return Usage{}, refuse(ReasonUnknownVersion, "v", *w.V, "this Tidegate understands version 1")
@@ -55,18 +59,6 @@ func DecodeUsage(subject string, payload []byte) (Usage, error) {
 
 func tooLargePayload(payload []byte) *FieldError {
 	return refuse(ReasonTooLarge, "payload bytes", int64(len(payload)), "must be at most 16384")
-}
-
-// decode reads one JSON object: case-sensitive names, no duplicates, UTF-8 only,
-// unknown fields ignored.
-func decode(payload []byte, into any) error {
-	if len(payload) > MaxPayloadBytes {
-		return tooLargePayload(payload)
-	}
-	if err := json.Unmarshal(payload, into); err != nil {
-		return explained(payload, err)
-	}
-	return nil
 }
 
 // explained says what the decoder found wrong with a payload.
