@@ -260,13 +260,8 @@ func decideOne(r *Rule, n Count, estimate int64, now time.Time, holds bool) Deci
 
 // decide is [decideOne] for a limit.
 func (l *Limit) decide(w window, n Count, asks int64, holds bool) Decision {
-	scale, soft, hard := l.scale(), int64(NoCap), int64(NoCap)
-	if l.Soft != nil {
-		soft = *l.Soft * scale
-	}
-	if l.Hard != nil {
-		hard = *l.Hard * scale
-	}
+	scale := l.scale()
+	soft, hard := l.caps()
 	d := Decision{Enabled: true, Limit: l.Name, LimitValue: w.value, Unit: l.unit(), Period: l.Window, PeriodStart: w.start, ResetsAt: w.end}
 	d.Reason, d.SoftCapWarning = judge(soft, hard, Add(n.Used, n.Held), asks)
 	if d.Allowed = d.Reason == ""; d.Allowed && holds {
