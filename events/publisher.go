@@ -86,14 +86,14 @@ type outlet struct {
 	outbox *outbox // nil: what is acknowledged is not kept
 
 	mu        sync.Mutex
-	recorded  []*Usage                 // not yet taken by the loop
-	since     time.Time                // when the first of those was recorded
-	inHand    int                      // taken by the loop, neither acknowledged nor dropped
-	accepted  uint64                   // events that Record ever took; the last one's place
-	closed    bool                     // Record and Publish take nothing more
-	waits     []*wait                  // of Flush and Close
-	listeners map[chan string]struct{} // who wants to know what NATS forbids
-	lost      int                      // what the loop had left when it ended
+	recorded  []*Usage               // not yet taken by the loop
+	since     time.Time              // when the first of those was recorded
+	inHand    int                    // taken by the loop, neither acknowledged nor dropped
+	accepted  uint64                 // events that Record ever took; the last one's place
+	closed    bool                   // Record and Publish take nothing more
+	waits     []*wait                // of Flush and Close
+	listeners map[*listener]struct{} // who wants to know what NATS forbids
+	lost      int                    // what the loop had left when it ended
 	stats     Stats
 	publishes sync.WaitGroup // running calls of Publish
 
@@ -137,7 +137,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	life, stop := context.WithCancel(context.Background())
 	p := &Publisher{&outlet{
 		cfg: cfg, nc: nc, outbox: kept,
-		listeners: map[chan string]struct{}{},
+		listeners: map[*listener]struct{}{},
 		wake:      make(chan struct{}, 1),
 		life:      life,
 		stop:      stop,

@@ -113,9 +113,10 @@ func (p *outlet) exchange(ctx context.Context, shipments []shipment) (trouble er
 				done(i, p.readAck(answer, len(s)))
 				timeout.Reset(p.cfg.AckTimeout) // the others are on their way
 			}
-		case subject := <-forbidden:
+		case <-forbidden.news:
+			subjects := p.heard(forbidden)
 			for i, s := range open {
-				if slices.ContainsFunc(s, func(m *message) bool { return m.subject == subject }) {
+				if slices.ContainsFunc(s, func(m *message) bool { return subjects[m.subject] }) {
 					done(i, ErrNotPermitted)
 				}
 			}

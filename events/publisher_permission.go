@@ -29,30 +29,43 @@ func (p *outlet) hearViolations() {
 	})
 }
 
-// tellForbidden tells everybody who listens. There is room for all of one's own messages; what
-// others' leave no room for shows in a timeout.
+// listener is who wants to know what NATS forbids.
+type listener struct {
+	subjects map[string]bool // refused since it asked
+	news     chan struct{}   // cap 1: there are some
+}
+
 func (p *outlet) tellForbidden(subject string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for l := range p.listeners {
+		l.subjects[subject] = true
 		select {
-		case l <- subject:
+		case l.news <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// listen returns the subjects that NATS forbids from now on.
-func (p *outlet) listen() chan string {
+func (p *outlet) listen() *listener {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := make(chan string, maxOpen)
+	l := &listener{map[string]bool{}, make(chan struct{}, 1)}
 	p.listeners[l] = struct{}{}
 	return l
 }
 
-func (p *outlet) unlisten(l chan string) {
+func (p *outlet) unlisten(l *listener) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	delete(p.listeners, l)
+}
+
+// heard returns the subjects that were refused since it was last called.
+func (p *outlet) heard(l *listener) map[string]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	subjects := l.subjects
+	l.subjects = map[string]bool{}
+	return subjects
 }
