@@ -186,7 +186,9 @@ func (p *Publisher) Record(u Usage) {
 		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
 		if closed { // the loop, which logs other drops, has ended
-			p.logLate.Do(func() { go p.tellLate(dropped) })
+			p.logLate.Do(func() {
+				go p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
+			})
 		}
 		return
 	}
@@ -208,11 +210,6 @@ func fillTime(u *Usage) {
 	if u.ID == "" && u.OccurredAt.IsZero() {
 		u.OccurredAt = time.Now()
 	}
-}
-
-// tellLate says what a caller of Record would not notice.
-func (p *Publisher) tellLate(dropped uint64) {
-	p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
 }
 
 // Flush returns when every event recorded before the call is acknowledged by

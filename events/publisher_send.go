@@ -40,7 +40,14 @@ func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 
 // publishAll publishes until all are acknowledged or that cannot be.
 func (p *outlet) publishAll(ctx context.Context, events []*event) error {
-	if !p.enter(len(events)) {
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.stats.Recorded += uint64(len(events))
+		p.publishes.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
 		return ErrPublisherClosed
 	}
 	defer p.publishes.Done()
@@ -52,18 +59,6 @@ func (p *outlet) publishAll(ctx context.Context, events []*event) error {
 		return fmt.Errorf("events: %d of %d usages not acknowledged: %w", len(left), len(events), err)
 	}
 	return nil
-}
-
-// enter counts a call of Publish in, unless the publisher is closed.
-func (p *outlet) enter(events int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.stats.Recorded += uint64(events)
-	p.publishes.Add(1)
-	return true
 }
 
 // publish sends until everything is acknowledged, one event cannot be, or ctx ends.
