@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"reflect"
-	"strconv"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -151,16 +149,7 @@ func readLimitsInto(limits any, field, rule string, value jsontext.Value) *safeh
 	if !errors.As(err, &wrong) {
 		return e
 	}
-	for name := range wrong.JSONPointer.Tokens() {
-		var list []jsontext.Value
-		var object map[string]jsontext.Value
-		if i, err := strconv.Atoi(name); err == nil && json.Unmarshal(value, &list) == nil {
-			e.Field, value = e.Field+"["+name+"]", list[i]
-		} else if json.Unmarshal(value, &object) == nil {
-			e.Field, value = e.Field+"."+shortened(name), object[name]
-		}
-	}
-	e.Value = shortened(string(value))
+	e.Field, e.Value = shortened(budget.FieldAt(field, wrong.JSONPointer)), shortened(budget.ValueAt(value, wrong.JSONPointer))
 	var broken *budget.FieldError
 	switch {
 	case errors.As(err, &broken):
@@ -168,23 +157,7 @@ func readLimitsInto(limits any, field, rule string, value jsontext.Value) *safeh
 	case errors.Is(err, json.ErrUnknownName):
 		e.Rule = "is no field of a limit; there are: name, match, per, window, unit, weights, soft, hard, alert_at"
 	default:
-		e.Rule = "must be " + wanted(wrong.GoType)
+		e.Rule = "must be " + budget.Wanted(wrong.GoType)
 	}
 	return e
-}
-
-func wanted(t reflect.Type) string {
-	for t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	switch {
-	case t == nil || t.Kind() == reflect.Struct:
-		return "a JSON object"
-	case t.Kind() == reflect.Slice:
-		return "a list"
-	case t.Kind() == reflect.Int64:
-		return "a whole number"
-	default:
-		return "a string"
-	}
 }

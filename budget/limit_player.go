@@ -51,14 +51,8 @@ type LimitPlayer struct {
 
 // NewLimitPlayer returns a player of l, for calls of [from, to).
 func NewLimitPlayer(l *Limit, from, to time.Time) *LimitPlayer {
-	p := &LimitPlayer{limit: l, soft: NoCap, hard: NoCap, sim: LimitSimulation{From: from, To: to, Unit: l.unit(), Refused: []ValueRefused{}}}
-	if l.Soft != nil {
-		p.soft = *l.Soft * l.scale()
-	}
-	if l.Hard != nil {
-		p.hard = *l.Hard * l.scale()
-	}
-	return p
+	soft, hard := l.caps()
+	return &LimitPlayer{limit: l, soft: soft, hard: hard, sim: LimitSimulation{From: from, To: to, Unit: l.unit(), Refused: []ValueRefused{}}}
 }
 
 // Span is the period whose calls a limit is tried on: its window, or the day of an hour, or a

@@ -1,9 +1,6 @@
 package budget
 
-import (
-	"strconv"
-	"time"
-)
+import "time"
 
 // Period is how often a budget, or the count of one of its limits, starts anew: always UTC,
 // half-open [start, end). Nothing is ever reset; the period is a pure function of the time.
@@ -78,8 +75,7 @@ func ParseNamed(field, name string, p Period, now time.Time) (Named, error) {
 	}
 	month, err := time.Parse("2006-01", name)
 	if err != nil || month.Year() < 1970 || month.Year() > 9998 { // the end, too, is a year of four digits
-		return Named{}, &FieldError{Reason: ReasonInvalidField, Field: field, Value: strconv.QuoteToASCII(name[:min(len(name), 80)]),
-			Rule: "must be current, previous or a month like 2026-11, from 1970 to 9998"}
+		return Named{}, Refuse(ReasonInvalidField, field, name, "must be current, previous or a month like 2026-11, from 1970 to 9998")
 	}
 	return Named{Month, month, month.AddDate(0, 1, 0)}, nil
 }

@@ -132,12 +132,11 @@ func (l *Limit) AsksAtMost(tokens, calls int64) int64 {
 // to count for a share of what is left of the limit at most: under its hard cap, and under its
 // soft cap until that is reached.
 func (l *Limit) Room(n Count, share int64) (tokens, calls int64) {
-	left, spent := int64(math.MaxInt64), Add(n.Used, n.Held)
-	if l.Hard != nil {
-		left = *l.Hard*l.scale() - spent
-	}
-	if l.Soft != nil && spent < *l.Soft*l.scale() {
-		left = min(left, *l.Soft*l.scale()-spent)
+	soft, hard := l.bounds()
+	spent := Add(n.Used, n.Held)
+	left := hard - spent
+	if spent < soft {
+		left = min(left, soft-spent)
 	}
 	return l.allows(max(left, 0) / share)
 }
@@ -159,7 +158,7 @@ const heldShare = 4
 // RoomOfEach is how many tokens a lease may allow each value of a limit with a cap of which so much is held
 // of every value, and how many calls. It is not for values of which more than most is held.
 func (l *Limit) RoomOfEach(held int64) (tokens, calls, most int64) {
-	hard, soft := l.caps()
+	soft, hard := l.bounds()
 	most = min(hard, soft) / heldShare
 	take := max(most-held, 0) / heldShare
 	tokens, calls = l.allows(take)
@@ -169,7 +168,7 @@ func (l *Limit) RoomOfEach(held int64) (tokens, calls, most int64) {
 // NearFull are the bounds of what values have used that no lease of any value is for: more than
 // low and less than below, or more than high.
 func (l *Limit) NearFull() (low, below, high int64) {
-	hard, soft := l.caps()
+	soft, hard := l.bounds()
 	if soft < math.MaxInt64 {
 		low, below = soft-soft/heldShare, soft
 	}
@@ -179,16 +178,29 @@ func (l *Limit) NearFull() (low, below, high int64) {
 // Capped reports whether there is a cap of the limit.
 func (l *Limit) Capped() bool { return l.Hard != nil || l.Soft != nil }
 
-// caps are the hard and the soft cap as counters count, the largest number where there is none.
-func (l *Limit) caps() (hard, soft int64) {
-	hard, soft = math.MaxInt64, math.MaxInt64
+// caps are soft and hard cap as counters count, [NoCap] where there is none.
+func (l *Limit) caps() (soft, hard int64) {
+	soft, hard = NoCap, NoCap
+	if l.Soft != nil {
+		soft = *l.Soft * l.scale()
+	}
 	if l.Hard != nil {
 		hard = *l.Hard * l.scale()
 	}
-	if l.Soft != nil && *l.Soft > 0 {
-		soft = *l.Soft * l.scale()
+	return soft, hard
+}
+
+// bounds are the caps up to which a lease may go, the largest number where there is none. A soft cap of 0 is none:
+// it is reached anyway.
+func (l *Limit) bounds() (soft, hard int64) {
+	soft, hard = l.caps()
+	if soft <= 0 {
+		soft = math.MaxInt64
 	}
-	return hard, soft
+	if hard == NoCap {
+		hard = math.MaxInt64
+	}
+	return soft, hard
 }
 
 // fits is the largest estimate like e, and not larger, that asks for no more than so

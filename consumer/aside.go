@@ -43,11 +43,7 @@ func newAside() *aside {
 }
 
 // busy reports whether copies fail at the moment: then others are not tried in a batch.
-func (a *aside) busy() bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return len(a.messages) > 0
-}
+func (a *aside) busy() bool { return a.count() > 0 }
 
 // alone reports whether batches are to be booked whole, by one writer: of parts nothing can be set aside.
 func (a *aside) alone() bool {

@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -51,10 +50,9 @@ type Config struct {
 	Conn *nats.Conn
 	// Tokens is where API tokens are looked up. Required.
 	Tokens identity.TokenStore
-	// MaxRequests is how many may be in flight at once, default 1,024, and MaxBytes how many
-	// bytes of bodies they may have, default 32 MiB. Beyond, the answer is 503; a token that
-	// takes more than half of either gets 429.
-	MaxRequests, MaxBytes int64
+	// Room is for requests in flight, default 1,024 of them with bodies of 32 MiB. Beyond, the
+	// answer is 503; a token that takes more than half of either gets 429.
+	Room *room.Room
 	// Registerer gets the metrics. nil: there are none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -77,9 +75,6 @@ func New(cfg Config) (*Edge, error) {
 	if cfg.Conn == nil || cfg.Tokens == nil {
 		return nil, errors.New("edge: Conn and Tokens are required")
 	}
-	if cfg.MaxRequests < 0 || cfg.MaxBytes < 0 {
-		return nil, fmt.Errorf("edge: MaxRequests and MaxBytes must not be negative: got %d, %d", cfg.MaxRequests, cfg.MaxBytes)
-	}
 	log := cmp.Or(cfg.Logger, slog.Default())
 	// A report may name many ports, and was let through for each of them.
 	publisher, err := events.NewPublisher(cfg.Conn, events.PublisherConfig{SharedSubject: true, AckTimeout: ackTimeout, Logger: log})
@@ -97,7 +92,7 @@ func New(cfg Config) (*Edge, error) {
 	e := &Edge{
 		storing: &storing{nc: cfg.Conn, js: js, publisher: publisher}, client: client, log: log,
 		auth: &identity.Authenticator{Tokens: identity.NewTokens(identity.Remember(cfg.Tokens), log), Log: log},
-		room: room.New(cmp.Or(cfg.MaxRequests, 1024), cmp.Or(cfg.MaxBytes, 32<<20)),
+		room: cmp.Or(cfg.Room, room.New(1024, 32<<20)),
 	}
 	f := promauto.With(cfg.Registerer)
 	e.events = f.NewCounterVec(prometheus.CounterOpts{Name: "tidegate_edge_events_total", Help: "Usage events, LiteLLM's records and spans of model calls reported over HTTP, by what became of them."}, []string{"outcome"})

@@ -20,6 +20,7 @@ import (
 	"github.com/tidegate/tidegate/edge"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/room"
 	"github.com/tidegate/tidegate/internal/testenv"
 )
 
@@ -365,7 +366,7 @@ func testTogether(w *world) {
 
 // What is beyond the room is turned away, and one token leaves room for others.
 func testRoom(w *world) {
-	at := w.serve(edge.Config{MaxRequests: 4, MaxBytes: 1 << 20}, 30*time.Second)
+	at := w.serve(edge.Config{Room: room.New(4, 1<<20)}, 30*time.Second)
 	held := []io.Closer{}
 	hold := func(token string) {
 		w.Helper()

@@ -2,13 +2,11 @@ package edge
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"math"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/tidegate/tidegate/events"
 )
@@ -153,10 +151,7 @@ func (e *mappedEvent) identifySpan(s *span) {
 	if response == "" {
 		of = "span\x00" + s.trace + "\x00" + s.id
 	}
-	at := time.UnixMilli(int64(end / 1e6)).UTC()
-	e.OccurredAt = at.Format("2006-01-02T15:04:05.000Z07:00")
-	sum := sha256.Sum256([]byte("opentelemetry\x00" + e.PortID + "\x00" + of))
-	e.ID = events.UUIDv7(at, [16]byte(sum[:16])).String()
+	e.identify(int64(end/1e6), "opentelemetry", e.PortID, of)
 }
 
 // countSpan reads the tokens. Cached and reasoning tokens should be within input and output.

@@ -2,12 +2,10 @@ package edge
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"math"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -209,10 +207,7 @@ func (e *mappedEvent) identifyRecord(r object) {
 	if !ok || end <= 0 || end >= 1<<33 {
 		return
 	}
-	at := time.UnixMilli(int64(end * 1000)).UTC()
-	e.OccurredAt = at.Format("2006-01-02T15:04:05.000Z07:00")
-	sum := sha256.Sum256([]byte("litellm\x00" + e.PortID + "\x00" + id + "\x00" + text(r["startTime"]) + "\x00" + text(r["endTime"])))
-	e.ID = events.UUIDv7(at, [16]byte(sum[:16])).String()
+	e.identify(int64(end*1000), "litellm", e.PortID, id, text(r["startTime"]), text(r["endTime"]))
 }
 
 // modelCalls are the call types of which each counts as a request even without tokens.

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -47,19 +46,9 @@ func (e *Edge) reportLiteLLM(c *call) error {
 	if one := bytes.TrimSpace(body); len(one) > 0 && one[0] != '[' && !jsontext.Value(one).IsValid(lenient) {
 		kind = kindNDJSON // which LiteLLM posts as application/json
 	}
-	list, err := split(body, kind)
-	if err != nil {
-		return err
-	}
 	r := litellmReport{mappedReport: mappedReport{report: report{call: c, now: time.Now()}}, mapping: m}
-	for payload, err := range list {
-		if err != nil {
-			return err
-		}
-		if len(r.reply.Records) == maxEvents {
-			return refusal(http.StatusRequestEntityTooLarge, "too-large", "There are too many records in it", fmt.Sprintf("nothing was reported; send at most %d records a request", maxEvents))
-		}
-		r.reply.Records = append(r.reply.Records, r.take(payload))
+	if err := takeAll(body, kind, "records", func(payload []byte) { r.reply.Records = append(r.reply.Records, r.take(payload)) }); err != nil {
+		return err
 	}
 	r.reply.Accepted, r.reply.Quarantined = len(r.good), len(r.refused)
 	r.reply.Skipped = len(r.reply.Records) - r.reply.Accepted - r.reply.Quarantined

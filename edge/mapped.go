@@ -1,8 +1,7 @@
 package edge
 
 import (
-	"errors"
-	"fmt"
+	"time"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -52,6 +51,13 @@ func (e *mappedEvent) count(input, output, total int64, d events.Details) {
 	e.InputTokens, e.OutputTokens, e.Details = input, output, d
 }
 
+// identify gives the event its time and, so that what is sent again counts once, an id that is derived
+// from that and what the event is of.
+func (e *mappedEvent) identify(ms int64, of ...string) {
+	at := time.UnixMilli(ms).UTC()
+	e.OccurredAt, e.ID = at.Format("2006-01-02T15:04:05.000Z07:00"), derivedID(at, of...)
+}
+
 // shorten keeps an event that is refused within a message of the stream. What is cut is too
 // long for its field still.
 func (e *mappedEvent) shorten() {
@@ -91,18 +97,12 @@ type mappedReport struct {
 
 // add sorts an event in. wrong says why it goes to the quarantine.
 func (r *mappedReport) add(e mappedEvent, index int) (u events.Usage, wrong *events.FieldError) {
-	u, err := r.decode(e.json(), index)
-	if err == nil {
-		r.good = append(r.good, u)
-		return u, nil
+	if u, wrong = r.admit(e.json(), index); wrong != nil {
+		if r.why == nil {
+			r.why = wrong
+		}
+		r.refused = append(r.refused, r.message(e))
 	}
-	if !errors.As(err, &wrong) {
-		panic(fmt.Sprintf("edge: an event is refused without a field: %v", err)) // events promises one
-	}
-	if r.why == nil {
-		r.why = err
-	}
-	r.refused = append(r.refused, r.message(e))
 	return u, wrong
 }
 

@@ -5,14 +5,13 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/tidegate/tidegate/budget"
 	"github.com/tidegate/tidegate/consumer/arrival"
@@ -48,19 +47,9 @@ func (e *Edge) reportUsage(c *call) error {
 	if err != nil {
 		return err
 	}
-	list, err := split(body, kind)
-	if err != nil {
-		return err
-	}
 	r := report{call: c, key: key, now: time.Now()}
-	for payload, err := range list {
-		if err != nil {
-			return err
-		}
-		if len(r.reply.Events) == maxEvents {
-			return refusal(http.StatusRequestEntityTooLarge, "too-large", "There are too many events in it", fmt.Sprintf("nothing was reported; send at most %d events a request", maxEvents))
-		}
-		r.take(payload)
+	if err := takeAll(body, kind, "events", r.take); err != nil {
+		return err
 	}
 	return e.publish(&r)
 }
@@ -93,17 +82,26 @@ type report struct {
 
 // take decodes one event. One that is refused holds back no other.
 func (r *report) take(payload []byte) {
-	u, err := r.decode(payload, len(r.reply.Events))
-	if err == nil {
-		r.good = append(r.good, u)
-		r.reply.Events = append(r.reply.Events, outcome{Index: len(r.reply.Events), Status: "accepted", ID: u.ID})
-		return
+	o := outcome{Index: len(r.reply.Events), Status: "accepted"}
+	u, wrong := r.admit(payload, o.Index)
+	if wrong != nil {
+		o.Status, o.Reason, o.Field, o.Value, o.Rule = "refused", wrong.Reason, wrong.Field, wrong.Value, wrong.Rule
+	} else {
+		o.ID = u.ID
 	}
-	var wrong *events.FieldError
-	if !errors.As(err, &wrong) {
+	r.reply.Events = append(r.reply.Events, o)
+}
+
+// admit decodes an event and adds it to the good ones, unless something is wrong with it.
+func (r *report) admit(payload []byte, index int) (u events.Usage, wrong *events.FieldError) {
+	u, err := r.decode(payload, index)
+	switch {
+	case err == nil:
+		r.good = append(r.good, u)
+	case !errors.As(err, &wrong):
 		panic(fmt.Sprintf("edge: an event is refused without a field: %v", err)) // events promises one
 	}
-	r.reply.Events = append(r.reply.Events, outcome{Index: len(r.reply.Events), Status: "refused", Reason: wrong.Reason, Field: wrong.Field, Value: wrong.Value, Rule: wrong.Rule})
+	return u, wrong
 }
 
 func (r *report) decode(payload []byte, index int) (u events.Usage, err error) {
@@ -178,9 +176,14 @@ func (r *report) identify(u *events.Usage, index int) error {
 		}
 		at = events.UUIDv7Time(id)
 	}
-	sum := sha256.Sum256([]byte("http\x00" + kind + "\x00" + u.PortID + "\x00" + key + "\x00" + strconv.Itoa(index)))
-	u.ID = events.UUIDv7(at, [16]byte(sum[:16])).String()
+	u.ID = derivedID(at, "http", kind, u.PortID, key, strconv.Itoa(index))
 	return nil
+}
+
+// derivedID is an id of that time, the same whenever it comes of the same.
+func derivedID(at time.Time, of ...string) string {
+	sum := sha256.Sum256([]byte(strings.Join(of, "\x00")))
+	return events.UUIDv7(at, [16]byte(sum[:16])).String()
 }
 
 // idempotencyKey is the header's, "" without one.
@@ -241,6 +244,25 @@ func write(w http.ResponseWriter, status int, kind string, body []byte) {
 	_, _ = w.Write(body) // the client is gone: nobody to tell
 }
 
+// takeAll takes what is in a body, one after the other.
+func takeAll(body []byte, kind, what string, take func(payload []byte)) error {
+	list, err := split(body, kind)
+	if err != nil {
+		return err
+	}
+	n := 0
+	for payload, err := range list {
+		if err != nil {
+			return err
+		}
+		if n++; n > maxEvents {
+			return refusal(http.StatusRequestEntityTooLarge, "too-large", "There are too many "+what+" in it", fmt.Sprintf("nothing was reported; send at most %d %s a request", maxEvents, what))
+		}
+		take(payload)
+	}
+	return nil
+}
+
 // split lists the events of a body: of an array its elements, of NDJSON its lines, or the
 // body itself. They are good until the next one.
 func split(body []byte, kind string) (iter.Seq2[[]byte, error], error) {
@@ -266,27 +288,15 @@ func lines(body []byte) iter.Seq2[[]byte, error] {
 	}
 }
 
-// elements looks at an event's own JSON no more than it must to find where it ends.
 func elements(body []byte) iter.Seq2[[]byte, error] {
 	return func(yield func([]byte, error) bool) {
-		in := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-		_, err := in.ReadToken() // its beginning
-		for err == nil && in.PeekKind() != ']' {
-			var value jsontext.Value
-			if value, err = in.ReadValue(); err == nil && !yield(value, nil) {
+		for element, err := range arrival.Elements(body) {
+			if err != nil {
+				err = malformed("nothing was reported; it is no JSON array: " + err.Error())
+			}
+			if !yield(element, err) {
 				return
 			}
-		}
-		if err == nil {
-			_, err = in.ReadToken() // its end
-		}
-		if err == nil {
-			if _, err = in.ReadToken(); err == nil {
-				err = errors.New("something follows the array")
-			}
-		}
-		if err != io.EOF { //nolint:errorlint // as jsontext says it
-			yield(nil, malformed("nothing was reported; it is no JSON array: "+err.Error()))
 		}
 	}
 }

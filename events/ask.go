@@ -16,9 +16,9 @@ import (
 // question is a kind of request.
 type question struct {
 	base       string
-	repeatable bool       // asking twice is as good as asking once
-	waits      bool       // the gate may let it wait, and is told for how long it may
-	again      func() any // what to ask instead once an answer is missing, which is repeatable; nil: nothing
+	repeatable bool   // asking twice is as good as asking once
+	waits      bool   // the gate may let it wait, and is told for how long it may
+	again      func() // makes the request one that is repeatable, once an answer is missing; nil: it cannot be
 }
 
 // How long [Client.ask] waits before it asks again, at first and at most.
@@ -47,25 +47,36 @@ func (c *Client) away(err error) bool {
 type inquiry struct {
 	*Client
 	question
+	about   request
 	subject string
 	payload atomic.Pointer[[]byte]
 }
 
-// ask asks until it has an answer. A question that got none, or a gate that is too busy
-// (503), is asked again within the deadline, unless what was asked may have been done and
-// must not be done twice.
-//
-// A request is not left in nats.go's buffer: it would be asked long after its caller gave up.
-func (c *Client) ask(ctx context.Context, q question, port string, request, reply any) error {
-	i := &inquiry{Client: c, question: q, subject: Subject(q.base, port)}
-	if port == DefaultPort {
-		i.subject = q.base
-	}
-	payload, err := json.Marshal(request)
+func (i *inquiry) encode() error {
+	payload, err := json.Marshal(i.about)
 	if err != nil {
 		return fmt.Errorf("events: encoding a request to %s: %w", i.subject, err)
 	}
 	i.payload.Store(&payload)
+	return nil
+}
+
+// ask asks until it has an answer. A question that got none, or a gate that is too busy
+// (503), is asked again within the deadline, unless what was asked may have been done and
+// must not be done twice. The request, which nobody else uses, is asked on the subject of its port.
+//
+// A request is not left in nats.go's buffer: it would be asked long after its caller gave up.
+func (c *Client) ask(ctx context.Context, q question, request request, reply any) error {
+	if err := request.Validate(); err != nil {
+		return err
+	}
+	i := &inquiry{Client: c, question: q, about: request, subject: q.base}
+	if port := request.port(); *port != DefaultPort { // which no subject can name
+		i.subject, *port = Subject(q.base, *port), ""
+	}
+	if err := i.encode(); err != nil {
+		return err
+	}
 	if err := ctx.Err(); errors.Is(err, context.Canceled) {
 		return fmt.Errorf("events: asking %s: %w", i.subject, err)
 	}
@@ -136,11 +147,10 @@ func (i *inquiry) patience(ctx context.Context) time.Duration {
 // askAgain asks until somebody answers, or ctx ends.
 func (i *inquiry) askAgain(ctx context.Context) ([]byte, error) {
 	if i.again != nil {
-		payload, err := json.Marshal(i.again())
-		if err != nil {
-			return nil, fmt.Errorf("events: encoding a request to %s: %w", i.subject, err)
+		i.again()
+		if err := i.encode(); err != nil {
+			return nil, err
 		}
-		i.payload.Store(&payload)
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, i.patience(ctx))

@@ -239,9 +239,22 @@ type CounterUsed struct {
 	RemainingTokens *int64 `json:"remaining_tokens"` // hard cap - used - held, never below 0; null without a hard cap
 }
 
+// request is one of the questions that there are.
+type request interface {
+	Validate() error
+	port() *string
+}
+
+func (r *CheckRequest) port() *string   { return &r.PortID }
+func (r *ReserveRequest) port() *string { return &r.PortID }
+func (r *ReleaseRequest) port() *string { return &r.PortID }
+func (r *GetRequest) port() *string     { return &r.PortID }
+func (r *SetRequest) port() *string     { return &r.PortID }
+func (r *ReportRequest) port() *string  { return &r.PortID }
+
 // DecodeRequest reads a request that arrived on subject (base or base.<port>)
-// into one of the request types, as [DecodeStrict] does, and returns the port it is
-// for. Every error is a [*FieldError].
+// into one of the request types, as [DecodeStrict] does, validates it, and returns the port
+// it is for. Every error is a [*FieldError].
 func DecodeRequest(base, subject string, payload []byte, into any) (port string, err error) {
 	subjectPort, ok := SubjectPort(base, subject)
 	if !ok {
@@ -250,33 +263,11 @@ func DecodeRequest(base, subject string, payload []byte, into any) (port string,
 	if err := DecodeStrict(payload, into); err != nil {
 		return "", err
 	}
-	named := portField(into)
+	r := into.(request)
+	named := r.port()
 	*named = cmp.Or(*named, subjectPort)
 	if subjectPort != "" && *named != subjectPort {
 		return "", refuse(ReasonPortMismatch, "port_id", *named, "the subject names port "+subjectPort)
 	}
-	switch into.(type) {
-	case *GetRequest, *SetRequest:
-		return *named, checkPortOrDefault(*named)
-	}
-	return *named, checkPort(*named)
-}
-
-func portField(request any) *string {
-	switch r := request.(type) {
-	case *CheckRequest:
-		return &r.PortID
-	case *GetRequest:
-		return &r.PortID
-	case *SetRequest:
-		return &r.PortID
-	case *ReportRequest:
-		return &r.PortID
-	case *ReserveRequest:
-		return &r.PortID
-	case *ReleaseRequest:
-		return &r.PortID
-	default:
-		panic(fmt.Sprintf("events: %T is not a request", request))
-	}
+	return *named, r.Validate()
 }

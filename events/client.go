@@ -88,13 +88,8 @@ func NewClient(nc *nats.Conn, cfg ClientConfig) (*Client, error) {
 // [ReasonGateUnavailable]; [ErrNotPermitted] matches too if NATS forbade to ask), a [*FieldError] when r breaks the contract, or a
 // [*ServiceError]. A refusal by the gate is no error.
 func (c *Client) Check(ctx context.Context, r CheckRequest) (Verdict, error) {
-	if err := r.Validate(); err != nil {
-		return c.undecided(err), err
-	}
-	port := r.PortID
-	r.PortID = "" // the subject says it
 	var v Verdict
-	if err := c.ask(ctx, question{base: SubjectCheck, repeatable: true}, port, r, &v); err != nil {
+	if err := c.ask(ctx, question{base: SubjectCheck, repeatable: true}, &r, &v); err != nil {
 		return c.undecided(err), err
 	}
 	return v, nil
@@ -113,16 +108,8 @@ func (c *Client) undecided(err error) Verdict {
 // Version 0, or the version at which it was given back to the default budget; its other fields are
 // those of the default budget, if there is one.
 // While Postgres is away the error is [ErrUnavailable].
-func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
-	var b Budget
-	r := GetRequest{PortID: port}
-	if err := r.Validate(); err != nil {
-		return b, err
-	}
-	if port != DefaultPort {
-		r.PortID = ""
-	}
-	err := c.ask(ctx, question{base: SubjectBudgetGet, repeatable: true, waits: true}, port, r, &b)
+func (c *Client) Get(ctx context.Context, port string) (b Budget, err error) {
+	err = c.ask(ctx, question{base: SubjectBudgetGet, repeatable: true, waits: true}, &GetRequest{PortID: port}, &b)
 	return b, err
 }
 
@@ -130,16 +117,8 @@ func (c *Client) Get(ctx context.Context, port string) (Budget, error) {
 // [ErrConflict] when r.IfVersion is not the stored version: [Client.Change] begins again then. After
 // [ErrUnavailable] the budget may have been stored or not: only the answer is
 // known to be missing.
-func (c *Client) Set(ctx context.Context, r SetRequest) (Budget, error) {
-	var b Budget
-	if err := r.Validate(); err != nil {
-		return b, err
-	}
-	port := r.PortID
-	if port != DefaultPort {
-		r.PortID = ""
-	}
-	err := c.ask(ctx, question{base: SubjectBudgetSet, waits: true}, port, r, &b)
+func (c *Client) Set(ctx context.Context, r SetRequest) (b Budget, err error) {
+	err = c.ask(ctx, question{base: SubjectBudgetSet, waits: true}, &r, &b)
 	return b, err
 }
 
@@ -190,31 +169,22 @@ func extraTokens(b Budget) int64 {
 // Usage returns a page of a port's usage in the current period of its budget. While
 // Report.More, ask again with After = Report.Next for the next one. Pages are not of one
 // moment: what grows meanwhile may move from a page to come to one that was read.
-func (c *Client) Usage(ctx context.Context, r ReportRequest) (Report, error) {
-	var report Report
+func (c *Client) Usage(ctx context.Context, r ReportRequest) (report Report, err error) {
 	if r.LimitName != "" {
 		return report, invalid("limit_name", r.LimitName, "must be left out: LimitUsage is for what a limit counts")
 	}
-	err := c.report(ctx, r, &report)
+	err = c.ask(ctx, asksReport, &r, &report)
 	return report, err
 }
 
 // LimitUsage returns a page of what the limit named r.LimitName counts in its present window,
 // as [Client.Usage] does. A limit that there is not is a [*ServiceError] (400).
-func (c *Client) LimitUsage(ctx context.Context, r ReportRequest) (LimitReport, error) {
-	var report LimitReport
+func (c *Client) LimitUsage(ctx context.Context, r ReportRequest) (report LimitReport, err error) {
 	if r.LimitName == "" {
 		return report, invalid("limit_name", "", "is required: the name of a limit of the port's budget")
 	}
-	err := c.report(ctx, r, &report)
+	err = c.ask(ctx, asksReport, &r, &report)
 	return report, err
 }
 
-func (c *Client) report(ctx context.Context, r ReportRequest, report any) error {
-	if err := r.Validate(); err != nil {
-		return err
-	}
-	port := r.PortID
-	r.PortID = ""
-	return c.ask(ctx, question{base: SubjectReport, repeatable: true, waits: true}, port, r, report)
-}
+var asksReport = question{base: SubjectReport, repeatable: true, waits: true}

@@ -197,6 +197,7 @@ func TestDecodeRequest(t *testing.T) {
 		"another subject":        {subject: "ai.budget.checks.p1", payload: `{}`, field: "subject", rule: "ai.budget.check.<port>"},
 		"a token too many":       {subject: "ai.budget.check.p1.p2", payload: `{}`, field: "subject", rule: "ai.budget.check.<port>"},
 		"an estimate in words":   {subject: "ai.budget.check.p1", payload: `{"estimated_tokens":"5"}`, field: "estimated_tokens", rule: "a whole number"},
+		"an estimate below zero": {subject: "ai.budget.check.p1", payload: `{"estimated_tokens":-5}`, field: "estimated_tokens", rule: "from 0 to"},
 		"no JSON":                {subject: "ai.budget.check.p1", payload: `5 tokens`, field: "payload", rule: "one JSON object"},
 		"a feature that is none": {subject: "ai.budget.check.p1", payload: `{"feature":[]}`, field: "feature", rule: "a string"},
 		"too much":               {subject: "ai.budget.check.p1", payload: `{"x":"` + strings.Repeat("x", 16384) + `"}`, field: "payload bytes", rule: "at most 16384"},

@@ -60,11 +60,7 @@ func appendText(b []byte, name, value string) []byte {
 	b = append(b, ',', '"')
 	b = append(b, name...)
 	b = append(b, '"', ':')
-	return appendQuoted(b, value)
-}
-
-func appendQuoted(b []byte, s string) []byte {
-	quoted, _ := jsontext.AppendQuote(b, s) // invalid UTF-8 is quoted all the same, with U+FFFD in its place
+	quoted, _ := jsontext.AppendQuote(b, value) // invalid UTF-8 is quoted all the same, with U+FFFD in its place
 	return quoted
 }
 

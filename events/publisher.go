@@ -93,12 +93,12 @@ type outlet struct {
 	closed    bool                   // Record and Publish take nothing more
 	waits     []*wait                // of Flush and Close
 	listeners map[*listener]struct{} // who wants to know what NATS forbids
-	limit     int                    // bytes of a message of several events
 	lost      int                    // what the loop had left when it ended
 	stats     Stats
 	publishes sync.WaitGroup // running calls of Publish
 
 	noBatches atomic.Bool // the stream does not take any
+	noArrays  atomic.Bool // the stream takes no message of so many bytes
 
 	wake chan struct{}   // cap 1: the loop has something to look at
 	life context.Context // ends when nothing may be published any more
@@ -136,7 +136,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 	}
 	life, stop := context.WithCancel(context.Background())
 	p := &Publisher{&outlet{
-		cfg: cfg, nc: nc, outbox: kept, limit: MaxPayloadBytes,
+		cfg: cfg, nc: nc, outbox: kept,
 		listeners: map[*listener]struct{}{},
 		wake:      make(chan struct{}, 1),
 		life:      life,
@@ -147,7 +147,7 @@ func NewPublisher(nc *nats.Conn, cfg PublisherConfig) (*Publisher, error) {
 		s.Interval = logEvery
 	}
 	p.hearViolations()
-	go (&loop{outlet: p.outlet, refused: map[string]*refusal{}}).run()
+	go (&loop{outlet: p.outlet, refused: map[string]bool{}}).run()
 	runtime.AddCleanup(p, abandoned, p.outlet)
 	return p, nil
 }
@@ -186,7 +186,9 @@ func (p *Publisher) Record(u Usage) {
 		closed, dropped := p.closed, p.stats.Dropped
 		p.mu.Unlock()
 		if closed { // the loop, which logs other drops, has ended
-			p.logLate.Do(func() { go p.tellLate(dropped) })
+			p.logLate.Do(func() {
+				go p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
+			})
 		}
 		return
 	}
@@ -208,11 +210,6 @@ func fillTime(u *Usage) {
 	if u.ID == "" && u.OccurredAt.IsZero() {
 		u.OccurredAt = time.Now()
 	}
-}
-
-// tellLate says what a caller of Record would not notice.
-func (p *Publisher) tellLate(dropped uint64) {
-	p.cfg.Logger.Error("a usage event was recorded after its publisher or its connection was closed: its tokens will not be counted", "dropped_in_all", dropped)
 }
 
 // Flush returns when every event recorded before the call is acknowledged by

@@ -13,8 +13,8 @@ const (
 	// manyEvents do not linger.
 	manyEvents = 1000
 
-	// A subject that NATS refused is tried again after holdFor, or after holdBriefly
-	// while somebody waits in Flush or Close. Its events wait meanwhile, and do not
+	// Subjects that NATS refused are tried again after holdFor, or after holdBriefly
+	// while somebody waits in Flush or Close. Their events wait meanwhile, and do not
 	// hold up those of other ports.
 	holdFor     = 30 * time.Second
 	holdBriefly = time.Second
@@ -24,16 +24,11 @@ const (
 // so on. Only its own goroutine touches it.
 type loop struct {
 	*outlet
-	events    []*event            // to be published next, in order
-	refused   map[string]*refusal // by subject
-	held      int                 // events of refused subjects
-	toldDrops uint64              // drops already logged
-}
-
-// refusal is a subject that NATS has refused, and the events that wait for it.
-type refusal struct {
-	since  time.Time
-	events []*event
+	events    []*event        // to be published next, in order
+	refused   map[string]bool // subjects that NATS has refused
+	held      []*event        // of those
+	heldSince time.Time       // the first of them
+	toldDrops uint64          // drops already logged
 }
 
 // run ends when the publisher is closed and everything is acknowledged or dropped, when
@@ -77,7 +72,7 @@ func (l *loop) next() []*event {
 		case len(batch) > 0:
 			l.events = nil
 			return batch
-		case closed && l.held == 0:
+		case closed && len(l.held) == 0:
 			return nil
 		}
 		l.sleep(now, wakeAt)
@@ -111,11 +106,8 @@ func (l *loop) look() (hurry, closed bool, waiting int, since time.Time) {
 // oldest is the place of the first event that is neither acknowledged nor dropped. Lock held.
 func (l *loop) oldest() uint64 {
 	oldest := l.accepted - uint64(len(l.recorded)) + 1
-	for _, e := range l.events {
-		oldest = min(oldest, e.place)
-	}
-	for _, r := range l.refused {
-		for _, e := range r.events {
+	for _, list := range [...][]*event{l.events, l.held} {
+		for _, e := range list {
 			oldest = min(oldest, e.place)
 		}
 	}
@@ -139,7 +131,7 @@ func (l *loop) take() {
 		switch {
 		case e == nil:
 			l.drop(1)
-		case l.refused[e.subject] != nil:
+		case l.refused[e.subject]:
 			l.hold(e)
 		default:
 			l.events = append(l.events, e)
@@ -148,34 +140,33 @@ func (l *loop) take() {
 }
 
 // hold sets an event of a refused subject aside. Such events may fill half the buffer,
-// then the subject's oldest goes: the other ports need room too.
+// then the oldest goes: the other ports need room too.
 func (l *loop) hold(e *event) {
-	r := l.refused[e.subject]
-	r.events = append(r.events, e)
-	if l.held++; l.held > max(1, l.cfg.Buffer/2) {
-		r.events = r.events[1:]
-		l.held--
+	if len(l.held) == 0 {
+		l.heldSince = time.Now()
+	}
+	l.refused[e.subject] = true
+	if l.held = append(l.held, e); len(l.held) > max(1, l.cfg.Buffer/2) {
+		l.held = l.held[1:]
 		l.drop(1)
 	}
 }
 
-// release gives the subjects that were refused long enough ago another try, and
-// says when the next one is due.
-func (l *loop) release(now time.Time, hurry bool) (next time.Time) {
-	wait := holdFor
-	if hurry {
-		wait = holdBriefly
+// release gives what was refused long enough ago another try, and says when that is due.
+func (l *loop) release(now time.Time, hurry bool) (due time.Time) {
+	if len(l.held) == 0 {
+		return due
 	}
-	for subject, r := range l.refused {
-		if due := r.since.Add(wait); now.Before(due) {
-			next = earlier(next, due)
-			continue
-		}
-		l.events = append(l.events, r.events...)
-		l.held -= len(r.events)
-		delete(l.refused, subject)
+	if due = l.heldSince.Add(holdFor); hurry {
+		due = l.heldSince.Add(holdBriefly)
 	}
-	return next
+	if now.Before(due) {
+		return due
+	}
+	l.events = append(l.events, l.held...)
+	l.held = nil
+	clear(l.refused)
+	return time.Time{}
 }
 
 // keep takes back what a send left.
@@ -185,9 +176,6 @@ func (l *loop) keep(left []*event) {
 		case e.hopeless:
 			l.drop(1)
 		case e.refused:
-			if l.refused[e.subject] == nil {
-				l.refused[e.subject] = &refusal{since: time.Now()}
-			}
 			l.hold(e)
 		default:
 			l.events = append(l.events, e)
@@ -258,7 +246,7 @@ func earlier(a, b time.Time) time.Time {
 // pause waits between two tries: 25 to 50 ms at first, up to 1 to 2 s. Without a
 // connection it ends as soon as there is one again.
 func (p *outlet) pause(ctx context.Context, try int, cause error) {
-	if ctx.Err() != nil || tooLarge(cause) { // then fewer events a message are tried at once
+	if ctx.Err() != nil || tooLarge(cause) { // then each event by itself is tried at once
 		return
 	}
 	p.logRetry.Do(func() {

@@ -328,10 +328,16 @@ func TestPublisher_ForbiddenPortWaitsAside(t *testing.T) {
 	if err := b.srv.ReloadOptions(&opts); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Close(within(t, 10*time.Second)); err != nil {
+	if err := p.Flush(within(t, 10*time.Second)); err != nil {
 		t.Fatal(err)
 	}
-	wantStored(t, admin, recorded)
+	permitted := time.Now()
+	p.Record(call("p2", 60))
+	testenv.Eventually(t, "p2's next event is stored", func() bool { return p.Stats().Published == 121 })
+	if took := time.Since(permitted); took > 15*time.Second {
+		t.Errorf("p2's next event was held for %s, though p2's are permitted", took)
+	}
+	wantStored(t, admin, append(recorded, "p2/"+call("p2", 60).RequestID))
 }
 
 // However many ports are forbidden, those that are not go on at once.

@@ -40,7 +40,14 @@ func (p *Publisher) Publish(ctx context.Context, usages []Usage) error {
 
 // publishAll publishes until all are acknowledged or that cannot be.
 func (p *outlet) publishAll(ctx context.Context, events []*event) error {
-	if !p.enter(len(events)) {
+	p.mu.Lock()
+	closed := p.closed
+	if !closed {
+		p.stats.Recorded += uint64(len(events))
+		p.publishes.Add(1)
+	}
+	p.mu.Unlock()
+	if closed {
 		return ErrPublisherClosed
 	}
 	defer p.publishes.Done()
@@ -52,18 +59,6 @@ func (p *outlet) publishAll(ctx context.Context, events []*event) error {
 		return fmt.Errorf("events: %d of %d usages not acknowledged: %w", len(left), len(events), err)
 	}
 	return nil
-}
-
-// enter counts a call of Publish in, unless the publisher is closed.
-func (p *outlet) enter(events int) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.closed {
-		return false
-	}
-	p.stats.Recorded += uint64(events)
-	p.publishes.Add(1)
-	return true
 }
 
 // publish sends until everything is acknowledged, one event cannot be, or ctx ends.
@@ -162,7 +157,9 @@ func (p *outlet) send(ctx context.Context, events []*event) (left []*event, err 
 		}
 		if tooLarge(m.err) {
 			err = m.err
-			p.shrink(m)
+			if len(m.events) > 1 {
+				p.noArrays.Store(true)
+			}
 		}
 		left = append(left, m.events...)
 	}
@@ -178,26 +175,18 @@ type message struct {
 	err          error // why it is not
 }
 
-// shrink makes messages smaller than one that was too large, unless it held a single event.
-func (p *outlet) shrink(m *message) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(m.events) > 1 {
-		p.limit = min(p.limit, m.size/2)
-	}
-}
-
 // gather puts events into messages, as many of a subject together as one may hold.
 func (p *outlet) gather(events []*event) []*message {
-	p.mu.Lock()
-	limit := p.limit
-	p.mu.Unlock()
+	together := MaxEventsPerMessage
+	if p.noArrays.Load() {
+		together = 1
+	}
 	var messages []*message
 	last := map[string]*message{} // by subject
 	for _, e := range events {
 		size := len(e.payload) + len(",")
 		m := last[e.subject]
-		if m == nil || m.size+size > limit || len(m.events) == MaxEventsPerMessage {
+		if m == nil || m.size+size > MaxPayloadBytes || len(m.events) == together {
 			m = &message{subject: e.subject, size: len("[")}
 			last[e.subject] = m
 			messages = append(messages, m)

@@ -41,17 +41,11 @@ func (c *Client) Reserve(ctx context.Context, r ReserveRequest) (*Reservation, e
 	}
 	r.Service = cmp.Or(r.Service, c.service)
 	reservation := &Reservation{request: r, client: c, publisher: c.publisher, trace: TraceParent(ctx)}
-	if err := r.Validate(); err != nil {
-		reservation.Verdict = c.undecided(err)
-		return reservation, err
-	}
-	port := r.PortID
-	r.PortID = "" // the subject says it
 	q := question{base: SubjectReserve, repeatable: r.IdempotencyKey != ""}
 	if !q.repeatable { // at first there is no key: with one, Postgres would have to decide
-		q.again = func() any { r.IdempotencyKey = uuid.NewString(); return r }
+		q.again = func() { r.IdempotencyKey = uuid.NewString() }
 	}
-	if err := c.ask(ctx, q, port, r, &reservation.Verdict); err != nil {
+	if err := c.ask(ctx, q, &r, &reservation.Verdict); err != nil {
 		reservation.Verdict = c.undecided(err)
 		return reservation, err
 	}
@@ -90,10 +84,5 @@ func (r *Reservation) Release(ctx context.Context) error {
 // Release gives a hold back by its id. One that is unknown, settled or expired is
 // no error: there is nothing left to give back.
 func (c *Client) Release(ctx context.Context, port, reservationID string) error {
-	r := ReleaseRequest{PortID: port, ReservationID: reservationID}
-	if err := r.Validate(); err != nil {
-		return err
-	}
-	r.PortID = ""
-	return c.ask(ctx, question{base: SubjectRelease, repeatable: true}, port, r, &Released{})
+	return c.ask(ctx, question{base: SubjectRelease, repeatable: true}, &ReleaseRequest{PortID: port, ReservationID: reservationID}, &Released{})
 }

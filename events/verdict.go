@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/tidegate/tidegate/budget"
@@ -104,15 +105,8 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 	b = append(b, `,"limit":"`...)
 	b = append(b, v.Limit...)
 	b = append(b, '"')
-	if v.LimitValue != "" {
-		b = append(b, `,"limit_value":`...)
-		b = appendQuoted(b, v.LimitValue)
-	}
-	if v.Unit != "" {
-		b = append(b, `,"unit":"`...)
-		b = append(b, v.Unit...)
-		b = append(b, '"')
-	}
+	b = appendText(b, "limit_value", v.LimitValue)
+	b = appendText(b, "unit", string(v.Unit))
 	b = append(b, `,"period":"`...)
 	b = append(b, v.Period...)
 	b = appendTime(b, `","period_start":`, v.PeriodStart)
@@ -129,8 +123,7 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 	b = appendTime(b, `,"as_of":`, v.AsOf)
 	b = v.Backlog.appendJSON(b)
 	if v.ReservationID != "" {
-		b = append(b, `,"reservation_id":`...)
-		b = appendQuoted(b, v.ReservationID)
+		b = appendText(b, "reservation_id", v.ReservationID)
 		b = appendTime(b, `,"expires_at":`, v.ExpiresAt)
 		b = appendInt(b, `,"granted_tokens":`, v.GrantedTokens)
 	}
@@ -146,17 +139,12 @@ func (v *Verdict) AppendJSON(b []byte) []byte {
 }
 
 func appendBool(b []byte, key string, v bool) []byte {
-	b = append(b, key...)
-	if v {
-		return append(b, "true"...)
-	}
-	return append(b, "false"...)
+	return strconv.AppendBool(append(b, key...), v)
 }
 
 func appendCap(b []byte, key string, n *int64) []byte {
 	if n == nil {
-		b = append(b, key...)
-		return append(b, "null"...)
+		return append(append(b, key...), "null"...)
 	}
 	return appendInt(b, key, *n)
 }

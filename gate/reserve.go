@@ -27,7 +27,7 @@ func (g *Gate) reserve(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
 		reply := req.Reply()
 		var r events.ReserveRequest
-		if err := decode(base, req.Subject(), req.Data(), &r); err != nil {
+		if _, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r); err != nil {
 			g.service.Fault(reply, err)
 			return
 		}
@@ -57,7 +57,7 @@ func (g *Gate) release(base string) micro.HandlerFunc {
 	return func(req micro.Request) {
 		reply := req.Reply()
 		var r events.ReleaseRequest
-		if err := decode(base, req.Subject(), req.Data(), &r); err != nil {
+		if _, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r); err != nil {
 			g.service.Fault(reply, err)
 			return
 		}

@@ -72,21 +72,12 @@ func (g *Gate) endpoints(ctx context.Context) (list []service.Endpoint) {
 	return list
 }
 
-// decode reads a request.
-func decode(base, subject string, payload []byte, into any) error {
-	_, err := events.DecodeRequest(base, subject, payload, into)
-	if r, ok := into.(interface{ Validate() error }); ok && err == nil {
-		err = r.Validate()
-	}
-	return err
-}
-
 // slow answers requests from Postgres.
 func slow[T any](ctx context.Context, s *service.Service, line *service.Line, answer func(context.Context, T) (any, error)) func(base string) micro.HandlerFunc {
 	return func(base string) micro.HandlerFunc {
 		return s.Slow(ctx, line, func(req micro.Request) (func(context.Context) (any, error), error) {
 			var r T
-			err := decode(base, req.Subject(), req.Data(), &r)
+			_, err := events.DecodeRequest(base, req.Subject(), req.Data(), &r)
 			return func(ctx context.Context) (any, error) { return answer(ctx, r) }, err
 		})
 	}
@@ -115,7 +106,7 @@ func (g *Gate) check(base string) micro.HandlerFunc {
 
 func (g *Gate) answerCheck(base, subject string, payload, to []byte, span trace.Span) ([]byte, error) {
 	var r events.CheckRequest
-	if err := decode(base, subject, payload, &r); err != nil {
+	if _, err := events.DecodeRequest(base, subject, payload, &r); err != nil {
 		return to, err
 	}
 	v := g.verdict(&r)

@@ -54,10 +54,9 @@ type Config struct {
 	MaxCall time.Duration
 	// PassUnmetered makes calls that nobody can meter. Otherwise they are refused.
 	PassUnmetered bool
-	// MaxRequests is how many may be in flight at once, default 4,096, and MaxBytes how many
-	// bytes of bodies they may have, default 256 MiB. Beyond, the answer is 503; a caller that
-	// takes more than half of either gets 429.
-	MaxRequests, MaxBytes int64
+	// Room is for requests in flight, default 4,096 of them with bodies of 256 MiB. Beyond, the
+	// answer is 503; a caller that takes more than half of either gets 429.
+	Room *room.Room
 	// Registerer gets the metrics. nil: there are none.
 	Registerer prometheus.Registerer
 	// Logger gets what an operator should know. Default slog.Default().
@@ -90,8 +89,8 @@ func New(cfg Config) (*Proxy, error) {
 		return nil, errors.New("proxy: Tokens or Port is required, and not both: who pays for a call?")
 	case cfg.Tokens != nil && len(cfg.Permissions) == 0:
 		return nil, errors.New("proxy: Tokens need Permissions: what must one hold?")
-	case cfg.MaxRequests < 0 || cfg.MaxBytes < 0 || cfg.MaxCall < 0 || cfg.MaxCall > MostCall:
-		return nil, fmt.Errorf("proxy: MaxRequests and MaxBytes must not be negative, MaxCall must be at most %s: got %d, %d, %s", MostCall, cfg.MaxRequests, cfg.MaxBytes, cfg.MaxCall)
+	case cfg.MaxCall < 0 || cfg.MaxCall > MostCall:
+		return nil, fmt.Errorf("proxy: MaxCall must be at most %s: got %s", MostCall, cfg.MaxCall)
 	}
 	if err := (events.CheckRequest{PortID: cmp.Or(cfg.Port, "any"), Feature: cfg.Feature}).Validate(); err != nil {
 		return nil, fmt.Errorf("proxy: %w", err)
@@ -103,7 +102,7 @@ func New(cfg Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		cfg: cfg, upstreams: upstreams, log: cmp.Or(cfg.Logger, slog.Default()), origin: http.NewCrossOriginProtection(), hosts: safehttp.NewHosts(),
-		room: room.New(cmp.Or(cfg.MaxRequests, 4096), cmp.Or(cfg.MaxBytes, 256<<20)),
+		room: cmp.Or(cfg.Room, room.New(4096, 256<<20)),
 	}
 	if cfg.Tokens != nil {
 		p.tokens = identity.NewTokens(identity.Remember(cfg.Tokens), p.log)

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
+	"github.com/tidegate/tidegate/internal/room"
 	"github.com/tidegate/tidegate/internal/testenv"
 	"github.com/tidegate/tidegate/proxy"
 )
@@ -336,7 +337,7 @@ func testBounds(w *world) {
 		arrived <- struct{}{}
 		<-hold
 		says("application/json", reply)(w, r)
-	}, func(c *proxy.Config) { c.MaxRequests = 3 })
+	}, func(c *proxy.Config) { c.Room = room.New(3, 256<<20) })
 	if line := s.raw("POST " + chat + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 33554433\r\n\r\n"); !strings.Contains(line, " 413 ") { // at once, though nothing of it came
 		w.Errorf("a large body that is announced: %s", line)
 	}

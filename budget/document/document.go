@@ -6,10 +6,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"reflect"
-	"strconv"
-	"strings"
-	"time"
 
 	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -94,7 +90,7 @@ func decode(text []byte, into any) error {
 	case errors.As(err, &syntax):
 		line := 1 + bytes.Count(text[:syntax.ByteOffset], []byte("\n"))
 		if errors.Is(err, jsontext.ErrDuplicateName) {
-			return fmt.Errorf("line %d: %s: is there twice", line, fieldAt(syntax.JSONPointer))
+			return fmt.Errorf("line %d: %s: is there twice", line, budget.FieldAt("", syntax.JSONPointer))
 		}
 		return fmt.Errorf("line %d is no JSON: %w", line, syntax.Err)
 	case errors.As(err, &semantic):
@@ -104,7 +100,7 @@ func decode(text []byte, into any) error {
 }
 
 func explained(e *jsonv2.SemanticError) error {
-	field := fieldAt(e.JSONPointer)
+	field := budget.FieldAt("", e.JSONPointer)
 	if field == "" {
 		return errors.New("must be a JSON object")
 	}
@@ -115,40 +111,7 @@ func explained(e *jsonv2.SemanticError) error {
 	case errors.As(e.Err, &rule):
 		return fmt.Errorf("%s = %s: %s", field, rule.Value, rule.Rule)
 	}
-	return fmt.Errorf("%s: must be %s", field, wanted(e.GoType))
-}
-
-// fieldAt names a field as people do: limits[0].match.model.
-func fieldAt(pointer jsontext.Pointer) (name string) {
-	for token := range pointer.Tokens() {
-		if _, err := strconv.Atoi(token); err == nil {
-			name += "[" + token + "]"
-			continue
-		}
-		name += "." + token
-	}
-	return strings.TrimPrefix(name, ".")
-}
-
-func wanted(t reflect.Type) string {
-	if t != nil && t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	switch {
-	case t == nil:
-		return "something else"
-	case t == reflect.TypeFor[time.Time]():
-		return "a time, as 2026-11-30T18:00:00Z"
-	case t.Kind() == reflect.Struct:
-		return "an object"
-	case t.Kind() == reflect.Slice:
-		return "a list"
-	case t.Kind() == reflect.Bool:
-		return "true or false"
-	case t.Kind() == reflect.Int64:
-		return "a whole number"
-	}
-	return "a string"
+	return fmt.Errorf("%s: must be %s", field, budget.Wanted(e.GoType))
 }
 
 // Of is a port's budget in the form that [Parse] reads, to be encoded. It says that there are

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"iter"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -21,14 +22,17 @@ func Split(payload []byte) ([][]byte, error) {
 	if len(payload) > events.MaxPayloadBytes {
 		return nil, budget.Refuse(events.ReasonTooLarge, "payload bytes", int64(len(payload)), "must be at most 16384")
 	}
-	list, err := elements(payload)
-	switch {
-	case err != nil:
-		rule := "is not one JSON array of events: " + err.Error()
-		if errors.Is(err, io.ErrUnexpectedEOF) {
-			rule = "is not one JSON array of events: it ends too early"
+	var list [][]byte
+	for element, err := range Elements(payload) {
+		switch {
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, malformed(payload, "is not one JSON array of events: it ends too early")
+		case err != nil:
+			return nil, malformed(payload, "is not one JSON array of events: "+err.Error())
 		}
-		return nil, malformed(payload, rule)
+		list = append(list, element)
+	}
+	switch {
 	case len(list) == 0:
 		return nil, malformed(payload, "must hold at least one event")
 	case len(list) > events.MaxEventsPerMessage:
@@ -37,27 +41,31 @@ func Split(payload []byte) ([][]byte, error) {
 	return list, nil
 }
 
-// elements leaves to the decoding of each what concerns it alone: duplicate names, UTF-8.
-func elements(array []byte) (list [][]byte, err error) {
-	in := jsontext.NewDecoder(bytes.NewBuffer(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	if _, err := in.ReadToken(); err != nil {
-		return nil, err
-	}
-	for in.PeekKind() != ']' {
-		element, err := in.ReadValue()
-		if err != nil {
-			return nil, err
+// Elements are those of a JSON array. It looks at them no more than it must to find where each ends: what
+// concerns one alone, duplicate names or UTF-8, is left to its decoding. An error is the last.
+func Elements(array []byte) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		in := jsontext.NewDecoder(bytes.NewBuffer(array), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+		_, err := in.ReadToken() // its beginning
+		for err == nil && in.PeekKind() != ']' {
+			var element jsontext.Value
+			if element, err = in.ReadValue(); err == nil {
+				end := in.InputOffset()
+				if !yield(array[end-int64(len(element)):end], nil) {
+					return
+				}
+			}
 		}
-		end := in.InputOffset()
-		list = append(list, array[end-int64(len(element)):end])
+		if err == nil {
+			_, err = in.ReadToken() // its end
+		}
+		if err == nil && len(bytes.TrimSpace(array[in.InputOffset():])) > 0 {
+			err = errors.New("something follows it")
+		}
+		if err != nil {
+			yield(nil, err)
+		}
 	}
-	if _, err := in.ReadToken(); err != nil {
-		return nil, err
-	}
-	if len(bytes.TrimSpace(array[in.InputOffset():])) > 0 {
-		return nil, errors.New("something follows it")
-	}
-	return list, nil
 }
 
 func malformed(payload []byte, rule string) error {

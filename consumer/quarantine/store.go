@@ -149,39 +149,36 @@ func (s Store) Copies(ctx context.Context) (Copies, error) {
 
 // Get returns one event, or [ErrNotFound].
 func (s Store) Get(ctx context.Context, sequence uint64) (Event, error) {
-	stream, err := s.js.Stream(ctx, events.QuarantineStream)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return Event{}, ErrNotFound
-	}
+	raw, err := s.message(ctx, sequence)
 	if err != nil {
-		return Event{}, fmt.Errorf("quarantine: %w", err)
-	}
-	raw, err := stream.GetMsg(ctx, sequence)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
-		return Event{}, ErrNotFound
-	}
-	if err != nil {
-		return Event{}, fmt.Errorf("quarantine: event %d: %w", sequence, err)
+		return Event{}, err
 	}
 	return parse(raw), nil
+}
+
+func (s Store) message(ctx context.Context, sequence uint64) (raw *jetstream.RawStreamMsg, err error) {
+	stream, err := s.js.Stream(ctx, events.QuarantineStream)
+	if err == nil {
+		raw, err = stream.GetMsg(ctx, sequence)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound), errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, ErrNotFound
+	case err != nil:
+		return nil, fmt.Errorf("quarantine: event %d: %w", sequence, err)
+	}
+	return raw, nil
 }
 
 // Holds reports whether the quarantine has, at the given sequence, a copy of the same
 // event: what JetStream calls a duplicate may be another message with the same id, or one
 // that is gone.
 func (s Store) Holds(ctx context.Context, sequence uint64, copied *nats.Msg) (bool, error) {
-	stream, err := s.js.Stream(ctx, events.QuarantineStream)
-	if err != nil {
-		return false, fmt.Errorf("quarantine: %w", err)
-	}
-	raw, err := stream.GetMsg(ctx, sequence)
-	if errors.Is(err, jetstream.ErrMsgNotFound) {
+	raw, err := s.message(ctx, sequence)
+	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}
-	if err != nil {
-		return false, fmt.Errorf("quarantine: event %d: %w", sequence, err)
-	}
-	return sameEvent(raw.Header, raw.Data, copied), nil
+	return err == nil && sameEvent(raw.Header, raw.Data, copied), err
 }
 
 // Replay sends an event back to where it was published and, once JetStream has stored

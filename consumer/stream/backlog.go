@@ -123,7 +123,8 @@ func (w *Watcher) Stalled() error {
 // Register adds the metrics of the backlog and of the copies.
 func (w *Watcher) Register(reg prometheus.Registerer) {
 	f := promauto.With(reg)
-	w.registerCopies(f)
+	w.copies.missing = f.NewGaugeVec(prometheus.GaugeOpts{Name: "tidegate_stream_copies_missing",
+		Help: "Copies of a stream that are not in place: it was edited to have fewer, or their node is away."}, []string{"stream"})
 	f.NewGaugeFunc(prometheus.GaugeOpts{Name: "tidegate_backlog_messages",
 		Help: "Messages in the usage stream that are not booked yet; one may hold several events."},
 		func() float64 { return float64(w.Backlog().Messages) })

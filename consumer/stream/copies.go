@@ -8,7 +8,6 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/internal/replication"
@@ -95,9 +94,4 @@ func (w *Watcher) lookAtCopies(ctx context.Context) {
 		w.copies.few[name] = few
 		w.mu.Unlock()
 	}
-}
-
-func (w *Watcher) registerCopies(f promauto.Factory) {
-	w.copies.missing = f.NewGaugeVec(prometheus.GaugeOpts{Name: "tidegate_stream_copies_missing",
-		Help: "Copies of a stream that are not in place: it was edited to have fewer, or their node is away."}, []string{"stream"})
 }
