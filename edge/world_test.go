@@ -212,7 +212,7 @@ func (a answer) wantProblem(w *world, status int, kind, detail string) answer {
 }
 
 // description is edge/openapi.json, which every answer in these tests is held against.
-var description = sync.OnceValues(func() (contract.Contract, error) { return contract.Read(documentPath) })
+var description = sync.OnceValues(func() (*contract.Contract, error) { return contract.Read(documentPath) })
 
 // checkContract fails the test when the document does not name such an answer for its
 // operation, or nothing explains the problem.

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/events/eventstest"
 )
 
 const whole = `{"v":1,"id":"0199c0de-0000-7000-8000-000000000001","occurred_at":"2025-10-08T03:20:14.464Z",` +
@@ -161,7 +161,7 @@ func TestDecodeUsage_Refuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := events.DecodeUsage(c.subject, []byte(c.payload))
-			testenv.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
+			eventstest.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
 		})
 	}
 }
@@ -178,7 +178,7 @@ func TestUsage_JSONGoesBothWays(t *testing.T) {
 	if err := u.UnmarshalJSON([]byte(`{}`)); err == nil {
 		t.Error("an invalid event was read")
 	}
-	testenv.WantRefusal(t, (&events.Usage{PortID: "p1", Feature: "a", Provider: "b", Model: "c\xff"}).Validate(),
+	eventstest.WantRefusal(t, (&events.Usage{PortID: "p1", Feature: "a", Provider: "b", Model: "c\xff"}).Validate(),
 		events.ReasonInvalidField, "model", `"c\xff"`, "UTF-8")
 }
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	realbrowser "github.com/tidegate/tidegate/internal/browser"
-	"github.com/tidegate/tidegate/internal/testenv"
+	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 // A real browser has the last word on what a __Host- cookie over plain http is
@@ -40,9 +40,13 @@ func TestChromiumSignsInWithALoginLink(t *testing.T) {
 // chromium opens the address in a browser of its own and returns the page.
 func chromium(t *testing.T, address string) string {
 	t.Helper()
+	program, err := realbrowser.Path()
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, testenv.Must(realbrowser.Path()), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+	out, err := exec.CommandContext(ctx, program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--user-data-dir="+t.TempDir(),
 		"--host-resolver-rules=MAP tidegate.example 127.0.0.1", "--dump-dom", address).Output()
 	if err != nil {

@@ -18,7 +18,7 @@ func picture(t testing.TB, width, height int, format string) []byte {
 	img := stdimage.NewPaletted(stdimage.Rect(0, 0, width, height), color.Palette{color.White})
 	var err error
 	if format == "png" {
-		err = png.Encode(&b, img)
+		err = (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&b, img)
 	} else {
 		err = jpeg.Encode(&b, img, nil)
 	}

@@ -10,7 +10,8 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/events/eventstest"
+	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 var (
@@ -127,7 +128,7 @@ func TestIdentify_Refuses(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c.u.PortID = "p1"
 			_, _, err := arrival.Identify(c.u, arrived, oldest)
-			testenv.WantRefusal(t, err, c.reason, "occurred_at", "", c.rule)
+			eventstest.WantRefusal(t, err, c.reason, "occurred_at", "", c.rule)
 		})
 	}
 	identify(t, events.Usage{OccurredAt: limit}, arrived)

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
-	"github.com/tidegate/tidegate/internal/testenv"
+	"github.com/tidegate/tidegate/events/eventstest"
 )
 
 func TestSplit(t *testing.T) {
@@ -52,7 +52,7 @@ func TestSplit(t *testing.T) {
 		{"[" + strings.Repeat(" ", events.MaxPayloadBytes) + "1]", events.ReasonTooLarge, "payload bytes", "16387", "at most 16384"},
 	} {
 		_, err := arrival.Split([]byte(c.payload))
-		testenv.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
+		eventstest.WantRefusal(t, err, c.reason, c.field, c.value, c.rule)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 type answer struct {

@@ -9,8 +9,10 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
@@ -39,10 +41,23 @@ func Committed(t *testing.T, file string, document func() ([]byte, error)) {
 }
 
 // Contract is a description.
-type Contract map[string]any
+type Contract struct {
+	Document map[string]any
+
+	operations []operation
+
+	mu       sync.Mutex
+	compiler *jsonschema.Compiler // it keeps what it has compiled
+}
+
+type operation struct {
+	method, path string
+	pattern      *regexp.Regexp // of the paths of requests
+	responses    map[string]any
+}
 
 // Read reads a description.
-func Read(file string) (c Contract, err error) {
+func Read(file string) (*Contract, error) {
 	body, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -51,19 +66,33 @@ func Read(file string) (c Contract, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return document.(map[string]any), nil
+	c := &Contract{Document: document.(map[string]any), compiler: jsonschema.NewCompiler()}
+	c.compiler.AssertFormat()
+	for path, methods := range c.Document["paths"].(map[string]any) {
+		pattern := regexp.MustCompile("^" + parameter.ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`) + "$")
+		for method, of := range methods.(map[string]any) {
+			if of, ok := of.(map[string]any); ok {
+				responses, _ := of["responses"].(map[string]any)
+				c.operations = append(c.operations, operation{method, path, pattern, responses})
+			}
+		}
+	}
+	return c, c.compiler.AddResource("openapi.json", document)
 }
 
 // Check fails the test when the answer is not one that the description names for its operation.
 // Answers to what is no operation are not looked at.
-func (c Contract) Check(t testing.TB, r *http.Response, text string) {
+func (c *Contract) Check(t testing.TB, r *http.Response, text string) {
 	t.Helper()
 	method, status := strings.ToLower(r.Request.Method), strconv.Itoa(r.StatusCode)
-	path, operation := c.operation(method, r.Request.URL)
-	if operation == nil {
+	at := slices.IndexFunc(c.operations, func(o operation) bool {
+		return o.method == method && o.pattern.MatchString(r.Request.URL.EscapedPath())
+	})
+	if at < 0 {
 		return
 	}
-	response, ok := operation["responses"].(map[string]any)[status].(map[string]any)
+	path := c.operations[at].path
+	response, ok := c.operations[at].responses[status].(map[string]any)
 	if !ok {
 		t.Errorf("%s %s answered %s, which the API's description does not say: %s", method, path, status, text)
 		return
@@ -83,12 +112,9 @@ func (c Contract) Check(t testing.TB, r *http.Response, text string) {
 	if !strings.HasSuffix(kind, "json") {
 		return
 	}
-	compiler := jsonschema.NewCompiler()
-	compiler.AssertFormat()
-	if err := compiler.AddResource("openapi.json", map[string]any(c)); err != nil {
-		t.Fatal(err)
-	}
-	schema, err := compiler.Compile("openapi.json#/paths/" + pointer(path) + "/" + method + "/responses/" + status + "/content/" + pointer(kind) + "/schema")
+	c.mu.Lock()
+	schema, err := c.compiler.Compile("openapi.json#/paths/" + pointer(path) + "/" + method + "/responses/" + status + "/content/" + pointer(kind) + "/schema")
+	c.mu.Unlock()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,16 +128,6 @@ func (c Contract) Check(t testing.TB, r *http.Response, text string) {
 }
 
 var parameter = regexp.MustCompile(`\\\{\w+\\\}`)
-
-func (c Contract) operation(method string, u *url.URL) (string, map[string]any) {
-	for path, operations := range c["paths"].(map[string]any) {
-		pattern := regexp.MustCompile("^" + parameter.ReplaceAllString(regexp.QuoteMeta(path), `[^/]+`) + "$")
-		if operation, ok := operations.(map[string]any)[method].(map[string]any); ok && pattern.MatchString(u.EscapedPath()) {
-			return path, operation
-		}
-	}
-	return "", nil
-}
 
 // pointer escapes a name for a JSON pointer in a URL fragment.
 func pointer(name string) string {

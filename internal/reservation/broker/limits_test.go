@@ -27,7 +27,7 @@ func by(user, run string) func(*events.ReserveRequest) {
 // is refused for what others lease.
 func TestLeasesGiveNoMoreThanEachLimit(t *testing.T) {
 	t.Parallel()
-	users := min(testenv.Times(8), 12) // each decision reads all holds that there are
+	users := min(testenv.Times(6), 12) // each decision reads all holds that there are: a third more users cost twice as much
 	for name, weighted := range map[string]int64{"the users' bind": 100_000, "the weighted one binds": int64(750 * users)} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -51,7 +51,7 @@ func testLimitsBind(t *testing.T, users int, weighted int64) {
 	for caller := range 16 {
 		group.Go(func() {
 			for i, refused := caller, 0; refused < 2*users; i++ {
-				in, out := int64(1+i%5), int64(i%3)
+				in, out := int64(1+i%5), int64(i/users%3)
 				user := fmt.Sprint("u", i*7%users)
 				q := ask(in+out, by(user, ""), func(q *events.ReserveRequest) { q.EstimatedInputTokens, q.EstimatedOutputTokens = in, out })
 				switch v, err := gates[i%2].hold(q); {

@@ -1,4 +1,5 @@
-package testenv
+// Package eventstest helps tests of the wire contract.
+package eventstest
 
 import (
 	"errors"
