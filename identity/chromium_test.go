@@ -9,7 +9,6 @@ import (
 	"time"
 
 	realbrowser "github.com/tidegate/tidegate/internal/browser"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 // A real browser has the last word on what a __Host- cookie over plain http is

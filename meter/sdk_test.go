@@ -9,7 +9,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidegate/tidegate/events"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/meter"
 )
 

@@ -18,7 +18,6 @@ import (
 
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/receipt"
 	"github.com/tidegate/tidegate/receipt/receipttest"
 )

@@ -13,7 +13,6 @@ import (
 
 	"github.com/tidegate/tidegate/identity/safehttp"
 	"github.com/tidegate/tidegate/internal/browser"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 func get(h http.Handler, path string, headers ...string) *http.Response {

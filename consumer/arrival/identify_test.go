@@ -11,7 +11,6 @@ import (
 	"github.com/tidegate/tidegate/consumer/arrival"
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/events/eventstest"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 var (

@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/tidegate/tidegate/events"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 // silent is a JetStream without streams, that does not answer about alerts: who asks is not

@@ -18,7 +18,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/identity/safehttp"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }

@@ -9,7 +9,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/internal/browser"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(browser.Tests{M: m}) }

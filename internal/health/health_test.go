@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 type answer struct {

@@ -16,7 +16,6 @@ import (
 	"github.com/tidegate/tidegate/events"
 	"github.com/tidegate/tidegate/identity"
 	"github.com/tidegate/tidegate/internal/browser"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/receipt"
 	"github.com/tidegate/tidegate/receipt/receipttest"
 )

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"testing"
 
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/receipt/picture"
 	"github.com/tidegate/tidegate/receipt/receipttest"
 )

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/receipt"
 	"github.com/tidegate/tidegate/receipt/reply"
 )

@@ -13,7 +13,6 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidegate/tidegate/events"
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 	"github.com/tidegate/tidegate/receipt"
 	"github.com/tidegate/tidegate/receipt/receipttest"
 	"github.com/tidegate/tidegate/receipt/tesseract"
