@@ -22,8 +22,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-
-	_ "github.com/tidegate/tidegate/internal/testenv/racelink"
 )
 
 // env is what the tests of this binary share. It lives from Main to its end.
