@@ -113,7 +113,7 @@ func TestBudgetApplyForMachines(t *testing.T) {
 		Version int64
 	}) {
 		t.Helper()
-		cmd := exec.CommandContext(t.Context(), commands(t), append([]string{"budget", "apply", "-", "--json", "--nats-url", s.nats.ClientURL()}, args...)...)
+		cmd := exec.CommandContext(t.Context(), testenv.Binary(t, "cmd/tidegate"), append([]string{"budget", "apply", "-", "--json", "--nats-url", s.nats.ClientURL()}, args...)...)
 		cmd.Stdin = strings.NewReader(text)
 		out := testenv.Must(cmd.Output())
 		if err := json.Unmarshal(out, &all); err != nil || len(all) != 1 {

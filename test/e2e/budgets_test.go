@@ -36,7 +36,7 @@ func TestBudgetSetKeepsWhatTheGateDoesNotKnow(t *testing.T) {
 	if b := testenv.Must(s.client.Get(t.Context(), "p1")); b.Version != 1 || b.UpdatedBy != "ada" {
 		t.Errorf("get answers what the gate remembers, not what is stored: %+v", b)
 	}
-	out, err := exec.Command(commands(t), "budget", "set", "p1", "--soft", "500", "--json", "--nats-url", s.nats.ClientURL()).CombinedOutput()
+	out, err := exec.Command(testenv.Binary(t, "cmd/tidegate"), "budget", "set", "p1", "--soft", "500", "--json", "--nats-url", s.nats.ClientURL()).CombinedOutput()
 	var b events.Budget
 	if err != nil || json.Unmarshal(out, &b) != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -50,7 +50,7 @@ func TestThousandCallersNeverPassTheCap(t *testing.T) {
 		group.Go(func() {
 			random := rand.New(rand.NewPCG(uint64(caller), 7))
 			client := testenv.Must(events.NewClient(s.nc, events.ClientConfig{WhenUnavailable: events.FailClosed, Publisher: s.publisher, Timeout: 3 * time.Second}))
-			for i, refused := 0, 0; ctx.Err() == nil && refused < 2; {
+			for i, refused := 0, 0; ctx.Err() == nil && refused < 3; {
 				if admitted.Load() >= eachKill*(kills.Load()+1) {
 					time.Sleep(time.Duration(10+random.IntN(10)) * time.Millisecond)
 					continue

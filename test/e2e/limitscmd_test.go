@@ -20,7 +20,7 @@ import (
 // cli runs a client command and wants its exit code.
 func (s *system) cli(want int, args ...string) string {
 	s.t.Helper()
-	out, code := tidegate(s.t, commands(s.t), s.nats.ClientURL(), args...)
+	out, code := tidegate(s.t, testenv.Binary(s.t, "cmd/tidegate"), s.nats.ClientURL(), args...)
 	if code != want {
 		s.t.Fatalf("tidegate %q: exit %d, want %d\n%s", args, code, want, out)
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/tidegate/tidegate/internal/testenv"
 )
 
 // TestMeterCommandReadsToTheEnd: a line that nobody can read is told, and ends nothing.
@@ -23,7 +25,7 @@ no JSON
 	if err := os.WriteFile(file, []byte(lines), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(commands(t), "meter", file)
+	cmd := exec.Command(testenv.Binary(t, "cmd/tidegate"), "meter", file)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	stdout, err := cmd.Output()

@@ -64,7 +64,7 @@ func TestUsageOfManyUsersComesInPages(t *testing.T) {
 		t.Errorf("after nonsense: %q %s, want 400", code, msg.Data)
 	}
 
-	tidegate := commands(t)
+	tidegate := testenv.Binary(t, "cmd/tidegate")
 	for _, c := range []struct {
 		want int
 		args []string

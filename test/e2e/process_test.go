@@ -100,13 +100,6 @@ func (p *process) readiness() string {
 	return string(body)
 }
 
-// commands is the built binary for commands, which are many and end by themselves. It is without the
-// race detector, whose start takes a tenth of a second of a processor. Those of [TestFreshStart] have it.
-func commands(t testing.TB) string {
-	t.Helper()
-	return testenv.Killable(t)
-}
-
 // tidegate runs a client command and returns its output and exit code.
 func tidegate(t testing.TB, binary, natsURL string, args ...string) (string, int) {
 	t.Helper()
@@ -152,7 +145,7 @@ func TestFreshStart(t *testing.T) {
 	cli(0, "budget", "set", "p1", "--soft", "800", "--hard", "1k")
 	cli(0, "budget", "set", "demo-capped", "--hard", "90k", "--period", "day") // as make run's demo has it
 	readmeWorks(t, p, dir, url)
-	anybody(t, commands(t), url)
+	anybody(t, binary, url)
 	if out, err := exec.Command(nats, "-s", url, "pub", "ai.usage.p1", `{"feature":"ocr","provider":"openai","model":"gpt-5-mini","input_tokens":700,"output_tokens":200}`).CombinedOutput(); err != nil {
 		t.Fatalf("nats pub: %v\n%s", err, out)
 	}
@@ -322,7 +315,7 @@ func anybody(t *testing.T, binary, url string) {
 
 func TestClientWithoutAServer(t *testing.T) {
 	t.Parallel()
-	binary := commands(t)
+	binary := testenv.Binary(t, "cmd/tidegate")
 	out, code := tidegate(t, binary, "nats://"+testenv.FreeAddr(t), "check", "p1")
 	if code != 1 || !strings.Contains(out, "is the system running") {
 		t.Errorf("exit %d, output %q, want 1 and a hint", code, out)

@@ -137,7 +137,7 @@ func TestStartErrors(t *testing.T) {
 // with it and where to read on, and prints nothing where a script looks for an answer.
 func TestAWrongCommandLine(t *testing.T) {
 	t.Parallel()
-	binary := commands(t)
+	binary := testenv.Binary(t, "cmd/tidegate")
 	for _, c := range []struct{ args, env, want string }{
 		{"run --nats-adr 127.0.0.1:0", "", "unknown flag --nats-adr did you mean --nats-addr tidegate run --help"},
 		{"run --replicas three", "", "--replicas three tidegate run --help"},
