@@ -241,38 +241,38 @@ func decideOne(r *Rule, n Count, estimate int64, now time.Time, holds bool) Deci
 	d := Decision{Enabled: r.Enabled, Limit: PortLimit, Unit: Tokens, Period: r.Period()}
 	d.PeriodStart, d.ResetsAt = d.Period.Bounds(now)
 	hard := r.hardAt(now)
+	if r.Enabled {
+		d.Reason, d.SoftCapWarning = judge(r.Soft, *hard, Add(n.Used, n.Held), estimate)
+	}
+	if d.Allowed = d.Reason == ""; d.Allowed && holds {
+		n.Held = Add(n.Held, estimate)
+	}
+	d.UsedTokens, d.HeldTokens = n.Used, n.Held
 	if r.Soft != NoCap {
 		d.SoftCapTokens = &r.Soft
 	}
 	if *hard != NoCap {
-		d.HardCapTokens = hard
+		remaining := max(*hard-Add(n.Used, n.Held), 0)
+		d.HardCapTokens, d.RemainingTokens = hard, &remaining
 	}
-	d.fill(r.Soft, *hard, 1, n, estimate, holds)
 	return d
 }
 
 // decide is [decideOne] for a limit.
 func (l *Limit) decide(w window, n Count, asks int64, holds bool) Decision {
-	d := Decision{Enabled: true, Limit: l.Name, LimitValue: w.value, Unit: l.unit(), Period: l.Window, PeriodStart: w.start, ResetsAt: w.end,
-		SoftCapTokens: l.Soft, HardCapTokens: l.Hard}
+	scale := l.scale()
 	soft, hard := l.caps()
-	d.fill(soft, hard, l.scale(), n, asks, holds)
-	return d
-}
-
-// fill says what follows from caps and counts, of which scale are one of what is shown.
-func (d *Decision) fill(soft, hard, scale int64, n Count, asks int64, holds bool) {
-	if d.Enabled {
-		d.Reason, d.SoftCapWarning = judge(soft, hard, Add(n.Used, n.Held), asks)
-	}
+	d := Decision{Enabled: true, Limit: l.Name, LimitValue: w.value, Unit: l.unit(), Period: l.Window, PeriodStart: w.start, ResetsAt: w.end}
+	d.Reason, d.SoftCapWarning = judge(soft, hard, Add(n.Used, n.Held), asks)
 	if d.Allowed = d.Reason == ""; d.Allowed && holds {
 		n.Held = Add(n.Held, asks)
 	}
-	d.UsedTokens, d.HeldTokens = up(n.Used, scale), up(n.Held, scale)
-	if hard != NoCap {
+	d.UsedTokens, d.HeldTokens, d.SoftCapTokens, d.HardCapTokens = up(n.Used, scale), up(n.Held, scale), l.Soft, l.Hard
+	if l.Hard != nil {
 		remaining := max(hard-Add(n.Used, n.Held), 0) / scale
 		d.RemainingTokens = &remaining
 	}
+	return d
 }
 
 // Standing is what the limit says of a count, while nobody asks for anything.
